@@ -1,0 +1,1 @@
+"""The ground everything stands on: errors, names, optional imports, the frozen state."""

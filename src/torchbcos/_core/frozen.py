@@ -1,0 +1,252 @@
+"""The frozen state: which dynamic weights are constants for autograd, here and now.
+
+A B-cos network multiplies linear maps by factors that depend on the input (the cosine of a
+B-cos layer, the spread of a norm, the softmax of attention, the gate of an activation). In
+frozen mode `hold` makes those factors constants, so that the gradient of an output with
+respect to the input *is* the row of the dynamic linear map W(x).
+
+The state lives in one `ContextVar`: it is per thread and per asyncio task, it nests, it is
+restored by exceptions, and no module carries a flag that another thread could see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function
+
+from torchbcos._core.errors import StateError
+
+# OFF must be falsy. The values are strings because torch.compile guards them cheaply.
+OFF, CONSTANT, FULL = "", "constant", "full"
+
+_mode: ContextVar[str] = ContextVar("torchbcos_mode", default=OFF)
+_session: ContextVar[Session | None] = ContextVar("torchbcos_session", default=None)
+# Autograd graph tasks in which an explanation runs its backward pass, so that a forward pass
+# recomputed there (torch.utils.checkpoint, also on the engine's own threads) is frozen too.
+_tasks: dict[int, Session] = {}
+
+
+class Session:
+    """What one call of `explain` keeps while its forward and backward passes run.
+
+    Attributes:
+        mode: CONSTANT or FULL, the mode of recomputed forward passes.
+        names: module name of every module of the explained network, by `id`.
+        probes: one (N,) tensor of zeros for every named constant; the gradient with respect
+            to it is the constant's contribution for each example.
+        live: True once the first derivative has been taken (FULL mode only).
+        held: how often a layer asked for its factors to be held.
+    """
+
+    def __init__(self, mode: str, names: dict[int, str], batch: int, like: Tensor) -> None:
+        self.mode = mode
+        self.names = names
+        self.batch = batch
+        self.like = like
+        self.probes: dict[str, Tensor] = {}
+        self.live = False
+        self.held = 0
+        self.tasks: list[int] = []
+
+    def probe(self, owner: nn.Module | None, label: str) -> Tensor:
+        """The probe of a constant, created at its first use."""
+        place = self.names.get(id(owner), type(owner).__name__ if owner is not None else "")
+        key = f"{place}.{label}" if place else label
+        if key not in self.probes:
+            dtype = torch.float32 if self.like.dtype in (torch.float16, torch.bfloat16) else self.like.dtype
+            zeros = torch.zeros(self.batch, dtype=dtype, device=self.like.device)
+            self.probes[key] = zeros.requires_grad_()
+        return self.probes[key]
+
+    def close(self) -> None:
+        """Forget the graph tasks of this call and let later derivatives be live."""
+        self.live = True
+        for task in self.tasks:
+            _tasks.pop(task, None)
+        self.tasks.clear()
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """Inside this block the dynamic weights are constants for autograd.
+
+    Outputs do not change, gradients do: the gradient of an output with respect to the input is
+    W(x), the input-dependent linear map (Böhle et al. 2024, arXiv 2306.10898, section 3). The
+    block nests, restores the state after an exception, and holds for this thread (and asyncio
+    task) only. Generators that yield inside it are unsupported: their caller would run frozen.
+
+    >>> import torch
+    >>> from torchbcos import frozen, nn
+    >>> layer, x = nn.BcosLinear(4, 3), torch.randn(1, 4, requires_grad=True)
+    >>> with frozen():
+    ...     y = layer(x)[0, 0]
+    >>> (w,) = torch.autograd.grad(y, x)
+    >>> torch.allclose((w * x).sum(), y)
+    True
+    """
+    token = _mode.set(CONSTANT)
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+@contextlib.contextmanager
+def session(state: Session) -> Iterator[Session]:
+    """Run one explanation: the frozen mode of `state`, and `state` itself, in this context."""
+    mode_token, session_token = _mode.set(state.mode), _session.set(state)
+    try:
+        yield state
+    finally:
+        _session.reset(session_token)
+        _mode.reset(mode_token)
+        state.close()
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Leave any frozen state for the length of this block (nested calls of other models)."""
+    mode_token, session_token = _mode.set(OFF), _session.set(None)
+    try:
+        yield
+    finally:
+        _session.reset(session_token)
+        _mode.reset(mode_token)
+
+
+def mode() -> str:
+    """The mode that holds here: OFF, CONSTANT or FULL."""
+    here = _mode.get()
+    if torch.compiler.is_compiling():
+        return here
+    if not here and _tasks:
+        state = _tasks.get(torch._C._current_graph_task_id())
+        return state.mode if state is not None else OFF
+    if here and _session.get() is None:
+        _refuse_recomputation()
+    return here
+
+
+def current() -> Session | None:
+    """The explanation that runs here, if any; always None inside compiled code."""
+    if torch.compiler.is_compiling():
+        return None
+    state = _session.get()
+    if state is None and _tasks:
+        state = _tasks.get(torch._C._current_graph_task_id())
+    return state
+
+
+def hold(tensor: Tensor) -> Tensor:
+    """`tensor`, but a constant for the derivative that an explanation takes.
+
+    Outside frozen mode it is the tensor itself. In CONSTANT mode it is detached. In FULL mode
+    it is constant for the first derivative and live for all later ones, so that W(x) can be
+    trained.
+    """
+    here = mode()
+    if not here:
+        return tensor
+    state = current()
+    if state is not None:
+        state.held += 1
+        if here == FULL:
+            held: Tensor = _Hold.apply(tensor, state)
+            return held
+    return tensor.detach()
+
+
+def parameter(tensor: Tensor) -> Tensor:
+    """A weight as a layer should use it: without its graph where no gradient of it is wanted."""
+    state = current()
+    if state is None or state.mode == FULL:
+        return tensor
+    # Inference tensors cannot be saved for backward; a copy made outside inference mode can.
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def add_constant(x: Tensor, constant: Tensor, owner: nn.Module | None, label: str) -> Tensor:
+    """`x + constant`, where `constant` broadcasts against x and does not depend on the input.
+
+    During an explanation the constant's contribution to the explained value is measured: it is
+    multiplied by `1 + p` with a probe `p = 0` for every example, and the gradient with respect
+    to `p` is that contribution. The sum itself is unchanged, bit for bit.
+    """
+    state = current()
+    if state is None:
+        return x + constant
+    probe = state.probe(owner, label)
+    if x.shape[0] != probe.shape[0]:
+        raise StateError(
+            f"The constant '{label}' is added to {x.shape[0]} rows, but {probe.shape[0]} images are explained: "
+            "a network must keep the image axis first and unchanged."
+        )
+    one = (1 + probe).to(constant.dtype).reshape(-1, *[1] * (x.dim() - 1))
+    return x + constant * one
+
+
+class _Hold(Function):
+    """Identity whose gradient is dropped while the first derivative of an explanation is taken."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, state: Session) -> Tensor:
+        ctx.state = state
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        return (gradient if ctx.state.live else None), None
+
+
+class _Mark(Function):
+    """Identity whose backward tells which graph task belongs to which explanation."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, state: Session) -> Tensor:
+        ctx.state = state
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        state: Session = ctx.state
+        if not state.live:
+            task = torch._C._current_graph_task_id()
+            _tasks[task] = state
+            state.tasks.append(task)
+        return gradient, None
+
+
+def mark(tensor: Tensor, state: Session) -> Tensor:
+    """Tie the backward pass that starts at `tensor` to `state`."""
+    marked: Tensor = _Mark.apply(tensor, state)
+    return marked
+
+
+def _refuse_recomputation() -> None:
+    """Refuse `frozen()` around torch.utils.checkpoint: its backward would recompute unfrozen."""
+    found = False
+    if torch.is_grad_enabled():
+        hooks: Callable[..., Any] = torch._C._autograd._top_saved_tensors_default_hooks
+        top = hooks(True)
+        found = top is not None and "_checkpoint_hook" in getattr(top[0], "__qualname__", "")
+    else:  # the reentrant variant runs its first pass without gradients
+        frame = sys._getframe(2)
+        depth = 0
+        while frame is not None and depth < 200:
+            code = frame.f_code
+            if code.co_name == "forward" and code.co_filename.endswith("checkpoint.py"):
+                found = True
+                break
+            frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+    if found:
+        raise StateError(
+            "torch.utils.checkpoint inside torchbcos.frozen(): the backward pass would recompute these layers "
+            "outside the frozen state and give another W. Use torchbcos.explain(), or call the model without checkpoints."
+        )

@@ -1,0 +1,23 @@
+"""Optional packages: imported where they are used, missed with the command that installs them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from torchbcos._core.errors import MissingPackageError
+
+
+def require(module: str, *, extra: str, why: str) -> ModuleType:
+    """Import `module` or say how to get it.
+
+    Raises:
+        MissingPackageError: `module` is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise MissingPackageError(
+            f"{why} needs the package '{package}', which is not installed: pip install 'torchbcos[{extra}]'."
+        ) from error

@@ -1,0 +1,21 @@
+"""The equations: tensors in, tensors out; one formula, one place."""
+
+from torchbcos.functional.attention import attention as attention
+from torchbcos.functional.attention import gelu as gelu
+from torchbcos.functional.attention import relu as relu
+from torchbcos.functional.conv import bcos_conv as bcos_conv
+from torchbcos.functional.conv import low_pass as low_pass
+from torchbcos.functional.encode import add_inverse as add_inverse
+from torchbcos.functional.linear import bcos_linear as bcos_linear
+from torchbcos.functional.norm import group_norm as group_norm
+from torchbcos.functional.norm import instance_norm as instance_norm
+from torchbcos.functional.norm import layer_norm as layer_norm
+from torchbcos.functional.norm import position_norm as position_norm
+from torchbcos.functional.norm import token_norm as token_norm
+from torchbcos.functional.transform import bcos_transform as bcos_transform
+from torchbcos.functional.transform import unit_norm_weight as unit_norm_weight
+
+__all__ = [
+    "add_inverse", "attention", "bcos_conv", "bcos_linear", "bcos_transform", "gelu", "group_norm", "instance_norm",
+    "layer_norm", "low_pass", "position_norm", "relu", "token_norm", "unit_norm_weight",
+]  # fmt: skip

@@ -1,0 +1,198 @@
+"""B-cos convolution in one, two and three dimensions.
+
+Shapes: N images, C channels, *S space, O outputs, G groups, M MaxOut filters an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint
+from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
+
+Size = int | Sequence[int]
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def bcos_conv(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    b: float | Tensor = 2.0,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    max_out: int = 1,
+    unit_norm: bool = True,
+    scale: float | None = None,
+    eps: float = CONV_EPS,
+) -> Tensor:
+    """B-cos convolution: `|cos(x_p, w)|^(B-1) · ŵ·x_p` at every patch p (arXiv 2306.10898, eq. 3).
+
+    The norm of a patch is taken over exactly the values the convolution sees, whatever the
+    padding, its mode, the stride, the dilation and the groups.
+
+    Args:
+        x: (N, C, *S), or unbatched (C, *S), with one to three space axes.
+        weight: (O·M, C/G, *kernel).
+        b: exponent B ≥ 1, a number or a tensor.
+        stride, padding, dilation, groups, padding_mode: as in `torch.nn.Conv2d`.
+        max_out: M; each output is the largest of M consecutive filters, chosen before scaling.
+        unit_norm: divide each filter by its norm.
+        scale: divide the output by this number (the layer scale of B-cos v1).
+        eps: added to the squared patch norm, inside the root.
+
+    Returns:
+        (N, O, *S'), or (O, *S') for unbatched input.
+
+    Raises:
+        InputError: shapes or options do not fit.
+
+    >>> x, w = torch.randn(2, 6, 8, 8), torch.randn(4, 6, 3, 3)
+    >>> bcos_conv(x, w, padding=1).shape
+    torch.Size([2, 4, 8, 8])
+    """
+    space = weight.dim() - 2
+    check_conv(x, weight, groups, max_out, padding_mode)
+    if x.dim() == space + 1:
+        out = bcos_conv(
+            x.unsqueeze(0), weight, b=b, stride=stride, padding=padding, dilation=dilation, groups=groups,
+            padding_mode=padding_mode, max_out=max_out, unit_norm=unit_norm, scale=scale, eps=eps,
+        )  # fmt: skip
+        return out.squeeze(0)
+    kernel = tuple(weight.shape[2:])
+    stride, dilation = spread(stride, space, "stride"), spread(dilation, space, "dilation")
+    pads = pad_widths(padding, kernel, dilation)
+    if padding_mode != "zeros" or any(left != right for left, right in pads):
+        x, pads = pad(x, pads, padding_mode), [(0, 0)] * space
+    widths = [left for left, _ in pads]
+    check_extent(x, kernel, dilation, widths)
+    out = _CONV[space](x, layer_weight(weight, unit_norm), None, stride, widths, dilation, groups)
+    if max_out > 1:
+        out = out.unflatten(1, (-1, max_out)).amax(2)
+    norm = patch_squared_norm(x, kernel, stride, widths, dilation, groups)
+    if groups > 1:
+        norm = norm.repeat_interleave(out.shape[1] // groups, dim=1)
+    out = bcos_transform(out, norm, b, eps=eps)
+    return out if scale is None else out / scale
+
+
+def patch_squared_norm(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
+) -> Tensor:
+    """Squared norm of every patch and group of zero-padded input: (N, G, *S')."""
+    squares = square(x)
+    if groups == 1:
+        squares = squares.sum(1, keepdim=True)
+    elif groups != x.shape[1]:
+        squares = squares.unflatten(1, (groups, -1)).sum(2)
+    if all(k == 1 for k in kernel):
+        if any(padding):
+            squares = F.pad(squares, [p for w in reversed(padding) for p in (w, w)])
+        index = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
+        return squares[index] if any(s > 1 for s in stride) else squares
+    ones = squares.new_ones((groups, 1, *kernel))
+    return _CONV[len(kernel)](squares, ones, None, list(stride), list(padding), list(dilation), groups)
+
+
+def spread(value: Size, space: int, name: str) -> tuple[int, ...]:
+    """An int or a sequence of `space` ints as a tuple of positive ints."""
+    values = (value,) * space if isinstance(value, int) else tuple(value)
+    if len(values) != space or any(not isinstance(v, int) or v < 1 for v in values):
+        raise InputError(f"{name} must be a positive integer or {space} of them, not {value!r}.")
+    return values
+
+
+def pad_widths(padding: Size | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+    """Padding as (before, after) for every space axis; "same" puts an odd pixel after, as torch does."""
+    if isinstance(padding, str):
+        if padding == "valid":
+            return [(0, 0)] * len(kernel)
+        if padding != "same":
+            raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{hint(padding, ['same', 'valid'])}")
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    values = (padding,) * len(kernel) if isinstance(padding, int) else tuple(padding)
+    if len(values) != len(kernel) or any(not isinstance(v, int) or v < 0 for v in values):
+        raise InputError(f"padding must be an integer ≥ 0 or {len(kernel)} of them, not {padding!r}.")
+    return [(v, v) for v in values]
+
+
+def pad(x: Tensor, pads: Sequence[tuple[int, int]], padding_mode: str) -> Tensor:
+    """`x` padded on its space axes in one of the four padding modes."""
+    for size, (before, after) in zip(x.shape[2:], pads, strict=True):
+        widest = {"reflect": size - 1, "circular": size}.get(padding_mode)
+        if widest is not None and max(before, after) > widest:
+            raise InputError(
+                f"padding {max(before, after)} in mode {padding_mode!r} needs more than the {size} positions of "
+                f"an input of shape {tuple(x.shape)}: pad less or give a larger input."
+            )
+    flat = [width for before, after in reversed(pads) for width in (before, after)]
+    return F.pad(x, flat, mode="constant" if padding_mode == "zeros" else padding_mode)
+
+
+def check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
+    """Raise InputError where a convolution of these tensors is not defined."""
+    space = weight.dim() - 2
+    if space not in _CONV:
+        raise InputError(f"weight must be (O, C/G, *kernel) with 1 to 3 kernel axes, not of shape {tuple(weight.shape)}.")
+    if x.dim() not in (space + 1, space + 2):
+        raise InputError(f"Expected (N, C, *S) or (C, *S) with {space} space axes, got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert pictures with .float() / 255.")
+    channels = x.shape[-space - 1]
+    if channels != weight.shape[1] * groups:
+        extra = ""
+        if channels == 3 and weight.shape[1] * groups == 6:
+            extra = " RGB pictures are encoded first: torchbcos.functional.add_inverse(x)."
+        raise InputError(f"Expected {weight.shape[1] * groups} channels, got {channels} (shape {tuple(x.shape)}).{extra}")
+    if groups < 1 or max_out < 1 or weight.shape[0] % (groups * max_out):
+        raise InputError(f"{weight.shape[0]} filters cannot be divided into {groups} groups of MaxOut {max_out}.")
+    if padding_mode not in PADDING_MODES:
+        raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {padding_mode!r}.")
+
+
+def check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int]) -> None:
+    """Raise InputError where the padded input is smaller than the kernel."""
+    for size, k, d, p in zip(x.shape[2:], kernel, dilation, padding, strict=True):
+        if size + 2 * p < d * (k - 1) + 1:
+            raise InputError(
+                f"An input of {' x '.join(map(str, x.shape[2:]))} is too small for a kernel of "
+                f"{' x '.join(map(str, kernel))}: give a larger picture."
+            )
+
+
+def low_pass(x: Tensor, stride: int = 2) -> Tensor:
+    """Fixed binomial low-pass [1, 2, 1]/4 on every space axis, then stride: anti-aliased down-sampling.
+
+    Linear, so explanations stay exact; without it strided layers leave grid artefacts in
+    explanations (arXiv 2507.16761). Borders are replicated by weighting: a constant stays one.
+
+    Args:
+        x: (N, C, *S).
+        stride: step after the low-pass.
+
+    Returns:
+        (N, C, *ceil(S / stride)).
+
+    >>> low_pass(torch.ones(1, 1, 4, 4))
+    tensor([[[[1., 1.],
+              [1., 1.]]]])
+    """
+    space = x.dim() - 2
+    kernel = x.new_tensor([0.25, 0.5, 0.25])
+    full = kernel
+    for _ in range(space - 1):
+        full = full.unsqueeze(-1) * kernel
+    filters = full.expand(x.shape[1], 1, *full.shape)
+    out = _CONV[space](x, filters, None, stride, 1, 1, x.shape[1])
+    ones = x.new_ones((1, 1, *x.shape[2:]))
+    return out / _CONV[space](ones, full[None, None], None, stride, 1)

@@ -1,0 +1,52 @@
+"""B-cos linear layer."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, layer_weight, square
+
+
+def bcos_linear(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    b: float | Tensor = 2.0,
+    max_out: int = 1,
+    unit_norm: bool = True,
+    eps: float = 0.0,
+    norm_eps: float = LINEAR_EPS,
+) -> Tensor:
+    """B-cos linear map: `|cos(x, w)|^(B-1) · ŵ·x` (arXiv 2306.10898, eq. 3).
+
+    Args:
+        x: (..., D).
+        weight: (O·M, D).
+        b: exponent B ≥ 1, a number or a tensor.
+        max_out: M; each output is the largest of M consecutive rows, chosen before scaling.
+        unit_norm: divide each row by its norm.
+        eps: added to ‖x‖², inside the root (convolutions use 1e-6 here).
+        norm_eps: added to ‖x‖, outside the root.
+
+    Returns:
+        (..., O).
+
+    Raises:
+        InputError: shapes do not fit.
+
+    >>> import torch
+    >>> bcos_linear(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]]))
+    tensor([[1.8000]])
+    """
+    if weight.dim() != 2 or x.dim() < 1 or x.shape[-1] != weight.shape[1]:
+        raise InputError(f"Expected (..., {weight.shape[-1]}), got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
+    if max_out < 1 or weight.shape[0] % max_out:
+        raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
+    out = F.linear(x, layer_weight(weight, unit_norm))
+    if max_out > 1:
+        out = out.unflatten(-1, (-1, max_out)).amax(-1)
+    return bcos_transform(out, square(x).sum(-1, keepdim=True), b, eps=eps, norm_eps=norm_eps)

@@ -1,0 +1,133 @@
+"""Norms that stay linear once their spread is held.
+
+Every norm here is `(x - mean) / sqrt(var + eps) * weight + bias`; centred or not, the variance
+is taken about the mean (as in the official code), and only the spread is frozen: the mean is
+linear in x. Shapes: N images, C channels, *S space, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import add_constant, hold, parameter
+
+
+def normalize(
+    x: Tensor, dims: Sequence[int], *, eps: float, centered: bool, mean: Tensor | None = None, var: Tensor | None = None
+) -> Tensor:
+    """`(x - mean) / sqrt(var + eps)` with statistics over `dims`, or with those given.
+
+    Args:
+        x: any shape; float16 and bfloat16 are computed in float32.
+        dims: axes of the statistics.
+        eps: added to the variance.
+        centered: subtract the mean.
+        mean, var: given statistics, broadcastable to x; a given mean is not linear in x and must
+            be subtracted by the caller (see `shift`).
+
+    Returns:
+        A tensor like x.
+    """
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    if var is None:
+        var = hold(wide).var(dims, correction=0, keepdim=True)
+    if centered and mean is None:
+        wide = wide - wide.mean(dims, keepdim=True)
+    return (wide / hold(var + eps).sqrt()).to(x.dtype)
+
+
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int, owner: torch.nn.Module | None) -> Tensor:
+    """`x * weight + bias` along axis `dim`; the bias is a named constant of the explanation."""
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    if weight is not None:
+        x = x * parameter(weight).reshape(shape).to(x.dtype)
+    if bias is not None:
+        x = add_constant(x, parameter(bias).reshape(shape).to(x.dtype), owner, "bias")
+    return x
+
+
+def shift(x: Tensor, mean: Tensor, owner: torch.nn.Module | None, label: str) -> Tensor:
+    """`x - mean` for a mean that does not depend on the image: a named constant."""
+    return add_constant(x, -mean.to(x.dtype), owner, label)
+
+
+def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> tuple[Tensor, Tensor, int]:
+    """Mean, population variance and count over `dims`, over all processes where `sync`.
+
+    The variance is the mean of squared deviations, never `E[x²] - E[x]²`, whose cancellation
+    costs three digits of the gradient.
+    """
+    count = math.prod(x.shape[d] for d in dims)
+    if not (sync and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+        return mean, var, count
+    total = torch.tensor([float(count)], device=x.device, dtype=x.dtype)
+    dist.all_reduce(total)
+    mean = dist_nn.all_reduce(x.sum(dims, keepdim=True)) / total
+    var = dist_nn.all_reduce(((x - mean) ** 2).sum(dims, keepdim=True)) / total
+    return mean, var, int(total.item())
+
+
+def layer_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
+    owner: torch.nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """Statistics over all channels and positions of an image: (N, C, *S)."""
+    check_images(x)
+    y = normalize(x, range(1, x.dim()), eps=eps, centered=centered)
+    return affine(y, weight, bias, 1, owner)
+
+
+def position_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
+    owner: torch.nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """Statistics over the channels of every position: (N, C, *S)."""
+    check_images(x)
+    return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1, owner)
+
+
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5,
+    centered: bool = True, owner: torch.nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
+    check_images(x)
+    y = x.unflatten(1, (groups, -1))
+    y = normalize(y, range(2, y.dim()), eps=eps, centered=centered).flatten(1, 2)
+    return affine(y, weight, bias, 1, owner)
+
+
+def instance_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
+    owner: torch.nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """Statistics over the positions of every channel: (N, C, *S)."""
+    check_images(x)
+    return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1, owner)
+
+
+def token_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
+    owner: torch.nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """Statistics over the last axis: (..., D), the layer norm of transformers."""
+    return affine(normalize(x, [-1], eps=eps, centered=centered), weight, bias, -1, owner)
+
+
+def check_images(x: Tensor, channels: int | None = None) -> None:
+    """Raise InputError unless x is (N, C, *S), floating point, with the expected channels."""
+    if x.dim() < 3:
+        raise InputError(f"Norms want (N, C, *S) with at least one space axis, got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
+    if channels is not None and x.shape[1] != channels:
+        raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).")

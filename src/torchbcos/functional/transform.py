@@ -1,0 +1,109 @@
+"""The B-cos transform: the one place where a linear output is multiplied by its cosine.
+
+Shapes: N images, C channels, *S space, G groups, B the exponent.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import hold, mode, parameter
+
+CONV_EPS = 1e-6  # inside the root, official BcosConv2d
+LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
+COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
+
+
+def bcos_transform(
+    linear: Tensor,
+    squared_norm: Tensor,
+    b: float | Tensor = 2.0,
+    *,
+    eps: float = CONV_EPS,
+    norm_eps: float = 0.0,
+) -> Tensor:
+    """Scale a linear output by its cosine: `|cos|^(B-1) · ŵᵀx` (arXiv 2306.10898, eq. 3).
+
+    With `cos = linear / (sqrt(squared_norm + eps) + norm_eps)`. In frozen mode the factor
+    `|cos|^(B-1)` is a constant for autograd.
+
+    Args:
+        linear: output of the linear map, any shape.
+        squared_norm: squared norm of the patch that each output saw, broadcastable to `linear`.
+        b: exponent B ≥ 1; a Python number takes the fast paths, a tensor (learnable B) never does.
+        eps: added to the squared norm, inside the root.
+        norm_eps: added to the norm, outside the root.
+
+    Returns:
+        A tensor like `linear`.
+
+    Raises:
+        InputError: `b` is a number below 1.
+
+    >>> bcos_transform(torch.tensor([3.0]), torch.tensor([36.0]), eps=0.0)
+    tensor([1.5000])
+    """
+    if not isinstance(b, Tensor):
+        check_exponent(b)
+        if b == 1:
+            hold(squared_norm)  # counted: the layer took part in the explanation
+            return linear
+    y = hold(linear)
+    # float16 squares overflow at 256: norms and cosines are taken in float32
+    if y.dtype in (torch.float16, torch.bfloat16):
+        y = y.float()
+    if eps <= 0:
+        # the root has no derivative at zero; the smallest normal number keeps it finite
+        squared_norm = squared_norm.clamp_min(torch.finfo(squared_norm.dtype).tiny)
+    norm = (hold(squared_norm) + eps).sqrt() if eps > 0 else hold(squared_norm).sqrt()
+    if norm_eps:
+        norm = norm + norm_eps
+    if not isinstance(b, Tensor) and b == 2:
+        factor = y.abs() / norm
+    else:
+        exponent = hold(parameter(b)) - 1 if isinstance(b, Tensor) else b - 1
+        factor = ((y / norm).abs() + COSINE_EPS) ** exponent
+    return linear * factor.to(linear.dtype)
+
+
+def unit_norm_weight(weight: Tensor) -> Tensor:
+    """Filters with unit Euclidean norm: `ŵ = w / ‖w‖` over all but the first axis.
+
+    A zero filter stays zero, with a finite gradient.
+
+    >>> unit_norm_weight(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
+    flat = weight.flatten(1)
+    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    norm = torch.linalg.vector_norm(wide, dim=1)
+    norm = torch.where(norm == 0, torch.ones_like(norm), norm)
+    return weight / norm.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def layer_weight(weight: Tensor, unit_norm: bool) -> Tensor:
+    """The weight as a layer applies it (without its graph while an explanation runs)."""
+    weight = parameter(weight)
+    return unit_norm_weight(weight) if unit_norm else weight
+
+
+def square(x: Tensor) -> Tensor:
+    """`x²` of the held input, accumulated in float32 for half precision."""
+    x = hold(x)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    return x * x
+
+
+def check_exponent(b: float) -> None:
+    """Raise InputError unless `b` is a real number ≥ 1."""
+    if isinstance(b, bool) or not b >= 1:
+        raise InputError(f"b must be a real number of at least 1, not {b!r}: B-cos layers multiply by |cos|^(b-1).")
+
+
+def frozen_here() -> bool:
+    """True inside `frozen()` or an explanation."""
+    return bool(mode())

@@ -1,0 +1,209 @@
+"""The style of a network: one small value that makes its convolutions, norms and activations.
+
+Architectures ask a `Style` for layers and know nothing of B-cos or plain; builders choose one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "batch": bnn.BatchNorm,
+    "all": bnn.AllNorm,
+    "layer": bnn.LayerNorm,
+    "instance": bnn.InstanceNorm,
+    "position": bnn.PositionNorm,
+    "group": lambda features, **options: bnn.GroupNorm(2, features, **options),
+    "none": lambda features, **options: nn.Identity(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How the layers of a network are made.
+
+    Attributes:
+        plain: the ordinary twin: convolutions, centred norms with bias, activations.
+        b: exponent B of the B-cos layers.
+        max_out: MaxOut filters an output.
+        norm: "batch", "all", "layer", "instance", "position", "group" or "none".
+        norm_centered, norm_affine, norm_bias, norm_eps: as in `torchbcos.nn.BatchNorm`.
+        antialias: each strided layer becomes a low-pass of that stride and the layer with stride 1.
+        activation: "none", "relu" or "gelu".
+        sync: batch statistics over all processes.
+    """
+
+    plain: bool = False
+    b: float = 2.0
+    max_out: int = 1
+    norm: str = "batch"
+    norm_centered: bool = False
+    norm_affine: bool = True
+    norm_bias: bool = False
+    norm_eps: float = 1e-5
+    antialias: bool = False
+    activation: str = "none"
+    sync: bool = False
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(NORMS)}.{hint(self.norm, NORMS)}")
+
+    def as_plain(self, activation: str = "relu") -> Style:
+        """The ordinary twin of this style."""
+        return dataclasses.replace(
+            self, plain=True, norm_centered=True, norm_bias=True, norm_affine=True, activation=activation
+        )
+
+    def conv(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1, bias: bool = False
+    ) -> nn.Module:  # fmt: skip
+        """A convolution; with `antialias` and a stride, a low-pass and the convolution at stride 1."""
+        if stride > 1 and self.antialias:
+            return nn.Sequential(bnn.LowPass(stride), self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias))
+        if self.plain:
+            return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
+        return bnn.BcosConv2d(
+            inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out
+        )
+
+    def make_norm(self, features: int) -> nn.Module:
+        """A norm over `features` channels."""
+        options: dict[str, object] = {"sync": self.sync} if self.norm in ("batch", "all") and self.sync else {}
+        return NORMS[self.norm](
+            features, eps=self.norm_eps, centered=self.norm_centered, affine=self.norm_affine, bias=self.norm_bias,
+            **options,
+        )  # fmt: skip
+
+    def activate(self) -> nn.Module:
+        """The activation, or nothing."""
+        return {"none": nn.Identity, "relu": bnn.ReLU, "gelu": bnn.GELU}[self.activation]()
+
+    def pool(self, kernel: int, stride: int, padding: int = 0) -> nn.Module:
+        """Local average pooling; the low-pass instead with `antialias`."""
+        if self.antialias:
+            return bnn.LowPass(stride)
+        return nn.AvgPool2d(kernel, stride, padding)
+
+
+class StochasticDepth(nn.Module):
+    """Drop a residual branch for whole images while training, and scale the rest up."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise InputError(f"stochastic depth must be in [0, 1), not {p}.")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep each image's branch with probability 1 - p."""
+        if not self.training or self.p == 0:
+            return x
+        keep = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype) >= self.p
+        return x * keep / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        """The probability."""
+        return f"p={self.p}"
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One stage of a network.
+
+    Attributes:
+        name: the module whose output it is.
+        channels: C of that output.
+        reduction: input pixels per feature position, along one axis.
+    """
+
+    name: str
+    channels: int
+    reduction: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classifier of a convolutional network: B-cos 1×1 before pooling, or plain linear after it.
+
+    Attributes:
+        style: how layers are made.
+        features: channels of the last feature map.
+        num_classes: number of logits.
+        logit_bias: a number, None, or "auto" for -ln(classes - 1), which makes every class start
+            at the probability 1/classes under BCE (arXiv 2306.10898, section 3.2).
+        temperature: divides the logits.
+    """
+
+    style: Style
+    features: int
+    num_classes: int
+    logit_bias: float | str | None = "auto"
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_classes, int) or self.num_classes < 1:
+            raise InputError(f"num_classes must be a positive integer, not {self.num_classes!r}.")
+        if isinstance(self.logit_bias, str) and self.logit_bias != "auto":
+            raise InputError(f"logit_bias must be a number, None or 'auto', not {self.logit_bias!r}.")
+
+    def make_classifier(self, num_classes: int | None = None) -> nn.Module:
+        """A fresh classifier."""
+        classes = num_classes or self.num_classes
+        if self.style.plain:
+            return bnn.Linear(self.features, classes)
+        return self.style.conv(self.features, classes, 1)
+
+    def make_logits(self) -> bnn.Logits:
+        """The logit layer that belongs to the number of classes."""
+        return bnn.Logits(self.bias(), self.temperature)
+
+    def bias(self) -> float | None:
+        """The logit bias as a number; 0 for one class, and none for plain networks by default."""
+        if not isinstance(self.logit_bias, str):
+            return self.logit_bias
+        return None if self.style.plain else -math.log(max(1, self.num_classes - 1))
+
+    def resized(self, num_classes: int) -> Head:
+        """The same head for another number of classes; a bias that was "auto" follows."""
+        return dataclasses.replace(self, num_classes=num_classes)
+
+    def run(self, classifier: nn.Module, logits: nn.Module, x: Tensor) -> Tensor:
+        """Map features (N, F, h, w) to logits (N, classes)."""
+        if self.style.plain:
+            out: Tensor = logits(classifier(x.flatten(2).mean(2)))
+        else:
+            out = logits(classifier(x).flatten(2).mean(2))
+        return out
+
+
+def like(module: nn.Module, reference: nn.Module) -> nn.Module:
+    """`module` on the device, in the dtype and in the training mode of `reference`."""
+    parameter = next(reference.parameters())
+    return module.to(device=parameter.device, dtype=parameter.dtype).train(reference.training)
+
+
+def check_input(x: Tensor, channels: int) -> None:
+    """Raise InputError unless x is a batch of encoded pictures (N, C, H, W)."""
+    if x.dim() != 4:
+        raise InputError(f"Expected a batch of encoded pictures (N, {channels}, H, W), got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")
+    if x.shape[0] == 0:
+        raise InputError(f"Expected at least one picture, got an empty batch of shape {tuple(x.shape)}.")
+    if x.shape[1] != channels:
+        extra = " RGB is encoded first: torchbcos.functional.add_inverse(x)." if x.shape[1] == 3 and channels == 6 else ""
+        raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).{extra}")
+
+
+torch.fx.wrap("check_input")

@@ -1,0 +1,29 @@
+"""Thin modules over `torchbcos.functional`."""
+
+from torchbcos.nn.conv import BcosConv1d as BcosConv1d
+from torchbcos.nn.conv import BcosConv2d as BcosConv2d
+from torchbcos.nn.conv import BcosConv3d as BcosConv3d
+from torchbcos.nn.conv import LowPass as LowPass
+from torchbcos.nn.head import AddInverse as AddInverse
+from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
+from torchbcos.nn.head import Logits as Logits
+from torchbcos.nn.layer import Layer as Layer
+from torchbcos.nn.linear import BcosLinear as BcosLinear
+from torchbcos.nn.norm import AllNorm as AllNorm
+from torchbcos.nn.norm import BatchNorm as BatchNorm
+from torchbcos.nn.norm import GroupNorm as GroupNorm
+from torchbcos.nn.norm import InstanceNorm as InstanceNorm
+from torchbcos.nn.norm import LayerNorm as LayerNorm
+from torchbcos.nn.norm import Norm as Norm
+from torchbcos.nn.norm import PositionNorm as PositionNorm
+from torchbcos.nn.norm import TokenNorm as TokenNorm
+from torchbcos.nn.plain import GELU as GELU
+from torchbcos.nn.plain import Conv2d as Conv2d
+from torchbcos.nn.plain import Linear as Linear
+from torchbcos.nn.plain import ReLU as ReLU
+
+__all__ = [
+    "GELU", "AddInverse", "AllNorm", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear", "Conv2d",
+    "GlobalAveragePool", "GroupNorm", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm",
+    "PositionNorm", "ReLU", "TokenNorm",
+]  # fmt: skip

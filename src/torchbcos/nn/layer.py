@@ -1,0 +1,40 @@
+"""The base of every layer: one opaque step for tracers, the layer's own code for everybody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Layer(nn.Module):
+    """A layer that computes in `compute`; `torch.fx` records it as one step.
+
+    A traced network therefore asks for the frozen state when it runs, not when it was traced:
+    the graph predicts and explains like the network it came from.
+    """
+
+    # Which axis of the output holds channels; `explain(at=...)` reads it.
+    channel_dim = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        return run_layer(self, x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """What the layer does; subclasses define it."""
+        raise NotImplementedError
+
+    def __fx_create_arg__(self, tracer: Any) -> torch.fx.Node:
+        """As an argument of a traced call, the layer is an attribute of the traced module."""
+        node: torch.fx.Node = tracer.create_node("get_attr", tracer.path_of_module(self), (), {})
+        return node
+
+
+def run_layer(layer: Layer, x: Tensor) -> Tensor:
+    """Call `layer.compute(x)`; a single node in a traced graph."""
+    return layer.compute(x)
+
+
+torch.fx.wrap("run_layer")

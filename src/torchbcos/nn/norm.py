@@ -1,0 +1,218 @@
+"""The six norms of the paper as modules, centred and uncentred, for any number of space axes.
+
+Shapes: N images, C channels, *S space, G groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import functional
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import hold
+from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
+from torchbcos.functional.transform import frozen_here
+from torchbcos.nn.layer import Layer
+
+
+class Norm(Layer):
+    """What all norms share: sizes, eps and the affine parameters.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        centered: subtract the mean. The variance is about the mean either way.
+        affine: learn a weight (and a bias) for every channel.
+        bias: with `affine`, learn a bias; it is a named constant of explanations.
+    """
+
+    parameters_per_norm: int | None = None  # None: one for every feature
+
+    def __init__(
+        self, num_features: int, *, eps: float = 1e-5, centered: bool = True, affine: bool = True, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if num_features < 1 or not eps >= 0:
+            raise InputError(f"A norm needs num_features ≥ 1 and eps ≥ 0, not {num_features} and {eps}.")
+        self.num_features, self.eps, self.centered = num_features, eps, centered
+        size = self.parameters_per_norm or num_features
+        self.weight = nn.Parameter(torch.ones(size)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(size)) if affine and bias else None
+
+    def extra_repr(self) -> str:
+        """Sizes and switches."""
+        return (
+            f"{self.num_features}, eps={self.eps:g}, centered={self.centered}, "
+            f"affine={self.weight is not None}, bias={self.bias is not None}"
+        )
+
+
+class BatchNorm(Norm):
+    """Statistics over images and positions for every channel; running ones in eval mode.
+
+    Uncentred, it is the batch norm of the official networks: `x / sqrt(var + eps) · weight`. The
+    running variance is then the biased one (torch's, for the centred norm, is not), as in the
+    official code. The running mean (centred only) and the bias are named constants.
+
+    Args:
+        num_features, eps, centered, affine, bias: as in `Norm`.
+        momentum: weight of the newest batch in the running statistics; None averages all batches.
+        sync: take statistics over all processes of `torch.distributed`. `SyncBatchNorm` conversion
+            leaves this layer alone.
+
+    >>> BatchNorm(8, centered=False, bias=False)(torch.randn(4, 8, 5, 5)).shape
+    torch.Size([4, 8, 5, 5])
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self, num_features: int, *, eps: float = 1e-5, centered: bool = True, affine: bool = True, bias: bool = True,
+        momentum: float | None = 0.1, sync: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps=eps, centered=centered, affine=affine, bias=bias)
+        self.momentum, self.sync = momentum, sync
+        size = self.parameters_per_norm or num_features
+        self.register_buffer("running_mean", torch.zeros(size))
+        self.register_buffer("running_var", torch.ones(size))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+
+    def axes(self, x: Tensor) -> list[int]:
+        """The axes that statistics are taken over."""
+        return [0, *range(2, x.dim())]
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, *S)."""
+        check_images(x, self.num_features)
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        if not self.training:
+            mean, var, label = self.running_mean.reshape(shape), self.running_var.reshape(shape), "running_mean"
+        else:
+            wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            mean, var, count = batch_statistics(hold(wide), self.axes(x), sync=self.sync)
+            label = "batch_mean"
+            if not frozen_here():
+                self.track(mean.detach(), var.detach(), count)
+        if self.centered:
+            x = shift(x, mean, self, label)
+        y = normalize(x, (), eps=self.eps, centered=False, var=var)
+        return affine(y, self.weight, self.bias, 1, self)
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move the running statistics towards those of a batch."""
+        self.num_batches_tracked.add_(1)
+        rate = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked.to(var.dtype)
+        if self.centered:
+            self.running_mean.lerp_(mean.flatten().to(self.running_mean.dtype), rate)
+            var = var * (count / max(1, count - 1))
+        self.running_var.lerp_(var.flatten().to(self.running_var.dtype), rate)
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
+
+
+class AllNorm(BatchNorm):
+    """One mean and one variance for the whole batch: over images, channels and positions.
+
+    >>> AllNorm(8)(torch.randn(4, 8, 5, 5)).shape
+    torch.Size([4, 8, 5, 5])
+    """
+
+    parameters_per_norm = 1
+
+    def axes(self, x: Tensor) -> list[int]:
+        """All axes."""
+        return list(range(x.dim()))
+
+
+class LayerNorm(Norm):
+    """Statistics over all channels and positions of an image.
+
+    >>> LayerNorm(8)(torch.randn(4, 8, 5)).shape
+    torch.Size([4, 8, 5])
+    """
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, *S)."""
+        check_images(x, self.num_features)
+        return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+
+
+class InstanceNorm(Norm):
+    """Statistics over the positions of every channel of an image.
+
+    >>> InstanceNorm(8)(torch.randn(4, 8, 5, 5)).shape
+    torch.Size([4, 8, 5, 5])
+    """
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, *S)."""
+        check_images(x, self.num_features)
+        return functional.instance_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+
+
+class PositionNorm(Norm):
+    """Statistics over the channels at every position.
+
+    >>> PositionNorm(8)(torch.randn(4, 8, 5, 5)).shape
+    torch.Size([4, 8, 5, 5])
+    """
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, *S)."""
+        check_images(x, self.num_features)
+        return functional.position_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+
+
+class GroupNorm(Norm):
+    """Statistics over each group of channels and all positions of an image.
+
+    Args:
+        num_groups: G; divides `num_features`.
+        num_features, eps, centered, affine, bias: as in `Norm`.
+
+    Raises:
+        InputError: `num_features` is not divisible by `num_groups`.
+
+    >>> GroupNorm(2, 8)(torch.randn(4, 8, 5, 5)).shape
+    torch.Size([4, 8, 5, 5])
+    """
+
+    def __init__(
+        self, num_groups: int, num_features: int, *, eps: float = 1e-5, centered: bool = True, affine: bool = True,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps=eps, centered=centered, affine=affine, bias=bias)
+        if num_groups < 1 or num_features % num_groups:
+            raise InputError(f"{num_features} channels cannot be divided into {num_groups} groups.")
+        self.num_groups = num_groups
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, *S)."""
+        check_images(x, self.num_features)
+        return functional.group_norm(
+            x, self.num_groups, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self
+        )
+
+
+class TokenNorm(Norm):
+    """Statistics over the last axis (..., D): the layer norm of transformers.
+
+    >>> TokenNorm(8)(torch.randn(4, 5, 8)).shape
+    torch.Size([4, 5, 8])
+    """
+
+    channel_dim = -1
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Normalise (..., D)."""
+        if x.shape[-1] != self.num_features:
+            raise InputError(f"Expected (..., {self.num_features}), got shape {tuple(x.shape)}.")
+        return functional.token_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)

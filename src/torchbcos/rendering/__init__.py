@@ -1,0 +1,35 @@
+"""Pictures from plain tensors; knows nothing of models."""
+
+from __future__ import annotations
+
+from torchbcos.rendering.files import FORMATS as FORMATS
+from torchbcos.rendering.files import save_png as save_png
+from torchbcos.rendering.files import to_uint8 as to_uint8
+from torchbcos.rendering.heatmap import heat_limit as heat_limit
+from torchbcos.rendering.heatmap import heatmap as heatmap
+from torchbcos.rendering.heatmap import over as over
+from torchbcos.rendering.heatmap import overlay as overlay
+from torchbcos.rendering.heatmap import photo as photo
+from torchbcos.rendering.heatmap import slice_indices as slice_indices
+from torchbcos.rendering.panel import Caption as Caption
+from torchbcos.rendering.panel import panel as panel
+from torchbcos.rendering.rgba import rgba as rgba
+from torchbcos.rendering.text import format_number as format_number
+from torchbcos.rendering.text import format_share as format_share
+
+__all__ = [
+    "FORMATS",
+    "Caption",
+    "format_number",
+    "format_share",
+    "heat_limit",
+    "heatmap",
+    "over",
+    "overlay",
+    "panel",
+    "photo",
+    "rgba",
+    "save_png",
+    "slice_indices",
+    "to_uint8",
+]

@@ -1,0 +1,114 @@
+"""Pictures to bytes and files, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, StateError
+from torchbcos.rendering.heatmap import over
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def to_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """Round a float picture in [0, 1] to bytes; bytes pass through.
+
+    Args:
+        picture: (H, W, 3) or (H, W, 4), float in [0, 1] (cut outside it) or uint8.
+
+    Returns:
+        The same shape, uint8.
+
+    Raises:
+        InputError: Another shape or dtype, or NaN.
+        ArgumentTypeError: Not an array.
+
+    Example:
+        >>> to_uint8(np.array([[[0.0, 0.5, 1.0]]])).tolist()
+        [[[0, 128, 255]]]
+    """
+    if not isinstance(picture, np.ndarray):
+        raise ArgumentTypeError(f"picture must be a numpy array or a PIL image, got {type(picture).__name__}.")
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or picture.size == 0:
+        raise InputError(f"picture must be (H, W, 3) or (H, W, 4) with pixels, got {tuple(picture.shape)}.")
+    if picture.dtype == np.uint8:
+        return picture
+    if picture.dtype.kind != "f":
+        raise InputError(f"picture must be float in [0, 1] or uint8, got {picture.dtype}.")
+    if np.isnan(picture).any():
+        raise InputError("picture holds NaN.")
+    rounded: NDArray[np.uint8] = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return rounded
+
+
+def save_png(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) -> Path:
+    """Write a picture whole or not at all: to a new file in the same folder, which then takes the name.
+
+    Args:
+        picture: (H, W, 3) or (H, W, 4), float in [0, 1] or uint8, or a PIL image. JPEG has no opacity: there it is
+            composed over white.
+        path: Ends with .png, .jpg, .jpeg or .webp. An existing file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: An unknown suffix, or no picture.
+        MissingFileError: The folder does not exist.
+        StateError: The file could not be written (disk full, no permission), or the format cannot hold the picture;
+            an earlier file of that name is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> save_png(np.zeros((2, 2, 4)), Path(tempfile.mkdtemp()) / "a.png").name
+        'a.png'
+    """
+    target = Path(path)
+    kind = FORMATS.get(target.suffix.lower())
+    if kind is None:
+        raise InputError(f"Cannot tell the format of {str(target)!r}; it must end with one of {', '.join(FORMATS)}.")
+    if not target.parent.is_dir():
+        raise MissingFileError(f"The folder {str(target.parent)!r} does not exist; make it before saving there.")
+    data = _encode(picture, kind, target)
+    # a short random name: no collision between threads, and no longer than the folder allows
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StateError(f"Could not write {str(target)!r}: {reason}. Nothing was left behind.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def _encode(picture: NDArray[Any] | Image.Image, kind: str, target: Path) -> bytes:
+    if not isinstance(picture, Image.Image):
+        array = to_uint8(picture)
+        if kind == "JPEG" and array.shape[2] == 4:
+            array = to_uint8(over(array.astype(np.float32) / 255))
+        picture = Image.fromarray(array)
+    elif kind == "JPEG" and picture.mode != "RGB":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        picture = picture.convert("RGB")
+    buffer = io.BytesIO()
+    options = {"quality": 92} if kind != "PNG" else {}
+    try:
+        picture.save(buffer, format=kind, **options)
+    except (OSError, ValueError, KeyError) as error:  # Pillow's ways to say: too large, or built without it
+        raise StateError(
+            f"Pillow cannot write a {picture.width}x{picture.height} picture as {kind} ({str(target)!r}): {error}. "
+            "PNG holds any picture."
+        ) from error
+    return buffer.getvalue()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFont
+
+from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos.rendering import Caption, panel, rgba, text
+from torchbcos.rendering.panel import MARGIN
+
+words = Caption(
+    title="n01440764_4341.jpg",
+    predictions=(("tench", 0.92), ("English springer", 0.03)),
+    explained="tench",
+    contrast=None,
+    value=2.5,
+    contribution=2.25,
+    constants=0.25,
+    share=0.9,
+    residual=1e-7,
+)
+
+
+def full(height: int, width: int, caption: Caption = words, seed: int = 0) -> Image.Image:
+    g = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, height, width, generator=g)
+    weights, inputs = torch.randn(6, height, width, generator=g), torch.cat([image, 1 - image])
+    return panel(caption, (weights * inputs).sum(0), image=image, picture=rgba(weights, inputs))
+
+
+def region(picture: Image.Image, left: int, top: int, width: int, height: int) -> np.ndarray[Any, Any]:
+    return np.asarray(picture)[top : top + height, left : left + width]
+
+
+def test_four_tiles_with_pictures_in_them() -> None:
+    picture = full(160, 160)
+    assert picture.mode == "RGB" and picture.width == 4 * 320 + 3 * 24 + 2 * MARGIN
+    for i in range(4):
+        assert region(picture, MARGIN + i * 344, 142, 320, 320).std() > 10
+    assert (np.asarray(picture)[:, : MARGIN - 1] == 255).all()  # the margin stays white
+
+
+def test_the_input_tile_is_the_photo() -> None:
+    image = torch.zeros(3, 8, 8)
+    image[0] = 1
+    picture = panel(words, torch.zeros(8, 8), image=image)
+    assert (region(picture, MARGIN, 142, 320, 320) == [255, 0, 0]).all()
+    assert picture.width == 3 * 320 + 2 * 24 + 2 * MARGIN  # no rgba: three tiles
+
+
+def test_small_pictures_keep_their_pixels() -> None:
+    c = torch.tensor([[1.0, -1.0], [0.0, 1.0]])
+    picture = panel(words, c, image=torch.rand(3, 2, 2), percentile=100)
+    tile = region(picture, MARGIN + 344, 142, 320, 320)
+    assert (tile[:160, :160] == [255, 0, 0]).all() and (tile[:160, 160:] == [0, 0, 255]).all()
+    assert (tile[160:, :160] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (3, 200), (700, 500), (160, 161), (224, 224)])
+def test_any_size(size: tuple[int, int]) -> None:
+    picture = full(*size)
+    assert 880 <= picture.width <= 1500 and 200 <= picture.height <= 700
+
+
+@pytest.mark.parametrize("shape", [(1,), (300,), (5000,), (1, 1), (224, 224), (1, 3, 3), (40, 20, 30)])
+def test_without_a_photo_only_the_heat_map(shape: tuple[int, ...]) -> None:
+    picture = panel(words, torch.randn(shape))
+    assert picture.width == 880
+    assert region(picture, MARGIN, 142, 100, 60).std() > 0 or len(shape) == 2 or shape[0] == 1
+
+
+def test_a_map_of_zeros() -> None:
+    assert panel(words, torch.zeros(5, 5)).mode == "RGB"
+
+
+def test_a_small_share_is_said_and_costs_room() -> None:
+    small = dataclasses.replace(words, share=0.04)
+    assert small.warning == (
+        "The pixels carry only 4.0 % of this logit; the rest are constants, which no picture can show."
+    )
+    assert full(8, 8, small).height == full(8, 8).height + 42
+    assert "difference" in str(dataclasses.replace(small, contrast="springer").warning)
+    for share in (0.5, 0.9, 7.0, -3.0, math.nan):
+        assert dataclasses.replace(words, share=share).warning is None
+    assert dataclasses.replace(words, share=-0.3).warning is not None
+
+
+def test_the_question() -> None:
+    assert words.question == "Why 'tench'"
+    assert dataclasses.replace(words, contrast="springer").question == "Why 'tench' rather than 'springer'"
+
+
+def test_numbers_and_names_change_the_picture() -> None:
+    base = np.asarray(full(8, 8))
+    for change in (
+        {"title": "b.jpg"},
+        {"explained": "church"},
+        {"contrast": "church"},
+        {"value": 9.5},
+        {"contribution": 9.5},
+        {"constants": 9.5},
+        {"residual": 9.5},
+        {"share": 0.8},
+        {"predictions": (("tench", 0.5),)},
+    ):
+        other = np.asarray(full(8, 8, dataclasses.replace(words, **change)))
+        assert other.shape != base.shape or (other != base).any(), change
+
+
+def test_odd_words_and_numbers() -> None:
+    odd = dataclasses.replace(
+        words,
+        title="\ud800\n" + "x" * 5000,
+        predictions=tuple(("漢字 ἀρχή " * 30, math.nan) for _ in range(50)),
+        explained="é" * 3000,
+        contrast="",
+        value=math.inf,
+        contribution=-1.234e-30,
+        constants=-9.9e37,
+        residual=math.nan,
+        share=math.nan,
+    )
+    assert full(8, 8, odd).width == full(8, 8).width
+    assert full(8, 8, dataclasses.replace(words, predictions=())).mode == "RGB"
+
+
+def test_the_widest_numbers_do_not_run_into_each_other() -> None:
+    wide = dataclasses.replace(
+        words, contrast="b", value=-1.2e-30, contribution=-1.2e-30, constants=-1.2e30, residual=-1e-30, share=-99999.0
+    )
+    picture = panel(wide, torch.randn(8, 8))
+    bottom = np.asarray(picture)[-(72 - 38) - MARGIN : -MARGIN + 4]
+    ink = (bottom < 128).all(-1).any(0)
+    gaps = np.diff(np.flatnonzero(ink))
+    assert gaps.max() >= 20  # the share stands apart from the sum
+
+
+def test_without_freetype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "load_font", lambda name, size: None if name else ImageFont.load_default_imagefont())
+    assert full(8, 8).mode == "RGB"
+
+
+def test_the_caption_is_frozen_and_takes_keywords_only() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        words.title = "b"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Caption("a")  # type: ignore[call-arg]
+
+
+c, image, picture = torch.randn(4, 5), torch.rand(3, 4, 5), np.ones((4, 5, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("caption", "contributions", "options", "kind", "message"),
+    [
+        ("tench", c, {}, ArgumentTypeError, "caption must be a Caption, got str"),
+        (words, c, {"image": torch.rand(3, 5, 5)}, InputError, r"one size, got \(5, 5\) and \(4, 5\)"),
+        (words, c, {"picture": picture[:3]}, InputError, r"picture must be \(4, 5, 4\) from rgba, got \(3, 5, 4\)"),
+        (words, c, {"picture": torch.ones(4, 5, 4)}, ArgumentTypeError, "picture must be an array, got Tensor"),
+        (words, c[0], {"image": image}, InputError, r"image needs contributions of shape \(H, W\), got \(5,\)"),
+        (words, c[0], {"picture": picture}, InputError, r"picture needs contributions of shape \(H, W\)"),
+        (words, c * float("nan"), {}, InputError, "contributions holds NaN"),
+        (words, c, {"percentile": 0}, InputError, "percentile must lie in"),
+    ],
+)
+def test_errors(caption: Any, contributions: Any, options: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        panel(caption, contributions, **options)
