@@ -1,0 +1,34 @@
+"""torchbcos: build, explain and check B-cos networks, exactly.
+
+Everything is loaded when it is first used: importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> the module that defines it
+_DOOR = {
+    "BcosError": "torchbcos._core.errors",
+    "Explanation": "torchbcos.explanation",
+    "explain": "torchbcos.explanation",
+    "frozen": "torchbcos._core.frozen",
+}
+_ROOMS = ("functional", "nn", "models", "rendering")
+
+__all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DOOR:
+        return getattr(importlib.import_module(_DOOR[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"torchbcos.{name}")
+    raise AttributeError(f"module 'torchbcos' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

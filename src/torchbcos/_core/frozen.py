@@ -43,6 +43,7 @@ class Session:
             to it is the constant's contribution for each example.
         live: True once the first derivative has been taken (FULL mode only).
         held: how often a layer asked for its factors to be held.
+        detach: True where no gradient of the parameters is wanted.
     """
 
     def __init__(self, mode: str, names: dict[int, str], batch: int, like: Tensor) -> None:
@@ -52,6 +53,7 @@ class Session:
         self.like = like
         self.probes: dict[str, Tensor] = {}
         self.live = False
+        self.detach = mode == CONSTANT
         self.held = 0
         self.tasks: list[int] = []
 
@@ -166,7 +168,7 @@ def hold(tensor: Tensor) -> Tensor:
 def parameter(tensor: Tensor) -> Tensor:
     """A weight as a layer should use it: without its graph where no gradient of it is wanted."""
     state = current()
-    if state is None or state.mode == FULL:
+    if state is None or not state.detach:
         return tensor
     # Inference tensors cannot be saved for backward; a copy made outside inference mode can.
     return tensor.clone() if tensor.is_inference() else tensor.detach()

@@ -65,7 +65,7 @@ def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> t
     The variance is the mean of squared deviations, never `E[x²] - E[x]²`, whose cancellation
     costs three digits of the gradient.
     """
-    count = math.prod(x.shape[d] for d in dims)
+    count = math.prod([x.shape[d] for d in dims])
     if not (sync and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
         return mean, var, count

@@ -1,0 +1,259 @@
+"""The engine: one forward pass, one backward pass for each target, everything by name.
+
+W(x) is the gradient of an output with respect to the input while every dynamic factor is held
+(arXiv 2306.10898, section 3). A constant's contribution is the gradient with respect to a probe
+that scales it (`torchbcos._core.frozen.add_constant`): measured, never left over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
+from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
+from torchbcos._core.names import hint
+from torchbcos.explanation.result import Explanation
+from torchbcos.explanation.targets import resolve_targets
+
+_hook_lock = threading.Lock()
+
+
+def explain(
+    model: nn.Module,
+    x: Tensor,
+    targets: object = None,
+    *,
+    top_k: int = 1,
+    contrast: object = None,
+    at: str | None = None,
+    position: object = None,
+    batch_size: int | None = None,
+    create_graph: bool | str = False,
+) -> Explanation:
+    """Explain outputs of a network exactly: `value = Σ W(x)·x + constants` (arXiv 2306.10898, eq. 4).
+
+    The model's mode, gradients, buffers and hooks are as before afterwards, also after an error.
+
+    Args:
+        model: a network of torchbcos layers, on encoded input.
+        x: (N, C, *S), floating point.
+        targets: None (the `top_k` highest outputs of each image), an int, N ints or (N, K) ints.
+        top_k: K where `targets` is None.
+        contrast: the same forms; explains `output[target] - output[contrast]`.
+        at: name of a sub-module; targets are then channels of its output.
+        position: with `at`, one integer for every space axis of that output; None sums over space.
+        batch_size: explain this many images at a time (results are joined).
+        create_graph: True gives values, weights and contributions their full derivative;
+            "truncated" leaves the dynamic factors constants throughout.
+
+    Returns:
+        An `Explanation` of N images and K targets.
+
+    Raises:
+        InputError: the input, a target or the position does not fit.
+        StateError: the model cannot be explained exactly (a traced or exported graph, no B-cos layer).
+
+    >>> import torch, torchbcos
+    >>> model = torch.nn.Sequential(torchbcos.nn.BcosConv2d(6, 3, 3), torchbcos.nn.GlobalAveragePool())
+    >>> e = torchbcos.explain(model, torch.rand(2, 6, 8, 8), targets=1)
+    >>> bool(e.residual.abs().max() < 1e-5)
+    True
+    """
+    check_arguments(model, x, batch_size, create_graph)
+    options: dict[str, Any] = {"top_k": top_k, "at": at, "position": position, "create_graph": create_graph}
+    size = batch_size or len(x)
+    if size >= len(x):
+        return explain_batch(model, x, targets, contrast=contrast, **options)
+    parts = []
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        part = [part_of(t, rows, len(x)) for t in (targets, contrast)]
+        parts.append(explain_batch(model, x[rows], part[0], contrast=part[1], **options))
+    return Explanation.join(parts)
+
+
+def explain_batch(
+    model: nn.Module, x: Tensor, targets: object, *, contrast: object, top_k: int, at: str | None, position: object,
+    create_graph: bool | str,
+) -> Explanation:  # fmt: skip
+    """`explain` for images that fit into memory together."""
+    if create_graph is True:
+        model = getattr(model, "_orig_mod", model)
+    module = find_module(model, at)
+    names = {id(m): name for name, m in model.named_modules()}
+    state = Session(FULL if create_graph is True else CONSTANT, names, len(x), x)
+    state.detach = not create_graph
+    with torch.inference_mode(False), torch.enable_grad():
+        if create_graph:
+            inputs = x if x.requires_grad else x.detach().requires_grad_()
+        else:
+            inputs = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        with session(state):
+            outputs, feature = run(model, module, inputs, state)
+            check_outputs(outputs, len(x), state)
+            explained = outputs if feature is None else select(feature, module, inputs.dim(), position)
+            columns = resolve_targets(targets, explained, top_k=top_k, what="classes" if at is None else "channels")
+            values = explained.gather(1, columns)
+            other = None
+            if contrast is not None:
+                other = resolve_targets(contrast, explained, name="contrast").expand_as(columns)
+                values = values - explained.gather(1, other)
+            weights, constants = differentiate(mark(values, state), inputs, state, bool(create_graph))
+        keep = (lambda t: t) if create_graph else Tensor.detach
+        return Explanation(
+            inputs=keep(inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values),
+            weights=weights, constants=constants, fixed=fixed_names(model, constants),
+            class_names=getattr(model, "class_names", None), at=at,
+        )  # fmt: skip
+
+
+def differentiate(
+    values: Tensor, inputs: Tensor, state: Session, create_graph: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """W (N, K, C, *S) and the constants (N, K): one backward pass of the summed values a target."""
+    names = list(state.probes)
+    leaves = [inputs, *(state.probes[name] for name in names)]
+    rows: list[tuple[Tensor, ...]] = []
+    count = values.shape[1]
+    for k in range(count):
+        try:
+            gradients = torch.autograd.grad(
+                values[:, k].sum(), leaves, retain_graph=create_graph or k + 1 < count, create_graph=create_graph,
+                allow_unused=True,
+            )  # fmt: skip
+        except RuntimeError as error:
+            if "checkpoint" in str(error).lower():
+                raise StateError(
+                    "This model uses torch.utils.checkpoint with use_reentrant=True, which cannot be explained: "
+                    "set use_reentrant=False."
+                ) from error
+            raise
+        rows.append(tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)))
+    weights = torch.stack([row[0] for row in rows], 1)
+    constants = {name: torch.stack([row[i + 1] for row in rows], 1) for i, name in enumerate(names)}
+    return weights, constants
+
+
+def run(
+    model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session
+) -> tuple[Tensor, Tensor | None]:
+    """The outputs, and the output of `module` where one is given."""
+    if module is None:
+        return model(inputs), None
+    seen: list[Tensor] = []
+    with capture(module, seen, state):
+        outputs = model(inputs)
+    if not seen:
+        raise StateError("The module named by at= did not run in this forward pass, or its output is not a tensor.")
+    return outputs, seen[-1]
+
+
+@contextlib.contextmanager
+def capture(module: nn.Module, seen: list[Tensor], state: Session) -> Iterator[None]:
+    """Collect the outputs of `module` in this explanation, and in no other thread's."""
+    from_here = threading.get_ident()
+
+    def keep(_module: nn.Module, _args: object, output: object) -> None:
+        if threading.get_ident() == from_here and isinstance(output, Tensor) and not state.live:
+            seen.append(output)
+
+    with _hook_lock:
+        handle = module.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        with _hook_lock:
+            handle.remove()
+
+
+def select(feature: Tensor, module: nn.Module | None, ndim: int, position: object) -> Tensor:
+    """Channels of a feature at one position, or summed over space: (N, channels)."""
+    default = 1 if feature.dim() in (2, ndim) else -1
+    dim = getattr(module, "channel_dim", default)
+    feature = feature.movedim(dim, 1) if feature.dim() > 2 else feature
+    if position is None:
+        return feature.flatten(2).sum(2) if feature.dim() > 2 else feature
+    given = (position,) if isinstance(position, int) else position
+    if not isinstance(given, (tuple, list)) or not all(isinstance(p, int) for p in given):
+        raise InputError(f"position must be one integer a space axis, not {position!r}.")
+    space = tuple(feature.shape[2:])
+    if len(given) != len(space) or any(not -s <= p < s for p, s in zip(given, space, strict=False)):
+        raise InputError(f"position {tuple(given)} does not lie in the module's output, whose space axes are {space}.")
+    return feature[(slice(None), slice(None), *given)]
+
+
+def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
+    """The sub-module of that name, or a clear error."""
+    if at is None:
+        return None
+    modules = dict(model.named_modules())
+    if not isinstance(at, str) or at not in modules:
+        known = [name for name in modules if name]
+        raise InputError(f"The model has no module {at!r}.{hint(str(at), known)}")
+    return modules[at]
+
+
+def check_arguments(model: object, x: object, batch_size: object, create_graph: object) -> None:
+    """Raise unless the call makes sense."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"explain needs a torch.nn.Module, not {type(model).__name__}.")
+    if not isinstance(x, Tensor):
+        raise ArgumentTypeError(
+            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; for pictures use torchbcos.load().explain()."
+        )
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")
+    if x.dim() < 2 or x.numel() == 0:
+        raise InputError(f"Expected at least one image (N, C, *S), got shape {tuple(x.shape)}.")
+    if not bool(torch.isfinite(x).all()):
+        raise InputError("The input has NaN or infinite values: an explanation of it would mean nothing.")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size must be a positive integer or None, not {batch_size!r}.")
+    if create_graph not in (False, True, "truncated"):
+        raise InputError(f"create_graph must be False, True or 'truncated', not {create_graph!r}.")
+    for name, module in model.named_modules():
+        traced = isinstance(module, torch.fx.GraphModule) and any(
+            isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes
+        )
+        if traced or isinstance(module, torch.jit.ScriptModule):
+            raise StateError(
+                f"The module {name or 'itself'!r} is an exported or traced graph that recorded one mode; its "
+                "gradient is not W(x). Explain the network it was made from."
+            )
+
+
+def check_outputs(outputs: object, n: int, state: Session) -> None:
+    """Raise unless the model gave (N, classes) and one of our layers took part."""
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[0] != n:
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise StateError(f"Expected the model to give ({n}, classes), got {shape}.")
+    if not state.held:
+        raise StateError(
+            "No torchbcos layer ran in this model, so its gradient is not W(x): build it with torchbcos.nn, or "
+            "explain the network this graph was exported from."
+        )
+
+
+def fixed_names(model: nn.Module, constants: dict[str, Tensor]) -> tuple[str, ...]:
+    """The constants that are the fixed logit bias (the share is taken of the value without it)."""
+    kinds = {name: type(m).__name__ for name, m in model.named_modules()}
+    return tuple(key for key in constants if kinds.get(key.rpartition(".")[0]) == "Logits")
+
+
+def part_of(targets: object, rows: slice, n: int) -> object:
+    """The targets of some images: per-image forms are cut, others kept."""
+    if targets is None or isinstance(targets, int):
+        return targets
+    try:
+        given = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"targets must be an int, N ints or (N, K) ints, not {targets!r}.") from error
+    if given.dim() and len(given) != n:
+        raise InputError(f"targets of shape {tuple(given.shape)} do not fit {n} images.")
+    return given[rows] if given.dim() else given

@@ -1,0 +1,232 @@
+"""What an explanation is: numbers that add up, and pictures of them.
+
+Shapes: N images, K targets, C channels, *S space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos.rendering import Caption, heatmap, panel, rgba, save_png
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Exact explanations of N images and K targets each.
+
+    Attributes:
+        inputs: (N, C, *S) what the network saw.
+        outputs: (N, classes) its outputs.
+        targets: (N, K) int64 what was explained.
+        contrast: (N, K) int64 or None; the explained value is output[target] - output[contrast].
+        values: (N, K) the explained values.
+        weights: (N, K, C, *S) rows of the dynamic linear map W(x).
+        constants: name -> (N, K): the contribution of every constant, measured on its own.
+        fixed: names of the constants that are the fixed logit bias.
+        class_names: names of the classes, if known.
+        at: the module whose output is explained, or None.
+        probability: "sigmoid" or "softmax".
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    targets: Tensor
+    values: Tensor
+    weights: Tensor
+    constants: dict[str, Tensor]
+    contrast: Tensor | None = None
+    fixed: tuple[str, ...] = ()
+    class_names: Sequence[str] | None = None
+    at: str | None = None
+    probability: str = "sigmoid"
+    photos: tuple[Image.Image, ...] | None = field(default=None, repr=False)
+
+    @property
+    def contributions(self) -> Tensor:
+        """(N, K, *S): `weights * inputs`, summed over channels."""
+        return (self.weights * self.inputs.unsqueeze(1)).sum(2)
+
+    @property
+    def total(self) -> Tensor:
+        """(N, K): the sum of all contributions, what the pixels carry."""
+        wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
+        products = self.weights.flatten(2).to(wide) * self.inputs.unsqueeze(1).flatten(2).to(wide)
+        return products.sum(2).to(self.values.dtype)
+
+    @property
+    def residual(self) -> Tensor:
+        """(N, K): value - contributions - constants; rounding, unless the model adds something unnamed."""
+        rest = self.values - self.total
+        for constant in self.constants.values():
+            rest = rest - constant.to(rest.dtype)
+        return rest
+
+    @property
+    def share(self) -> Tensor:
+        """(N, K): contributions / (value - fixed logit bias), NaN where that is zero."""
+        value = self.values
+        for name in self.fixed:
+            value = value - self.constants[name].to(value.dtype)
+        return torch.where(value == 0, torch.full_like(value, math.nan), self.total / value)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, i: int) -> Explanation:
+        """The explanation of image `i`, with N = 1."""
+        if not isinstance(i, int) or not -len(self) <= i < len(self):
+            raise InputError(f"There are {len(self)} explained images; {i!r} is not one of them.")
+        start = i % len(self)
+        photos = None if self.photos is None else self.photos[start : start + 1]
+        return dataclasses.replace(self._map(lambda t: t[start : start + 1]), photos=photos)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[i] for i in range(len(self)))
+
+    def to(self, device: torch.device | str) -> Explanation:
+        """All tensors on `device`."""
+        return self._map(lambda t: t.to(device))
+
+    def detach(self) -> Explanation:
+        """Without the autograd graph that `create_graph` kept."""
+        return self._map(Tensor.detach)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Explanation:
+        names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
+        tensors = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in names}
+        return dataclasses.replace(self, **tensors, constants={k: change(v) for k, v in self.constants.items()})
+
+    @staticmethod
+    def join(parts: Sequence[Explanation]) -> Explanation:
+        """One explanation of all images of several."""
+        first = parts[0]
+
+        def cat(name: str) -> Tensor | None:
+            tensors = [getattr(p, name) for p in parts]
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
+        keys = list(dict.fromkeys(k for p in parts for k in p.constants))
+        constants = {
+            k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys
+        }  # fmt: skip
+        photos = None
+        if all(p.photos is not None for p in parts):
+            photos = tuple(photo for p in parts for photo in p.photos or ())
+        return dataclasses.replace(first, **{n: cat(n) for n in names}, constants=constants, photos=photos)
+
+    # -- words and numbers --------------------------------------------------------------------
+
+    def label(self, index: int) -> str:
+        """The name of a class or channel."""
+        if self.at is not None:
+            return f"{self.at}[{index}]"
+        if self.class_names is not None and 0 <= index < len(self.class_names):
+            return self.class_names[index]
+        return f"class {index}"
+
+    def probabilities(self) -> Tensor:
+        """(N, classes): the outputs as probabilities, as the model's card says."""
+        outputs = self.outputs.detach().float()
+        return outputs.softmax(1) if self.probability == "softmax" else outputs.sigmoid()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers but the maps, ready for JSON: no tensors, and None for what is not a number.
+
+        Returns:
+            {"explanations": per image a list, per target a dict with index, label, value,
+            contribution, constants, residual, share; "contrast" where there is one}.
+        """
+        return {"at": self.at, "explanations": [[self._record(i, k) for k in range(self.targets.shape[1])]
+                                                 for i in range(len(self))]}  # fmt: skip
+
+    def _record(self, i: int, k: int) -> dict[str, Any]:
+        index = int(self.targets[i, k])
+        record: dict[str, Any] = {
+            "index": index,
+            "label": self.label(index),
+            "value": number(self.values[i, k]),
+            "contribution": number(self.total[i, k]),
+            "constants": {name: number(c[i, k]) for name, c in self.constants.items()},
+            "residual": number(self.residual[i, k]),
+            "share": number(self.share[i, k]),
+        }
+        if self.contrast is not None:
+            other = int(self.contrast[i, k])
+            record["contrast"] = {"index": other, "label": self.label(other)}
+        return record
+
+    # -- pictures -----------------------------------------------------------------------------
+
+    def rgba(self, i: int = 0, k: int = 0, smooth: int = 15, percentile: float = 99.5) -> np.ndarray:
+        """The paper's picture of W: float32 (H, W, 4) in [0, 1]; see `torchbcos.rendering.rgba`."""
+        i, k = self._place(i, k)
+        return rgba(self.weights[i, k].detach(), self.inputs[i].detach(), smooth=smooth, percentile=percentile)
+
+    def heatmap(self, i: int = 0, k: int = 0) -> np.ndarray:
+        """The signed contribution map: float32 (H, W, 3); volumes show their slices."""
+        i, k = self._place(i, k)
+        return heatmap(self.contributions[i, k].detach())
+
+    def panel(self, i: int = 0, k: int = 0) -> Image.Image:
+        """Input, picture, heat map and overlay side by side, with names, share and residual."""
+        i, k = self._place(i, k)
+        contributions = self.contributions[i, k].detach()
+        caption = self._caption(i, k)
+        if self.inputs.dim() != 4 or self.inputs.shape[1] != 6:
+            photo: Any = None if self.photos is None else self.photos[i]
+            return panel(caption, contributions, image=photo, picture=None)
+        photo = self.inputs[i, :3].detach().float().clamp(0, 1) if self.photos is None else self.photos[i]
+        return panel(caption, contributions, image=photo, picture=self.rgba(i, k))
+
+    def save(self, path: str | Path, i: int = 0, k: int = 0) -> Path:
+        """Write the panel to `path` (.png, .jpg or .webp); nothing is left half-written.
+
+        Raises:
+            InputError: unknown file type.
+            StateError: the file could not be written.
+        """
+        save_png(self.panel(i, k), path)
+        return Path(path)
+
+    def _repr_png_(self) -> bytes:
+        return self.panel()._repr_png_()  # type: ignore[no-any-return, attr-defined]
+
+    def _place(self, i: int, k: int) -> tuple[int, int]:
+        count = self.targets.shape[1]
+        if not -len(self) <= i < len(self) or not -count <= k < count:
+            raise InputError(f"There are {len(self)} images with {count} targets each; there is no ({i}, {k}).")
+        return i % len(self), k % count
+
+    def _caption(self, i: int, k: int) -> Caption:
+        record = self._record(i, k)
+        chances = self.probabilities()[i]
+        top = chances.topk(min(3, len(chances)))
+        predictions = tuple((self._class(int(c)), float(p)) for p, c in zip(top.values, top.indices, strict=True))
+        return Caption(
+            title="", predictions=predictions, explained=record["label"],
+            contrast=record["contrast"]["label"] if "contrast" in record else None,
+            value=float(self.values[i, k]), contribution=float(self.total[i, k]),
+            constants=sum(float(c[i, k]) for c in self.constants.values()),
+            share=float(self.share[i, k]), residual=float(self.residual[i, k]),
+        )  # fmt: skip
+
+    def _class(self, index: int) -> str:
+        return dataclasses.replace(self, at=None).label(index)
+
+
+def number(value: Tensor) -> float | None:
+    """A Python float, or None for NaN and infinity."""
+    x = float(value)
+    return x if math.isfinite(x) else None
