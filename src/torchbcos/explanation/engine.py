@@ -192,7 +192,7 @@ def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
     """The sub-module of that name, or a clear error."""
     if at is None:
         return None
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if not isinstance(at, str) or at not in modules:
         known = [name for name in modules if name]
         raise InputError(f"The model has no module {at!r}.{hint(str(at), known)}")
@@ -205,7 +205,8 @@ def check_arguments(model: object, x: object, batch_size: object, create_graph: 
         raise ArgumentTypeError(f"explain needs a torch.nn.Module, not {type(model).__name__}.")
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(
-            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; for pictures use torchbcos.load().explain()."
+            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; "
+            "for pictures use torchbcos.load().explain()."
         )
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")

@@ -104,7 +104,7 @@ class Explanation:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Explanation:
         names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
-        tensors = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in names}
+        tensors: dict[str, Any] = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in names}
         return dataclasses.replace(self, **tensors, constants={k: change(v) for k, v in self.constants.items()})
 
     @staticmethod
@@ -112,11 +112,9 @@ class Explanation:
         """One explanation of all images of several."""
         first = parts[0]
 
-        def cat(name: str) -> Tensor | None:
-            tensors = [getattr(p, name) for p in parts]
-            return None if tensors[0] is None else torch.cat(tensors)
-
         names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
+        present = [n for n in names if getattr(first, n) is not None]
+        joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in present}
         keys = list(dict.fromkeys(k for p in parts for k in p.constants))
         constants = {
             k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys
@@ -124,7 +122,7 @@ class Explanation:
         photos = None
         if all(p.photos is not None for p in parts):
             photos = tuple(photo for p in parts for photo in p.photos or ())
-        return dataclasses.replace(first, **{n: cat(n) for n in names}, constants=constants, photos=photos)
+        return dataclasses.replace(first, **joined, constants=constants, photos=photos)
 
     # -- words and numbers --------------------------------------------------------------------
 
@@ -200,8 +198,8 @@ class Explanation:
         save_png(self.panel(i, k), path)
         return Path(path)
 
-    def _repr_png_(self) -> bytes:
-        return self.panel()._repr_png_()  # type: ignore[no-any-return, attr-defined]
+    def _repr_png_(self) -> bytes | None:
+        return self.panel()._repr_png_()
 
     def _place(self, i: int, k: int) -> tuple[int, int]:
         count = self.targets.shape[1]

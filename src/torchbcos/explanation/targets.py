@@ -45,7 +45,7 @@ def resolve_targets(
         raise InputError(
             f"{name} of shape {tuple(given.shape)} do not fit {n} images: give one int, {n} ints, or ({n}, K) ints."
         )
-    if given.numel() and not (0 <= int(given.min()) and int(given.max()) < classes):
+    if given.numel() and not (int(given.min()) >= 0 and int(given.max()) < classes):
         wrong = given[(given < 0) | (given >= classes)][0].item()
         raise InputError(f"{name} must be from 0 to {classes - 1} ({classes} {what}), not {wrong}.")
     return given.contiguous()

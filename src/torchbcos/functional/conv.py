@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -77,7 +76,7 @@ def bcos_conv(
     check_extent(x, kernel, dilation, widths)
     out = _CONV[space](x, layer_weight(weight, unit_norm), None, stride, widths, dilation, groups)
     if max_out > 1:
-        out = out.unflatten(1, (-1, max_out)).amax(2)
+        out = out.reshape(out.shape[0], -1, max_out, *out.shape[2:]).amax(2)
     norm = patch_squared_norm(x, kernel, stride, widths, dilation, groups)
     if groups > 1:
         norm = norm.repeat_interleave(out.shape[1] // groups, dim=1)
@@ -93,7 +92,7 @@ def patch_squared_norm(
     if groups == 1:
         squares = squares.sum(1, keepdim=True)
     elif groups != x.shape[1]:
-        squares = squares.unflatten(1, (groups, -1)).sum(2)
+        squares = squares.reshape(squares.shape[0], groups, -1, *squares.shape[2:]).sum(2)
     if all(k == 1 for k in kernel):
         if any(padding):
             squares = F.pad(squares, [p for w in reversed(padding) for p in (w, w)])
@@ -117,7 +116,8 @@ def pad_widths(padding: Size | str, kernel: Sequence[int], dilation: Sequence[in
         if padding == "valid":
             return [(0, 0)] * len(kernel)
         if padding != "same":
-            raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{hint(padding, ['same', 'valid'])}")
+            tail = hint(padding, ["same", "valid"])
+            raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{tail}")
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     values = (padding,) * len(kernel) if isinstance(padding, int) else tuple(padding)

@@ -48,5 +48,5 @@ def bcos_linear(
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:
-        out = out.unflatten(-1, (-1, max_out)).amax(-1)
+        out = out.reshape(*out.shape[:-1], -1, max_out).amax(-1)
     return bcos_transform(out, square(x).sum(-1, keepdim=True), b, eps=eps, norm_eps=norm_eps)

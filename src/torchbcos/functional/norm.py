@@ -8,7 +8,7 @@ linear in x. Shapes: N images, C channels, *S space, G groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -36,6 +36,7 @@ def normalize(
         A tensor like x.
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    dims = list(dims)
     if var is None:
         var = hold(wide).var(dims, correction=0, keepdim=True)
     if centered and mean is None:
@@ -65,14 +66,16 @@ def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> t
     The variance is the mean of squared deviations, never `E[x²] - E[x]²`, whose cancellation
     costs three digits of the gradient.
     """
+    dims = list(dims)
     count = math.prod([x.shape[d] for d in dims])
     if not (sync and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
         return mean, var, count
     total = torch.tensor([float(count)], device=x.device, dtype=x.dtype)
     dist.all_reduce(total)
-    mean = dist_nn.all_reduce(x.sum(dims, keepdim=True)) / total
-    var = dist_nn.all_reduce(((x - mean) ** 2).sum(dims, keepdim=True)) / total
+    reduce: Callable[[Tensor], Tensor] = dist_nn.all_reduce
+    mean = reduce(x.sum(dims, keepdim=True)) / total
+    var = reduce(((x - mean) ** 2).sum(dims, keepdim=True)) / total
     return mean, var, int(total.item())
 
 
@@ -101,7 +104,7 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
     check_images(x)
-    y = x.unflatten(1, (groups, -1))
+    y = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = normalize(y, range(2, y.dim()), eps=eps, centered=centered).flatten(1, 2)
     return affine(y, weight, bias, 1, owner)
 

@@ -66,11 +66,13 @@ class Style:
         )
 
     def conv(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1, bias: bool = False
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1,
+        bias: bool = False,
     ) -> nn.Module:  # fmt: skip
         """A convolution; with `antialias` and a stride, a low-pass and the convolution at stride 1."""
         if stride > 1 and self.antialias:
-            return nn.Sequential(bnn.LowPass(stride), self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias))
+            layer = self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias)
+            return nn.Sequential(bnn.LowPass(stride), layer)
         if self.plain:
             return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
         return bnn.BcosConv2d(

@@ -7,6 +7,7 @@ is the ordinary network (ReLU, max pooling, linear classifier after pooling).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,22 @@ class ResNetSizes:
     group_width: int = 64
     small: bool = False
     stem: int = 64
+
+
+SIZES = {
+    "resnet18": ResNetSizes(depths=(2, 2, 2, 2), expansion=1),
+    "resnet34": ResNetSizes(depths=(3, 4, 6, 3), expansion=1),
+    "resnet50": ResNetSizes(depths=(3, 4, 6, 3)),
+    "resnet101": ResNetSizes(depths=(3, 4, 23, 3)),
+    "resnet152": ResNetSizes(depths=(3, 8, 36, 3)),
+    "resnext50_32x4d": ResNetSizes(depths=(3, 4, 6, 3), groups=32, group_width=4),
+    "resnext101_32x8d": ResNetSizes(depths=(3, 4, 23, 3), groups=32, group_width=8),
+    "wide_resnet50_2": ResNetSizes(depths=(3, 4, 6, 3), group_width=128),
+    "wide_resnet101_2": ResNetSizes(depths=(3, 4, 23, 3), group_width=128),
+} | {
+    f"cifar10_resnet{6 * n + 2}": ResNetSizes(depths=(n,) * 3, widths=(16, 32, 64), expansion=1, small=True, stem=16)
+    for n in (3, 5, 7, 9, 18)
+}  # fmt: skip
 
 
 class ResidualBlock(nn.Module):
@@ -100,7 +117,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
+            raise InputError(
+                f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive."
+            )
         self.in_channels = in_channels
         channels = sizes.stem
         self._make_stem(sizes, style, channels)
@@ -171,3 +190,14 @@ class ResNet(nn.Module):
         self.head = self.head.resized(num_classes)
         self.fc, self.logits = like(self.head.make_classifier(), self.fc), self.head.make_logits()
         self.class_names: tuple[str, ...] | None = None
+
+
+def build(
+    sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **options: object
+) -> ResNet:
+    """A ResNet of these sizes, all its widths times `width_factor`."""
+    if not width_factor > 0:
+        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
+    widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
+    scaled = dataclasses.replace(sizes, widths=widths, stem=max(1, round(sizes.stem * width_factor)))
+    return ResNet(scaled, style, **options)  # type: ignore[arg-type]

@@ -1,0 +1,229 @@
+"""Finding pictures: files, folders and patterns become a list in natural order, each with a place for its output."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
+from torchbcos._core.names import hint, natural_key
+
+SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp")
+_MAGIC = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that was found.
+
+    Attributes:
+        path: where it lies.
+        relative: where its output goes, relative to the output folder. No two pictures of one search have the same,
+            not even after their suffixes are replaced, or on a disk that ignores case.
+    """
+
+    path: Path
+    relative: Path
+
+
+def find_images(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, errors: list[BcosError] | None = None
+) -> list[Found]:
+    """List the pictures that files, folders and patterns name.
+
+    A file is taken whatever its suffix says. A folder is walked recursively, in natural order, for picture suffixes;
+    hidden files are skipped, each real folder is walked once, so links that lead in circles end. A pattern (`*`, `?`,
+    `[…]`, `**`) is one only where no file of that very name exists. A picture named twice is listed once.
+
+    Args:
+        paths: one path or several.
+        errors: where the errors of single paths go; the others are still searched. None: the first one is raised.
+
+    Returns:
+        The pictures, in the order of `paths`.
+
+    Raises:
+        ArgumentTypeError: a path is neither a str nor a pathlib.Path.
+        InputError: a folder holds no picture or may not be read, or no path was given.
+        MissingFileError: a path does not exist, or nothing matches a pattern.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder, "b10.png").touch(), Path(folder, "b9.png").touch())
+    ...     [str(found.relative) for found in find_images(folder)]
+    ['b9.png', 'b10.png']
+    """
+    items = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if not isinstance(items, Iterable) or isinstance(items, (bytes, bytearray)):
+        raise ArgumentTypeError(f"A path must be a str or a pathlib.Path, got {type(paths).__name__}.")
+    pictures: dict[str, Path] = {}
+    roots: list[str] = []
+    given = False
+    for item in items:
+        given = True
+        if not isinstance(item, (str, os.PathLike)):
+            raise ArgumentTypeError(f"A path must be a str or a pathlib.Path, got {type(item).__name__}.")
+        try:
+            root, found = _resolve(os.fspath(item))
+        except BcosError as error:
+            if errors is None:
+                raise
+            errors.append(error)
+            continue
+        roots.append(os.path.abspath(root))
+        for path in found:
+            pictures.setdefault(os.path.abspath(path), Path(path))
+    if not given:
+        raise InputError("No path was given: name a picture, a folder or a pattern.")
+    return _place(pictures, roots)
+
+
+def _resolve(text: str) -> tuple[str, list[str]]:
+    """The folder that a path's pictures are relative to, and the pictures."""
+    if not text or "\0" in text:
+        raise InputError(f"{_quote(text)} is no path: name a picture, a folder or a pattern.")
+    try:
+        if os.path.isdir(text):
+            return text, _in_folder(text)
+        if os.path.exists(text):
+            return os.path.dirname(text) or ".", [text]
+        if os.path.lexists(text):
+            raise MissingFileError(f"{_quote(text)} is a link to something that does not exist.")
+        if _MAGIC & set(text):
+            return _matches(text)
+    except OSError as error:
+        raise InputError(f"{_quote(text)} cannot be searched: {error.strerror or error}.") from error
+    raise MissingFileError(f"{_quote(text)} does not exist.{_near(text)}")
+
+
+def _in_folder(folder: str) -> list[str]:
+    found = sorted((file for file in _files(folder) if _is_picture(file)), key=_order)
+    if not found:
+        kinds = ", ".join(SUFFIXES)
+        raise InputError(f"The folder {_quote(folder)} holds no pictures; files ending in {kinds} are looked for.")
+    return found
+
+
+def _files(folder: str) -> Iterator[str]:
+    """All files below a folder but hidden ones."""
+    for place in _folders(folder):
+        for entry in _list(place):
+            if not entry.startswith(".") and os.path.isfile(os.path.join(place, entry)):
+                yield os.path.join(place, entry)
+
+
+def _folders(folder: str) -> Iterator[str]:
+    """A folder and all below it but hidden ones: each real folder once, links only after all that is no link."""
+    waiting, links, seen = [folder], list[str](), set[str]()
+    while waiting or links:
+        place = waiting.pop() if waiting else links.pop(0)
+        real = os.path.realpath(place)
+        if real in seen:
+            continue
+        seen.add(real)
+        yield place
+        for entry in sorted(_list(place), key=natural_key, reverse=True):
+            below = os.path.join(place, entry)
+            if not entry.startswith(".") and os.path.isdir(below):
+                (links if os.path.islink(below) else waiting).append(below)
+
+
+def _list(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"The folder {_quote(folder)} cannot be read: {error.strerror or error}.") from error
+
+
+def _matches(pattern: str) -> tuple[str, list[str]]:
+    """The folder before the first wildcard, and what matches; folders that match are walked."""
+    path = Path(pattern)
+    parts = path.parts[1:] if path.anchor else path.parts
+    fixed = 0
+    while fixed < len(parts) - 1 and (
+        not _MAGIC & set(parts[fixed]) or os.path.lexists(Path(path.anchor, *parts[: fixed + 1]))
+    ):
+        fixed += 1
+    base = str(Path(path.anchor, *parts[:fixed]))
+    suffix = os.path.splitext(parts[-1])[1]
+    any_suffix = bool(suffix) and not _MAGIC & set(suffix)
+    found = set()
+    for match in _expand(base, parts[fixed:]) if os.path.isdir(base) else ():
+        if os.path.isdir(match):
+            found.update(file for file in _files(match) if _is_picture(file))
+        elif os.path.isfile(match) and (any_suffix or _is_picture(match)):
+            found.add(match)
+    if not found:
+        raise MissingFileError(f"No picture matches {_quote(pattern)}.{_near(os.path.join(base, parts[-1]))}")
+    return base, sorted(found, key=_order)
+
+
+def _expand(base: str, parts: tuple[str, ...]) -> Iterator[str]:
+    """Paths below `base` that match a pattern, part by part; a part that names an entry exactly is no pattern."""
+    if not parts:
+        yield base
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        for place in _folders(base) if os.path.isdir(base) else ():
+            yield from _expand(place, rest)
+    elif os.path.lexists(os.path.join(base, part)):
+        yield from _expand(os.path.join(base, part), rest)
+    elif os.path.isdir(base):
+        for entry in _list(base):
+            hidden = entry.startswith(".") and not part.startswith(".")
+            if not hidden and fnmatch.fnmatchcase(entry, part):
+                yield from _expand(os.path.join(base, entry), rest)
+
+
+def _place(pictures: dict[str, Path], roots: list[str]) -> list[Found]:
+    """Give every picture its place: its path below the folder that all roots share."""
+    try:
+        shared = os.path.commonpath(roots) if roots else ""
+    except ValueError:  # several drives
+        shared = ""
+    taken: set[str] = set()
+    found = []
+    for absolute, path in pictures.items():
+        relative = Path(os.path.relpath(absolute, shared)) if shared else Path(absolute.replace(":", "").lstrip("/\\"))
+        stem, number = relative.with_suffix(""), 1
+        if _key(stem) in taken and relative.suffix:
+            stem = relative.with_suffix("").with_name(f"{stem.name}-{relative.suffix[1:]}")
+        while _key(stem) in taken:
+            number += 1
+            stem = relative.with_suffix("").with_name(f"{relative.stem}-{number}")
+        taken.add(_key(stem))
+        found.append(Found(path, stem.with_name(stem.name + relative.suffix)))
+    return found
+
+
+def _key(stem: Path) -> str:
+    return str(stem).casefold()
+
+
+def _is_picture(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def _order(path: str) -> list[list[tuple[int, int, str]]]:
+    return [natural_key(part) for part in Path(path).parts]
+
+
+def _quote(text: str) -> str:
+    return shorten(repr(text), 220)
+
+
+def _near(text: str) -> str:
+    """Names like the one that is missing, or the folder that is missing already."""
+    folder, name = os.path.split(os.path.normpath(text))
+    if "://" in text[:10]:
+        return " Addresses are not read: download the picture first."
+    if not os.path.isdir(folder or "."):
+        return f" There is no folder {_quote(folder)} either."
+    try:
+        return hint(name, os.listdir(folder or "."))
+    except OSError:
+        return ""
