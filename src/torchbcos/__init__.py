@@ -13,9 +13,18 @@ __version__ = "0.1.0"
 # name -> the module that defines it
 _DOOR = {
     "BcosError": "torchbcos._core.errors",
+    "Card": "torchbcos.zoo",
+    "Classifier": "torchbcos.zoo",
     "Explanation": "torchbcos.explanation",
+    "Prediction": "torchbcos.zoo",
+    "create_model": "torchbcos.zoo",
+    "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",
     "frozen": "torchbcos._core.frozen",
+    "list_models": "torchbcos.zoo",
+    "load": "torchbcos.zoo",
+    "recalibrate": "torchbcos.models",
+    "save": "torchbcos.zoo",
 }
 _ROOMS = ("functional", "nn", "models", "rendering")
 

@@ -20,10 +20,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 274
 # The tags that decide pixels: size, sample layout, compression, strips, tiles, palette, and JPEG or fax decoding.
-_TIFF_TAGS = frozenset(
-    [256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347]
-    + [512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532]
-)
+_TIFF_TAGS = frozenset({
+    256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347,
+    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,
+})  # fmt: skip
+_TIFF_BYTES = (1, 2, 7)
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INSTEAD = (
     (b"%PDF", "a PDF document"),
@@ -259,7 +260,7 @@ def _tiff(data: bytes) -> Container:
             (place,) = struct.unpack(order + offset_code, field)
             if place + size > len(data) or total > len(data):
                 raise EOFError(EARLY)
-        if number > 1 and TiffTags.lookup(tag).length == 1:  # one value where one belongs
+        if number > 1 and kind not in _TIFF_BYTES and TiffTags.lookup(tag).length == 1:  # keep one where one belongs
             field = (data[place : place + len(field)] if size > len(field) else field).ljust(len(field), b"\0")
             number = 1 if _TIFF_SIZES[kind] <= len(field) else number
         kept.append(struct.pack(order + entry, tag, kind, number, field))

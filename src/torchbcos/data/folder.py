@@ -150,7 +150,7 @@ def _matches(pattern: str) -> tuple[str, list[str]]:
     base = str(Path(path.anchor, *parts[:fixed]))
     suffix = os.path.splitext(parts[-1])[1]
     any_suffix = bool(suffix) and not _MAGIC & set(suffix)
-    found = set()
+    found: set[str] = set()
     for match in _expand(base, parts[fixed:]) if os.path.isdir(base) else ():
         if os.path.isdir(match):
             found.update(file for file in _files(match) if _is_picture(file))

@@ -50,7 +50,7 @@ _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture file: RGB, upright, transparency over white, 16 bit scaled to 8; of an animated file the first frame.
+    """Read a picture file as upright RGB: transparency over white, 16 bit scaled to 8, the first frame of several.
 
     Safe for threads and for files from anywhere: nothing but the six formats is tried, whatever the suffix says; the
     size is judged from the header before memory is taken; no global state of Pillow is read or changed.

@@ -35,8 +35,8 @@ class Preprocess:
     """Resize, crop and encode a picture: a value that a card can hold, and a function.
 
     The steps, with torchvision's rounding: the shorter side becomes `resize` pixels (antialiased), the centre of
-    `crop` x `crop` is cut out (a smaller picture gets a black border first), bytes are divided by 255, and the result is
-    encoded as [x, 1 - x] (Böhle et al. 2024, arXiv 2306.10898, section 3.2) or as (x - mean) / std.
+    `crop` x `crop` is cut out (a smaller picture gets a black border first), bytes are divided by 255, and the result
+    is encoded as [x, 1 - x] (Böhle et al. 2024, arXiv 2306.10898, section 3.2) or as (x - mean) / std.
 
     Args:
         resize: length of the shorter side in pixels; None: as it is.

@@ -76,7 +76,8 @@ def build(
     known = STYLE_OPTIONS | family_options(family)
     for option in options:
         if option not in known:
-            raise ArgumentTypeError(f"{name} has no option {option!r}.{hint(option, known)} Options: {', '.join(sorted(known))}.")
+            tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
+            raise ArgumentTypeError(f"{name} has no option {option!r}.{tail}")
     style = dataclasses.replace(family.style, **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
     if plain:
         style = style.as_plain(family.activation)

@@ -1,0 +1,5 @@
+"""Twins for inference and explanation."""
+
+from torchbcos.deployment.fold import deploy as deploy
+
+__all__ = ["deploy"]

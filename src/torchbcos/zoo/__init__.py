@@ -1,0 +1,11 @@
+"""Weights: cards, files, embedded networks, and classifiers made of them."""
+
+from torchbcos.zoo.card import Card as Card
+from torchbcos.zoo.classifier import Classifier as Classifier
+from torchbcos.zoo.classifier import Prediction as Prediction
+from torchbcos.zoo.load import create_model as create_model
+from torchbcos.zoo.load import list_models as list_models
+from torchbcos.zoo.load import load as load
+from torchbcos.zoo.load import save as save
+
+__all__ = ["Card", "Classifier", "Prediction", "create_model", "list_models", "load", "save"]

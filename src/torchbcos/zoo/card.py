@@ -1,0 +1,133 @@
+"""Cards: what a set of weights is, and how to use it, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from torchbcos._core.errors import InputError, WeightsError
+from torchbcos._core.names import hint
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMA = 1
+IMAGENETTE_TERMS = "trained on Imagenette, a part of ImageNet: non-commercial research and education"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything beside the numbers of a set of weights.
+
+    Attributes:
+        schema: version of this format, 1.
+        name: of the weights; architecture: of the network (`torchbcos.list_models()`).
+        options: of the network.
+        plain: the network is the ordinary twin.
+        in_channels: channels as `forward` sees them.
+        classes: class names in order, or "imagenet" for its 1,000.
+        num_classes: number of classes.
+        preprocess: resize, crop, encoding, mean, std; see `torchbcos.data.Preprocess`.
+        probability: "sigmoid" (trained with BCE: each class on its own) or "softmax".
+        file, url, sha256: where official weights are; sha256 may be a prefix.
+        licence, terms: what the weights may be used for.
+        top1, top5: accuracy in percent; measured: on what.
+        parameters: how many.
+        deployed: the weights are those of a deployed twin.
+        notes: anything else (recipe, seed, curve, time).
+    """
+
+    name: str
+    architecture: str
+    schema: int = SCHEMA
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plain: bool = False
+    in_channels: int = 6
+    classes: tuple[str, ...] | str | None = None
+    num_classes: int = 1000
+    preprocess: Mapping[str, Any] | None = None
+    probability: str = "sigmoid"
+    file: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    licence: str | None = None
+    terms: str | None = None
+    top1: float | None = None
+    top5: float | None = None
+    measured: str | None = None
+    parameters: int | None = None
+    recipe: Any = None
+    deployed: bool = False
+    notes: Any = None
+
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; "class 3" where the card has none."""
+        if self.classes == "imagenet":
+            return imagenet_classes()
+        if isinstance(self.classes, tuple):
+            return self.classes
+        return tuple(f"class {i}" for i in range(self.num_classes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict ready for JSON."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any], *, where: str = "card") -> Card:
+        """Read a card, strictly.
+
+        Raises:
+            WeightsError: unknown or missing fields, or a newer schema.
+        """
+        known = {f.name for f in dataclasses.fields(Card)}
+        if not isinstance(values, Mapping):
+            raise WeightsError(f"{where}: expected a table of fields, not {type(values).__name__}.")
+        if values.get("schema", SCHEMA) != SCHEMA:
+            raise WeightsError(f"{where}: schema {values.get('schema')!r} is not {SCHEMA}; a newer torchbcos may read it.")
+        for name in values:
+            if name not in known:
+                raise WeightsError(f"{where}: unknown field {name!r}.{hint(str(name), known)}")
+        for name in ("name", "architecture"):
+            if not isinstance(values.get(name), str):
+                raise WeightsError(f"{where}: the field {name!r} is missing.")
+        fields = dict(values)
+        if isinstance(fields.get("classes"), list):
+            fields["classes"] = tuple(str(c) for c in fields["classes"])
+        return Card(**fields)
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1,000 ImageNet class names in their usual order."""
+    text = (resources.files("torchbcos.zoo") / "cards" / "imagenet_classes.txt").read_text("utf-8")
+    return tuple(text.splitlines())
+
+
+@cache
+def official_cards() -> dict[str, Card]:
+    """All official cards by name."""
+    cards = {}
+    for file in (resources.files("torchbcos.zoo") / "cards").iterdir():
+        if file.name.endswith(".toml"):
+            card = Card.from_dict(tomllib.loads(file.read_text("utf-8")), where=file.name)
+            cards[card.name] = card
+    return cards
+
+
+def official_card(name: str) -> Card:
+    """The card of official weights.
+
+    Raises:
+        InputError: there are no official weights of that name.
+    """
+    cards = official_cards()
+    if name not in cards:
+        raise InputError(f"There are no official weights named {name!r}.{hint(name, cards)}")
+    return cards[name]

@@ -1,0 +1,126 @@
+"""A classifier: a network with its preprocessing and its class names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint
+from torchbcos.data import Preprocess, as_images, as_items
+from torchbcos.explanation import Explanation, explain
+from torchbcos.zoo.card import Card
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of one picture: its index, label, probability and logit."""
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+
+
+class Classifier:
+    """Pictures in, predictions and exact explanations out.
+
+    Attributes:
+        model: the network, on encoded input.
+        card: what its weights are.
+        class_names: in the order of its outputs.
+    """
+
+    def __init__(self, model: nn.Module, card: Card) -> None:
+        if card.preprocess is None:
+            raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
+        self.model, self.card = model, card
+        self.class_names = card.class_names()
+        self.transform = Preprocess.from_dict(dict(card.preprocess))
+
+    def preprocess(self, images: Any) -> Tensor:
+        """Pictures as the network wants them: (N, C, H, W), on its device and in its dtype.
+
+        Args:
+            images: a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in
+                [0, 1], or a sequence of these.
+        """
+        parameter = next(self.model.parameters())
+        return self.transform.batch(as_images(images)).to(device=parameter.device, dtype=parameter.dtype)
+
+    def predict(self, images: Any, *, top_k: int = 5, batch_size: int = 16) -> list[list[Prediction]]:
+        """The `top_k` classes of every picture, most probable first."""
+        pictures = as_images(images)
+        found: list[list[Prediction]] = []
+        for start in range(0, len(pictures), _checked(batch_size)):
+            x = self.preprocess(pictures[start : start + batch_size])
+            with torch.no_grad():
+                found += self.predictions(self.model(x), top_k=top_k)
+        return found
+
+    def predictions(self, outputs: Tensor, *, top_k: int = 5) -> list[list[Prediction]]:
+        """The `top_k` classes for each row of logits (N, classes)."""
+        if not isinstance(top_k, int) or top_k < 1:
+            raise InputError(f"top_k must be a positive integer, not {top_k!r}.")
+        logits = outputs.detach().float().cpu()
+        chances = logits.softmax(1) if self.card.probability == "softmax" else logits.sigmoid()
+        rows = []
+        for i in range(len(logits)):
+            best = logits[i].topk(min(top_k, logits.shape[1])).indices.tolist()
+            rows.append([Prediction(c, self.class_names[c], float(chances[i, c]), float(logits[i, c])) for c in best])
+        return rows
+
+    def explain(
+        self, images: Any, targets: Any = None, *, top_k: int = 1, contrast: Any = None, batch_size: int = 16
+    ) -> Explanation:
+        """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name."""
+        parts = list(self.iter_explain(images, targets, top_k=top_k, contrast=contrast, batch_size=batch_size))
+        return Explanation.join(parts)
+
+    def iter_explain(
+        self, images: Any, targets: Any = None, *, top_k: int = 1, contrast: Any = None, batch_size: int = 16
+    ) -> Iterator[Explanation]:
+        """One explanation a batch: folders of any size in constant memory."""
+        sources = as_items(images)
+        chosen, other = self.class_index(targets), self.class_index(contrast)
+        for start in range(0, len(sources), _checked(batch_size)):
+            pending = as_images(sources[start : start + batch_size])
+            e = explain(
+                self.model, self.preprocess(pending), _rows(chosen, start, len(pending)), top_k=top_k,
+                contrast=_rows(other, start, len(pending)),
+            )  # fmt: skip
+            yield dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
+
+    def class_index(self, target: Any) -> Any:
+        """A class by name or number; other forms are passed on.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if isinstance(target, str):
+            folded = [name.casefold() for name in self.class_names]
+            if target.casefold() in folded:
+                return folded.index(target.casefold())
+            if target.isdigit() and int(target) < len(self.class_names):
+                return int(target)
+            raise InputError(f"There is no class {target!r} among {len(self.class_names)}.{hint(target, self.class_names)}")
+        if isinstance(target, (list, tuple)):
+            return [self.class_index(t) for t in target]
+        return target
+
+
+def _rows(targets: Any, start: int, count: int) -> Any:
+    if isinstance(targets, (Sequence, Tensor)) and not isinstance(targets, str) and len(targets) > 0:
+        return targets[start : start + count]
+    return targets
+
+
+def _checked(batch_size: int) -> int:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a positive integer, not {batch_size!r}.")
+    return batch_size

@@ -1,0 +1,183 @@
+"""Weights on disk and on the network: read strictly, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
+from torchbcos.zoo.card import Card
+from torchbcos.zoo.official import from_official
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or official .pth file; pickled code is never run.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: empty, truncated, HTML, pickled objects, or not a state dict.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"There is no weights file {str(path)!r}.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise WeightsError(f"{path.name} is empty: download it again.")
+    if head.lstrip()[:1] == b"<":
+        raise WeightsError(f"{path.name} is a web page, not weights: the download was redirected; fetch the file itself.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+        if "Unsupported" in reason or "global" in reason.lower() or "Weights only" in reason:
+            raise WeightsError(
+                f"{path.name} holds Python objects or code beside tensors, which torchbcos does not run: save its "
+                "state_dict alone, or use the official file."
+            ) from None
+        raise WeightsError(f"{path.name} is damaged or no weights file: download it again.") from None
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError,
+            zipfile.BadZipFile, AttributeError, IndexError, TypeError, AssertionError, OverflowError, MemoryError, UnicodeDecodeError):  # fmt: skip
+        raise WeightsError(f"{path.name} is truncated or damaged: download it again.") from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path.name} is not a state dict (names with tensors).")
+    return {str(k): v for k, v in state.items()}
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Load a state dict (ours or official) strictly.
+
+    Raises:
+        WeightsError: it belongs to another network or another number of classes.
+    """
+    own = model.state_dict()
+    given = dict(state) if set(state) == set(own) else from_official(model, state)
+    missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
+    if missing or extra:
+        example = f"'{missing[0]}' is missing" if missing else f"'{extra[0]}' is unknown"
+        raise WeightsError(
+            f"{where} does not belong to this network ({type(model).__name__}): {len(missing)} tensors are missing, "
+            f"{len(extra)} are unknown; {example}. Check the model name and its options."
+        )
+    for key, value in given.items():
+        if value.shape != own[key].shape:
+            classes = len(value) != len(own[key]) and value.shape[1:] == own[key].shape[1:]
+            reason = (
+                f"{len(value)} classes, the network has {len(own[key])}: create it with num_classes={len(value)}, "
+                "then reset_classifier(...)" if classes and key.startswith(("fc", "classifier", "linear_head"))
+                else f"{key} of shape {tuple(value.shape)}, the network expects {tuple(own[key].shape)}"
+            )  # fmt: skip
+            raise WeightsError(f"{where} has {reason}.")
+    model.load_state_dict(given)
+
+
+def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write weights and card; each file appears whole or not at all."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        with _replacing(directory / WEIGHTS) as partial:
+            save_file(tensors, partial, metadata={"format": "pt"})
+        with _replacing(directory / CARD) as partial:
+            partial.write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StateError(f"Could not write to {str(directory)!r}: {shorten(reason, 200)}.") from None
+
+
+def read_folder(directory: Path) -> tuple[dict[str, Tensor], Card]:
+    """Weights and card of a folder written by `torchbcos.save`."""
+    path = directory / CARD
+    if not path.is_file():
+        raise MissingFileError(f"{str(directory)!r} has no {CARD}: it was not written by torchbcos.save().")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        raise WeightsError(f"{str(path)!r} is not valid JSON: the card is damaged.") from None
+    return read_weights(directory / WEIGHTS), Card.from_dict(values, where=str(path))
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".part")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        os.chmod(partial, 0o644)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fetch(card: Card, *, progress: bool = True) -> Path:
+    """The official file, from the torch hub cache or the network; its hash is checked.
+
+    Two processes at once are safe: each downloads to its own partial file and moves it into
+    place whole.
+
+    Raises:
+        WeightsError: no network, or the hash does not match.
+    """
+    if card.url is None or card.file is None:
+        raise InputError(f"{card.name} has no official weights to download.")
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    target = folder / card.file
+    if target.is_file() and _hash(target).startswith(card.sha256 or ""):
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replacing(target) as partial:
+            _download(card.url, partial, card.file, progress)
+            if not _hash(partial).startswith(card.sha256 or ""):
+                raise WeightsError(f"The download of {card.file} does not have the hash {card.sha256}…: try again.")
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise WeightsError(
+            f"No connection for {card.file}: download {card.url} elsewhere and put it at {str(target)!r}."
+        ) from error
+    except OSError as error:
+        raise StateError(f"Could not write {str(target)!r}: {error.strerror or error}.") from None
+    return target
+
+
+def _download(url: str, path: Path, label: str, progress: bool) -> None:
+    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    request = urllib.request.Request(url, headers={"User-Agent": "torchbcos"})
+    with urllib.request.urlopen(request, timeout=30) as answer, Progress(*columns, disable=not progress) as bar:
+        total = answer.headers.get("Content-Length")
+        task = bar.add_task(label, total=int(total) if total else None)
+        with path.open("wb") as file:
+            while chunk := answer.read(1 << 20):
+                file.write(chunk)
+                bar.advance(task, len(chunk))
+    if total and path.stat().st_size != int(total):
+        raise ConnectionError("the download broke off")
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
