@@ -14,7 +14,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     ['resnet18', 'resnet101']
     """
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
 
 
 def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> list[str]:

@@ -94,6 +94,8 @@ def _resolve(text: str) -> tuple[str, list[str]]:
             raise MissingFileError(f"{_quote(text)} is a link to something that does not exist.")
         if _MAGIC & set(text):
             return _matches(text)
+    except BcosError:  # MissingFileError is an OSError too
+        raise
     except OSError as error:
         raise InputError(f"{_quote(text)} cannot be searched: {error.strerror or error}.") from error
     raise MissingFileError(f"{_quote(text)} does not exist.{_near(text)}")

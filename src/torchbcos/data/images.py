@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from torchbcos._core.names import hint
 from torchbcos.data import containers
 from torchbcos.data.modes import flatten, scale_transparency, turn
 
-ImageLike = Union[str, "os.PathLike[str]", Image.Image, NDArray[Any], Tensor]
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 # Decoded, a pixel takes 4 bytes, and a conversion holds two or three copies. Pillow itself warns (which only global
 # state could silence) about TIFF and GIF pictures above 89 megapixels, so those end there.

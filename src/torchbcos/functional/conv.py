@@ -55,6 +55,7 @@ def bcos_conv(
     Raises:
         InputError: shapes or options do not fit.
 
+    >>> import torch
     >>> x, w = torch.randn(2, 6, 8, 8), torch.randn(4, 6, 3, 3)
     >>> bcos_conv(x, w, padding=1).shape
     torch.Size([2, 4, 8, 8])
@@ -183,6 +184,7 @@ def low_pass(x: Tensor, stride: int = 2) -> Tensor:
     Returns:
         (N, C, *ceil(S / stride)).
 
+    >>> import torch
     >>> low_pass(torch.ones(1, 1, 4, 4))
     tensor([[[[1., 1.],
               [1., 1.]]]])

@@ -3,9 +3,15 @@
 from torchbcos.models.blocks import FeatureInfo as FeatureInfo
 from torchbcos.models.blocks import Style as Style
 from torchbcos.models.calibration import recalibrate as recalibrate
+from torchbcos.models.convnext import ConvNeXt as ConvNeXt
+from torchbcos.models.densenet import DenseNet as DenseNet
 from torchbcos.models.registry import Architecture as Architecture
 from torchbcos.models.registry import build as build
 from torchbcos.models.registry import names as names
 from torchbcos.models.resnet import ResNet as ResNet
+from torchbcos.models.vgg import VGG as VGG
+from torchbcos.models.vit import ViT as ViT
 
-__all__ = ["Architecture", "FeatureInfo", "ResNet", "Style", "build", "names", "recalibrate"]
+__all__ = [
+    "VGG", "Architecture", "ConvNeXt", "DenseNet", "FeatureInfo", "ResNet", "Style", "ViT", "build", "names", "recalibrate",
+]  # fmt: skip

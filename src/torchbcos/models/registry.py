@@ -6,14 +6,14 @@ import dataclasses
 import fnmatch
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint, natural_key
-from torchbcos.models import resnet
+from torchbcos.models import convnext, densenet, resnet, vgg, vit
 from torchbcos.models.blocks import Style
 
 
@@ -25,18 +25,25 @@ class Family:
         build: makes a network from sizes, a style and options.
         network: the class it makes; its arguments are the options.
         sizes: name -> sizes.
-        style: the B-cos style of the family.
+        style: the B-cos style of each name; the default style where it is not listed.
         activation: of its plain twin.
     """
 
     build: Callable[..., nn.Module]
     network: type[nn.Module]
     sizes: Mapping[str, Any]
-    style: Style
+    style: Mapping[str, Style] = field(default_factory=dict)
     activation: str = "relu"
 
 
-FAMILIES = (Family(build=resnet.build, network=resnet.ResNet, sizes=resnet.SIZES, style=Style()),)
+FAMILIES = (
+    Family(build=resnet.build, network=resnet.ResNet, sizes=resnet.SIZES),
+    Family(build=densenet.build, network=densenet.DenseNet, sizes=densenet.SIZES, style=densenet.STYLES),
+    Family(build=vgg.build, network=vgg.VGG, sizes=vgg.SIZES, style=vgg.STYLES),
+    Family(build=convnext.build, network=convnext.ConvNeXt, sizes=convnext.SIZES, style=convnext.STYLES, activation="gelu"),
+    Family(build=vit.build, network=vit.ViT, sizes=vit.SIZES, style=vit.STYLES, activation="gelu"),
+)
+PLAIN = "standard_"  # official prefix of the plain vision transformers
 STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
 
 
@@ -47,6 +54,7 @@ def names(pattern: str = "*") -> list[str]:
     ['resnet18', 'resnet101', 'resnet152']
     """
     known = [name for family in FAMILIES for name in family.sizes]
+    known += [PLAIN + name for name in vit.SIZES]
     return sorted(fnmatch.filter(known, pattern), key=natural_key)
 
 
@@ -70,6 +78,8 @@ def build(
     >>> build("resnet18", num_classes=10, antialias=True).num_classes
     10
     """
+    given, plain = name, plain or name.startswith(PLAIN)
+    name = name.removeprefix(PLAIN) if name.removeprefix(PLAIN) in vit.SIZES else name
     family = next((f for f in FAMILIES if name in f.sizes), None)
     if family is None:
         raise InputError(f"There is no network {name!r}.{hint(name, names())} torchbcos.list_models() names all.")
@@ -78,14 +88,14 @@ def build(
         if option not in known:
             tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
             raise ArgumentTypeError(f"{name} has no option {option!r}.{tail}")
-    style = dataclasses.replace(family.style, **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
+    style = dataclasses.replace(family.style.get(name, Style()), **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
     if plain:
         style = style.as_plain(family.activation)
     classes = num_classes if num_classes is not None else (10 if name.startswith("cifar10_") else 1000)
     channels = in_channels if in_channels is not None else (3 if plain else 6)
     rest = {k: v for k, v in options.items() if k not in STYLE_OPTIONS}
     model = family.build(family.sizes[name], style, num_classes=classes, in_channels=channels, **rest)
-    model.architecture = Architecture(name=name, plain=plain, options=dict(options))  # type: ignore[assignment]
+    model.architecture = Architecture(name=given, plain=plain, options=dict(options))  # type: ignore[assignment]
     return model
 
 

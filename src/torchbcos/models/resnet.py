@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
@@ -201,3 +202,6 @@ def build(
     widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
     scaled = dataclasses.replace(sizes, widths=widths, stem=max(1, round(sizes.stem * width_factor)))
     return ResNet(scaled, style, **options)  # type: ignore[arg-type]
+
+
+torch.fx.wrap("check_input")

@@ -1,5 +1,6 @@
 """Thin modules over `torchbcos.functional`."""
 
+from torchbcos.nn.attention import Attention as Attention
 from torchbcos.nn.conv import BcosConv1d as BcosConv1d
 from torchbcos.nn.conv import BcosConv2d as BcosConv2d
 from torchbcos.nn.conv import BcosConv3d as BcosConv3d
@@ -21,9 +22,10 @@ from torchbcos.nn.plain import GELU as GELU
 from torchbcos.nn.plain import Conv2d as Conv2d
 from torchbcos.nn.plain import Linear as Linear
 from torchbcos.nn.plain import ReLU as ReLU
+from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 
 __all__ = [
-    "GELU", "AddInverse", "AllNorm", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear", "Conv2d",
+    "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear", "Conv2d",
     "GlobalAveragePool", "GroupNorm", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm",
-    "PositionNorm", "ReLU", "TokenNorm",
+    "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip

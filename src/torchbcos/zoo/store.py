@@ -9,6 +9,7 @@ import pickle
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.official import from_official
 
+# What readers of damaged files were seen to raise.
+READ_ERRORS = (
+    safetensors.SafetensorError, RuntimeError, EOFError, ValueError, LookupError, OSError, zipfile.BadZipFile,
+    AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError,
+)  # fmt: skip
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
@@ -46,7 +52,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of old pickle protocols
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error)
         if "Unsupported" in reason or "global" in reason.lower() or "Weights only" in reason:
@@ -55,8 +63,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 "state_dict alone, or use the official file."
             ) from None
         raise WeightsError(f"{path.name} is damaged or no weights file: download it again.") from None
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError,
-            zipfile.BadZipFile, AttributeError, IndexError, TypeError, AssertionError, OverflowError, MemoryError, UnicodeDecodeError):  # fmt: skip
+    except READ_ERRORS:
         raise WeightsError(f"{path.name} is truncated or damaged: download it again.") from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+
 from torchbcos import data
 from torchbcos._core.errors import BcosError, InputError, MissingFileError
 
@@ -65,7 +66,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     refused(tmp_path / "pipe.jpg", "is no regular file")
     with pytest.raises(InputError, match="cannot be read: embedded null"):
         data.read_image("a\0b.jpg")
-    with pytest.raises(InputError, match="cannot be read: .*too long"):
+    with pytest.raises(InputError, match=r"cannot be read: .*too long"):
         data.read_image("x" * 5000 + ".jpg")
 
 
@@ -219,10 +220,12 @@ def test_files_beyond_the_byte_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "error",
-    [OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, ZeroDivisionError, IndexError, KeyError]
-    + [OverflowError, Image.DecompressionBombError, NotImplementedError, TypeError, AttributeError, MemoryError]
-    + [RuntimeError, RecursionError, AssertionError, UnicodeDecodeError, UserWarning],
-)
+    [
+        OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, ZeroDivisionError, IndexError, KeyError,
+        OverflowError, Image.DecompressionBombError, NotImplementedError, TypeError, AttributeError, MemoryError,
+        RuntimeError, RecursionError, AssertionError, UnicodeDecodeError, UserWarning,
+    ],
+)  # fmt: skip
 def test_whatever_a_decoder_raises_is_one_sentence(
     tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:

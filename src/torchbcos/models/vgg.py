@@ -1,0 +1,170 @@
+"""VGG 11, 13, 16 and 19.
+
+B-cos (arXiv 2306.10898, section 4): no activations, average pooling, a fully convolutional
+classifier before global pooling. The plain twin is the ordinary network: ReLU, max pooling,
+biases, and a classifier with dropout over a 7×7 map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import InputError
+from torchbcos.models.blocks import FeatureInfo, Head, Style, check_input, like
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGSizes:
+    """What tells one VGG from another.
+
+    Attributes:
+        depths: 3×3 convolutions of each stage; a pooling by 2 ends each.
+        widths: channels of each stage.
+        hidden: channels of the two hidden layers of the classifier.
+    """
+
+    depths: Sequence[int]
+    widths: Sequence[int] = (64, 128, 256, 512, 512)
+    hidden: int = 4096
+
+
+_SIZES = {
+    "vgg11": VGGSizes(depths=(1, 1, 2, 2, 2)),
+    "vgg13": VGGSizes(depths=(2, 2, 2, 2, 2)),
+    "vgg16": VGGSizes(depths=(2, 2, 3, 3, 3)),
+    "vgg19": VGGSizes(depths=(2, 2, 4, 4, 4)),
+}
+SIZES = {name + end: sizes for name, sizes in _SIZES.items() for end in ("", "_bnu")}
+STYLES = {name: Style(norm="batch" if name.endswith("_bnu") else "none") for name in SIZES}
+
+
+class VGG(nn.Module):
+    """A VGG over encoded pictures.
+
+    Args:
+        sizes: depths and widths.
+        style: how layers are made.
+        num_classes, in_channels: of the classifier and of the input (6: encoded RGB).
+        logit_bias: added to every logit; "auto" is -ln(classes - 1); None adds nothing.
+        temperature: divides the logits.
+    """
+
+    def __init__(
+        self,
+        sizes: VGGSizes,
+        style: Style,
+        *,
+        num_classes: int = 1000,
+        in_channels: int = 6,
+        logit_bias: float | str | None = "auto",
+        temperature: float | None = None,
+    ) -> None:
+        super().__init__()
+        if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
+            raise InputError(
+                f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive."
+            )
+        self.in_channels = in_channels
+        self.smallest = 1 if style.antialias else 2 ** len(sizes.depths)
+        self._make_features(sizes, style)
+        self.head = Head(style, sizes.hidden, num_classes, logit_bias=logit_bias, temperature=temperature)
+        self.classifier = nn.Sequential(make_hidden(sizes, style))
+        # The number is the official one, whatever stands between the layers.
+        self.classifier.add_module("2", self.head.make_classifier())
+        self.logits = self.head.make_logits()
+
+    def _make_features(self, sizes: VGGSizes, style: Style) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        channels, index, info = self.in_channels, 0, []
+        for stage, (depth, width) in enumerate(zip(sizes.depths, sizes.widths, strict=True)):
+            for _ in range(depth):
+                layers[f"{index}"] = style.conv(channels, width, 3, 1, 1, bias=style.plain)
+                layers[f"{index + 1}"] = style.make_norm(width)
+                if style.activation != "none":
+                    layers[f"act{index}"] = style.activate()
+                channels, index = width, index + 2
+            layers[f"{index}"] = nn.MaxPool2d(2, 2) if style.plain and not style.antialias else style.pool(2, 2)
+            info.append(FeatureInfo(f"features.{index}", channels, 2 ** (stage + 1)))
+            index += 1
+        self.features, self.feature_info = nn.Sequential(layers), tuple(info)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.head.num_classes
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """The features after every stage, as `feature_info` describes them."""
+        check_input(x, self.in_channels)
+        check_size(x, self.smallest)
+        ends, stages = {info.name for info in self.feature_info}, []
+        for name, layer in self.features.named_children():
+            x = layer(x)
+            if f"features.{name}" in ends:
+                stages.append(x)
+        return stages
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the last feature map (N, F, h, w)."""
+        return self.forward_stages(x)[-1]
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Map the last feature map to logits (N, classes)."""
+        *hidden, last = self.classifier.children()
+        for layer in hidden:
+            x = layer(x)
+        return self.head.run(last, self.logits, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer of the classifier by a fresh one; logit bias and class names follow."""
+        self.head = self.head.resized(num_classes)
+        self.classifier.add_module("2", like(self.head.make_classifier(), self.classifier))
+        self.logits = self.head.make_logits().train(self.training)
+        self.class_names: tuple[str, ...] | None = None
+
+
+def make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
+    """The hidden layers of the classifier, as convolutions."""
+    features, hidden = sizes.widths[-1], sizes.hidden
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if not style.plain:
+        layers["0"], layers["1"] = style.conv(features, hidden, 7, 1, 3), style.conv(hidden, hidden, 1)
+        return layers
+    layers["pool"] = nn.AdaptiveAvgPool2d(7)
+    layers["0"] = style.conv(features, hidden, 7, bias=True)
+    layers["act0"], layers["drop0"] = style.activate(), nn.Dropout()
+    layers["1"] = style.conv(hidden, hidden, 1, bias=True)
+    layers["act1"], layers["drop1"] = style.activate(), nn.Dropout()
+    return layers
+
+
+def check_size(x: Tensor, smallest: int) -> None:
+    """Raise InputError unless a picture is large enough for all poolings of a network."""
+    if min(x.shape[-2:]) < smallest:
+        raise InputError(
+            f"A picture of {x.shape[-2]} x {x.shape[-1]} is too small: this network needs at least "
+            f"{smallest} x {smallest} pixels. Give a larger picture."
+        )
+
+
+torch.fx.wrap("check_input")
+torch.fx.wrap("check_size")
+
+
+def build(sizes: VGGSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> VGG:
+    """A VGG of these sizes, all its widths times `width_factor`."""
+    if not width_factor > 0:
+        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
+    widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
+    scaled = dataclasses.replace(sizes, widths=widths, hidden=max(1, round(sizes.hidden * width_factor)))
+    return VGG(scaled, style, **options)  # type: ignore[arg-type]
