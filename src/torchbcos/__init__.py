@@ -26,7 +26,7 @@ _DOOR = {
     "recalibrate": "torchbcos.models",
     "save": "torchbcos.zoo",
 }
-_ROOMS = ("functional", "nn", "models", "rendering")
+_ROOMS = ("functional", "models", "nn", "rendering", "testing")
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
 
