@@ -12,7 +12,7 @@ from torchbcos._core.errors import InputError
 from torchbcos.functional.conv import PADDING_MODES, pad_widths, spread
 from torchbcos.functional.transform import CONV_EPS
 from torchbcos.nn.layer import Layer
-from torchbcos.nn.linear import exponent, uniform_filters_
+from torchbcos.nn.linear import exponent, shown, uniform_filters_
 
 Size = int | Sequence[int]
 
@@ -68,7 +68,7 @@ class _BcosConv(Layer):
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}", f"b={float(self.b):g}"]
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}", f"b={shown(self.b)}"]
         for name, usual in (
             ("stride", (1,) * self.space), ("padding", (0,) * self.space), ("dilation", (1,) * self.space), ("groups", 1),
             ("padding_mode", "zeros"), ("max_out", 1), ("unit_norm", True), ("scale", None),

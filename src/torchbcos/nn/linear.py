@@ -19,6 +19,11 @@ def exponent(b: float, learnable: bool) -> float | nn.Parameter:
     return nn.Parameter(torch.tensor(float(b))) if learnable else float(b)
 
 
+def shown(b: float | nn.Parameter) -> str:
+    """B as `repr` shows it."""
+    return f"{float(b.detach() if isinstance(b, nn.Parameter) else b):g}"
+
+
 def uniform_filters_(weight: Tensor) -> None:
     """Initialise filters in place, uniform as `torch.nn.Linear` does; their length has no effect where unit-norm."""
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
@@ -66,4 +71,4 @@ class BcosLinear(Layer):
 
     def extra_repr(self) -> str:
         """Sizes and exponent."""
-        return f"{self.in_features}, {self.out_features}, b={float(self.b):g}, max_out={self.max_out}"
+        return f"{self.in_features}, {self.out_features}, b={shown(self.b)}, max_out={self.max_out}"
