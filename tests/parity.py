@@ -46,6 +46,9 @@ def compare(name: str, photos: list[Image.Image]) -> dict[str, float]:
     torch.manual_seed(0)
     card = official_card(name)
     theirs = getattr(pretrained, name)(pretrained=False)
+    for key, p in theirs.named_parameters():
+        if key.endswith("layer_scale"):  # 1e-6 at first: the branches of ConvNeXt would not be compared at all
+            nn.init.uniform_(p, 0.1, 1.0)
     preprocess = Preprocess.from_dict(dict(card.preprocess or {}))
     encoded = torch.stack([theirs.transform(photo) for photo in photos])
     found = {"input": float((preprocess.batch(photos) - encoded).abs().max())}
@@ -61,6 +64,8 @@ def compare(name: str, photos: list[Image.Image]) -> dict[str, float]:
         index = int(b.argmax())
         e = torchbcos.explain(ours, x, index)
         official = theirs.explain(x.clone(), idx=index)
+        if not official["dynamic_linear_weights"].any():
+            raise SystemExit(f"{name}: the official W is zero, nothing was compared")
         found["W"] = scale_error(e.weights[0, 0], official["dynamic_linear_weights"][0])
         found["contributions"] = scale_error(e.contributions[0, 0], official["contribution_map"][0].detach())
         found["residual"] = float(e.residual.abs().max())

@@ -1,0 +1,34 @@
+"""Write docs/reference/*.md from the docstrings: `make docs`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+ROOMS = ("torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data")
+
+
+def entry(name: str, thing: object) -> str:
+    """One public name: its signature and its docstring."""
+    try:
+        signature = str(inspect.signature(thing))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        signature = ""
+    return f"## `{name}{signature}`\n\n```text\n{inspect.getdoc(thing) or ''}\n```\n"
+
+
+def main() -> None:
+    """One page a room."""
+    out = Path(__file__).parent / "reference"
+    out.mkdir(exist_ok=True)
+    for room in ROOMS:
+        module = importlib.import_module(room)
+        names = [n for n in module.__all__ if not n.startswith("__") and not inspect.ismodule(getattr(module, n))]
+        page = [f"# {room}\n\n{inspect.getdoc(module)}\n", *(entry(n, getattr(module, n)) for n in names)]
+        (out / f"{room}.md").write_text("\n".join(page))
+        print(out / f"{room}.md", len(names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Every Python block of README and docs runs, in an empty folder with the photos beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    pytest.param(match.group(1), id=f"{page.relative_to(ROOT)}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
+    for page in PAGES
+    if "reference" not in page.parts
+    for match in re.finditer(r"```python\n(.*?)```", page.read_text(), re.S)
+]
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "block", "exec"), {"__name__": "block"})
+
+
+def test_pictures_of_the_readme_exist() -> None:
+    links = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", PAGES[0].read_text())
+    assert links and all((ROOT / path).is_file() for path in links)
