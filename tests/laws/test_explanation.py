@@ -272,6 +272,29 @@ def test_graphs_that_recorded_one_mode_are_refused() -> None:
         torchbcos.explain(nn.Sequential(nn.Flatten(), nn.Linear(6 * 24 * 24, 3)).double(), x)
 
 
+def test_compiled_models_predict_explain_and_predict_again() -> None:
+    net, x = tiny(Style(norm_bias=True)), pictures(2)
+    logits, plain = net(x), torchbcos.explain(net, x, 1)
+    whole = torch.compile(net, backend="eager", fullgraph=True)
+    part = copy.deepcopy(net)
+    part.compile(backend="eager")
+    for model in (whole, part):
+        for _ in range(2):
+            torch.testing.assert_close(model(x), logits)
+            e = torchbcos.explain(model, x, 1)
+            torch.testing.assert_close(e.weights, plain.weights)
+            assert incompleteness(e) <= 1e-9 and len(e.constants) == len(plain.constants)
+    inner = copy.deepcopy(net)
+    inner.layer1.compile(backend="eager")
+    with pytest.raises(torchbcos.BcosError, match="'layer1' is compiled on its own"):
+        torchbcos.explain(inner, x)
+    leaf = x.clone().requires_grad_()
+    with torchbcos.frozen():
+        (w,) = torch.autograd.grad(whole(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(w, plain.weights[:, 0])
+    torch.testing.assert_close(whole(x), logits)
+
+
 def test_defect_10_a_swapped_head_is_explained() -> None:
     net, x = tiny(Style()), pictures(2)
     torchbcos.explain(net, x)

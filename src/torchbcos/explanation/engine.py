@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -83,8 +83,7 @@ def explain_batch(
     create_graph: bool | str,
 ) -> Explanation:  # fmt: skip
     """`explain` for images that fit into memory together."""
-    if create_graph is True:
-        model = getattr(model, "_orig_mod", model)
+    model = getattr(model, "_orig_mod", model)
     module = find_module(model, at)
     names = {id(m): name for name, m in model.named_modules()}
     state = Session(FULL if create_graph is True else CONSTANT, names, len(x), x)
@@ -144,14 +143,29 @@ def run(
     model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session
 ) -> tuple[Tensor, Tensor | None]:
     """The outputs, and the output of `module` where one is given."""
+    call = eager(model)
     if module is None:
-        return model(inputs), None
+        return call(inputs), None
     seen: list[Tensor] = []
     with capture(module, seen, state):
-        outputs = model(inputs)
+        outputs = call(inputs)
     if not seen:
         raise StateError("The module named by at= did not run in this forward pass, or its output is not a tensor.")
     return outputs, seen[-1]
+
+
+def eager(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model as it runs without torch.compile: compiled code cannot report its constants."""
+    call: Callable[[Tensor], Tensor] = model
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        call = model._call_impl
+    for name, module in model.named_modules():
+        if name and (type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None):
+            raise StateError(
+                f"The sub-module {name!r} is compiled on its own and would hide its constants: compile the whole network "
+                "instead, or explain it before compiling."
+            )
+    return call
 
 
 @contextlib.contextmanager
