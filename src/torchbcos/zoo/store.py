@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import pickle
@@ -156,16 +157,26 @@ def fetch(card: Card, *, progress: bool = True) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _replacing(target) as partial:
-            _download(card.url, partial, card.file, progress)
+            _download_patiently(card.url, partial, card.file, progress)
             if not _hash(partial).startswith(card.sha256 or ""):
                 raise WeightsError(f"The download of {card.file} does not have the hash {card.sha256}…: try again.")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise WeightsError(
             f"No connection for {card.file}: download {card.url} elsewhere and put it at {str(target)!r}."
         ) from error
     except OSError as error:
         raise StateError(f"Could not write {str(target)!r}: {error.strerror or error}.") from None
     return target
+
+
+def _download_patiently(url: str, path: Path, label: str, progress: bool) -> None:
+    """Download, starting again up to twice where the connection broke off on the way."""
+    for last in (False, False, True):
+        try:
+            return _download(url, path, label, progress)
+        except (ConnectionError, http.client.HTTPException):
+            if last:
+                raise
 
 
 def _download(url: str, path: Path, label: str, progress: bool) -> None:
