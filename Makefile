@@ -1,12 +1,16 @@
-# One word a chore. Each sets up what it needs: python3 (3.10 or later) is all you bring.
+# One word a chore. Each sets up what it needs: python3 (3.10 or later) with pip is all you bring.
 #   make test VENV=none PYTHON=/path/to/python   uses an environment that you already have
+#   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help demo test check parity docs
 
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch torchvision
+PHOTOS ?= docs/photos
 OUT ?= demo
+WORKERS ?= 2
 
 ifeq ($(VENV),none)
 PY := $(PYTHON)
@@ -16,28 +20,35 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/ready
 endif
 
-help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+# also for an environment that torchbcos is not installed in
+export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
+help: ## show this list
+	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1	\2/p' $(firstword $(MAKEFILE_LIST))
+
+# venv without ensurepip is how some distributions ship Python: then the outer pip fills it
 $(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet $(TORCH)
-	$(VENV)/bin/python -m pip install --quiet -e '.[dev]'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchbcos needs Python 3.10 or later; say which: make PYTHON=/path/to/python3")'
+	@echo "Setting up $(VENV) (once; some minutes, some gigabytes)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
+	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(READY) ## explain photos with the embedded network, offline, into ./demo
-	$(PY) -m torchbcos.cli explain docs/photos --out $(OUT)
+	$(PY) -m torchbcos.cli explain $(PHOTOS) --out $(OUT)
 
 test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) -m 'not slow and not parity'
 
 check: $(READY) ## lint, types, import law
-	$(PY) -m ruff check src tests recipes
+	$(PY) -m ruff check src tests recipes docs hubconf.py
 	$(PY) -m mypy
-	PYTHONPATH=src $(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 parity: $(READY) ## compare with the official package, a line a model
-	$(PY) -m pip install --quiet -e '.[parity]'
+	$(if $(READY),$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[parity]')
 	$(PY) tests/parity.py
 
 docs: $(READY) ## build the reference from docstrings

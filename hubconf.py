@@ -1,9 +1,30 @@
-"""`torch.hub.load("…/torchbcos", "resnet50", pretrained=True)`: the networks by name."""
+"""The official networks for `torch.hub.load("<owner>/torchbcos", "resnet50", pretrained=True)`.
 
-from functools import partial
+Arguments are those of `torchbcos.create_model`; without `pretrained=True` the network is fresh.
+"""
 
-from torchbcos import create_model as _create
-from torchbcos import list_models as _list
+import importlib as _importlib
+import sys as _sys
+from collections.abc import Callable as _Callable
+from pathlib import Path as _Path
+from typing import Any as _Any
 
-dependencies = ["torch", "numpy", "PIL", "safetensors", "rich"]
-globals().update({_name: partial(_create, _name) for _name in [*_list(), *_list(pretrained=True)]})
+# torch.hub checks these before it calls anything below, and names the ones that are missing
+dependencies = ["torch", "numpy", "PIL", "safetensors", "rich", *(["tomli"] if _sys.version_info < (3, 11) else [])]
+
+_SOURCE = _Path(__file__).resolve().parent / "src"
+
+
+def _entry(name: str) -> _Callable[..., _Any]:
+    def build(*args: _Any, **options: _Any) -> _Any:
+        # torch.hub fetches the repository and installs nothing: the library is imported from here
+        if str(_SOURCE) not in _sys.path:
+            _sys.path.insert(0, str(_SOURCE))
+        return _importlib.import_module("torchbcos").create_model(name, *args, **options)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"`torchbcos.create_model({name!r}, ...)`; official weights with `pretrained=True`."
+    return build
+
+
+globals().update({_card.stem: _entry(_card.stem) for _card in sorted(_SOURCE.glob("torchbcos/zoo/cards/*.toml"))})

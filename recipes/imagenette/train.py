@@ -91,14 +91,14 @@ def batch_of(args: argparse.Namespace, rows: Tensor, data: dict[str, Tensor], fi
              rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Encoded crops, targets of the ten classes, and the teacher's distribution."""
     pictures = crop(data["x"][rows], files["boxes"][rows.numpy()], size).float() / 255
-    if rng.random() < 0.5:
-        pictures = pictures.flip(3)
+    flip = torch.from_numpy(rng.random(len(rows)) < 0.5)
+    pictures[flip] = pictures[flip].flip(3)
     brightness = torch.from_numpy(rng.uniform(0.7, 1.3, (len(rows), 1, 1, 1)).astype(np.float32))
     tint = torch.from_numpy(rng.uniform(0.93, 1.07, (len(rows), 3, 1, 1)).astype(np.float32))
     pictures = (pictures * brightness * tint).clamp(0, 1)
     teacher = torch.from_numpy(files["logits"][rows.numpy()].astype(np.float32))
     onehot = F.one_hot(data["y"][rows], 10).float()
-    soft = 0.5 * onehot + 0.5 * teacher[:, IMAGENETTE].softmax(1)
+    soft = (1 - args.soft) * onehot + args.soft * teacher[:, IMAGENETTE].softmax(1)
     x = add_inverse(pictures).contiguous(memory_format=torch.channels_last)
     return x, soft, teacher.softmax(1)
 
@@ -112,7 +112,8 @@ def main() -> None:
     parser.add_argument("--sizes", default="96:0.75,128:1.0", help="side:until (share of the epochs)")
     parser.add_argument("--peak", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--aux", type=float, default=0.2)
+    parser.add_argument("--soft", type=float, default=0.5, help="the teacher's share of the ten targets")
+    parser.add_argument("--aux", type=float, default=0.2, help="weight of the teacher's 1,000 classes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
