@@ -1,5 +1,7 @@
 """Twins for inference and explanation."""
 
 from torchbcos.deployment.fold import deploy as deploy
+from torchbcos.deployment.fold import is_deployed as is_deployed
+from torchbcos.deployment.fold import make_twin_ as make_twin_
 
-__all__ = ["deploy"]
+__all__ = ["deploy", "is_deployed", "make_twin_"]

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError
 from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
 from torchbcos._core.names import hint
 from torchbcos.explanation.result import Explanation
 from torchbcos.explanation.targets import resolve_targets
+from torchbcos.nn import Folded
 
 _hook_lock = threading.Lock()
 
@@ -143,15 +144,28 @@ def run(
     model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session
 ) -> tuple[Tensor, Tensor | None]:
     """The outputs, and the output of `module` where one is given."""
-    call = eager(model)
     if module is None:
-        return call(inputs), None
+        return forward(model, inputs), None
     seen: list[Tensor] = []
     with capture(module, seen, state):
-        outputs = call(inputs)
+        outputs = forward(model, inputs)
     if not seen:
         raise StateError("The module named by at= did not run in this forward pass, or its output is not a tensor.")
     return outputs, seen[-1]
+
+
+def forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The outputs; an input of another dtype or device than the model's is named as such."""
+    try:
+        return eager(model)(inputs)
+    except RuntimeError as error:
+        own = next(model.parameters(), inputs)
+        if isinstance(error, BcosError) or (own.dtype, own.device) == (inputs.dtype, inputs.device):
+            raise
+        raise InputError(
+            f"The input is {inputs.dtype} on {inputs.device}, the model {own.dtype} on {own.device}: "
+            f"use x.to({str(own.device)!r}, {own.dtype})."
+        ) from error
 
 
 def eager(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -210,7 +224,13 @@ def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
     if not isinstance(at, str) or at not in modules:
         known = [name for name in modules if name]
         raise InputError(f"The model has no module {at!r}.{hint(str(at), known)}")
-    return modules[at]
+    module = modules[at]
+    if isinstance(module, Folded):
+        raise InputError(
+            f"In this deployed twin {at!r} is folded into {module.into!r}, whose output is now that of {at!r}: explain "
+            f"at={module.into!r}, or take the network itself (torchbcos.load(..., deploy=False))."
+        )
+    return module
 
 
 def check_arguments(model: object, x: object, batch_size: object, create_graph: object) -> None:

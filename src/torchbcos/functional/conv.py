@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import hold
 from torchbcos._core.names import hint
+from torchbcos.functional import fused
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
 
 Size = int | Sequence[int]
@@ -75,6 +77,11 @@ def bcos_conv(
         x, pads = pad(x, pads, padding_mode), [(0, 0)] * space
     widths = [left for left, _ in pads]
     check_extent(x, kernel, dilation, widths)
+    if fused.usable(x, b, max_out):
+        hold(x)  # counted: the layer took part in the explanation
+        geometry = fused.Geometry(kernel, stride, tuple(widths), dilation, groups)
+        out = fused.conv(x, layer_weight(weight, unit_norm), geometry, eps)
+        return out if scale is None else out / scale
     out = _CONV[space](x, layer_weight(weight, unit_norm), None, stride, widths, dilation, groups)
     if max_out > 1:
         out = out.reshape(out.shape[0], -1, max_out, *out.shape[2:]).amax(2)

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import hold
+from torchbcos.functional import fused
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, layer_weight, square
 
 
@@ -46,6 +48,9 @@ def bcos_linear(
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
+    if eps == 0 and fused.usable(x, b, max_out):
+        hold(x)  # counted: the layer took part in the explanation
+        return fused.linear(x, layer_weight(weight, unit_norm), norm_eps)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:
         out = out.reshape(*out.shape[:-1], -1, max_out).amax(-1)

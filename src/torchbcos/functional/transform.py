@@ -100,7 +100,7 @@ def square(x: Tensor) -> Tensor:
 
 def check_exponent(b: float) -> None:
     """Raise InputError unless `b` is a real number ≥ 1."""
-    if isinstance(b, bool) or not b >= 1:
+    if isinstance(b, bool) or not isinstance(b, int | float) or not b >= 1:
         raise InputError(f"b must be a real number of at least 1, not {b!r}: B-cos layers multiply by |cos|^(b-1).")
 
 

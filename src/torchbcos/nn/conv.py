@@ -11,13 +11,14 @@ from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos.functional.conv import PADDING_MODES, pad_widths, spread
 from torchbcos.functional.transform import CONV_EPS
+from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import Layer
 from torchbcos.nn.linear import exponent, shown, uniform_filters_
 
 Size = int | Sequence[int]
 
 
-class _BcosConv(Layer):
+class _BcosConv(FilterLayer):
     space = 0
 
     def __init__(
@@ -60,9 +61,10 @@ class _BcosConv(Layer):
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S')."""
+        weight, unit_norm = self.filters()
         return functional.bcos_conv(
-            x, self.weight, b=self.b, stride=self.stride, padding=self.padding, dilation=self.dilation,
-            groups=self.groups, padding_mode=self.padding_mode, max_out=self.max_out, unit_norm=self.unit_norm,
+            x, weight, b=self.b, stride=self.stride, padding=self.padding, dilation=self.dilation,
+            groups=self.groups, padding_mode=self.padding_mode, max_out=self.max_out, unit_norm=unit_norm,
             scale=self.scale, eps=self.eps,
         )  # fmt: skip
 

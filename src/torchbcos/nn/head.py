@@ -53,6 +53,26 @@ class GlobalAveragePool(Layer):
         return x.flatten(2).mean(2)
 
 
+class Folded(nn.Module):
+    """The place of a layer that a deployed twin folded into another: the identity.
+
+    >>> Folded("conv1")(torch.ones(1)), Folded("conv1")
+    (tensor([1.]), Folded(into='conv1'))
+    """
+
+    def __init__(self, into: str) -> None:
+        super().__init__()
+        self.into = into
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        return x
+
+    def extra_repr(self) -> str:
+        """The layer that took it in."""
+        return f"into={self.into!r}"
+
+
 class AddInverse(nn.Module):
     """Append `1 - x` along the channels: pictures in [0, 1] become the network's input.
 

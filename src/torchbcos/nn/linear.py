@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos.functional.transform import LINEAR_EPS, check_exponent
-from torchbcos.nn.layer import Layer
+from torchbcos.nn.filters import FilterLayer
 
 
 def exponent(b: float, learnable: bool) -> float | nn.Parameter:
@@ -29,7 +29,7 @@ def uniform_filters_(weight: Tensor) -> None:
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
 
 
-class BcosLinear(Layer):
+class BcosLinear(FilterLayer):
     """B-cos linear layer: `|cos(x, w)|^(B-1) · ŵ·x` over the last axis (arXiv 2306.10898, eq. 3).
 
     Args:
@@ -65,8 +65,9 @@ class BcosLinear(Layer):
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., O)."""
+        weight, unit_norm = self.filters()
         return functional.bcos_linear(
-            x, self.weight, b=self.b, max_out=self.max_out, unit_norm=self.unit_norm, norm_eps=self.norm_eps
+            x, weight, b=self.b, max_out=self.max_out, unit_norm=unit_norm, norm_eps=self.norm_eps
         )
 
     def extra_repr(self) -> str:

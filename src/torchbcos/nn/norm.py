@@ -6,11 +6,15 @@ Shapes: N images, C channels, *S space, G groups.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import hold
+from torchbcos._core.frozen import current, hold, mode, parameter
+from torchbcos.functional.batchnorm import uncentered_batch_norm
+from torchbcos.functional.fused import usable
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.transform import frozen_here
 from torchbcos.nn.layer import Layer
@@ -87,6 +91,16 @@ class BatchNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
+        if self.native(x):
+            if self.training:
+                self.num_batches_tracked.add_(1)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps
+            )
+        if self.training and self.fast(x):
+            y, mean, var = uncentered_batch_norm(x, self.weight, self.eps)
+            self.track(mean, var, x.numel() // self.num_features)
+            return y if self.bias is None else affine(y, None, self.bias, 1, self)
         shape = [1, -1] + [1] * (x.dim() - 2)
         if not self.training:
             mean, var, label = self.running_mean.reshape(shape), self.running_var.reshape(shape), "running_mean"
@@ -98,8 +112,28 @@ class BatchNorm(Norm):
                 self.track(mean.detach(), var.detach(), count)
         if self.centered:
             x = shift(x, mean, self, label)
-        y = normalize(x, (), eps=self.eps, centered=False, var=var)
-        return affine(y, self.weight, self.bias, 1, self)
+        if self.training:
+            return affine(normalize(x, (), eps=self.eps, centered=False, var=var), self.weight, self.bias, 1, self)
+        return affine(x * self.running_scale().reshape(shape).to(x.dtype), None, self.bias, 1, self)
+
+    def alone(self) -> bool:
+        """True where every channel has statistics of its own, of this process."""
+        synchronised = self.sync and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        return self.parameters_per_norm is None and not synchronised
+
+    def native(self, x: Tensor) -> bool:
+        """True where torch's own batch norm is the same: centred, outside explanations."""
+        several = not self.training or (self.momentum is not None and x.numel() > x.shape[1])
+        return self.centered and several and self.alone() and not mode() and current() is None
+
+    def fast(self, x: Tensor) -> bool:
+        """True where an uncentred training step is one autograd step."""
+        return not self.centered and self.alone() and usable(x, 2, 1) and not mode()
+
+    def running_scale(self) -> Tensor:
+        """`weight / sqrt(running_var + eps)` (C,): what eval mode multiplies with."""
+        inverse = (self.running_var + self.eps).rsqrt()
+        return inverse if self.weight is None else inverse * parameter(self.weight)
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, count: int) -> None:

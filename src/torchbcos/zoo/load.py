@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Mapping
 from importlib import resources
@@ -12,11 +13,11 @@ import torch
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import InputError, MissingFileError, WeightsError
+from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, WeightsError
 from torchbcos._core.names import hint, natural_key
 from torchbcos._core.optional import require
 from torchbcos.data import Preprocess
-from torchbcos.deployment import deploy as make_twin
+from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.zoo.card import Card, official_card, official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.store import CARD, WEIGHTS, fetch, fill, read_folder, read_weights, write_folder
@@ -68,6 +69,8 @@ def create_model(
     >>> create_model("resnet18", num_classes=10).num_classes
     10
     """
+    if not isinstance(name, str | None):
+        raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
     if weights is not None and _has_card(weights):
@@ -75,6 +78,7 @@ def create_model(
         if name is not None and name != card.architecture:
             raise WeightsError(f"{weights} holds {card.architecture}, not {name}.")
         model = _from_card(card, options)
+        model = make_twin_(model) if card.deployed else model  # before its weights: it has fewer
         fill(model, state, where=str(weights))
         if in_channels not in (None, card.in_channels):
             raise WeightsError(f"{weights} has {card.in_channels} input channels, not {in_channels}.")
@@ -102,6 +106,8 @@ def create_model(
 def save(model: nn.Module | Classifier, directory: str | Path) -> None:
     """Write `model.safetensors` and `card.json`; `load` and `create_model(weights=...)` read them.
 
+    A deployed twin is written as such (its card says so): it comes back with the same numbers and refuses to train.
+
     Args:
         model: a network made by `create_model`, or a classifier.
         directory: created if it does not exist.
@@ -114,6 +120,7 @@ def save(model: nn.Module | Classifier, directory: str | Path) -> None:
         network, card = model.model, model.card
     else:
         network, card = model, _card_of(model)
+    card = dataclasses.replace(card, deployed=is_deployed(network))
     write_folder(Path(directory), network.state_dict(), card)
 
 
@@ -124,7 +131,8 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
         source: "default", an embedded name ("imagenette"), a name with official weights
             ("resnet50"), a folder written by `save`, or "hf-hub:org/name".
         device: "auto", "cpu", "cuda", "mps", …
-        deploy: use the twin made for inference and explanation.
+        deploy: use the twin made for inference and explanation, which refuses to train; False gives the network
+            itself, unless it was saved as a twin.
 
     Raises:
         InputError: unknown source or device.
@@ -133,6 +141,8 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
     >>> load().class_names[0]
     'tench'
     """
+    if not isinstance(source, str | Path):
+        raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
     text = str(source)
     name = DEFAULT if text == "default" else text
     if name in embedded_names():
@@ -149,10 +159,12 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
             f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, known)}"
         )
     network = _from_card(card, {})
+    if card.deployed:
+        network = make_twin_(network)  # before its weights: a twin has fewer
     fill(network, state, where=text)
     network.class_names = card.class_names()  # type: ignore[assignment]
     network = network.eval().to(pick_device(device))
-    return Classifier(make_twin(network) if deploy else network, card)
+    return Classifier(make_twin_(network) if deploy and not card.deployed else network, card)
 
 
 def embedded_folder() -> Path:
@@ -174,10 +186,12 @@ def pick_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"Unknown device {device!r}.{hint(device, ['auto', 'cpu', 'cuda', 'mps'])}") from None
+    except (RuntimeError, TypeError):
+        raise InputError(f"Unknown device {device!r}.{hint(str(device), ['auto', 'cpu', 'cuda', 'mps'])}") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError("No CUDA device is available here; use device='cpu'.")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("No MPS device (Apple's) is available here; use device='cpu'.")
     return chosen
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import safetensors
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -152,13 +153,13 @@ def fetch(card: Card, *, progress: bool = True) -> Path:
         raise InputError(f"{card.name} has no official weights to download.")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / card.file
-    if target.is_file() and _hash(target).startswith(card.sha256 or ""):
+    if target.is_file() and hash_file(target).startswith(card.sha256 or ""):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _replacing(target) as partial:
             _download_patiently(card.url, partial, card.file, progress)
-            if not _hash(partial).startswith(card.sha256 or ""):
+            if not hash_file(partial).startswith(card.sha256 or ""):
                 raise WeightsError(f"The download of {card.file} does not have the hash {card.sha256}…: try again.")
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise WeightsError(
@@ -182,7 +183,9 @@ def _download_patiently(url: str, path: Path, label: str, progress: bool) -> Non
 def _download(url: str, path: Path, label: str, progress: bool) -> None:
     columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     request = urllib.request.Request(url, headers={"User-Agent": "torchbcos"})
-    with urllib.request.urlopen(request, timeout=30) as answer, Progress(*columns, disable=not progress) as bar:
+    with urllib.request.urlopen(request, timeout=30) as answer, Progress(
+        *columns, console=Console(stderr=True), disable=not progress
+    ) as bar:
         total = answer.headers.get("Content-Length")
         task = bar.add_task(label, total=int(total) if total else None)
         with path.open("wb") as file:
@@ -193,7 +196,8 @@ def _download(url: str, path: Path, label: str, progress: bool) -> None:
         raise ConnectionError("the download broke off")
 
 
-def _hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):

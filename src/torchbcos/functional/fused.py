@@ -1,0 +1,308 @@
+"""The common case, b = 2 without MaxOut, as one step of autograd.
+
+What a plain convolution keeps for its backward pass is its input. Written out with autograd's
+own operations, `y · |y| / ‖x‖` keeps four more maps as large as the output and walks over memory
+twice as often. Here a layer keeps its input, the linear output y and maps of one channel; while
+an explanation runs, only the factor `|y| / ‖x‖`.
+
+`usable` says where these steps may stand in for the plain ones. Compiled and traced code, other
+exponents, half precision, learnable B and functorch transforms take the plain path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import Function
+
+from torchbcos._core.frozen import current, mode
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Stride, zero padding, dilation and groups of a convolution, one number a space axis."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @property
+    def pointwise(self) -> bool:
+        """True where a patch is one position."""
+        return all(k == 1 for k in self.kernel) and not any(self.padding)
+
+    def convolve(self, x: Tensor, weight: Tensor, groups: int | None = None) -> Tensor:
+        """`x` convolved with `weight`."""
+        groups = self.groups if groups is None else groups
+        return _CONV[len(self.kernel)](
+            x, weight, None, list(self.stride), list(self.padding), list(self.dilation), groups
+        )
+
+    def gradients(self, g: Tensor, x: Tensor, weight: Tensor, mask: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """Gradients of the convolution with respect to its input and its weight."""
+        zeros = [0] * len(self.kernel)
+        found = torch.ops.aten.convolution_backward(
+            g, x, weight, None, list(self.stride), list(self.padding), list(self.dilation), False, zeros, self.groups,
+            [*mask, False],
+        )  # fmt: skip
+        return found[0], found[1]
+
+
+def usable(x: Tensor, b: float | Tensor, max_out: int) -> bool:
+    """True where the fused steps give what the plain ones give."""
+    if isinstance(b, Tensor) or b != 2 or max_out != 1 or torch.compiler.is_compiling():
+        return False
+    if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
+        return False
+    if transformed():
+        return False
+    state = current()
+    if state is not None:
+        return state.detach
+    return not mode() or not torch.is_grad_enabled()
+
+
+def transformed() -> bool:
+    """True inside functorch transforms and torch.jit.trace, which need operations that they know."""
+    return torch._C._functorch.maybe_current_level() is not None or torch._C._get_tracing_state() is not None
+
+
+def group_squares(x: Tensor, groups: int) -> Tensor:
+    """Sum of squares over the channels of each group: (N, G, *S)."""
+    if groups == x.shape[1]:
+        return x * x
+    if groups > 1:
+        x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+        return (x * x).sum(2)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 4:
+        norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return norm.square_()
+    return (x * x).sum(1, keepdim=True)
+
+
+def patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
+    """Sum of every patch of (N, G, *S), zero padding counted: (N, G, *S')."""
+    if geometry.pointwise:
+        index = (slice(None), slice(None), *(slice(None, None, s) for s in geometry.stride))
+        return maps[index] if any(s > 1 for s in geometry.stride) else maps
+    return _separable(maps, geometry, _CONV, None)
+
+
+def spread_sums(maps: Tensor, geometry: Geometry, space: torch.Size) -> Tensor:
+    """The transpose of `patch_sums`: every position collects from the patches that contain it."""
+    if geometry.pointwise and all(s == 1 for s in geometry.stride):
+        return maps
+    return _separable(maps, geometry, _TRANSPOSED, space)
+
+
+def _separable(
+    maps: Tensor, geometry: Geometry, convolutions: dict[int, Callable[..., Tensor]], space: torch.Size | None
+) -> Tensor:
+    """Sums over a box, one axis after the other; `space` is the size that a transpose returns to."""
+    rank, channels = len(geometry.kernel), maps.shape[1]
+    for axis in range(rank):
+        k, s, p, d = (v[axis] for v in (geometry.kernel, geometry.stride, geometry.padding, geometry.dilation))
+        if k == s == 1 and p == 0:
+            continue
+
+        def at(value: int, rest: int, axis: int = axis) -> list[int]:
+            return [value if i == axis else rest for i in range(rank)]
+
+        ones = maps.new_ones((channels, 1, *at(k, 1)))
+        if space is None:
+            maps = convolutions[rank](maps, ones, None, at(s, 1), at(p, 0), at(d, 1), channels)
+        else:
+            left = space[axis] - ((maps.shape[2 + axis] - 1) * s - 2 * p + d * (k - 1) + 1)
+            maps = convolutions[rank](maps, ones, None, at(s, 1), at(p, 0), at(left, 0), channels, at(d, 1))
+    return maps
+
+
+def over_channels(maps: Tensor, channels: int) -> Tensor:
+    """A map of every group repeated for its channels; one group broadcasts."""
+    return maps if maps.shape[1] in (1, channels) else maps.repeat_interleave(channels // maps.shape[1], dim=1)
+
+
+def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> Tensor:
+    """`1 / sqrt(‖patch‖² + eps)`, to be broadcast over `channels` outputs."""
+    squares = patch_sums(group_squares(x, geometry.groups), geometry)
+    tiny = torch.finfo(squares.dtype).tiny  # the root has no derivative at zero
+    return over_channels((squares + eps if eps > 0 else squares.clamp(min=tiny)).rsqrt_(), channels)
+
+
+def conv(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+    """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows."""
+    if current() is not None:
+        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps)
+        return held
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        out: Tensor = _Conv.apply(x, weight, geometry, eps)
+        return out
+    y = geometry.convolve(x, weight)
+    return y.abs().mul_(inverse_norms(x, geometry, eps, y.shape[1])).mul_(y)
+
+
+class _Conv(Function):
+    """A B-cos convolution, b = 2, outside explanations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+        y = geometry.convolve(x, weight)
+        inverse = inverse_norms(x, geometry, eps, y.shape[1])
+        ctx.save_for_backward(x, weight, y, inverse)
+        ctx.geometry, ctx.eps = geometry, eps
+        return y.abs().mul_(inverse).mul_(y)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight, y, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: by operations that have derivatives
+            wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(plain(x, weight, ctx.geometry, ctx.eps), wanted, g, create_graph=True))
+            gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return gx, gw, None, None
+        geometry: Geometry = ctx.geometry
+        gy = (y.abs() * g).mul_(2 * inverse)
+        gx, gw = geometry.gradients(gy, x, weight, ctx.needs_input_grad[:2])
+        if ctx.needs_input_grad[0]:
+            # d out / d ‖patch‖² = -y|y|/‖patch‖³ / 2, and gy already has 2 |y| g / ‖patch‖
+            per_patch = group_sums(gy.mul_(y), geometry.groups) * inverse_of_groups(inverse, geometry.groups).square()
+            gx.addcmul_(x, over_channels(spread_sums(per_patch, geometry, x.shape[2:]), x.shape[1]), value=-0.5)
+        return gx, gw, None, None
+
+
+def is_conv_step(node: Any) -> bool:
+    """True for the autograd node of a convolution made by `conv`."""
+    return isinstance(node, _Conv._backward_cls)  # type: ignore[attr-defined]
+
+
+def again(node: Any) -> Tensor:
+    """The output of that convolution, made again from what it keeps."""
+    y: Tensor = node.saved_tensors[2]
+    return y.abs().mul_(node.saved_tensors[3]).mul_(y)
+
+
+def again_with_graph(node: Any) -> Tensor:
+    """The same as a differentiable function of the convolution's input and weight."""
+    x, weight, _, _ = node.saved_tensors
+    return plain(x, weight, node.geometry, node.eps)
+
+
+class _FrozenConv(Function):
+    """The same with the factor `|y| / ‖patch‖` held: linear in x, and nothing else is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+        y = geometry.convolve(x, weight)
+        factor = y.abs().mul_(inverse_norms(x, geometry, eps, y.shape[1]))
+        ctx.save_for_backward(factor, weight)
+        ctx.geometry, ctx.shape = geometry, x.shape
+        return y.mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        factor, weight = ctx.saved_tensors
+        # of the input the gradient needs the shape alone
+        x = g.new_empty(()).expand(ctx.shape)
+        return ctx.geometry.gradients(g * factor, x, weight, (True, False))[0], None, None, None
+
+
+def plain(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+    """The same convolution by operations that autograd can differentiate again."""
+    y = geometry.convolve(x, weight)
+    return y * (y.abs() * inverse_norms(x, geometry, eps, y.shape[1]))
+
+
+def group_sums(products: Tensor, groups: int) -> Tensor:
+    """Sum over the output channels of every group: (N, G, *S')."""
+    if groups == products.shape[1]:
+        return products
+    if groups == 1:
+        return products.sum(1, keepdim=True)
+    return products.reshape(products.shape[0], groups, -1, *products.shape[2:]).sum(2)
+
+
+def inverse_of_groups(inverse: Tensor, groups: int) -> Tensor:
+    """One map a group of what `over_channels` repeated."""
+    return inverse if inverse.shape[1] == groups else inverse[:, :: inverse.shape[1] // groups]
+
+
+def linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+    """`y · |y| / (‖x‖ + norm_eps)` of y = x wᵀ over the last axis."""
+    if current() is not None:
+        held: Tensor = _FrozenLinear.apply(x, weight, norm_eps)
+        return held
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        out: Tensor = _Linear.apply(x, weight, norm_eps)
+        return out
+    y = F.linear(x, weight)
+    return y.abs().mul_(inverse_length(x, norm_eps)).mul_(y)
+
+
+def inverse_length(x: Tensor, norm_eps: float) -> Tensor:
+    """`1 / (‖x‖ + norm_eps)` over the last axis, finite for x = 0."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.clamp(min=torch.finfo(x.dtype).tiny ** 0.5).add(norm_eps).reciprocal_()
+
+
+class _Linear(Function):
+    """A B-cos linear layer, b = 2, outside explanations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+        y = F.linear(x, weight)
+        inverse = inverse_length(x, norm_eps)
+        ctx.save_for_backward(x, weight, y, inverse)
+        ctx.norm_eps = norm_eps
+        return y.abs().mul_(inverse).mul_(y)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, y, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(plain_linear(x, weight, ctx.norm_eps), wanted, g, create_graph=True))
+            gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return gx, gw, None
+        gy = (y.abs() * g).mul_(2 * inverse)
+        gx = gw = None
+        if ctx.needs_input_grad[1]:
+            gw = gy.flatten(0, -2).t() @ x.flatten(0, -2) if x.dim() > 1 else torch.outer(gy, x)
+        if ctx.needs_input_grad[0]:
+            gx = gy @ weight
+            # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
+            length = (1 / inverse - ctx.norm_eps).clamp_(min=torch.finfo(x.dtype).tiny ** 0.5)
+            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(inverse).div_(length), value=-0.5)
+        return gx, gw, None
+
+
+class _FrozenLinear(Function):
+    """The same with the factor `|y| / ‖x‖` held."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+        y = F.linear(x, weight)
+        factor = y.abs().mul_(inverse_length(x, norm_eps))
+        ctx.save_for_backward(factor, weight)
+        return y.mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        factor, weight = ctx.saved_tensors
+        return (g * factor) @ weight, None, None
+
+
+def plain_linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+    """The same linear layer by operations that autograd can differentiate again."""
+    y = F.linear(x, weight)
+    norm = (x * x).sum(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    return y * y.abs() / (norm + norm_eps)

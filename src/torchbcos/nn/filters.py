@@ -1,0 +1,63 @@
+"""Unit-norm filters, computed once while the weights stand still."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from torchbcos._core.frozen import current
+from torchbcos.functional.fused import transformed
+from torchbcos.functional.transform import unit_norm_weight
+from torchbcos.nn.layer import Layer
+
+
+class FilterLayer(Layer):
+    """A layer with filters in `weight`, which in eval mode remembers them at unit norm.
+
+    The memory holds for one version of one tensor: optimiser steps, `load_state_dict`, in-place
+    edits and `.to()` are noticed. Edits through `.data` are not: call `model.train()` or
+    `model.eval()` after them, which forgets.
+    """
+
+    weight: nn.Parameter
+    unit_norm: bool
+    _remembered: tuple[weakref.ref[Tensor], tuple[Any, ...], Tensor] | None = None
+
+    def filters(self) -> tuple[Tensor, bool]:
+        """The weight, and whether it has still to be brought to unit norm."""
+        weight = self.weight
+        if not self.unit_norm or self.training or not _plain_tensor(weight):
+            return weight, self.unit_norm
+        state = current()
+        if weight.requires_grad and torch.is_grad_enabled() and (state is None or not state.detach):
+            return weight, True
+        # one assignment and one reading: other threads see a whole pair or none
+        remembered, key = self._remembered, (weight._version, weight.data_ptr(), weight.dtype, weight.device)
+        if remembered is None or remembered[0]() is not weight or remembered[1] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                unit = unit_norm_weight(weight.detach())
+            remembered = self._remembered = (weakref.ref(weight), key, unit)
+        return remembered[2], False
+
+    def train(self, mode: bool = True) -> FilterLayer:
+        """Set the mode, and forget the remembered filters."""
+        self._remembered = None
+        super().train(mode)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy keep: everything but the remembered filters."""
+        state = self.__dict__.copy()
+        state.pop("_remembered", None)
+        return state
+
+
+def _plain_tensor(weight: Tensor) -> bool:
+    """True for a weight whose version can be read: no tracing, no transform, no inference tensor."""
+    if torch.compiler.is_compiling() or transformed() or weight.is_inference():
+        return False
+    return type(weight) in (nn.Parameter, Tensor) and _get_current_dispatch_mode() is None

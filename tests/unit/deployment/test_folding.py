@@ -1,0 +1,115 @@
+"""Folding norms into convolutions changes no number, and says what was folded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import torchbcos
+from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError, StateError
+from torchbcos.deployment import deploy, pairs
+from torchbcos.models import build
+
+FAMILIES = [
+    ("cifar10_resnet20", {}, 21),
+    ("cifar10_resnet20", {"antialias": True}, 21),
+    ("cifar10_resnet20", {"max_out": 2}, 0),
+    ("cifar10_resnet20", {"norm_bias": True}, 0),
+    ("cifar10_resnet20", {"b": 1.5}, 0),
+    ("resnet18", {"width_factor": 0.25}, 20),
+]
+
+
+def with_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Norm statistics of noise, and factors of both signs."""
+    torch.manual_seed(seed)
+    torchbcos.recalibrate(model, [torch.rand(8, 6, 48, 48) for _ in range(2)])
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, bnn.Norm) and module.weight is not None:
+                module.weight.copy_(torch.randn_like(module.weight) + 0.5)
+    torchbcos.recalibrate(model, [torch.rand(8, 6, 48, 48) for _ in range(2)])
+    return model.eval()
+
+
+@pytest.mark.parametrize(("name", "options", "count"), FAMILIES, ids=str)
+def test_folded_networks_give_the_same(name: str, options: dict[str, object], count: int) -> None:
+    model = with_statistics(build(name, num_classes=5, **options)).double()
+    twin = deploy(model)
+    folded = [m for m in twin.modules() if isinstance(m, bnn.Folded)]
+    assert len(folded) == count
+    x = torch.rand(3, 6, 48, 48, dtype=torch.float64)
+    torch.testing.assert_close(twin(x), model(x), rtol=1e-9, atol=1e-9)
+    ours, theirs = torchbcos.explain(twin, x, top_k=2), torchbcos.explain(model, x, top_k=2)
+    scale = theirs.weights.abs().max()
+    assert (ours.weights - theirs.weights).abs().max() <= 1e-9 * scale
+    assert ours.constants.keys() == theirs.constants.keys()
+    assert ours.residual.abs().max() < 1e-9
+
+
+@given(seed=st.integers(0, 999), groups=st.sampled_from([1, 2, 4]), unit=st.booleans(), kernel=st.sampled_from([1, 3, 5]))
+def test_any_convolution_and_norm(seed: int, groups: int, unit: bool, kernel: int) -> None:
+    torch.manual_seed(seed)
+    conv = bnn.BcosConv2d(4, 8, kernel, padding=kernel // 2, groups=groups, unit_norm=unit)
+    norm = bnn.BatchNorm(8, centered=False, bias=False)
+    with torch.no_grad():
+        assert norm.weight is not None
+        norm.weight.normal_()
+        norm.running_var.uniform_(0.01, 3)
+    model = nn.Sequential(conv, norm).double().eval()
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    twin = deploy(model)
+    assert isinstance(twin[1], bnn.Folded)  # type: ignore[index]
+    torch.testing.assert_close(twin(x), model(x), rtol=1e-9, atol=1e-12)
+    assert torch.equal(conv.weight, model[0].weight)  # type: ignore[arg-type]
+
+
+def test_what_must_not_be_folded() -> None:
+    class Shared(nn.Module):
+        """The convolution's output is read twice."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = bnn.BcosConv2d(2, 2, 1), bnn.BatchNorm(2, centered=False, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y + self.norm(y)
+
+    class Twice(Shared):
+        """Both layers run twice."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.conv(self.norm(self.conv(x))))
+
+    class Wild(Shared):
+        """Cannot be traced."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.conv(x)) if float(x.sum()) > -1e9 else x
+
+    for model in (Shared(), Twice(), Wild()):
+        model.norm.running_var.fill_(0.3)
+        twin = deploy(model)
+        assert not any(isinstance(m, bnn.Folded) for m in twin.modules())
+        x = torch.rand(2, 2, 3, 3)
+        torch.testing.assert_close(twin(x), model.eval()(x))
+
+
+def test_a_wrong_fold_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(bnn.BcosConv2d(2, 2, 1), bnn.BatchNorm(2, centered=False, bias=False))
+    monkeypatch.setattr(pairs, "fold_pair_", lambda conv, norm: conv.weight.data.mul_(1.1))
+    model[1].running_var.fill_(0.3)  # type: ignore[operator, union-attr]
+    with pytest.raises(StateError, match="Folding '1' into '0' changed its output"):
+        deploy(model)
+
+
+def test_at_a_folded_norm_names_its_convolution() -> None:
+    twin = deploy(build("cifar10_resnet20", num_classes=3))
+    with pytest.raises(InputError, match=r"'bn1' is folded into 'conv1'.*at='conv1'.*deploy=False"):
+        torchbcos.explain(twin, torch.rand(1, 6, 16, 16), 0, at="bn1")
+    assert torchbcos.explain(twin, torch.rand(1, 6, 16, 16), 0, at="conv1").residual.abs().max() < 1e-4
