@@ -11,7 +11,7 @@ exponents, half precision, learnable B and functorch transforms take the plain p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.autograd.function import Function
 from torchbcos._core.frozen import current, mode
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+FEW = 8  # so many maps are summed by slices; more by a depthwise convolution
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -40,6 +41,21 @@ class Geometry:
     def pointwise(self) -> bool:
         """True where a patch is one position."""
         return all(k == 1 for k in self.kernel) and not any(self.padding)
+
+    def axes(self) -> list[tuple[int, int, int, int]]:
+        """Kernel, stride, padding and dilation of every space axis."""
+        return list(zip(self.kernel, self.stride, self.padding, self.dilation, strict=True))
+
+    def along(self, axis: int, value: int, rest: int = 1) -> list[int]:
+        """`value` at one axis and `rest` at the others."""
+        return [value if i == axis else rest for i in range(len(self.kernel))]
+
+    def alone(self, axis: int) -> tuple[list[int], list[int], list[int]]:
+        """Stride, padding and dilation of a step along one axis only."""
+        return (
+            self.along(axis, self.stride[axis]), self.along(axis, self.padding[axis], 0),
+            self.along(axis, self.dilation[axis]),
+        )  # fmt: skip
 
     def convolve(self, x: Tensor, weight: Tensor, groups: int | None = None) -> Tensor:
         """`x` convolved with `weight`."""
@@ -95,36 +111,61 @@ def patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
     if geometry.pointwise:
         index = (slice(None), slice(None), *(slice(None, None, s) for s in geometry.stride))
         return maps[index] if any(s > 1 for s in geometry.stride) else maps
-    return _separable(maps, geometry, _CONV, None)
+    for axis, (k, s, p, d) in enumerate(geometry.axes()):
+        if k == s == 1 and p == 0:
+            continue
+        if maps.shape[1] > FEW:
+            ones, (s_, p_, d_) = maps.new_ones((maps.shape[1], 1, *geometry.along(axis, k))), geometry.alone(axis)
+            maps = _CONV[len(geometry.kernel)](maps, ones, None, s_, p_, d_, maps.shape[1])
+        else:
+            maps = box_sums(maps, axis + 2, k, s, p, d)
+    return maps
 
 
 def spread_sums(maps: Tensor, geometry: Geometry, space: torch.Size) -> Tensor:
     """The transpose of `patch_sums`: every position collects from the patches that contain it."""
     if geometry.pointwise and all(s == 1 for s in geometry.stride):
         return maps
-    return _separable(maps, geometry, _TRANSPOSED, space)
-
-
-def _separable(
-    maps: Tensor, geometry: Geometry, convolutions: dict[int, Callable[..., Tensor]], space: torch.Size | None
-) -> Tensor:
-    """Sums over a box, one axis after the other; `space` is the size that a transpose returns to."""
-    rank, channels = len(geometry.kernel), maps.shape[1]
-    for axis in range(rank):
-        k, s, p, d = (v[axis] for v in (geometry.kernel, geometry.stride, geometry.padding, geometry.dilation))
+    for axis, (k, s, p, d) in enumerate(geometry.axes()):
         if k == s == 1 and p == 0:
             continue
-
-        def at(value: int, rest: int, axis: int = axis) -> list[int]:
-            return [value if i == axis else rest for i in range(rank)]
-
-        ones = maps.new_ones((channels, 1, *at(k, 1)))
-        if space is None:
-            maps = convolutions[rank](maps, ones, None, at(s, 1), at(p, 0), at(d, 1), channels)
+        if maps.shape[1] > FEW:
+            ones, (s_, p_, d_) = maps.new_ones((maps.shape[1], 1, *geometry.along(axis, k))), geometry.alone(axis)
+            left = geometry.along(axis, space[axis] - ((maps.shape[2 + axis] - 1) * s - 2 * p + d * (k - 1) + 1), 0)
+            maps = _TRANSPOSED[len(geometry.kernel)](maps, ones, None, s_, p_, left, maps.shape[1], d_)
         else:
-            left = space[axis] - ((maps.shape[2 + axis] - 1) * s - 2 * p + d * (k - 1) + 1)
-            maps = convolutions[rank](maps, ones, None, at(s, 1), at(p, 0), at(left, 0), channels, at(d, 1))
+            maps = spread_box_sums(maps, axis + 2, k, s, p, d, space[axis])
     return maps
+
+
+def box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int) -> Tensor:
+    """Sums of `k` neighbours along one axis, as `k` shifted slices: a few small maps need no convolution."""
+    size = maps.shape[dim]
+    count = (size + 2 * p - d * (k - 1) - 1) // s + 1
+    if p:
+        before = [0] * (2 * (maps.dim() - dim))
+        before[-2:] = [p, p]
+        maps = F.pad(maps, before)
+    total = _slice(maps, dim, 0, s, count)
+    for i in range(1, k):
+        total = total + _slice(maps, dim, i * d, s, count)
+    return total
+
+
+def spread_box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int, size: int) -> Tensor:
+    """The transpose of `box_sums`, back to `size` positions."""
+    shape = list(maps.shape)
+    shape[dim] = size + 2 * p
+    total = maps.new_zeros(shape)
+    for i in range(k):
+        _slice(total, dim, i * d, s, maps.shape[dim]).add_(maps)
+    return total.narrow(dim, p, size)
+
+
+def _slice(maps: Tensor, dim: int, start: int, step: int, count: int) -> Tensor:
+    index = [slice(None)] * maps.dim()
+    index[dim] = slice(start, start + step * (count - 1) + 1, step)
+    return maps[tuple(index)]
 
 
 def over_channels(maps: Tensor, channels: int) -> Tensor:

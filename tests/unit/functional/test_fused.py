@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchbcos import nn as bnn
-from torchbcos.functional import bcos_conv, bcos_linear, fused
+from torchbcos.functional import bcos_conv, bcos_linear, fused, unit_norm_weight
 from torchbcos.functional.batchnorm import channel_statistics, uncentered_batch_norm
 
 CONVS = [
@@ -41,6 +41,19 @@ def test_first_and_second_derivatives_of_convolutions(options: dict[str, object]
         x = double(2, 4, 6, 5)
     assert torch.autograd.gradcheck(run, (x, w))
     assert torch.autograd.gradgradcheck(run, (x, w))
+
+
+def test_derivatives_of_many_groups() -> None:
+    x, w = double(1, 10, 5, 4), double(10, 1, 3, 3)
+    for options in ({"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}):
+        assert torch.autograd.gradcheck(lambda x, w, o=options: bcos_conv(x, w, groups=10, **o), (x, w))
+        slices, convolutions = [], []
+        for few, found in ((100, slices), (0, convolutions)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(fused, "FEW", few)
+                y = bcos_conv(x, w, groups=10, **options)  # type: ignore[arg-type]
+                found += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, w))]
+        torch.testing.assert_close(slices, convolutions)
 
 
 @pytest.mark.parametrize("space", [1, 3])
@@ -90,6 +103,16 @@ def test_a_norm_after_a_convolution_keeps_nothing_and_has_both_derivatives() -> 
 
     assert torch.autograd.gradcheck(run, (x, w, gamma))
     assert torch.autograd.gradgradcheck(run, (x, w, gamma))
+
+
+def test_derivatives_of_unit_norm() -> None:
+    w = double(3, 2, 2)
+    assert torch.autograd.gradcheck(unit_norm_weight, (w,))
+    assert torch.autograd.gradgradcheck(unit_norm_weight, (w,))
+    with torch.no_grad():
+        w[0] = 0
+    (g,) = torch.autograd.grad(unit_norm_weight(w).sum(), w)
+    assert bool(torch.isfinite(g).all())
 
 
 def saved_elements(run) -> int:
