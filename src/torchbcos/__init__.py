@@ -20,6 +20,7 @@ _DOOR = {
     "create_model": "torchbcos.zoo",
     "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",
+    "explanation_graph": "torchbcos.explanation.graph",
     "frozen": "torchbcos._core.frozen",
     "list_models": "torchbcos.zoo",
     "load": "torchbcos.zoo",

@@ -1,0 +1,135 @@
+"""Prediction and explanation as one graph of tensor operations: to export, to compile, to run without this library.
+
+`explain` asks autograd for W(x). Recorded while it does so, its forward and backward passes are a
+plain graph from the picture to logits, W and contributions, which `torch.export`, `torch.compile`
+and `torch.onnx` take like any network. No post-hoc method can offer this: they need the gradient,
+or many passes, of a model that is still there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.frozen import CONSTANT, Session, session
+from torchbcos.explanation.engine import check_arguments, check_outputs, differentiate, explain
+
+TOLERANCE = 1e-4  # of the largest value, float32
+
+
+class ExplanationGraph(nn.Module):
+    """A network and its explanation, recorded for one shape of input.
+
+    Attributes:
+        constants: names of the constants, in the order of the last output's columns.
+        fixed: those of them that are the fixed logit bias.
+        shape: the shape of input (N, C, *S) it was recorded for.
+    """
+
+    def __init__(
+        self, graph: nn.Module, constants: tuple[str, ...], fixed: tuple[str, ...], shape: tuple[int, ...], given: bool
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.recorded, self.constants, self.fixed, self.shape, self.given = graph, constants, fixed, shape, given
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Logits (N, classes), targets (N, K), W (N, K, C, *S), contributions (N, K, *S), constants (N, K, names).
+
+        `Σ contributions + Σ constants` is the logit of the target.
+        """
+        if x.shape != self.shape:
+            raise InputError(f"This graph was recorded for input of shape {self.shape}, not {tuple(x.shape)}.")
+        if self.given != (targets is not None):
+            raise InputError("This graph takes (x, targets)." if self.given else "This graph takes x alone.")
+        out: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.recorded(x) if targets is None else self.recorded(x, targets)
+        return out
+
+
+def explanation_graph(model: nn.Module, x: Tensor, targets: Tensor | None = None, *, top_k: int = 1) -> ExplanationGraph:
+    """Record prediction and explanation as one graph without autograd.
+
+    The graph holds the weights and the mode of this moment, for this shape of input. It is checked
+    against `explain` before it is returned.
+
+    Args:
+        model: a network in eval mode; a deployed twin gives the smallest graph.
+        x: an example (N, C, *S).
+        targets: (N, K) int64: the graph then takes `(x, targets)`; None: it takes `x` and explains
+            the `top_k` highest logits of each image.
+        top_k: K where `targets` is None.
+
+    Returns:
+        A module for `torch.export.export`, `torch.compile` or `torch.onnx.export`.
+
+    Raises:
+        StateError: the model trains, cannot be recorded, or the graph explains otherwise than the model.
+        InputError: `x` or `targets` do not fit.
+
+    >>> import torch, torchbcos
+    >>> model = torchbcos.deploy(torchbcos.create_model("cifar10_resnet20", num_classes=3))
+    >>> x = torch.rand(1, 6, 32, 32)
+    >>> program = torch.export.export(torchbcos.explanation_graph(model, x), (x,))
+    >>> logits, targets, weights, contributions, constants = program.module()(x)
+    >>> tuple(weights.shape)
+    (1, 1, 6, 32, 32)
+    """
+    check_arguments(model, x, None, False)
+    if model.training:
+        raise StateError("explanation_graph records a network in eval mode: call model.eval() or torchbcos.deploy(model).")
+    model = getattr(model, "_orig_mod", model)
+    x = x.detach()
+    reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
+    names: list[str] = []
+    arguments = (x,) if targets is None else (x, reference.targets)
+    run = recorded(model, top_k, names)
+    function = run if targets is not None else lambda x: run(x, None)
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            graph = make_fx(function)(*arguments)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    made = ExplanationGraph(graph, tuple(names), reference.fixed, tuple(x.shape), targets is not None)
+    with torch.no_grad():
+        compare(made(*arguments), (reference.outputs, reference.targets, reference.weights, reference.contributions))
+    return made.eval()
+
+
+def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:
+    """The function that is recorded; fills `names` with those of the constants."""
+    places = {id(m): name for name, m in model.named_modules()}
+
+    def run(x: Tensor, targets: Tensor | None) -> tuple[Tensor, ...]:
+        state = Session(CONSTANT, places, len(x), x)
+        with torch.enable_grad():
+            inputs = x.detach().requires_grad_()
+            with session(state):
+                outputs = model(inputs)
+                check_outputs(outputs, len(x), state)
+                columns = outputs.detach().topk(top_k, dim=1).indices if targets is None else targets
+                weights, constants = differentiate(outputs.gather(1, columns), inputs, state, False)
+        names[:] = list(constants)
+        rows = torch.stack(list(constants.values()), -1) if constants else x.new_zeros((*columns.shape, 0))
+        weights = weights.detach()
+        return outputs.detach(), columns, weights, (weights * x.unsqueeze(1)).sum(2), rows
+
+    return run
+
+
+def compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    """Raise StateError where the graph does not give what `explain` gave."""
+    for name, a, b in zip(("logits", "targets", "weights", "contributions"), found, expected, strict=False):
+        scale = float(b.abs().max()) if b.numel() else 0.0
+        if a.shape != b.shape or float((a - b).abs().max()) > TOLERANCE * max(scale, 1e-30):
+            raise StateError(f"The recorded graph gives other {name} than explain(): this network must not be exported.")
+
+
+__all__ = ["ExplanationGraph", "explanation_graph"]
