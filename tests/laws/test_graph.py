@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -64,6 +67,41 @@ def test_a_compiled_graph_explains_the_same() -> None:
     compiled = torch.compile(torchbcos.explanation_graph(model, x))
     e = torchbcos.explain(model, x)
     torch.testing.assert_close(compiled(x)[2], e.weights, rtol=1e-4, atol=1e-6)
+
+
+def operations(recorded: graph.ExplanationGraph) -> list[str]:
+    return [str(node.target) for node in recorded.recorded.graph.nodes]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("family", ["resnet18", "cifar10_densenet52", "simple_vit_ti_patch16_224"])
+def test_portable_graphs_hold_no_backward_operation(family: str) -> None:
+    options = {"width_factor": 0.25} if family == "resnet18" else {}
+    model, x = torchbcos.deploy(build(family, num_classes=3, **options)), torch.rand(1, 6, 64, 64)
+    portable = torchbcos.explanation_graph(model, x, portable=True)
+    usual = torchbcos.explanation_graph(model, x)
+    own = ("convolution_backward", "pool2d_backward", "flash_attention")
+    assert not [name for name in operations(portable) if any(part in name for part in own)]
+    assert [name for name in operations(usual) if any(part in name for part in own)]
+    x = torch.rand(1, 6, 64, 64)
+    torch.testing.assert_close(portable(x)[2], torchbcos.explain(model, x).weights, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_runs_the_explanation(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="pip install onnx onnxscript onnxruntime")
+    runtime = pytest.importorskip("onnxruntime")
+    model = torchbcos.deploy(nn.Sequential(bnn.BcosConv2d(6, 8, 3, padding=1), bnn.BcosConv2d(8, 3, 3), bnn.GlobalAveragePool()))
+    x = torch.rand(1, 6, 10, 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(torchbcos.explanation_graph(model, x, portable=True), (x,), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(tmp_path / "model.onnx"))
+    run = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    x = torch.rand(1, 6, 10, 10)
+    found = run.run(None, {run.get_inputs()[0].name: x.numpy()})
+    e = torchbcos.explain(model, x)
+    for array, expected in zip(found, (e.outputs, e.targets, e.weights, e.contributions), strict=False):
+        torch.testing.assert_close(torch.from_numpy(array), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_what_cannot_be_recorded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,17 @@ or many passes, of a model that is still there.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.frozen import CONSTANT, Session, session
@@ -50,7 +55,9 @@ class ExplanationGraph(nn.Module):
         return out
 
 
-def explanation_graph(model: nn.Module, x: Tensor, targets: Tensor | None = None, *, top_k: int = 1) -> ExplanationGraph:
+def explanation_graph(
+    model: nn.Module, x: Tensor, targets: Tensor | None = None, *, top_k: int = 1, portable: bool = False
+) -> ExplanationGraph:  # fmt: skip
     """Record prediction and explanation as one graph without autograd.
 
     The graph holds the weights and the mode of this moment, for this shape of input. It is checked
@@ -62,6 +69,8 @@ def explanation_graph(model: nn.Module, x: Tensor, targets: Tensor | None = None
         targets: (N, K) int64: the graph then takes `(x, targets)`; None: it takes `x` and explains
             the `top_k` highest logits of each image.
         top_k: K where `targets` is None.
+        portable: use only operations that other runtimes know, transposed convolutions instead of
+            backward ones and attention written out: what `torch.onnx.export` wants.
 
     Returns:
         A module for `torch.export.export`, `torch.compile` or `torch.onnx.export`.
@@ -88,10 +97,11 @@ def explanation_graph(model: nn.Module, x: Tensor, targets: Tensor | None = None
     arguments = (x,) if targets is None else (x, reference.targets)
     run = recorded(model, top_k, names)
     function = run if targets is not None else lambda x: run(x, None)
-    with torch.inference_mode(False), warnings.catch_warnings():
+    attention = sdpa_kernel(SDPBackend.MATH) if portable else contextlib.nullcontext()
+    with torch.inference_mode(False), warnings.catch_warnings(), attention:
         warnings.simplefilter("ignore")
         try:
-            graph = make_fx(function)(*arguments)
+            graph = make_fx(function, decomposition_table=PORTABLE if portable else None)(*arguments)
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
@@ -101,6 +111,44 @@ def explanation_graph(model: nn.Module, x: Tensor, targets: Tensor | None = None
     with torch.no_grad():
         compare(made(*arguments), (reference.outputs, reference.targets, reference.weights, reference.contributions))
     return made.eval()
+
+
+def transposed_convolution(
+    g: Tensor, x: Tensor, weight: Tensor, _sizes: object, stride: list[int], padding: list[int], dilation: list[int],
+    transposed: bool, output_padding: list[int], groups: int, mask: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    """The gradient of a convolution with respect to its input, as a transposed convolution."""
+    if transposed or mask[1] or mask[2]:
+        return NotImplemented  # type: ignore[no-any-return]
+    return spread_back(g, x, weight, stride, padding, dilation, groups), None, None
+
+
+def transposed_pooling(
+    g: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil_mode: bool,
+    count_include_pad: bool, divisor: int | None,
+) -> Tensor:  # fmt: skip
+    """The gradient of average pooling as a transposed convolution with equal weights."""
+    if ceil_mode or (any(padding) and not count_include_pad):
+        return NotImplemented  # type: ignore[no-any-return]
+    channels = x.shape[1]
+    weight = g.new_full((channels, 1, *kernel), 1 / (divisor or math.prod(kernel)))
+    return spread_back(g, x, weight, stride or kernel, padding, [1] * len(kernel), channels)
+
+
+def spread_back(
+    g: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
+) -> Tensor:  # fmt: skip
+    """A transposed convolution that returns to the shape of `x`."""
+    steps = zip(g.shape[2:], x.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True)
+    left = [size - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for n, size, s, p, d, k in steps]
+    out: Tensor = torch.ops.aten.convolution(g, weight, None, stride, padding, dilation, True, left, groups)
+    return out
+
+
+PORTABLE: dict[OpOverload, Callable[..., Any]] = {
+    torch.ops.aten.convolution_backward.default: transposed_convolution,
+    torch.ops.aten.avg_pool2d_backward.default: transposed_pooling,
+}
 
 
 def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:

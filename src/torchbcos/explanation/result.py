@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ class Explanation:
     @property
     def total(self) -> Tensor:
         """(N, K): the sum of all contributions, what the pixels carry."""
+        return self._summed() if self.weights.requires_grad else self._total
+
+    @cached_property
+    def _total(self) -> Tensor:
+        """Every number of a panel needs the sum; it is kept where no graph hangs on it."""
+        return self._summed()
+
+    def _summed(self) -> Tensor:
         wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
         products = self.weights.flatten(2).to(wide) * self.inputs.unsqueeze(1).flatten(2).to(wide)
         return products.sum(2).to(self.values.dtype)
