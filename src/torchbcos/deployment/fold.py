@@ -39,10 +39,14 @@ def deploy(model: nn.Module) -> nn.Module:
     return make_twin_(copy.deepcopy(model))
 
 
-def make_twin_(model: nn.Module) -> nn.Module:
-    """Turn `model` itself into its deployed twin: for callers that own it, without a second copy of the weights."""
+def make_twin_(model: nn.Module, *, check: bool = True) -> nn.Module:
+    """Turn `model` itself into its deployed twin: for callers that own it, without a second copy of the weights.
+
+    Without `check`, folded pairs are not run to see that they give the same: for networks made of our own layers, whose
+    folding is tested, where start-up time counts.
+    """
     model = model.eval().requires_grad_(False)
-    fold_norms_(model)
+    fold_norms_(model, check=check)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
     # On the instance, not in a new class: isinstance, deepcopy and pickle go on working, and a partial of a module's

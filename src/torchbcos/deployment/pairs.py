@@ -8,6 +8,7 @@ so the filter `sign(s) sqrt|s| · ŵ` gives the same, for negative s too.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TypeGuard
 
 import torch
@@ -15,17 +16,17 @@ from torch import nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
-from torchbcos.functional.transform import unit_norm_weight
+from torchbcos.functional.transform import filter_norms
 from torchbcos.nn.layer import run_layer
 
 TOLERANCE = 1e-4  # of the largest output, float32
 
 
-def fold_norms_(model: nn.Module) -> dict[str, str]:
+def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
     """Fold every batch norm that can be folded; return {norm: convolution} by name.
 
-    Each folded pair is checked on a random input. A network that `torch.fx` cannot trace keeps
-    its norms.
+    Each folded pair is checked on a random input, unless `check` is false. A network that
+    `torch.fx` cannot trace keeps its norms.
 
     Raises:
         StateError: a folded pair does not give what the two layers gave.
@@ -34,12 +35,7 @@ def fold_norms_(model: nn.Module) -> dict[str, str]:
     for conv_name, norm_name in pairs_of(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         if is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
-            check = sample(conv)
-            with torch.no_grad():
-                before = norm(conv(check))
-                fold_pair_(conv, norm)
-                after = conv(check)
-            if not torch.allclose(before, after, rtol=0, atol=TOLERANCE * float(before.abs().max().clamp_min(1e-30))):
+            if not (fold_checked_(conv, norm) if check else fold_pair_(conv, norm)):
                 raise StateError(f"Folding {norm_name!r} into {conv_name!r} changed its output: deploy cannot use this network.")
             parent, _, name = norm_name.rpartition(".")
             setattr(model.get_submodule(parent), name, bnn.Folded(conv_name).train(norm.training))
@@ -47,8 +43,9 @@ def fold_norms_(model: nn.Module) -> dict[str, str]:
     return folded
 
 
-def pairs_of(model: nn.Module) -> list[tuple[str, str]]:
-    """Names of convolutions and of the norms that alone read their output."""
+def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | None = None) -> list[tuple[str, str]]:
+    """Names of two layers of which the second alone reads the first's output, where `fits` (a norm that can be folded)."""
+    fits = foldable if fits is None else fits
     try:
         graph = torch.fx.Tracer().trace(model)
     except Exception:  # whatever a foreign forward does when it is traced: nothing is folded then
@@ -68,7 +65,7 @@ def pairs_of(model: nn.Module) -> list[tuple[str, str]]:
         source = node.args[1]
         if source in name_of and len(source.users) == 1 and once(name) and once(name_of[source]):
             conv, norm = model.get_submodule(name_of[source]), model.get_submodule(name)
-            if foldable(conv, norm):
+            if fits(conv, norm):
                 found.append((name_of[source], name))
     return found
 
@@ -95,15 +92,26 @@ def foldable(conv: nn.Module, norm: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> None:
-    """Move the factor of the norm into the filters."""
-    weight = conv.weight.double()
+def fold_checked_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
+    """Fold a pair; whether it then gives what the two layers gave, on a random input."""
+    x = sample(conv)
+    before = norm(conv(x))
+    fold_pair_(conv, norm)
+    return torch.allclose(before, conv(x), rtol=0, atol=TOLERANCE * float(before.abs().max().clamp_min(1e-30)))
+
+
+@torch.no_grad()
+def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
+    """Move the factor of the norm into the filters: one pass over them, for loading a network waits for it."""
+    weight = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32))
     scale = norm.running_scale().double()
-    unit = unit_norm_weight(weight) if conv.unit_norm else weight
-    factor = scale.sign() * scale.abs().sqrt()
-    folded = unit * factor.reshape(-1, *[1] * (weight.dim() - 1))
-    conv.weight = nn.Parameter(folded.to(conv.weight.dtype), requires_grad=conv.weight.requires_grad)
+    factor = (scale.sign() * scale.abs().sqrt()).reshape(-1, *[1] * (weight.dim() - 1))
+    if conv.unit_norm:
+        factor = factor / filter_norms(weight).double()
+    folded = (weight * factor.to(weight.dtype)).to(conv.weight.dtype)
+    conv.weight = nn.Parameter(folded, requires_grad=conv.weight.requires_grad)
     conv.unit_norm = False
+    return True
 
 
 def sample(conv: Convolution) -> torch.Tensor:
