@@ -7,6 +7,7 @@ so the filter `sign(s) sqrt|s| · ŵ` gives the same, for negative s too.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeGuard
@@ -17,7 +18,6 @@ from torch import nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
 from torchbcos.functional.transform import filter_norms
-from torchbcos.nn.layer import run_layer
 
 TOLERANCE = 1e-4  # of the largest output, float32
 
@@ -25,8 +25,7 @@ TOLERANCE = 1e-4  # of the largest output, float32
 def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
     """Fold every batch norm that can be folded; return {norm: convolution} by name.
 
-    Each folded pair is checked on a random input, unless `check` is false. A network that
-    `torch.fx` cannot trace keeps its norms.
+    Each folded pair is checked on a random input, unless `check` is false.
 
     Raises:
         StateError: a folded pair does not give what the two layers gave.
@@ -44,30 +43,38 @@ def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
 
 
 def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | None = None) -> list[tuple[str, str]]:
-    """Names of two layers of which the second alone reads the first's output, where `fits` (a norm that can be folded)."""
+    """Names of two layers of which the second alone reads the first's output, where `fits` (a norm that can be folded).
+
+    They are neighbours in an `nn.Sequential`, or children that the class of their module lists in
+    `adjacent = (("conv1", "bn1"), ...)`. (Tracing would find more, but `torch.fx` replaces the call
+    of every module in the process while it traces, in other threads too.)
+    """
     fits = foldable if fits is None else fits
-    try:
-        graph = torch.fx.Tracer().trace(model)
-    except Exception:  # whatever a foreign forward does when it is traced: nothing is folded then
-        return []
-    name_of = {
-        node: str(node.args[0].target)
-        for node in graph.nodes
-        if node.op == "call_function" and node.target is run_layer and isinstance(node.args[0], torch.fx.Node)
-    }
-    calls = Counter(id(model.get_submodule(name)) for name in name_of.values())
-
-    def once(name: str) -> bool:
-        return calls[id(model.get_submodule(name))] == 1
-
+    modules = dict(model.named_modules(remove_duplicate=False))
+    places = Counter(id(module) for module in modules.values())
     found = []
-    for node, name in name_of.items():
-        source = node.args[1]
-        if source in name_of and len(source.users) == 1 and once(name) and once(name_of[source]):
-            conv, norm = model.get_submodule(name_of[source]), model.get_submodule(name)
-            if fits(conv, norm):
-                found.append((name_of[source], name))
+    for path, module in modules.items():
+        for first, second in neighbours(module):
+            names = [last_of(modules, f"{path}.{first}" if path else first), f"{path}.{second}" if path else second]
+            if all(name in modules and places[id(modules[name])] == 1 for name in names) and fits(*(modules[n] for n in names)):
+                found.append((names[0], names[1]))
     return found
+
+
+def neighbours(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of children of which the second alone reads the first's output."""
+    if type(module) is nn.Sequential:
+        names = [name for name, _ in module.named_children()]
+        return list(itertools.pairwise(names))
+    declared: tuple[tuple[str, str], ...] = vars(type(module)).get("adjacent", ())
+    return list(declared)
+
+
+def last_of(modules: dict[str, nn.Module], name: str) -> str:
+    """The layer that makes the output of the module of this name: the last one of an `nn.Sequential`."""
+    while name in modules and type(modules[name]) is nn.Sequential and len(modules[name]._modules):
+        name = f"{name}.{list(modules[name]._modules)[-1]}"
+    return name
 
 
 Convolution = bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d

@@ -55,6 +55,9 @@ STYLES = {name: Style() for name in SIZES}
 class DenseLayer(nn.Module):
     """The channels a layer adds: norm, 1×1 convolution, norm, 3×3 convolution."""
 
+    # the norm alone reads the convolution's output: what `deploy` may fold
+    adjacent = (("conv1", "norm2"),)
+
     def __init__(self, style: Style, inputs: int, growth: int, bottleneck: int) -> None:
         super().__init__()
         inner = bottleneck * growth

@@ -53,6 +53,8 @@ def names(pattern: str = "*") -> list[str]:
     >>> names("resnet1*")
     ['resnet18', 'resnet101', 'resnet152']
     """
+    if not isinstance(pattern, str):
+        raise ArgumentTypeError(f"A pattern is a word such as 'resnet*', not {type(pattern).__name__}.")
     known = [name for family in FAMILIES for name in family.sizes]
     known += [PLAIN + name for name in vit.SIZES]
     return sorted(fnmatch.filter(known, pattern), key=natural_key)

@@ -59,6 +59,9 @@ SIZES = {
 class ResidualBlock(nn.Module):
     """Basic (two 3×3) or bottleneck (1×1, 3×3, 1×1) block with an identity or projected skip."""
 
+    # of each pair the second alone reads the first's output: what `deploy` may fold
+    adjacent = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+
     def __init__(
         self, style: Style, sizes: ResNetSizes, inputs: int, width: int, stride: int, stochastic_depth: float
     ) -> None:  # fmt: skip
@@ -104,6 +107,8 @@ class ResNet(nn.Module):
         temperature: divides the logits.
         stochastic_depth: probability at the last block; grows linearly from 0.
     """
+
+    adjacent = (("conv1", "bn1"),)
 
     def __init__(
         self,

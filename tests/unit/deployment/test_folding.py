@@ -68,36 +68,61 @@ def test_any_convolution_and_norm(seed: int, groups: int, unit: bool, kernel: in
     assert torch.equal(conv.weight, model[0].weight)  # type: ignore[arg-type]
 
 
-def test_what_must_not_be_folded() -> None:
-    class Shared(nn.Module):
-        """The convolution's output is read twice."""
+class Shared(nn.Module):
+    """The convolution's output is read twice."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm = bnn.BcosConv2d(2, 2, 1), bnn.BatchNorm(2, centered=False, bias=False)
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = bnn.BcosConv2d(2, 2, 1), bnn.BatchNorm(2, centered=False, bias=False)
 
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.conv(x)
-            return y + self.norm(y)
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y + self.norm(y)
 
-    class Twice(Shared):
-        """Both layers run twice."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.norm(self.conv(self.norm(self.conv(x))))
+class Declared(Shared):
+    """It is read once, and the class says so."""
 
-    class Wild(Shared):
-        """Cannot be traced."""
+    adjacent = (("conv", "norm"),)
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.norm(self.conv(x)) if float(x.sum()) > -1e9 else x
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x))
+        return out
 
-    for model in (Shared(), Twice(), Wild()):
-        model.norm.running_var.fill_(0.3)
+
+class Heir(Declared):
+    """What a class declares does not hold for another forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + super().forward(x)
+
+
+@pytest.mark.parametrize(("make", "count"), [(Shared, 0), (Declared, 1), (Heir, 0)])
+def test_what_is_folded_in_networks_of_users(make: type[Shared], count: int) -> None:
+    model = make()
+    model.norm.running_var.fill_(0.3)
+    twin = deploy(model)
+    assert sum(isinstance(m, bnn.Folded) for m in twin.modules()) == count
+    x = torch.rand(2, 2, 3, 3)
+    torch.testing.assert_close(twin(x), model.eval()(x))
+
+
+def test_layers_that_stand_in_two_places_are_not_folded() -> None:
+    conv, norm = bnn.BcosConv2d(2, 2, 1), bnn.BatchNorm(2, centered=False, bias=False)
+    norm.running_var.fill_(0.3)
+    other = bnn.BatchNorm(2, centered=False, bias=False)
+    for model in (nn.Sequential(conv, norm, conv, other), nn.Sequential(conv, norm, bnn.BcosConv2d(2, 2, 1), norm)):
         twin = deploy(model)
         assert not any(isinstance(m, bnn.Folded) for m in twin.modules())
-        x = torch.rand(2, 2, 3, 3)
-        torch.testing.assert_close(twin(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "cifar10_densenet52", "vgg11_bnu", "convnext_atto"])
+def test_stages_of_a_twin_are_those_of_the_network(name: str) -> None:
+    options = {"norm": "batch"} if name.startswith("convnext") else {}
+    model = build(name, num_classes=3, **options).eval()
+    x = torch.rand(1, 6, 32, 32)
+    for ours, theirs in zip(deploy(model).forward_stages(x), model.forward_stages(x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.detach().abs().max()))
 
 
 def test_a_wrong_fold_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
