@@ -1,28 +1,54 @@
-"""`torchbcos`: explain and predict pictures, list networks."""
+"""`torchbcos`: explain and predict pictures, list and verify networks."""
 
 from __future__ import annotations
 
+import os
+from typing import Annotated
+
 import typer
 
+from torchbcos import __version__
 from torchbcos.cli.explain import explain
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
+from torchbcos.cli.program import Program
 
 app = typer.Typer(
     name="torchbcos",
+    cls=Program,
     help="Image classifiers whose every decision is exactly a linear map of the input.",
     epilog="Example: torchbcos explain photo.jpg",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        print(f"torchbcos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Image classifiers whose every decision is exactly a linear map of the input."""
+
+
 app.command(epilog="Example: torchbcos explain photos/ --top-k 2 --out explanations")(explain)
 app.command(epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
-app.command(epilog="Example: torchbcos models 'resnet*'")(models)
+app.command(epilog="Examples: torchbcos models 'resnet*'; torchbcos models --verify resnet50 --data imagenet/val")(models)
 
 
 def main() -> None:
     """Run the command line."""
+    # Threads that spin while they wait for each other cost seconds where other programs keep the cores busy
+    # (docs/explanation/start-up.md). Whoever has set it keeps it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

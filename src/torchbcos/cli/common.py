@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from torchbcos.data import Found
 
+    Work = Callable[[list[Found], list[Image.Image]], list[dict[str, Any]]]
+
 
 class Device(str, enum.Enum):
     """Where the network runs."""
@@ -28,13 +30,21 @@ class Device(str, enum.Enum):
     mps = "mps"
 
 
-Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders (walked recursively) or patterns.")]
-Model = Annotated[
-    str, typer.Option("--model", help="Embedded name, official name, folder written by save(), or hf-hub:org/name.")
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH...", help="Pictures, folders (searched to the bottom) or patterns in quotes: 'a/*.jpg'."),
 ]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON list, a record a picture.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+        help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
+        "torchbcos.save, or hf-hub:org/name.",
+    ),
+]  # fmt: skip
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a picture.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures at a time; fewer take less memory.")]
 
 
 def say(message: str) -> None:
@@ -50,11 +60,17 @@ def usage_errors() -> Iterator[None]:
     except BcosError as error:
         say(f"torchbcos: {error}")
         raise typer.Exit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        say("torchbcos: the device has too little memory for this: try a smaller --batch-size, or --device cpu.")
+        raise typer.Exit(2) from None
 
 
 def print_json(records: list[dict[str, Any]]) -> None:
-    """One JSON list on stdout."""
-    print(json.dumps(records, ensure_ascii=False, indent=1, allow_nan=False))
+    """One JSON list on stdout; ASCII where the stream has no Unicode."""
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    print(json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False))
 
 
 def empty_record(file: str, error: str | None) -> dict[str, Any]:
@@ -62,50 +78,101 @@ def empty_record(file: str, error: str | None) -> dict[str, Any]:
     return {"file": file, "error": error, "predictions": [], "explanations": []}
 
 
-def walk(
-    paths: list[str], batch_size: int, work: Callable[[list[Found], list[Image.Image]], list[dict[str, Any]]], *, quiet: bool
-) -> tuple[list[dict[str, Any]], bool]:
-    """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
+def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[str, Any]]]:
+    """The pictures that `paths` name, and a record for each path that names none; those are named on stderr.
 
-    Returns:
-        The records in the order of the files, and whether anything failed.
+    Leaves with exit code 2 where there is no picture at all.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    from torchbcos.data import find_images, is_animated, read_image
+    from torchbcos.data import find_images
 
     errors: list[BcosError] = []
-    found = find_images(paths, errors=errors)
+    missing: list[dict[str, Any]] = []
+
+    def each() -> Iterator[str]:
+        for path in paths:
+            yield path  # the error of this one, if any, is there when the next is asked for
+            if len(errors) > len(missing):
+                missing.append(empty_record(path, str(errors[-1])))
+
+    found = find_images(each(), errors=errors)
     for error in errors:
         say(f"torchbcos: {error}")
     if not found:
+        if as_json:
+            print_json(missing)
         raise typer.Exit(2)
-    records: dict[int, dict[str, Any]] = {}
-    failed, told = bool(errors), False
+    return found, missing
+
+
+def shown(batches: range, *, quiet: bool) -> Iterator[int]:
+    """The batches, with a progress bar where stderr is a terminal and somebody may wait."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
-    starts = range(0, len(found), batch_size)
-    for start in track(starts, "pictures", console=console, transient=True, disable=quiet or len(starts) < 2):
+    if quiet or len(batches) < 2 or not console.is_terminal:
+        yield from batches
+        return
+    # rich would send what is printed meanwhile to the bar's console, which is not where a pipe or a file reads
+    with Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        yield from bar.track(batches, description="pictures")
+
+
+def walk(found: list[Found], batch_size: int, work: Work, *, quiet: bool) -> list[dict[str, Any]]:
+    """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
+
+    Returns:
+        A record a picture, in the order of the files.
+    """
+    from torchbcos.data import is_animated, read_image
+
+    records: dict[int, dict[str, Any]] = {}
+    told = False
+    for start in shown(range(0, len(found), batch_size), quiet=quiet):
         good: list[int] = []
         pictures = []
         for i in range(start, min(start + batch_size, len(found))):
             try:
                 picture = read_image(found[i].path)
             except BcosError as error:
-                failed = True
-                say(f"torchbcos: {error}")
-                records[i] = empty_record(str(found[i].path), str(error))
+                records[i] = failure(found[i], error)
                 continue
             if is_animated(picture) and not told:
-                say(f"torchbcos: {found[i].path} is animated: its first frame is used (said once).")
+                say(f"torchbcos: {str(found[i].path)!r} is animated or has pages: the first is used (said once).")
                 told = True
             good.append(i)
             pictures.append(picture)
         if good:
-            done = work([found[i] for i in good], pictures)
-            records.update(zip(good, done, strict=True))
-            failed = failed or any(record["error"] for record in done)
-    return [records[i] for i in sorted(records)], failed
+            records.update(zip(good, attempt(work, [found[i] for i in good], pictures), strict=True))
+    return [records[i] for i in sorted(records)]
+
+
+def attempt(work: Work, found: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
+    """The records of a batch; where it fails, one by one, so that one picture cannot take others with it."""
+    try:
+        return work(found, pictures)
+    except BcosError as error:
+        if len(found) == 1:
+            return [failure(found[0], error)]
+    return [record for one, picture in zip(found, pictures, strict=True) for record in attempt(work, [one], [picture])]
+
+
+def failure(found: Found, error: BcosError) -> dict[str, Any]:
+    """Name a picture that failed on stderr; its record."""
+    path, text = str(found.path), str(error)
+    say(f"torchbcos: {text if found.path.name in text else f'{path!r}: {text}'}")
+    return empty_record(path, text)
+
+
+def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the JSON list or the count, and leave: 0 if all is done, 1 if something failed."""
+    failed = len(missing) + sum(record["error"] is not None for record in records)
+    total = len(records) + len(missing)
+    if as_json:
+        print_json(records + missing)
+    elif total > 1:
+        print(f"{total - failed} of {total} pictures done.")
+    raise typer.Exit(1 if failed else 0)
 
 
 def predictions_of(rows: list[Any]) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchbcos._core.errors import BcosError
+from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.cli.common import (
     BatchSize,
     Device,
@@ -15,9 +17,10 @@ from torchbcos.cli.common import (
     Json,
     Model,
     Paths,
-    empty_record,
+    failure,
+    finish,
+    gather,
     predictions_of,
-    print_json,
     say,
     usage_errors,
     walk,
@@ -34,49 +37,52 @@ if TYPE_CHECKING:
 def explain(
     paths: Paths,
     model: Model = "default",
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("explanations"),
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Explain this many of the highest classes.")] = 1,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go; made if need be.")] = Path(
+        "explanations"
+    ),
+    top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes of each picture.")] = 1,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME|INDEX", help="Explain this class; may be repeated.")
+        list[str] | None,
+        typer.Option("--class", metavar="NAME|INDEX", help="Explain this class instead of the highest; may be repeated."),
     ] = None,
     contrast: Annotated[
-        str | None, typer.Option("--contrast", metavar="NAME|INDEX", help="Explain the class rather than this one.")
+        str | None,
+        typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
     ] = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
-    """Explain pictures exactly, and write a panel for each explained class."""
+    """Explain pictures exactly: for each explained class a picture of why, and numbers that add up to its logit."""
     from torchbcos.zoo import load
 
     with usage_errors():
+        found, missing = gather(paths, as_json=json)
+        found = without_results(found, paths, out)
+        check_writable(out)
         classifier = load(model, device=device.value)
         targets = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
-            say(f"torchbcos: --top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
-            raise typer.Exit(2)
+            raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
         if not json:
             announce(classifier)
 
-        def work(found: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
+        def work(batch: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
             rows = None if targets is None else [targets] * len(pictures)
             e = classifier.explain(pictures, rows, top_k=top_k, contrast=other, batch_size=len(pictures))
             records = []
-            for i, item in enumerate(found):
+            for i, item in enumerate(batch):
                 try:
                     records.append(write(classifier, e[i], item, out))
                 except BcosError as error:
-                    say(f"torchbcos: {error}")
-                    records.append(empty_record(str(item.path), str(error)))
+                    records.append(failure(item, error))
                 if not json and not records[-1]["error"]:
                     print_record(records[-1])
             return records
 
-        records, failed = walk(paths, batch_size, work, quiet=json)
-    if json:
-        print_json(records)
-    raise typer.Exit(1 if failed else 0)
+        records = walk(found, batch_size, work, quiet=json)
+    finish(records, missing, as_json=json)
 
 
 def write(classifier: Classifier, e: Explanation, found: Found, out: Path) -> dict[str, Any]:
@@ -94,30 +100,62 @@ def write(classifier: Classifier, e: Explanation, found: Found, out: Path) -> di
     return {"file": str(found.path), "error": None, "predictions": predictions, "explanations": explanations}
 
 
+def without_results(found: list[Found], paths: list[str], out: Path) -> list[Found]:
+    """Leave out what an earlier run wrote to `out`, unless a path lies in there itself."""
+    results = out.resolve()
+    if any(Path(path).resolve().is_relative_to(results) for path in paths):
+        return found
+    kept = [item for item in found if not item.path.resolve().is_relative_to(results)]
+    if not kept:
+        raise InputError(f"All {len(found)} pictures lie in {str(out)!r}, where explanations go: name another folder with --out.")
+    if len(kept) < len(found):
+        say(f"torchbcos: {len(found) - len(kept)} pictures in {str(out)!r}, where explanations go, are left out.")
+    return kept
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder for pictures, or say why not."""
-    from torchbcos._core.errors import StateError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StateError(f"Could not create the folder {str(folder)!r}: {error.strerror}.") from None
+        raise StateError(f"Could not make the folder {str(folder)!r}: {reason(error)}.") from None
+
+
+def check_writable(out: Path) -> None:
+    """Raise before any work where nothing could be written: a file of that name, no permission, a read-only disk."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
+    if not os.path.isdir(there):
+        raise InputError(f"--out {str(out)!r}: {str(there)!r} is a file, not a folder.")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r}: nothing can be written to {str(there)!r}: {reason(error)}.") from None
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says."""
+    return error.strerror or type(error).__name__
 
 
 def announce(classifier: Classifier) -> None:
     """Which model answers, and what it knows."""
     names = classifier.class_names
-    known = ", ".join(names) if len(names) <= 12 else f"{len(names)} classes"
-    print(f"{classifier.card.name} knows {len(names)} classes: {known}" if len(names) <= 12 else
-          f"{classifier.card.name}: {known}")  # fmt: skip
+    known = f": {', '.join(names)}" if len(names) <= 12 else ""
+    print(f"{classifier.card.name} knows {len(names)} classes{known}")
 
 
 def print_record(record: dict[str, Any]) -> None:
-    """One picture in two lines or more."""
+    """One picture: its classes, and for each explanation where it is and how far its numbers add up."""
     best = ", ".join(f"{p['label']} {p['probability']:.0%}" for p in record["predictions"][:3])
     print(f"{record['file']}: {best}")
     for e in record["explanations"]:
-        share = "–" if e["share"] is None else f"{e['share']:.1%}"
-        print(f"  {e['label']}: pixels carry {share} of the logit, residual {e['residual']:.0e} -> {e['picture']}")
+        why = f"why {e['label']}" + (f" rather than {e['contrast']['label']}" if "contrast" in e else "")
+        what = "difference" if "contrast" in e else "logit"
+        value, share, residual = written(e["value"], ".2f"), written(e["share"], ".1%"), written(e["residual"], ".0e")
+        print(f"  {why}: {what} {value}, of which the pixels carry {share}, residual {residual} -> {e['picture']}")
 
 
+def written(number: float | None, form: str) -> str:
+    """A number, or a dash for what is none."""
+    return "–" if number is None else format(number, form)

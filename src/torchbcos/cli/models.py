@@ -2,41 +2,81 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from torchbcos.cli.common import Json, print_json, say, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, print_json, say, usage_errors
+from torchbcos.cli.verify import verify as run_verification
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="A wildcard such as 'resnet*'.")] = "*",
-    json: Json = False,
-) -> None:
-    """List networks, and which of them have weights."""
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A name or a wildcard in quotes such as 'resnet*'.")] = "*",
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a network.")] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="NAME", help="Check the official weights of NAME; they are downloaded once."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="With --verify: the file, downloaded elsewhere.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="FOLDER",
+            help="With --verify: measure top-1 here. A subfolder a class (wnid, name or index), or one folder and a CSV file.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="CSV", help="With --data: a line a picture, its file and its class.")
+    ] = None,
+    batch_size: BatchSize = 16,
+    device: DeviceOption = Device.auto,
+) -> None:  # fmt: skip
+    """List networks and which of them have weights, or verify official weights."""
+    given = {"--weights": weights, "--data": data, "--labels": labels}
+    if verify is not None:
+        run_verification(
+            verify, weights=weights, data=data, labels=labels, batch_size=batch_size, device=device.value, json=json
+        )
+    for option, value in given.items():
+        if value is not None:
+            say(f"torchbcos: {option} belongs to a verification: add --verify NAME.")
+            raise typer.Exit(2)
+    list_networks(pattern, json=json)
+
+
+def list_networks(pattern: str, *, json: bool) -> None:
+    """A line a network: its name, where weights are, its size, and what its card says of its accuracy."""
     import fnmatch
 
     from torchbcos._core.names import hint, natural_key
     from torchbcos.zoo import list_models
     from torchbcos.zoo.card import official_cards
-    from torchbcos.zoo.load import embedded_names
+    from torchbcos.zoo.load import embedded_folder, embedded_names
+    from torchbcos.zoo.store import read_card
 
     with usage_errors():
-        cards, embedded = official_cards(), fnmatch.filter(embedded_names(), pattern)
+        embedded = fnmatch.filter(embedded_names(), pattern)
+        cards = {**official_cards(), **{name: read_card(embedded_folder() / name) for name in embedded}}
         names = sorted({*list_models(pattern), *fnmatch.filter(cards, pattern), *embedded}, key=natural_key)
         if not names:
-            say(f"torchbcos: no model matches {pattern!r}.{hint(pattern, [*list_models(), *cards])}")
+            known = [*list_models(), *cards, *embedded_names()]
+            say(f"torchbcos: no model matches {pattern!r}.{hint(pattern, known)} Wildcards help: 'resnet*'.")
             raise typer.Exit(2)
         records: list[dict[str, Any]] = []
         for name in names:
             card = cards.get(name)
             weights = "embedded" if name in embedded else ("official" if card else None)
             records.append({"name": name, "weights": weights, "top1": card.top1 if card else None,
-                            "parameters": card.parameters if card else None})  # fmt: skip
+                            "parameters": card.parameters if card else None,
+                            "measured": card.measured if card else None})  # fmt: skip
     if json:
         print_json(records)
         return
     for r in records:
-        top1 = f"{r['top1']:.1f} % top-1" if r["top1"] is not None else ""
+        where = (r["measured"] or "").partition(",")[0]
+        top1 = f"{r['top1']:.1f} % top-1 on {where}" if r["top1"] is not None else ""
         size = f"{r['parameters'] / 1e6:.1f} M" if r["parameters"] is not None else ""
         print(f"{r['name']:34} {r['weights'] or '–':9} {size:>8} {top1}".rstrip())

@@ -13,8 +13,9 @@ from torchbcos.cli.common import (
     Json,
     Model,
     Paths,
+    finish,
+    gather,
     predictions_of,
-    print_json,
     usage_errors,
     walk,
 )
@@ -28,21 +29,22 @@ if TYPE_CHECKING:
 def predict(
     paths: Paths,
     model: Model = "default",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes for each picture.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each picture.")] = 5,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
-    """Classify pictures."""
+    """Classify pictures: the most probable classes of each, without an explanation."""
     from torchbcos.zoo import load
 
     with usage_errors():
+        found, missing = gather(paths, as_json=json)
         classifier = load(model, device=device.value)
 
-        def work(found: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
+        def work(batch: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
             rows = classifier.predict(pictures, top_k=top_k, batch_size=len(pictures))
             records = []
-            for item, row in zip(found, rows, strict=True):
+            for item, row in zip(batch, rows, strict=True):
                 records.append(
                     {"file": str(item.path), "error": None, "predictions": predictions_of(row), "explanations": []}
                 )
@@ -50,7 +52,5 @@ def predict(
                     print(f"{item.path}: " + ", ".join(f"{p.label} {p.probability:.1%}" for p in row))
             return records
 
-        records, failed = walk(paths, batch_size, work, quiet=json)
-    if json:
-        print_json(records)
-    raise typer.Exit(1 if failed else 0)
+        records = walk(found, batch_size, work, quiet=json)
+    finish(records, missing, as_json=json)

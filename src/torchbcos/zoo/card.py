@@ -111,6 +111,13 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 @cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """The WordNet ids of the 1,000 ImageNet classes in the same order ('n01440764', …)."""
+    text = (resources.files("torchbcos.zoo") / "cards" / "imagenet_wnids.txt").read_text("utf-8")
+    return tuple(text.splitlines())
+
+
+@cache
 def official_cards() -> dict[str, Card]:
     """All official cards by name."""
     cards = {}

@@ -77,8 +77,8 @@ def create_model(
         state, card = _read_source(weights)
         if name is not None and name != card.architecture:
             raise WeightsError(f"{weights} holds {card.architecture}, not {name}.")
-        model = _from_card(card, options)
-        model = make_twin_(model) if card.deployed else model  # before its weights: it has fewer
+        model = from_card(card, options)
+        model = make_twin_(model, check=False) if card.deployed else model  # before its weights: it has fewer
         fill(model, state, where=str(weights))
         if in_channels not in (None, card.in_channels):
             raise WeightsError(f"{weights} has {card.in_channels} input channels, not {in_channels}.")
@@ -158,13 +158,13 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
             f"There is no model {text!r}: expected an embedded name ({', '.join(embedded_names())}), a name with "
             f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, known)}"
         )
-    network = _from_card(card, {})
+    network = from_card(card, {})
     if card.deployed:
-        network = make_twin_(network)  # before its weights: a twin has fewer
+        network = make_twin_(network, check=False)  # before its weights: a twin has fewer
     fill(network, state, where=text)
     network.class_names = card.class_names()  # type: ignore[assignment]
     network = network.eval().to(pick_device(device))
-    return Classifier(make_twin_(network) if deploy and not card.deployed else network, card)
+    return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
 
 
 def embedded_folder() -> Path:
@@ -214,7 +214,8 @@ def _read_source(source: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     return read_folder(paths[0].parent)
 
 
-def _from_card(card: Card, options: Mapping[str, Any]) -> nn.Module:
+def from_card(card: Card, options: Mapping[str, Any]) -> nn.Module:
+    """The network that a card describes, fresh."""
     return models.build(
         card.architecture, num_classes=card.num_classes, in_channels=card.in_channels, plain=card.plain,
         **{**card.options, **options},

@@ -117,6 +117,12 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
 
 def read_folder(directory: Path) -> tuple[dict[str, Tensor], Card]:
     """Weights and card of a folder written by `torchbcos.save`."""
+    card = read_card(directory)
+    return read_weights(directory / WEIGHTS), card
+
+
+def read_card(directory: Path) -> Card:
+    """The card alone."""
     path = directory / CARD
     if not path.is_file():
         raise MissingFileError(f"{str(directory)!r} has no {CARD}: it was not written by torchbcos.save().")
@@ -124,7 +130,7 @@ def read_folder(directory: Path) -> tuple[dict[str, Tensor], Card]:
         values = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         raise WeightsError(f"{str(path)!r} is not valid JSON: the card is damaged.") from None
-    return read_weights(directory / WEIGHTS), Card.from_dict(values, where=str(path))
+    return Card.from_dict(values, where=str(path))
 
 
 @contextmanager
@@ -183,9 +189,9 @@ def _download_patiently(url: str, path: Path, label: str, progress: bool) -> Non
 def _download(url: str, path: Path, label: str, progress: bool) -> None:
     columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     request = urllib.request.Request(url, headers={"User-Agent": "torchbcos"})
-    with urllib.request.urlopen(request, timeout=30) as answer, Progress(
-        *columns, console=Console(stderr=True), disable=not progress
-    ) as bar:
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)
+    with urllib.request.urlopen(request, timeout=30) as answer, Progress(*columns, console=console, disable=hidden) as bar:
         total = answer.headers.get("Content-Length")
         task = bar.add_task(label, total=int(total) if total else None)
         with path.open("wb") as file:
