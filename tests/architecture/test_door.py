@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 # Checks outside the repository use these names verbatim: adding is free, renaming is not.
 PROMISED = {
-    "load", "save", "list_models", "create_model", "deploy", "recalibrate", "explain", "explanation_graph", "frozen", "testing", "nn",
-    "functional",
+    "load", "save", "list_models", "create_model", "deploy", "recalibrate", "explain", "explanation_graph", "frozen",
+    "testing", "nn", "functional",
 }  # fmt: skip
 ALSO = {"BcosError", "Card", "Classifier", "Explanation", "Prediction", "models", "rendering", "__version__"}
 LAYERS = {
