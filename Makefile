@@ -3,7 +3,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check parity docs
+.PHONY: help demo test check parity bench docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -43,13 +43,17 @@ test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) -m 'not slow and not parity'
 
 check: $(READY) ## lint, types, import law
-	$(PY) -m ruff check src tests recipes docs hubconf.py
+	$(PY) -m ruff check src tests recipes benchmarks docs hubconf.py
 	$(PY) -m mypy
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 parity: $(READY) ## compare with the official package, a line a model
 	$(if $(READY),$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[parity]')
 	$(PY) tests/parity.py
+
+bench: $(READY) ## speed and memory against others, into docs/benchmark (about an hour; BENCH="--networks resnet50" for a part)
+	$(if $(READY),$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[parity,evaluate]')
+	$(PY) benchmarks/bench.py $(BENCH)
 
 docs: $(READY) ## build the reference from docstrings
 	$(PY) docs/build.py
