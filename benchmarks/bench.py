@@ -36,19 +36,24 @@ LAYER = {
 
 
 def saved_mebibytes(model: nn.Module, x: torch.Tensor) -> float:
-    """What a training step keeps for its backward pass, parameters excluded, each storage once."""
+    """What a training step keeps for its backward pass, parameters excluded, each storage once.
+
+    Read off the graph: hooks on saved tensors would make our norms keep what they need not.
+    """
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
-    seen: dict[int, int] = {}
-
-    def pack(t: torch.Tensor) -> torch.Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model.train()(x)
-    del out
+    out = model.train()(x)
+    nodes, met, seen = [out.grad_fn], set(), {}
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        names = ["saved_tensors"] if hasattr(node, "saved_tensors") else [n for n in dir(node) if n.startswith("_saved_")]
+        for value in (getattr(node, name) for name in names):
+            for t in value if isinstance(value, tuple) else (value,):
+                if isinstance(t, torch.Tensor) and t.untyped_storage().data_ptr() not in own:
+                    seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        nodes += [parent for parent, _ in node.next_functions]
     return sum(seen.values()) / 2**20
 
 

@@ -63,8 +63,9 @@ def main() -> None:
     with torch.no_grad():
         for i in range(0, len(pictures), 64):
             right += int((classifier.model(encode(pictures[i : i + 64], args.size)).argmax(1) == y[i : i + 64]).sum())
-    x = encode(pictures[: 20 * args.grids], args.size)
-    scores = localisation(classifier.model, x, y[: 20 * args.grids], args.grids, seed=0)
+    some = torch.from_numpy(np.random.default_rng(1).permutation(len(pictures))[: 20 * args.grids])
+    x = encode(pictures[some], args.size)
+    scores = localisation(classifier.model, x, y[some], args.grids, seed=0)
     residual = float(torchbcos.explain(classifier.model, x[:100], batch_size=20).residual.abs().max())
     split = "the held-out tenth of train" if args.held_out else "all pictures of Imagenette val"
     result = {

@@ -41,7 +41,9 @@ def uncentered_batch_norm(x: Tensor, weight: Tensor | None, eps: float) -> tuple
     Returns:
         The normalised tensor, and mean and population variance (C,), which carry no gradient.
     """
-    out: tuple[Tensor, Tensor, Tensor] = _UncenteredBatchNorm.apply(x, weight, eps, x.grad_fn)
+    # hooks on saved tensors (torch.utils.checkpoint) let the convolution's be unpacked once, by itself
+    producer = None if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None else x.grad_fn
+    out: tuple[Tensor, Tensor, Tensor] = _UncenteredBatchNorm.apply(x, weight, eps, producer)
     return out
 
 
