@@ -48,3 +48,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of pictures at {folder}; TORCHBCOS_DATA names another one")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compile and export are promised from the release they were tested on; the rest from torch 2.6."""
+    if tuple(int(v) for v in torch.__version__.split(".")[:2]) >= (2, 14):
+        return
+    skip = pytest.mark.skip(reason=f"torch {torch.__version__}: promised from 2.14")
+    for item in items:
+        if item.get_closest_marker("newest"):
+            item.add_marker(skip)

@@ -108,6 +108,7 @@ def test_help_does_not_import_torch(command: list[str]) -> None:
     assert "torchbcos" in roots and not roots & {"torch", "numpy", "PIL", "safetensors"}
 
 
+@pytest.mark.newest
 def test_importing_changes_no_global_state() -> None:
     assert changed("import torchbcos") == set()
     # rich, when first imported, draws the start of its style numbers from `random`: not ours to test

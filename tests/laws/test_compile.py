@@ -18,6 +18,7 @@ def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name.removeprefix("_orig_mod."): p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_graph_break_in_eval_training_and_the_frozen_state(family: str) -> None:
     torch.compiler.reset()

@@ -264,6 +264,7 @@ def test_tracing_explains_the_same() -> None:
     assert again.constants.keys() == plain.constants.keys()
 
 
+@pytest.mark.newest
 def test_graphs_that_recorded_one_mode_are_refused() -> None:
     net, x = tiny(Style()), pictures(2)
     exported = torch.export.export(net, (x,)).module()
@@ -273,6 +274,7 @@ def test_graphs_that_recorded_one_mode_are_refused() -> None:
         torchbcos.explain(nn.Sequential(nn.Flatten(), nn.Linear(6 * 24 * 24, 3)).double(), x)
 
 
+@pytest.mark.newest
 def test_compiled_models_predict_explain_and_predict_again() -> None:
     net, x = tiny(Style(norm_bias=True)), pictures(2)
     logits, plain = net(x), torchbcos.explain(net, x, 1)

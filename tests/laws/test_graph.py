@@ -15,6 +15,8 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.explanation import graph
 from torchbcos.models import build
 
+pytestmark = pytest.mark.newest
+
 FAMILIES = {
     "resnet": ("cifar10_resnet20", {"antialias": True}),
     "densenet": ("cifar10_densenet52", {}),

@@ -15,6 +15,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ _session: ContextVar[Session | None] = ContextVar("torchbcos_session", default=N
 # Autograd graph tasks in which an explanation runs its backward pass, so that a forward pass
 # recomputed there (torch.utils.checkpoint, also on the engine's own threads) is frozen too.
 _tasks: dict[int, Session] = {}
+_TOP_HOOKS: Callable[..., Any] | None = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 class Session:
@@ -231,24 +233,34 @@ def mark(tensor: Tensor, state: Session) -> Tensor:
     return marked
 
 
+def saved_tensor_hooks() -> bool:
+    """True where hooks on saved tensors may be active (torch.utils.checkpoint, save_on_cpu); older torch cannot say."""
+    return _TOP_HOOKS is None or _TOP_HOOKS(True) is not None
+
+
 def _refuse_recomputation() -> None:
     """Refuse `frozen()` around torch.utils.checkpoint: its backward would recompute unfrozen."""
-    found = False
-    if torch.is_grad_enabled():
-        hooks: Callable[..., Any] = torch._C._autograd._top_saved_tensors_default_hooks
-        top = hooks(True)
+    if torch.is_grad_enabled() and _TOP_HOOKS is not None:
+        top = _TOP_HOOKS(True)
         found = top is not None and "_checkpoint_hook" in getattr(top[0], "__qualname__", "")
+    elif torch.is_grad_enabled():
+        found = _called_from("checkpoint")
     else:  # the reentrant variant runs its first pass without gradients
-        frame = sys._getframe(2)
-        depth = 0
-        while frame is not None and depth < 200:
-            code = frame.f_code
-            if code.co_name == "forward" and code.co_filename.endswith("checkpoint.py"):
-                found = True
-                break
-            frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+        found = _called_from("forward")
     if found:
         raise StateError(
             "torch.utils.checkpoint inside torchbcos.frozen(): the backward pass would recompute these layers "
             "outside the frozen state and give another W. Use torchbcos.explain(), or call the model without checkpoints."
         )
+
+
+def _called_from(function: str) -> bool:
+    """True where a function of this name in torch's checkpoint.py is among the callers."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(200):
+        if frame is None:
+            return False
+        if frame.f_code.co_name == function and frame.f_code.co_filename.endswith("checkpoint.py"):
+            return True
+        frame = frame.f_back
+    return False

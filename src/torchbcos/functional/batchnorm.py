@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+from torchbcos._core.frozen import saved_tensor_hooks
 from torchbcos.functional import fused
 
 
@@ -42,7 +43,7 @@ def uncentered_batch_norm(x: Tensor, weight: Tensor | None, eps: float) -> tuple
         The normalised tensor, and mean and population variance (C,), which carry no gradient.
     """
     # hooks on saved tensors (torch.utils.checkpoint) let the convolution's be unpacked once, by itself
-    producer = None if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None else x.grad_fn
+    producer = None if saved_tensor_hooks() else x.grad_fn
     out: tuple[Tensor, Tensor, Tensor] = _UncenteredBatchNorm.apply(x, weight, eps, producer)
     return out
 

@@ -93,6 +93,7 @@ def test_classifiers_say_which_they_hold(tmp_path: Path) -> None:
         assert is_deployed(torchbcos.load(folder, deploy=False).model) is deploy
 
 
+@pytest.mark.newest
 def test_an_exported_twin_works() -> None:
     twin, x = torchbcos.deploy(network()), torch.rand(1, 6, 32, 32)
     exported = torch.export.export(twin, (x,)).module()

@@ -148,6 +148,7 @@ def saved_elements(out: Tensor) -> int:
     return sum(seen.values())
 
 
+@pytest.mark.newest
 def test_what_training_keeps() -> None:
     x = torch.randn(2, 8, 16, 16, requires_grad=True)
     conv, norm = bnn.BcosConv2d(8, 8, 3, padding=1), bnn.BatchNorm(8, centered=False, bias=False)
