@@ -1,8 +1,9 @@
 """Norms that fold exactly into the B-cos convolution before them.
 
-With b = 2 and no MaxOut a convolution gives `y |y| / ‖patch‖`, of degree 2 in its filter. An
-uncentred batch norm without bias multiplies by `s = weight / sqrt(running_var + eps)` in eval mode,
-so the filter `sign(s) sqrt|s| · ŵ` gives the same, for negative s too.
+With b = 2 a convolution gives `y |y| / ‖patch‖`, of degree 2 in its filter. An uncentred batch norm
+without bias multiplies by `s = weight / sqrt(running_var + eps)` in eval mode, so the filter
+`sign(s) sqrt|s| · ŵ` gives the same, for negative s too. With MaxOut the largest of M linear outputs
+counts, which a negative s would turn into the smallest: such a norm stays where it is.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ def foldable(conv: nn.Module, norm: nn.Module) -> bool:
         and type(norm) is bnn.BatchNorm
         and not isinstance(conv.b, nn.Parameter)
         and conv.b == 2
-        and conv.max_out == 1
         and not norm.centered
         and norm.bias is None
+        and (conv.max_out == 1 or norm.weight is None or bool((norm.weight >= 0).all()))
     )
 
 
@@ -112,7 +113,8 @@ def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
     """Move the factor of the norm into the filters: one pass over them, for loading a network waits for it."""
     weight = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32))
     scale = norm.running_scale().double()
-    factor = (scale.sign() * scale.abs().sqrt()).reshape(-1, *[1] * (weight.dim() - 1))
+    factor = (scale.sign() * scale.abs().sqrt()).repeat_interleave(conv.max_out)
+    factor = factor.reshape(-1, *[1] * (weight.dim() - 1))
     if conv.unit_norm:
         factor = factor / filter_norms(weight).double()
     folded = (weight * factor.to(weight.dtype)).to(conv.weight.dtype)

@@ -119,25 +119,33 @@ def differentiate(
     """W (N, K, C, *S) and the constants (N, K): one backward pass of the summed values a target."""
     names = list(state.probes)
     leaves = [inputs, *(state.probes[name] for name in names)]
-    rows: list[tuple[Tensor, ...]] = []
     count = values.shape[1]
-    for k in range(count):
-        try:
-            gradients = torch.autograd.grad(
-                values[:, k].sum(), leaves, retain_graph=create_graph or k + 1 < count, create_graph=create_graph,
-                allow_unused=True,
-            )  # fmt: skip
-        except RuntimeError as error:
-            if "checkpoint" in str(error).lower():
-                raise StateError(
-                    "This model uses torch.utils.checkpoint with use_reentrant=True, which cannot be explained: "
-                    "set use_reentrant=False."
-                ) from error
-            raise
-        rows.append(tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)))
-    weights = torch.stack([row[0] for row in rows], 1)
-    constants = {name: torch.stack([row[i + 1] for row in rows], 1) for i, name in enumerate(names)}
-    return weights, constants
+    if create_graph:
+        rows = [gradients_of(values[:, k].sum(), leaves, create_graph=True, retain_graph=True) for k in range(count)]
+        found = [torch.stack(parts, 1) for parts in zip(*rows, strict=True)]
+    else:  # row by row into one tensor: a thousand of them need not be held twice
+        found = [leaf.new_empty(leaf.shape[0], count, *leaf.shape[1:]) for leaf in leaves]
+        for k in range(count):
+            row = gradients_of(values[:, k].sum(), leaves, create_graph=False, retain_graph=k + 1 < count)
+            for whole, part in zip(found, row, strict=True):
+                whole[:, k] = part
+    return found[0], dict(zip(names, found[1:], strict=True))
+
+
+def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, retain_graph: bool) -> tuple[Tensor, ...]:
+    """The gradient of a number with respect to every leaf; zeros where it does not depend on one."""
+    try:
+        gradients = torch.autograd.grad(
+            value, leaves, retain_graph=retain_graph, create_graph=create_graph, allow_unused=True
+        )  # fmt: skip
+    except RuntimeError as error:
+        if "checkpoint" in str(error).lower():
+            raise StateError(
+                "This model uses torch.utils.checkpoint with use_reentrant=True, which cannot be explained: "
+                "set use_reentrant=False."
+            ) from error
+        raise
+    return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True))
 
 
 def run(

@@ -56,7 +56,8 @@ class Explanation:
     @property
     def contributions(self) -> Tensor:
         """(N, K, *S): `weights * inputs`, summed over channels."""
-        return (self.weights * self.inputs.unsqueeze(1)).sum(2)
+        # target by target: the products of a thousand targets need not be held at once
+        return torch.stack([(w * self.inputs).sum(1) for w in self.weights.unbind(1)], 1)
 
     @property
     def total(self) -> Tensor:
@@ -70,8 +71,9 @@ class Explanation:
 
     def _summed(self) -> Tensor:
         wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
-        products = self.weights.flatten(2).to(wide) * self.inputs.unsqueeze(1).flatten(2).to(wide)
-        return products.sum(2).to(self.values.dtype)
+        inputs = self.inputs.flatten(1).to(wide)
+        sums = [(w.flatten(1).to(wide) * inputs).sum(1) for w in self.weights.unbind(1)]
+        return torch.stack(sums, 1).to(self.values.dtype)
 
     @property
     def residual(self) -> Tensor:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
+from torch.autograd.function import Function
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import add_constant, hold, parameter
+from torchbcos._core.frozen import add_constant, current, hold, mode, parameter
+from torchbcos.functional.fused import transformed
 
 
 def normalize(
@@ -85,6 +88,8 @@ def layer_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over all channels and positions of an image: (N, C, *S)."""
     check_images(x)
+    if native(x, weight, bias, centered):
+        return grouped(x, 1, weight, bias, eps)
     y = normalize(x, range(1, x.dim()), eps=eps, centered=centered)
     return affine(y, weight, bias, 1, owner)
 
@@ -95,6 +100,11 @@ def position_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the channels of every position: (N, C, *S)."""
     check_images(x)
+    if native(x, weight, bias, centered):
+        return torch.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
+    if held_in_one_step(x, weight, centered):
+        y = frozen_layer_norm(x.movedim(1, -1), weight, eps).movedim(-1, 1)
+        return affine(y, None, bias, 1, owner)
     return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1, owner)
 
 
@@ -104,6 +114,8 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
     check_images(x)
+    if native(x, weight, bias, centered):
+        return grouped(x, groups, weight, bias, eps)
     y = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = normalize(y, range(2, y.dim()), eps=eps, centered=centered).flatten(1, 2)
     return affine(y, weight, bias, 1, owner)
@@ -115,6 +127,8 @@ def instance_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the positions of every channel: (N, C, *S)."""
     check_images(x)
+    if native(x, weight, bias, centered):
+        return grouped(x, x.shape[1], weight, bias, eps)
     return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1, owner)
 
 
@@ -123,7 +137,54 @@ def token_norm(
     owner: torch.nn.Module | None = None,
 ) -> Tensor:  # fmt: skip
     """Statistics over the last axis: (..., D), the layer norm of transformers."""
+    if native(x, weight, bias, centered):
+        return torch.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    if held_in_one_step(x, weight, centered):
+        return affine(frozen_layer_norm(x, weight, eps), None, bias, -1, owner)
     return affine(normalize(x, [-1], eps=eps, centered=centered), weight, bias, -1, owner)
+
+
+def native(x: Tensor, weight: Tensor | None, bias: Tensor | None, centered: bool) -> bool:
+    """True where torch's own norm is the same: centred, outside explanations, one dtype."""
+    if not centered or mode() or current() is not None or torch.is_autocast_enabled(x.device.type):
+        return False
+    return x.numel() > 0 and all(p is None or p.dtype == x.dtype for p in (weight, bias))
+
+
+def held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
+    """True in an explanation without parameter gradients, where a centred norm is one step of autograd."""
+    state = current()
+    if state is None or not state.detach or not centered or transformed():
+        return False
+    return x.dtype in (torch.float32, torch.float64) and (weight is None or weight.dtype == x.dtype)
+
+
+def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """Layer norm over the last axis with its spread held and no gradient for the weight."""
+    hold(x)  # counted: the norm took part in the explanation
+    out: Tensor = _FrozenLayerNorm.apply(x, None if weight is None else parameter(weight), eps)
+    return out
+
+
+class _FrozenLayerNorm(Function):
+    """`(x - mean) · rstd · weight` with rstd a constant: linear in x, and one number a token is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        out, _, rstd = torch.native_layer_norm(x, x.shape[-1:], weight, None, eps)
+        ctx.save_for_backward(rstd, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        rstd, weight = ctx.saved_tensors
+        scaled = g * rstd if weight is None else (g * weight).mul_(rstd)
+        return scaled.sub_(scaled.mean(-1, keepdim=True)), None, None
+
+
+def grouped(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """torch's group norm; not `F.group_norm`, which refuses maps of one number."""
+    return torch.group_norm(x, groups, weight, bias, eps)
 
 
 def check_images(x: Tensor, channels: int | None = None) -> None:

@@ -51,14 +51,19 @@ def test_folded_networks_give_the_same(name: str, options: dict[str, object], co
     assert ours.residual.abs().max() < 1e-9
 
 
-@given(seed=st.integers(0, 999), groups=st.sampled_from([1, 2, 4]), unit=st.booleans(), kernel=st.sampled_from([1, 3, 5]))
-def test_any_convolution_and_norm(seed: int, groups: int, unit: bool, kernel: int) -> None:
+@given(
+    seed=st.integers(0, 999), groups=st.sampled_from([1, 2, 4]), unit=st.booleans(), kernel=st.sampled_from([1, 3, 5]),
+    max_out=st.integers(1, 3),
+)  # fmt: skip
+def test_any_convolution_and_norm(seed: int, groups: int, unit: bool, kernel: int, max_out: int) -> None:
     torch.manual_seed(seed)
-    conv = bnn.BcosConv2d(4, 8, kernel, padding=kernel // 2, groups=groups, unit_norm=unit)
+    conv = bnn.BcosConv2d(4, 8, kernel, padding=kernel // 2, groups=groups, unit_norm=unit, max_out=max_out)
     norm = bnn.BatchNorm(8, centered=False, bias=False)
     with torch.no_grad():
         assert norm.weight is not None
         norm.weight.normal_()
+        if max_out > 1:
+            norm.weight.abs_()
         norm.running_var.uniform_(0.01, 3)
     model = nn.Sequential(conv, norm).double().eval()
     x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
@@ -66,6 +71,17 @@ def test_any_convolution_and_norm(seed: int, groups: int, unit: bool, kernel: in
     assert isinstance(twin[1], bnn.Folded)  # type: ignore[index]
     torch.testing.assert_close(twin(x), model(x), rtol=1e-9, atol=1e-12)
     assert torch.equal(conv.weight, model[0].weight)  # type: ignore[arg-type]
+
+
+def test_maxout_with_a_negative_factor_is_not_folded() -> None:
+    model = nn.Sequential(bnn.BcosConv2d(4, 8, 3, max_out=2), bnn.BatchNorm(8, centered=False, bias=False)).eval()
+    with torch.no_grad():
+        model[1].weight[3] = -1.0  # type: ignore[index]
+    x, twin = torch.randn(2, 4, 7, 7), deploy(model)
+    assert type(twin[1]) is bnn.BatchNorm  # type: ignore[index]
+    torch.testing.assert_close(twin(x), model(x))
+    # the guard is needed: folded all the same, the numbers are others
+    assert not pairs.fold_checked_(model[0], model[1])  # type: ignore[arg-type]
 
 
 class Shared(nn.Module):
