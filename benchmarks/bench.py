@@ -58,18 +58,18 @@ def saved_mebibytes(model: nn.Module, x: torch.Tensor) -> float:
 
 
 def peak_mebibytes(code: str) -> float:
-    """Largest resident memory of a fresh process that runs `code`, less that of one which only builds the network."""
-    tail = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    """Largest resident memory of a fresh process that runs `code` (VmHWM: ru_maxrss would count its parent's)."""
+    tail = "\nprint([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     out = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
     return int(out.stdout.split()[-1]) / 1024
 
 
-def try_compile(works: dict[str, c.Work], name: str, make: Callable[[], c.Work], skipped: dict[str, str]) -> None:
-    """Add a compiled contestant, or say why it is missing."""
+def try_work(works: dict[str, c.Work], name: str, make: Callable[[], c.Work], skipped: dict[str, str]) -> None:
+    """Add a contestant that may fail (compilers, foreign packages), or say why it is missing."""
     try:
         work = make()
         work()
-    except Exception as error:  # whatever the compiler does not like about a foreign network
+    except Exception as error:  # whatever a compiler or a package does not like
         skipped[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
         return
     works[name] = work
@@ -98,7 +98,7 @@ def measure_network(name: str, args: argparse.Namespace) -> dict[str, Any]:
             for label, model, x in (("ours deployed, compiled", twin, six), ("plain folded, compiled", usual, c.last(three)),
                                     ("official, compiled", theirs, six.contiguous())):  # fmt: skip
                 if model is not None:
-                    try_compile(works, label, lambda m=model, x=x: c.inference(torch.compile(m), x), skipped)
+                    try_work(works, label, lambda m=model, x=x: c.inference(torch.compile(m), x), skipped)
         record(result, f"inference ×{n}", interleave(works, args.rounds), works)
     explain(name, args, result, theirs, twin, plain, images, skipped)
     works = {"plain": c.training(copy.deepcopy(plain), rgb), "ours": c.training(channels_last(ours), images)}
@@ -109,7 +109,7 @@ def measure_network(name: str, args: argparse.Namespace) -> dict[str, Any]:
         torch.compiler.reset()
         for label, model in (("ours, compiled", channels_last(ours)), ("official, compiled", theirs)):
             if model is not None:
-                try_compile(works, label, lambda m=model: c.training(torch.compile(copy.deepcopy(m)), images), skipped)
+                try_work(works, label, lambda m=model: c.training(torch.compile(copy.deepcopy(m)), images), skipped)
     record(result, "training step ×8", interleave(works, args.rounds), works)
     result["skipped"] = skipped
     return result
@@ -136,9 +136,10 @@ def explain(
             works["official"] = c.without_pictures(theirs, x.contiguous(), targets)
         if args.compile and label != "explain 10 classes":
             torch.compiler.reset()
-            try_compile(works, "ours compiled", lambda x=x: compiled_explanation(twin, x), skipped)
+            try_work(works, "ours compiled", lambda x=x: compiled_explanation(twin, x), skipped)
         if label == "explain 1" and args.post_hoc and name in LAYER:
-            works |= c.post_hoc(plain, x[:, :3].contiguous(), LAYER[name])
+            for method, work in c.post_hoc(plain, x[:, :3].contiguous(), LAYER[name]).items():
+                try_work(works, method, lambda work=work: work, skipped)
         record(result, label, interleave(works, args.rounds), works)
 
 

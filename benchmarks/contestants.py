@@ -129,7 +129,7 @@ def without_pictures(model: nn.Module, x: Tensor, targets: list[int]) -> Work:
 
 def post_hoc(model: nn.Module, x: Tensor, layer: str) -> dict[str, Work]:
     """What users of a plain network run instead: Captum, as its documentation suggests."""
-    from captum.attr import IntegratedGradients, KernelShap, LayerGradCam, Occlusion
+    import captum.attr as attr
 
     one = x[:1]
     mask = (torch.arange(224 * 224) // 224 // 32 * 7 + torch.arange(224 * 224) % 224 // 32).reshape(1, 1, 224, 224)
@@ -144,13 +144,13 @@ def post_hoc(model: nn.Module, x: Tensor, layer: str) -> dict[str, Work]:
 
     return {
         "Integrated Gradients, 50 steps": quietly(
-            lambda: IntegratedGradients(model).attribute(one, target=0, n_steps=50, internal_batch_size=10)
+            lambda: attr.IntegratedGradients(model).attribute(one, target=0, n_steps=50, internal_batch_size=10)
         ),
-        "Grad-CAM": quietly(lambda: LayerGradCam(model, model.get_submodule(layer)).attribute(one, target=0)),
+        "Grad-CAM": quietly(lambda: attr.LayerGradCam(model, model.get_submodule(layer)).attribute(one, target=0)),
         "Occlusion, 32 px": quietly(
-            lambda: Occlusion(model).attribute(one, target=0, sliding_window_shapes=(3, 32, 32), strides=(3, 32, 32))
+            lambda: attr.Occlusion(model).attribute(one, target=0, sliding_window_shapes=(3, 32, 32), strides=(3, 32, 32))
         ),
         "KernelSHAP, 49 patches, 100 samples": quietly(
-            lambda: KernelShap(model).attribute(one, target=0, feature_mask=mask, n_samples=100, perturbations_per_eval=10)
+            lambda: attr.KernelShap(model).attribute(one, target=0, feature_mask=mask, n_samples=100, perturbations_per_eval=10)
         ),
     }

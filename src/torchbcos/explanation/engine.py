@@ -8,6 +8,7 @@ that scales it (`torchbcos._core.frozen.add_constant`): measured, never left ove
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from torchbcos.explanation.result import Explanation
 from torchbcos.explanation.targets import resolve_targets
 from torchbcos.nn import Folded
 
+PIXELS = 8 * 224 * 224  # of the images that are explained together on a CPU
 _hook_lock = threading.Lock()
 
 
@@ -49,7 +51,9 @@ def explain(
         contrast: the same forms; explains `output[target] - output[contrast]`.
         at: name of a sub-module; targets are then channels of its output.
         position: with `at`, one integer for every space axis of that output; None sums over space.
-        batch_size: explain this many images at a time (results are joined).
+        batch_size: explain this many images at a time (results are joined). None: all together, but on a
+            CPU, in eval mode and without `create_graph`, about eight pictures of 224 x 224 at a time:
+            larger batches cost memory there, and time for getting it from the system.
         create_graph: True gives values, weights and contributions their full derivative;
             "truncated" leaves the dynamic factors constants throughout.
 
@@ -68,7 +72,7 @@ def explain(
     """
     check_arguments(model, x, batch_size, create_graph)
     options: dict[str, Any] = {"top_k": top_k, "at": at, "position": position, "create_graph": create_graph}
-    size = batch_size or len(x)
+    size = batch_size or usual_batch(model, x, create_graph)
     if size >= len(x):
         return explain_batch(model, x, targets, contrast=contrast, **options)
     parts = []
@@ -77,6 +81,12 @@ def explain(
         part = [part_of(t, rows, len(x)) for t in (targets, contrast)]
         parts.append(explain_batch(model, x[rows], part[0], contrast=part[1], **options))
     return Explanation.join(parts)
+
+
+def usual_batch(model: nn.Module, x: Tensor, create_graph: bool | str) -> int:
+    """How many images to explain at a time where the caller does not say."""
+    together = create_graph or x.device.type != "cpu" or any(m.training for m in model.modules())
+    return len(x) if together else max(1, PIXELS // math.prod(x.shape[2:]))
 
 
 def explain_batch(
