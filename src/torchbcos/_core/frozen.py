@@ -46,6 +46,7 @@ class Session:
         live: True once the first derivative has been taken (FULL mode only).
         held: how often a layer asked for its factors to be held.
         detach: True where no gradient of the parameters is wanted.
+        final: True while the last backward pass runs: what it reads nobody reads again.
     """
 
     def __init__(self, mode: str, names: dict[int, str], batch: int, like: Tensor) -> None:
@@ -56,6 +57,7 @@ class Session:
         self.probes: dict[str, Tensor] = {}
         self.live = False
         self.detach = mode == CONSTANT
+        self.final = False
         self.held = 0
         self.tasks: list[int] = []
 

@@ -23,7 +23,7 @@ from torchbcos.explanation.result import Explanation
 from torchbcos.explanation.targets import resolve_targets
 from torchbcos.nn import Folded
 
-PIXELS = 8 * 224 * 224  # of the images that are explained together on a CPU
+PIXELS = 4 * 224 * 224  # of the images that are explained together on a CPU
 _hook_lock = threading.Lock()
 
 
@@ -52,7 +52,7 @@ def explain(
         at: name of a sub-module; targets are then channels of its output.
         position: with `at`, one integer for every space axis of that output; None sums over space.
         batch_size: explain this many images at a time (results are joined). None: all together, but on a
-            CPU, in eval mode and without `create_graph`, about eight pictures of 224 x 224 at a time:
+            CPU, in eval mode and without `create_graph`, about four pictures of 224 x 224 at a time:
             larger batches cost memory there, and time for getting it from the system.
         create_graph: True gives values, weights and contributions their full derivative;
             "truncated" leaves the dynamic factors constants throughout.
@@ -133,10 +133,15 @@ def differentiate(
     if create_graph:
         rows = [gradients_of(values[:, k].sum(), leaves, create_graph=True, retain_graph=True) for k in range(count)]
         found = [torch.stack(parts, 1) for parts in zip(*rows, strict=True)]
+    elif count == 1:
+        state.final = True
+        row = gradients_of(values.sum(), leaves, create_graph=False, retain_graph=False)
+        found = [part.unsqueeze(1) for part in row]
     else:  # row by row into one tensor: a thousand of them need not be held twice
         found = [leaf.new_empty(leaf.shape[0], count, *leaf.shape[1:]) for leaf in leaves]
         for k in range(count):
-            row = gradients_of(values[:, k].sum(), leaves, create_graph=False, retain_graph=k + 1 < count)
+            state.final = k + 1 == count
+            row = gradients_of(values[:, k].sum(), leaves, create_graph=False, retain_graph=not state.final)
             for whole, part in zip(found, row, strict=True):
                 whole[:, k] = part
     return found[0], dict(zip(names, found[1:], strict=True))

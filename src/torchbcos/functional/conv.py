@@ -14,6 +14,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold
 from torchbcos._core.names import hint
 from torchbcos.functional import fused
+from torchbcos.functional.onednn import Packed
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
 
 Size = int | Sequence[int]
@@ -35,6 +36,7 @@ def bcos_conv(
     unit_norm: bool = True,
     scale: float | None = None,
     eps: float = CONV_EPS,
+    packed: Packed | None = None,
 ) -> Tensor:
     """B-cos convolution: `|cos(x_p, w)|^(B-1) · ŵ·x_p` at every patch p (arXiv 2306.10898, eq. 3).
 
@@ -50,6 +52,7 @@ def bcos_conv(
         unit_norm: divide each filter by its norm.
         scale: divide the output by this number (the layer scale of B-cos v1).
         eps: added to the squared patch norm, inside the root.
+        packed: this very weight in oneDNN's order, kept by a caller whose weight stands still.
 
     Returns:
         (N, O, *S'), or (O, *S') for unbatched input.
@@ -80,7 +83,7 @@ def bcos_conv(
     if fused.usable(x, b, max_out):
         hold(x)  # counted: the layer took part in the explanation
         geometry = fused.Geometry(kernel, stride, tuple(widths), dilation, groups)
-        out = fused.conv(x, layer_weight(weight, unit_norm), geometry, eps)
+        out = fused.conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
         return out if scale is None else out / scale
     out = _CONV[space](x, layer_weight(weight, unit_norm), None, stride, widths, dilation, groups)
     if max_out > 1:

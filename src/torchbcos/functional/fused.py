@@ -21,8 +21,10 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current, mode
+from torchbcos.functional.onednn import Packed, blocks, by_rows, product
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CHANNELS_LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 FEW = 8  # so many maps are summed by slices; more by a depthwise convolution
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -57,11 +59,13 @@ class Geometry:
             self.along(axis, self.dilation[axis]),
         )  # fmt: skip
 
-    def convolve(self, x: Tensor, weight: Tensor, groups: int | None = None) -> Tensor:
-        """`x` convolved with `weight`."""
-        groups = self.groups if groups is None else groups
+    def convolve(self, x: Tensor, weight: Tensor, packed: Packed | None = None) -> Tensor:
+        """`x` convolved with `weight`, which `packed` holds in oneDNN's order (then without autograd)."""
+        out = None if packed is None else packed.convolve(x, weight, self)
+        if out is not None:
+            return out
         return _CONV[len(self.kernel)](
-            x, weight, None, list(self.stride), list(self.padding), list(self.dilation), groups
+            x, weight, None, list(self.stride), list(self.padding), list(self.dilation), self.groups
         )
 
     def gradients(self, g: Tensor, x: Tensor, weight: Tensor, mask: Sequence[bool]) -> tuple[Tensor, Tensor]:
@@ -180,16 +184,51 @@ def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> T
     return over_channels((squares + eps if eps > 0 else squares.clamp(min=tiny)).rsqrt_(), channels)
 
 
-def conv(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+def conv(x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None = None) -> Tensor:
     """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows."""
     if current() is not None:
-        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps)
+        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps, packed)
         return held
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: Tensor = _Conv.apply(x, weight, geometry, eps)
         return out
-    y = geometry.convolve(x, weight)
-    return y.abs().mul_(inverse_norms(x, geometry, eps, y.shape[1])).mul_(y)
+    y = geometry.convolve(x, weight, packed)
+    return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]))
+
+
+def times_own_size_(y: Tensor, inverse: Tensor, factor: Tensor | None = None) -> Tensor:
+    """`y` times `|y| · inverse`, in place and block by block; `factor`, like y, keeps the multiplier if it is given."""
+    rows, inverses = by_rows(y, inverse)
+    kept = None if factor is None else by_rows(factor, inverse)[0]
+    for block in blocks(len(rows), rows[0].numel() if len(rows) else 1):
+        part = rows[block]
+        size = part.abs() if kept is None else torch.abs(part, out=kept[block])
+        part.mul_(size.mul_(inverses[block]))
+    return y
+
+
+def square_over(y: Tensor, inverse: Tensor) -> Tensor:
+    """`y |y| · inverse`, block by block."""
+    out = torch.empty_like(y)
+    (rows, inverses), to = by_rows(y, inverse), by_rows(out, inverse)[0]
+    for block in blocks(len(rows), rows[0].numel() if len(rows) else 1):
+        torch.abs(rows[block], out=to[block]).mul_(inverses[block]).mul_(rows[block])
+    return out
+
+
+def slope(y: Tensor, twice: Tensor, g: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """`|y| · twice · g`, and the sums of that times y over the channels of every group, block by block."""
+    rows, factors = by_rows(y, twice)
+    if rows is y or groups > 1:
+        gy = (y.abs() * g).mul_(twice)
+        return gy, group_sums(gy * y, groups)
+    gy, along = torch.empty_like(y), torch.empty_like(twice, memory_format=CHANNELS_LAST)
+    g = g.contiguous(memory_format=CHANNELS_LAST)
+    to, sums, from_ = by_rows(gy, twice)[0], along.permute(0, 2, 3, 1).reshape(-1, 1), by_rows(g, twice)[0]
+    for block in blocks(len(rows), rows.shape[1]):
+        part = torch.abs(rows[block], out=to[block]).mul_(from_[block]).mul_(factors[block])
+        torch.sum(part * rows[block], 1, keepdim=True, out=sums[block])
+    return gy, along
 
 
 class _Conv(Function):
@@ -201,7 +240,7 @@ class _Conv(Function):
         inverse = inverse_norms(x, geometry, eps, y.shape[1])
         ctx.save_for_backward(x, weight, y, inverse)
         ctx.geometry, ctx.eps = geometry, eps
-        return y.abs().mul_(inverse).mul_(y)
+        return square_over(y, inverse)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -212,11 +251,11 @@ class _Conv(Function):
             gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
             return gx, gw, None, None
         geometry: Geometry = ctx.geometry
-        gy = (y.abs() * g).mul_(2 * inverse)
+        gy, along = slope(y, 2 * inverse, g, geometry.groups)
         gx, gw = geometry.gradients(gy, x, weight, ctx.needs_input_grad[:2])
         if ctx.needs_input_grad[0]:
             # d out / d ‖patch‖² = -y|y|/‖patch‖³ / 2, and gy already has 2 |y| g / ‖patch‖
-            per_patch = group_sums(gy.mul_(y), geometry.groups) * inverse_of_groups(inverse, geometry.groups).square()
+            per_patch = along * inverse_of_groups(inverse, geometry.groups).square()
             gx.addcmul_(x, over_channels(spread_sums(per_patch, geometry, x.shape[2:]), x.shape[1]), value=-0.5)
         return gx, gw, None, None
 
@@ -228,8 +267,7 @@ def is_conv_step(node: Any) -> bool:
 
 def again(node: Any) -> Tensor:
     """The output of that convolution, made again from what it keeps."""
-    y: Tensor = node.saved_tensors[2]
-    return y.abs().mul_(node.saved_tensors[3]).mul_(y)
+    return square_over(node.saved_tensors[2], node.saved_tensors[3])
 
 
 def again_with_graph(node: Any) -> Tensor:
@@ -242,19 +280,26 @@ class _FrozenConv(Function):
     """The same with the factor `|y| / ‖patch‖` held: linear in x, and nothing else is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
-        y = geometry.convolve(x, weight)
-        factor = y.abs().mul_(inverse_norms(x, geometry, eps, y.shape[1]))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None) -> Tensor:
+        y = geometry.convolve(x, weight, packed)
+        factor = torch.empty_like(y)
         ctx.save_for_backward(factor, weight)
-        ctx.geometry, ctx.shape = geometry, x.shape
-        return y.mul_(factor)
+        ctx.geometry, ctx.shape, ctx.packed, ctx.session = geometry, x.shape, packed, current()
+        return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), factor)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
         factor, weight = ctx.saved_tensors
-        # of the input the gradient needs the shape alone
-        x = g.new_empty(()).expand(ctx.shape)
-        return ctx.geometry.gradients(g * factor, x, weight, (True, False))[0], None, None, None
+        # in the factor's layout, and in its memory where nobody reads it again
+        g = factor.mul_(g) if ctx.session is not None and ctx.session.final else factor * g
+        gx = None if ctx.packed is None else ctx.packed.gradient(g, weight, ctx.geometry)
+        if gx is not None:
+            return gx, None, None, None, None
+        # of the input the gradient needs shape and layout alone: memory that is never touched costs nothing,
+        # while an expanded number would count as NCHW, in which oneDNN takes eight times as long
+        last = g.dim() == 4 and any(t.is_contiguous(memory_format=CHANNELS_LAST) for t in (weight, g))
+        x = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=CHANNELS_LAST if last else CONTIGUOUS)
+        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None
 
 
 def plain(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
@@ -285,7 +330,7 @@ def linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: Tensor = _Linear.apply(x, weight, norm_eps)
         return out
-    y = F.linear(x, weight)
+    y = product(x, weight)
     return y.abs().mul_(inverse_length(x, norm_eps)).mul_(y)
 
 
@@ -300,7 +345,7 @@ class _Linear(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
-        y = F.linear(x, weight)
+        y = product(x, weight)
         inverse = inverse_length(x, norm_eps)
         ctx.save_for_backward(x, weight, y, inverse)
         ctx.norm_eps = norm_eps
@@ -317,9 +362,9 @@ class _Linear(Function):
         gy = (y.abs() * g).mul_(2 * inverse)
         gx = gw = None
         if ctx.needs_input_grad[1]:
-            gw = gy.flatten(0, -2).t() @ x.flatten(0, -2) if x.dim() > 1 else torch.outer(gy, x)
+            gw = product(gy.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(gy, x)
         if ctx.needs_input_grad[0]:
-            gx = gy @ weight
+            gx = product(gy, weight.t())
             # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
             length = (1 / inverse - ctx.norm_eps).clamp_(min=torch.finfo(x.dtype).tiny ** 0.5)
             gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(inverse).div_(length), value=-0.5)
@@ -331,7 +376,7 @@ class _FrozenLinear(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
-        y = F.linear(x, weight)
+        y = product(x, weight)
         factor = y.abs().mul_(inverse_length(x, norm_eps))
         ctx.save_for_backward(factor, weight)
         return y.mul_(factor)
@@ -339,7 +384,7 @@ class _FrozenLinear(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         factor, weight = ctx.saved_tensors
-        return (g * factor) @ weight, None, None
+        return product(g * factor, weight.t()), None, None
 
 
 def plain_linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:

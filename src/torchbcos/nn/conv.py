@@ -61,11 +61,11 @@ class _BcosConv(FilterLayer):
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S')."""
-        weight, unit_norm = self.filters()
+        weight, unit_norm, packed = self.filters()
         return functional.bcos_conv(
             x, weight, b=self.b, stride=self.stride, padding=self.padding, dilation=self.dilation,
             groups=self.groups, padding_mode=self.padding_mode, max_out=self.max_out, unit_norm=unit_norm,
-            scale=self.scale, eps=self.eps,
+            scale=self.scale, eps=self.eps, packed=packed,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

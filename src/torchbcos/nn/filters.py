@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +12,19 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from torchbcos._core.frozen import current
 from torchbcos.functional.fused import transformed
+from torchbcos.functional.onednn import Packed
 from torchbcos.functional.transform import unit_norm_weight
 from torchbcos.nn.layer import Layer
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What was made of one version of one weight."""
+
+    of: weakref.ref[Tensor]
+    key: tuple[Any, ...]
+    unit: Tensor | None
+    packed: Packed
 
 
 class FilterLayer(Layer):
@@ -25,23 +37,25 @@ class FilterLayer(Layer):
 
     weight: nn.Parameter
     unit_norm: bool
-    _remembered: tuple[weakref.ref[Tensor], tuple[Any, ...], Tensor] | None = None
+    _remembered: Remembered | None = None
 
-    def filters(self) -> tuple[Tensor, bool]:
-        """The weight, and whether it has still to be brought to unit norm."""
+    def filters(self) -> tuple[Tensor, bool, Packed | None]:
+        """The weight, whether it has still to be brought to unit norm, and its place for oneDNN's order of it."""
         weight = self.weight
-        if not self.unit_norm or self.training or not _plain_tensor(weight):
-            return weight, self.unit_norm
+        if self.training or not _plain_tensor(weight):
+            return weight, self.unit_norm, None
         state = current()
-        if weight.requires_grad and torch.is_grad_enabled() and (state is None or not state.detach):
-            return weight, True
-        # one assignment and one reading: other threads see a whole pair or none
+        if weight.requires_grad and (not self.unit_norm or (torch.is_grad_enabled() and (state is None or not state.detach))):
+            return weight, self.unit_norm, None
+        # one assignment and one reading: other threads see a whole entry or none
         remembered, key = self._remembered, (weight._version, weight.data_ptr(), weight.dtype, weight.device)
-        if remembered is None or remembered[0]() is not weight or remembered[1] != key:
+        if remembered is None or remembered.of() is not weight or remembered.key != key:
             with torch.inference_mode(False), torch.no_grad():
-                unit = unit_norm_weight(weight.detach())
-            remembered = self._remembered = (weakref.ref(weight), key, unit)
-        return remembered[2], False
+                unit = unit_norm_weight(weight.detach()) if self.unit_norm else None
+            remembered = self._remembered = Remembered(weakref.ref(weight), key, unit, Packed())
+        # a weight that still learns would pay for the packing at every step
+        packed = None if weight.requires_grad else remembered.packed
+        return weight if remembered.unit is None else remembered.unit, False, packed
 
     def train(self, mode: bool = True) -> FilterLayer:
         """Set the mode, and forget the remembered filters."""

@@ -1,0 +1,128 @@
+"""What oneDNN does faster on a CPU than the calls that torch makes by itself.
+
+Measured in docs/decisions/005: on processors that are not Intel's, oneDNN's convolution multiplies matrices twice as fast
+as `F.linear`; and on small maps of many channels a convolution spends most of its time on bringing its weight into
+oneDNN's order, which a weight that stands still needs once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 128  # fewer rows are multiplied as torch does it
+POSITIONS = 256  # of a map, over all images; larger maps hide the reordering of the weight
+WEIGHTS = 2**15  # smaller weights are reordered in no time
+BLOCK = 2**18  # numbers that a chain of steps walks over together, to find them in the cache
+
+
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of `rows` rows, each of about `BLOCK` numbers."""
+    step = max(1, BLOCK // max(1, width))
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def by_rows(y: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) in channels_last as rows of C, and a map (N, 1, H, W) as rows of one number; others as they are."""
+    if y.dim() == 4 and factor.shape[1] == 1 and y.is_contiguous(memory_format=torch.channels_last):
+        return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1]), factor.permute(0, 2, 3, 1).reshape(-1, 1)
+    return y, factor.expand(len(y), *factor.shape[1:])
+
+
+def available(x: Tensor) -> bool:
+    """True where oneDNN may be asked."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _BUILT
+
+
+_BUILT = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_POINTWISE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if _BUILT else None
+_REORDER: Any = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """`x weightᵀ` over the last axis, many rows as a 1×1 convolution.
+
+    Args:
+        x: (..., D).
+        weight: (O, D).
+
+    Returns:
+        (..., O).
+
+    >>> x, w = torch.randn(3, 50, 8), torch.randn(4, 8)
+    >>> torch.allclose(product(x, w), x @ w.t(), atol=1e-5)
+    True
+    """
+    rows, (outputs, width) = math.prod(x.shape[:-1]), weight.shape
+    if rows < ROWS or min(outputs, width) < 16 or not available(x):
+        return F.linear(x, weight)
+    # a picture of one column in channels_last, and filters of one pixel: views, nothing is copied
+    picture = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2)
+    out = F.conv2d(picture, weight.contiguous().view(outputs, width, 1, 1))
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], outputs)
+
+
+class Packed:
+    """A convolution's weight in oneDNN's own order, for both directions, made when first needed.
+
+    It belongs to one value of the weight: whoever keeps it forgets it when the weight changes. The order depends on the
+    shape of the input. One is kept for each direction; another shape replaces it when it is met twice in a row.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = Order()
+        self.back = Order()
+
+    def convolve(self, x: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
+        """`x` convolved with `weight`, or None where packing does not pay."""
+        if not self.pays(x, weight, geometry):
+            return None
+        return self.ahead.run(x, lambda: weight, geometry.padding, geometry.stride, geometry.dilation)
+
+    def gradient(self, g: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
+        """The gradient with respect to the input, of a convolution of stride 1, or None."""
+        padding = [d * (k - 1) - p for k, p, d in zip(geometry.kernel, geometry.padding, geometry.dilation, strict=True)]
+        if any(s != 1 for s in geometry.stride) or min(padding) < 0 or not self.pays(g, weight, geometry):
+            return None
+        return self.back.run(
+            g, lambda: weight.flip(2, 3).transpose(0, 1), padding, geometry.stride, geometry.dilation
+        )  # fmt: skip
+
+    @staticmethod
+    def pays(x: Tensor, weight: Tensor, geometry: Any) -> bool:
+        """True on small maps of many channels."""
+        if x.dim() != 4 or geometry.groups != 1 or _POINTWISE is None or _REORDER is None:
+            return False
+        positions = len(x) * math.prod(n // s for n, s in zip(x.shape[2:], geometry.stride, strict=True))
+        fits = positions <= POSITIONS and weight.numel() >= WEIGHTS and available(x)
+        return fits and x.is_contiguous(memory_format=torch.channels_last)
+
+
+class Order:
+    """A weight packed for one shape of input."""
+
+    def __init__(self) -> None:
+        # one assignment and one reading each: threads that meet here repeat work, and no more
+        self.kept: tuple[torch.Size, Tensor] | None = None
+        self.asked: torch.Size | None = None
+
+    def run(
+        self, x: Tensor, weight: Callable[[], Tensor], padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+    ) -> Tensor | None:
+        """The convolution, without autograd; None for a shape that was not met twice."""
+        kept, (padding, stride, dilation) = self.kept, (list(padding), list(stride), list(dilation))
+        with torch.inference_mode(False), torch.no_grad():
+            if kept is None or kept[0] != x.shape:
+                if kept is not None and self.asked != x.shape:
+                    self.asked = x.shape
+                    return None
+                plain = weight().detach().clone(memory_format=torch.contiguous_format).to_mkldnn()
+                kept = self.kept = (x.shape, _REORDER(plain, padding, stride, dilation, 1, list(x.shape)))
+        with torch.no_grad():
+            out: Tensor = _POINTWISE(x, kept[1], None, padding, stride, dilation, 1, "none", [], "")
+        return out

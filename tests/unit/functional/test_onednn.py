@@ -1,0 +1,200 @@
+"""Products and packed convolutions by oneDNN: the numbers of the plain calls, in every shape, after every change."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import torchbcos
+from torchbcos import nn as bnn
+from torchbcos.explanation import engine
+from torchbcos.functional import bcos_linear, fused, onednn
+
+packs = pytest.mark.skipif(onednn._POINTWISE is None or onednn._REORDER is None, reason="torch was built without oneDNN")
+
+
+@given(
+    rows=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    width=st.integers(1, 70),
+    outputs=st.integers(1, 70),
+    turned=st.booleans(),
+)
+def test_products_are_those_of_a_float64_twin(rows: list[int], width: int, outputs: int, turned: bool) -> None:
+    generator = torch.Generator().manual_seed(sum(rows) + width)
+    x = torch.randn(*rows, width, generator=generator)
+    weight = torch.randn(width, outputs, generator=generator).t() if turned else torch.randn(outputs, width, generator=generator)
+    expected = torch.einsum("...d,od->...o", x.double(), weight.double())
+    found = onednn.product(x, weight)
+    assert found.shape == (*rows, outputs)
+    torch.testing.assert_close(found.double(), expected, atol=2e-6 * width, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(300, 24), (3, 100, 24), (2, 7, 20, 24)], ids=str)
+def test_gradients_of_large_linear_layers_are_those_of_float64(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(shape), torch.randn(32, 24)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        a, w = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        y = bcos_linear(a, w)
+        found.append([y.detach(), *torch.autograd.grad(y.sin().sum(), (a, w))])
+    for single, twin in zip(*found, strict=True):
+        assert float((single - twin).norm() / twin.norm()) < 1e-5
+
+
+def geometry(kernel: tuple[int, int], stride: int, padding: int, dilation: int) -> fused.Geometry:
+    return fused.Geometry(kernel, (stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
+
+
+def inputs(n: int, side: int, channels: int) -> Tensor:
+    return torch.randn(n, channels, side, side).contiguous(memory_format=torch.channels_last)
+
+
+@packs
+@settings(deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    side=st.integers(6, 9),
+    n=st.integers(1, 3),
+)
+def test_packed_convolutions_are_the_plain_ones_in_both_directions(
+    kernel: tuple[int, int], stride: int, padding: int, dilation: int, side: int, n: int
+) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(192, 192, *kernel), inputs(n, side, 192)
+    shape, packed = geometry(kernel, stride, padding, dilation), onednn.Packed()
+    expected = F.conv2d(x.double(), weight.double(), None, stride, padding, dilation)
+    for _ in range(2):  # packed, and what was packed used again
+        found = packed.convolve(x, weight, shape)
+        assert (found is not None) == packed.pays(x, weight, shape)
+        if found is not None:
+            torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=1e-5)
+    g = torch.randn_like(expected.float()).contiguous(memory_format=torch.channels_last)
+    back = packed.gradient(g, weight, shape)
+    if stride > 1:
+        assert back is None
+    elif back is not None:
+        twin = torch.nn.grad.conv2d_input(x.shape, weight.double(), g.double(), stride, padding, dilation)
+        torch.testing.assert_close(back.double(), twin, atol=1e-3, rtol=1e-5)
+
+
+@packs
+def test_it_packs_where_it_pays() -> None:
+    weight, one = torch.randn(192, 192, 1, 1), geometry((1, 1), 1, 0, 1)
+    assert onednn.Packed.pays(inputs(1, 7, 192), weight, one)
+    assert not onednn.Packed.pays(inputs(1, 56, 192), weight, one)  # a large map
+    assert not onednn.Packed.pays(inputs(1, 7, 192).contiguous(), weight, one)  # not channels_last
+    assert not onednn.Packed.pays(inputs(1, 7, 192).double(), weight.double(), one)
+    assert not onednn.Packed.pays(inputs(1, 7, 16), weight[:16, :16], one)
+
+
+@packs
+def test_one_order_is_kept_and_a_shape_met_twice_replaces_it() -> None:
+    weight, one, packed = torch.randn(192, 192, 1, 1), geometry((1, 1), 1, 0, 1), onednn.Packed()
+    small, large = inputs(1, 7, 192), inputs(1, 9, 192)
+    assert packed.convolve(small, weight, one) is not None
+    kept = packed.ahead.kept
+    for x in (large, small, large):  # met in turn with another: only the first time counts as once
+        packed.convolve(x, weight, one)
+    assert packed.convolve(large, weight, one) is not None
+    assert packed.ahead.kept is not kept
+    assert kept is not None and packed.ahead.kept is not None and packed.ahead.kept[0] == large.shape
+
+
+def small_maps() -> nn.Sequential:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(bnn.BcosConv2d(64, 192, 3, padding=1), bnn.BcosConv2d(192, 192, 3, padding=1), bnn.GlobalAveragePool())
+        .eval()
+        .requires_grad_(False)
+        .to(memory_format=torch.channels_last)
+    )
+
+
+@packs
+def test_a_network_of_packed_weights_notices_their_changes() -> None:
+    model, x = small_maps(), inputs(1, 8, 64)
+    before = model(x)
+    assert model[1].__dict__["_remembered"].packed.ahead.kept is not None
+    model[1].weight.copy_(torch.randn_like(model[1].weight))
+    expected = small_maps().double()
+    expected.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(x).double(), expected(x.double()), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(model(x), before)
+    e = torchbcos.explain(model, x, 3)
+    assert float(e.residual.abs().max()) < 1e-4
+    twin = torchbcos.explain(expected, x.double(), 3)
+    torch.testing.assert_close(e.weights.double(), twin.weights, atol=1e-5, rtol=1e-3)
+
+
+@packs
+def test_threads_of_two_shapes_share_one_packed_network() -> None:
+    model, shapes, failed = small_maps(), [inputs(1, 8, 64), inputs(1, 6, 64)], []
+    expected = [model.double()(x.double()).float() for x in shapes]
+    model.float()
+
+    def work(k: int) -> None:
+        for turn in range(20):
+            which = (k + turn // 3) % 2
+            if not torch.allclose(model(shapes[which]), expected[which], atol=1e-5, rtol=1e-4):
+                failed.append((k, turn))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@given(rows=st.integers(1, 40), width=st.integers(1, 30), size=st.integers(1, 200))
+def test_blocks_cover_every_row_once(rows: int, width: int, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "BLOCK", size)
+        seen = [k for block in onednn.blocks(rows, width) for k in range(rows)[block]]
+    assert seen == list(range(rows))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_steps_in_blocks_are_the_steps_at_once(layout: torch.memory_format, groups: int) -> None:
+    y = torch.randn(3, 8, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
+    inverse = torch.rand(3, 8 if groups > 1 else 1, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
+    g = torch.randn_like(y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "BLOCK", 24)
+        factor = torch.empty_like(y)
+        torch.testing.assert_close(fused.square_over(y, inverse), y * y.abs() * inverse)
+        torch.testing.assert_close(fused.times_own_size_(y.clone(), inverse, factor), y * y.abs() * inverse)
+        torch.testing.assert_close(factor, y.abs() * inverse)
+        if groups == 1:
+            gy, along = fused.slope(y, inverse, g, groups)
+            torch.testing.assert_close(gy, y.abs() * g * inverse)
+            torch.testing.assert_close(along, (y.abs() * g * inverse * y).sum(1, keepdim=True))
+
+
+def test_many_targets_at_once_are_the_targets_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3), bnn.BcosConv2d(8, 8, 3), bnn.GlobalAveragePool(), bnn.BcosLinear(8, 5)).eval()
+    x = torch.rand(2, 6, 9, 9)
+    together = torchbcos.explain(model, x, [[0, 3, 4], [1, 1, 2]])
+    for k, targets in enumerate(([0, 1], [3, 1], [4, 2])):
+        alone = torchbcos.explain(model, x, targets)
+        torch.testing.assert_close(together.weights[:, k], alone.weights[:, 0], atol=1e-7, rtol=1e-5)
+
+
+def test_the_usual_batch_keeps_to_the_pixels() -> None:
+    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3)).eval()
+    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), False) == 4
+    assert engine.usual_batch(model, torch.rand(2, 3, 2000, 2000), False) == 1
+    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), True) == 9
+    assert engine.usual_batch(model.train(), torch.rand(9, 3, 224, 224), False) == 9
