@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import torchbcos
+from torchbcos import nn as bnn
 from tests.laws.test_networks import FAMILIES, make
 
 
@@ -42,3 +43,21 @@ def test_no_graph_break_in_eval_training_and_the_frozen_state(family: str) -> No
         assert (found[name] - wanted[name]).abs().max() <= 1e-7 * wanted[name].abs().max().clamp_min(1e-6), name
     for a, b in zip(model.buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize(("channels", "side", "product"), [(1024, 7, True), (1024, 9, False), (256, 7, False)])
+def test_compiled_convolutions_on_few_positions_are_products_of_the_same_numbers(channels: int, side: int, product: bool) -> None:
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    layer, x, found = bnn.BcosConv2d(channels, 12, 1).eval().requires_grad_(False), torch.rand(1, channels, side, side), []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        found.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
+    torch.testing.assert_close(compiled(x), layer.double()(x.double()).float(), atol=1e-6, rtol=1e-4)
+    layer.float()
+    assert any("linear" in name for name in found) == product
+    assert any("conv" in name for name in found) == (not product)

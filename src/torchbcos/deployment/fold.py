@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from torchbcos._core.errors import ArgumentTypeError, StateError
-from torchbcos.deployment.pairs import fold_norms_
+from torchbcos.deployment.pairs import fold_norms_, fold_unit_norms_
 
 
 def deploy(model: nn.Module) -> nn.Module:
-    """A copy for inference and explanation: norms folded, eval mode, no gradients of parameters, channels_last.
+    """A copy for inference and explanation: norms and filter norms folded, eval mode, no gradients of parameters, channels_last.
 
     It gives the numbers of `model` in eval mode; each folded pair is checked as it is made. Module
     names stay: a folded norm is an identity, and the output of the convolution that took it in is
@@ -47,6 +47,7 @@ def make_twin_(model: nn.Module, *, check: bool = True) -> nn.Module:
     """
     model = model.eval().requires_grad_(False)
     fold_norms_(model, check=check)
+    fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
     # On the instance, not in a new class: isinstance, deepcopy and pickle go on working, and a partial of a module's

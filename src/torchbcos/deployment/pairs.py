@@ -18,7 +18,8 @@ from torch import nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
-from torchbcos.functional.transform import filter_norms
+from torchbcos.functional.transform import filter_norms, unit_norm_weight
+from torchbcos.nn.filters import FilterLayer
 
 TOLERANCE = 1e-4  # of the largest output, float32
 
@@ -41,6 +42,15 @@ def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
             setattr(model.get_submodule(parent), name, bnn.Folded(conv_name).train(norm.training))
             folded[norm_name] = conv_name
     return folded
+
+
+@torch.no_grad()
+def fold_unit_norms_(model: nn.Module) -> None:
+    """Bring the filters of every layer that divides by their norm to that norm once and for all."""
+    for layer in model.modules():
+        if isinstance(layer, FilterLayer) and layer.unit_norm:
+            layer.weight = nn.Parameter(unit_norm_weight(layer.weight), requires_grad=layer.weight.requires_grad)
+            layer.unit_norm = False
 
 
 def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | None = None) -> list[tuple[str, str]]:

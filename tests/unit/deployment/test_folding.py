@@ -13,6 +13,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.deployment import deploy, pairs
 from torchbcos.models import build
+from torchbcos.nn.filters import FilterLayer
 
 FAMILIES = [
     ("cifar10_resnet20", {}, 21),
@@ -154,3 +155,15 @@ def test_at_a_folded_norm_names_its_convolution() -> None:
     with pytest.raises(InputError, match=r"'bn1' is folded into 'conv1'.*at='conv1'.*deploy=False"):
         torchbcos.explain(twin, torch.rand(1, 6, 16, 16), 0, at="bn1")
     assert torchbcos.explain(twin, torch.rand(1, 6, 16, 16), 0, at="conv1").residual.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20", "simple_vit_ti_patch16_224"])
+def test_no_layer_of_a_twin_divides_by_the_norm_of_its_filters(name: str) -> None:
+    model = build(name, num_classes=3).double().eval()
+    twin = deploy(model)
+    layers = [m for m in twin.modules() if isinstance(m, FilterLayer)]
+    assert layers
+    assert not any(layer.unit_norm for layer in layers)
+    assert any(layer.unit_norm for layer in model.modules() if isinstance(layer, FilterLayer))
+    x = torch.rand(1, 6, 32, 32, dtype=torch.float64) if "cifar" in name else torch.rand(1, 6, 224, 224, dtype=torch.float64)
+    torch.testing.assert_close(twin(x), model(x).detach(), rtol=1e-9, atol=1e-9)
