@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import torchbcos
-from torchbcos import nn as bnn
 from tests.laws.test_networks import FAMILIES, make
+from torchbcos import nn as bnn
 
 
 def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
