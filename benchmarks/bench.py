@@ -157,28 +157,46 @@ def record(result: dict[str, Any], label: str, times: Times, works: dict[str, c.
         row["to plain"][name], row["pairs"][name] = times.ratio(name, base)
         if "official" in works:
             row["to official"][name] = times.ratio(name, "official")[0]
+        if name.startswith("ours") and name.endswith("compiled") and "plain folded, compiled" in works:
+            row["ours compiled to plain folded, compiled"] = round(times.ratio(name, "plain folded, compiled")[0], 3)
         print(f"  {label:20} {name:36} {row['ms'][name]:9.1f} ms   {row['to plain'][name]:5.2f} × plain", flush=True)
     result["works"][label] = row
 
 
-def growth(args: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of an explanation against images, side and targets (ResNet-50, deployed)."""
-    twin = torchbcos.deploy(c.ours("resnet50")).to(args.device)
-    found: dict[str, Any] = {"images": {}, "side": {}, "targets": {}}
-    for n in (1, 2, 4, 8, 16):
-        x = c.last(torch.rand(n, 6, 224, 224, device=args.device))
-        found["images"][n] = interleave({"e": lambda x=x: torchbcos.explain(twin, x, 0)}, 3).median("e") * 1e3
-    for side in (112, 224, 448, 672):
-        x = c.last(torch.rand(1, 6, side, side, device=args.device))
-        found["side"][side] = interleave({"e": lambda x=x: torchbcos.explain(twin, x, 0)}, 3).median("e") * 1e3
-    for k in (1, 10, 100):
-        x, asked = c.last(torch.rand(1, 6, 224, 224, device=args.device)), torch.arange(k, device=args.device)[None]
-        found["targets"][k] = interleave({"e": lambda x=x, t=asked: torchbcos.explain(twin, x, t)}, 1).median("e") * 1e3
-    code = (
-        "import torch, torchbcos\nm = torchbcos.deploy(torchbcos.create_model('resnet50'))\n"
-        "x = torch.rand(1, 6, 224, 224)\ntorchbcos.explain(m, x, torch.arange({k})[None])"
-    )
-    found["peak MiB"] = {k: round(peak_mebibytes(code.format(k=k))) for k in (1, 100, 1000)}
+PEAK = (
+    "import torch, torchbcos\nm = torchbcos.deploy(torchbcos.create_model({name!r}))\n"
+    "torchbcos.explain(m, torch.rand({n}, 6, {side}, {side}), torch.arange({k}).expand({n}, {k}))"
+)
+
+
+def growth(args: argparse.Namespace, name: str, sides: tuple[int, ...]) -> dict[str, Any]:
+    """An explanation (deployed) and a plain forward pass against images, side and targets: milliseconds; peak MiB."""
+    twin, plain = torchbcos.deploy(c.ours(name)).to(args.device), c.plain(name).to(args.device)
+    found: dict[str, Any] = {}
+
+    def pair(what: str, key: int, x: torch.Tensor) -> None:
+        works = {"explain": lambda: torchbcos.explain(twin, x, 0), "plain forward": c.inference(plain, x[:, :3].contiguous())}
+        times = interleave(works, 3)
+        for work in works:
+            found.setdefault(f"{work}, by {what}, ms", {})[key] = round(times.median(work) * 1e3, 1)
+        print(f"  {name} {what} {key}", {work: round(times.median(work) * 1e3) for work in works}, flush=True)
+
+    for n in (1, 2, 4, 8, 16, 32):
+        pair("images", n, c.last(torch.rand(n, 6, 224, 224, device=args.device)))
+    for side in sides:
+        pair("side", side, c.last(torch.rand(1, 6, side, side, device=args.device)))
+    x = c.last(torch.rand(1, 6, 224, 224, device=args.device))
+    found["explain, by targets, ms"] = {}
+    for k in (1, 10, 100, 1000):
+        asked = torch.arange(k, device=args.device)[None]
+        seconds = interleave({"e": lambda t=asked: torchbcos.explain(twin, x, t)}, 3 if k <= 10 else 1).median("e")
+        found["explain, by targets, ms"][k] = round(seconds * 1e3, 1)
+    peaks = {k: PEAK.format(name=name, n=1, side=224, k=k) for k in (1, 100, 1000)}
+    found["peak of the process, by targets, MiB"] = {k: round(peak_mebibytes(code)) for k, code in peaks.items()}
+    peaks = {n: PEAK.format(name=name, n=n, side=224, k=1) for n in (1, 4, 8, 16, 64)}
+    found["peak of the process, by images, MiB"] = {n: round(peak_mebibytes(code)) for n, code in peaks.items()}
+    peaks = {side: PEAK.format(name=name, n=1, side=side, k=1) for side in sides}
+    found["peak of the process, by side, MiB"] = {side: round(peak_mebibytes(code)) for side, code in peaks.items()}
     return found
 
 
@@ -209,7 +227,8 @@ def main() -> None:
         results["networks"][name] = measure_network(name, args)
         file.write_text(json.dumps(results, indent=1) + "\n")
     if args.growth:
-        results["growth"] = growth(args)
+        sides = {"resnet50": (112, 224, 448, 672), "simple_vit_s_patch16_224": (112, 224, 448, 672)}
+        results["growth"] = {name: growth(args, name, found) for name, found in sides.items()}
     file.write_text(json.dumps(results, indent=1) + "\n")
     from report import write_report
 
@@ -222,8 +241,6 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0]}, {len(names)} cores" if names else platform.processor()
-
-
 
 
 if __name__ == "__main__":

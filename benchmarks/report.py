@@ -46,12 +46,14 @@ def write_report(results: dict[str, Any], out: Path) -> None:
             for n, r in results["networks"].items()]  # fmt: skip
     parts.append("## What a training step of 8 pictures keeps for its backward pass, MiB\n\n"
                  + table(["network", "plain", "ours", "official"], rows) + "\n")  # fmt: skip
-    if "growth" in results:
-        parts.append("## Growth of one explanation, ResNet-50, deployed\n")
-        for what, values in results["growth"].items():
-            unit = "MiB" if what == "peak MiB" else "ms"
-            head = "targets" if what == "peak MiB" else what
-            parts.append(table([head, *map(str, values)], [[unit, *(f"{v:.0f}" for v in values.values())]]) + "\n")
+    rows = [[n, *(cell(r["works"].get(f"inference ×{k}", {}).get("ours compiled to plain folded, compiled")) for k in (1, 8))]
+            for n, r in results["networks"].items()]  # fmt: skip
+    parts.append("## Inference: ours deployed and compiled, ÷ plain folded, channels_last and compiled\n\n"
+                 + table(["network", "×1", "×8"], rows) + "\n")  # fmt: skip
+    for name, rows in results.get("growth", {}).items():
+        parts.append(f"## Growth, {name}, deployed\n")
+        for what, row in rows.items():
+            parts.append(f"{what}:\n\n" + table(list(map(str, row)), [[f"{v:.0f}" for v in row.values()]]) + "\n")
     skipped = {(n, w): why for n, r in results["networks"].items() for w, why in r.get("skipped", {}).items()}
     if skipped:
         parts.append("## Missing\n\n" + "\n".join(f"- {n}, {w}: {why}" for (n, w), why in skipped.items()) + "\n")
@@ -69,6 +71,7 @@ def plot(results: dict[str, Any], works: list[str], file: Path) -> None:
     fig, axes = plt.subplots(1, len(works), figsize=(3.1 * len(works), 3.6), sharey=True)
     networks = list(results["networks"])
     for axis, work in zip(axes, works, strict=True):
+        axis.axvline(1, color="black", linewidth=0.8)
         for offset, (name, colour) in enumerate((("official", "#b0b0b0"), ("ours deployed", "#1f6f8b"), ("ours", "#1f6f8b"))):
             measured = [results["networks"][n]["works"].get(work, {}).get("to plain", {}) for n in networks]
             rows = [m.get(name) for m in measured]
@@ -76,7 +79,6 @@ def plot(results: dict[str, Any], works: list[str], file: Path) -> None:
                 continue
             axis.barh([i + 0.36 * min(offset, 1) for i in range(len(networks))], [r or 0 for r in rows], 0.34, color=colour,
                       label="torchbcos" if "ours" in name else "official")  # fmt: skip
-        axis.axvline(1, color="black", linewidth=0.8)
         axis.set_title(work, fontsize=9)
         axis.set_yticks([i + 0.18 for i in range(len(networks))], networks, fontsize=8)
         axis.tick_params(axis="x", labelsize=8)

@@ -28,6 +28,7 @@ _DOOR = {
     "save": "torchbcos.zoo",
 }
 _ROOMS = ("functional", "models", "nn", "rendering", "testing")
+_MORE = ("evaluation", "metrics", "training")  # need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
 
@@ -35,7 +36,7 @@ __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
 def __getattr__(name: str) -> Any:
     if name in _DOOR:
         return getattr(importlib.import_module(_DOOR[name]), name)
-    if name in _ROOMS:
+    if name in _ROOMS + _MORE:
         return importlib.import_module(f"torchbcos.{name}")
     raise AttributeError(f"module 'torchbcos' has no attribute {name!r}")
 

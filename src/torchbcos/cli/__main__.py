@@ -12,6 +12,7 @@ from torchbcos.cli.explain import explain
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
 from torchbcos.cli.program import Program
+from torchbcos.cli.train import train
 
 app = typer.Typer(
     name="torchbcos",
@@ -43,6 +44,8 @@ app.command(epilog="Example: torchbcos explain photos/ --top-k 2 --out explanati
 app.command(epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
 app.command(epilog="Examples: torchbcos models 'resnet*'; torchbcos models --verify resnet50 --data imagenet/val")(models)
 
+
+app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
 
 def main() -> None:
     """Run the command line."""

@@ -73,6 +73,28 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     name = _quote(path)
     kind, data = _read_bytes(path, name)
+    return _decode(kind, data, name)
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """The picture in the bytes of a file, as `read_image` reads it; `name` is what messages call it.
+
+    Raises:
+        InputError: as `read_image`.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (2, 1), 9).save(file, "PNG")
+    >>> decode_image(file.getvalue(), "grey").getpixel((0, 0))
+    (9, 9, 9)
+    """
+    kind = containers.identify(data[:512])
+    if kind is None:
+        what = containers.name_other(data[:512]) if data else "nothing"
+        raise InputError(f"{name} is no picture that can be read, it holds {what}: {_list_kinds()} are read.")
+    return _decode(kind, data, name)
+
+
+def _decode(kind: str, data: bytes, name: str) -> Image.Image:
     with _refusing(name):
         container = containers.unpack(kind, data)
         if container.size is not None:

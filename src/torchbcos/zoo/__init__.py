@@ -3,9 +3,11 @@
 from torchbcos.zoo.card import Card as Card
 from torchbcos.zoo.classifier import Classifier as Classifier
 from torchbcos.zoo.classifier import Prediction as Prediction
+from torchbcos.zoo.load import card_of as card_of
 from torchbcos.zoo.load import create_model as create_model
 from torchbcos.zoo.load import list_models as list_models
 from torchbcos.zoo.load import load as load
 from torchbcos.zoo.load import save as save
+from torchbcos.zoo.load import write_model as write_model
 
-__all__ = ["Card", "Classifier", "Prediction", "create_model", "list_models", "load", "save"]
+__all__ = ["Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "save", "write_model"]

@@ -119,9 +119,18 @@ def save(model: nn.Module | Classifier, directory: str | Path) -> None:
     if isinstance(model, Classifier):
         network, card = model.model, model.card
     else:
-        network, card = model, _card_of(model)
+        network, card = model, card_of(model)
     card = dataclasses.replace(card, deployed=is_deployed(network))
     write_folder(Path(directory), network.state_dict(), card)
+
+
+def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
+    """Write a model folder with a card of the caller's.
+
+    Raises:
+        StateError: the files could not be written.
+    """
+    write_folder(Path(directory), network.state_dict(), dataclasses.replace(card, deployed=is_deployed(network)))
 
 
 def load(source: str | Path = "default", *, device: str = "auto", deploy: bool = True) -> Classifier:
@@ -222,7 +231,12 @@ def from_card(card: Card, options: Mapping[str, Any]) -> nn.Module:
     )  # fmt: skip
 
 
-def _card_of(model: nn.Module) -> Card:
+def card_of(model: nn.Module) -> Card:
+    """The card of a network made by `create_model`.
+
+    Raises:
+        InputError: it was not.
+    """
     made = getattr(model, "architecture", None)
     if not isinstance(made, models.Architecture):
         raise InputError(

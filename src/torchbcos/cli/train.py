@@ -1,0 +1,125 @@
+"""`torchbcos train`: a network from a recipe and a folder of pictures."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from torchbcos.cli.common import say, usage_errors
+
+if TYPE_CHECKING:
+    from torchbcos.training import Recipe
+
+
+class OnError(str, enum.Enum):
+    """What to do with files that cannot be read."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="[RECIPE|FILE]", help="A recipe ('torchbcos train --list' names all), or a recipe file (.toml)."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR",
+            help="A folder of pictures for every class (or train/ and val/ of those), tar shards, labels.csv, or CIFAR-10.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", show_default="runs/RECIPE", help="Where the run goes; an interrupted one goes on."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set epochs=20 --set options.antialias=true."),
+    ] = None,
+    on_error: Annotated[
+        OnError | None, typer.Option("--on-error", help="Stop at files that cannot be read, or skip and count them.")
+    ] = None,
+    devices: Annotated[
+        str, typer.Option("--devices", metavar="N", help="How many devices of this machine (processes, on a CPU).")
+    ] = "auto",
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, help="How many machines.")] = 1,
+    strategy: Annotated[
+        str, typer.Option("--strategy", metavar="NAME", help="auto, ddp, fsdp, … as Lightning names them.")
+    ] = "auto",
+    accelerator: Annotated[str, typer.Option("--accelerator", metavar="NAME", help="auto, cpu, gpu, mps.")] = "auto",
+    list_all: Annotated[bool, typer.Option("--list", metavar="", help="Name all recipes and leave.")] = False,
+    show: Annotated[bool, typer.Option("--show", metavar="", help="Print the resolved recipe and leave.")] = False,
+) -> None:  # fmt: skip
+    """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
+
+    RUN holds the resolved recipe, history, TensorBoard logs and checkpoints. The same command goes on where an interrupted
+    run stopped.
+    """
+    with usage_errors():
+        from torchbcos._core.optional import require
+
+        require("lightning", extra="train", why="torchbcos train")
+        from torchbcos import training
+
+        if list_all:
+            list_recipes(recipe or "*")
+            return
+        if recipe is None:
+            say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
+            raise typer.Exit(2)
+        chosen, facts = resolve(recipe)
+        extra = [f"on_error={on_error.value}"] if on_error else []
+        chosen = training.with_settings(chosen, [*(settings or []), *extra])
+        if show:
+            print(training.to_toml(chosen), end="")
+            return
+        source = data or (Path(facts["data"]) if "data" in facts else None)
+        if source is None:
+            say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
+            raise typer.Exit(2)
+        count = int(devices) if devices.isdigit() else devices
+        target = out or Path("runs") / chosen.name
+        training.train(
+            chosen, source, target, devices=count, nodes=nodes, strategy=strategy, accelerator=accelerator, say=speak
+        )
+
+
+def speak(line: str) -> None:
+    """A line on stdout, at once."""
+    print(line, flush=True)
+
+
+def resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe by name, or from a file with the facts of the run that wrote it."""
+    from torchbcos import training
+
+    if recipe.endswith(".toml") or os.sep in recipe:
+        return training.read_recipe(Path(recipe))
+    return training.find_recipe(recipe), {}
+
+
+def list_recipes(pattern: str) -> None:
+    """A line a recipe; the many of CIFAR-10 in one, unless the pattern asks for them."""
+    from torchbcos import training
+    from torchbcos._core.names import hint
+
+    wanted = pattern if set(pattern) & set("*?[") else f"{pattern}*"
+    names = training.list_recipes(wanted)
+    if not names:
+        say(f"torchbcos: no recipe matches {pattern!r}.{hint(pattern, training.list_recipes())}")
+        raise typer.Exit(2)
+    many = [name for name in names if name.startswith("cifar10_")]
+    folded = len(many) > 40
+    for name in names:
+        if not (folded and name in many):
+            print(f"{name:44} {training.find_recipe(name).about}")
+    if folded:
+        print(f"{'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
+        print(f"{'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
+        print(f"{'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")

@@ -1,0 +1,136 @@
+"""Labelled pictures and tensors: folders, tables, tar shards and CIFAR-10 behind one interface.
+
+A data set is a list of names, a tensor of targets, and a reader that gives example i: reading in any order is what
+exact resuming, splitting and distributing over processes rest on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.data.images import read_image
+
+Reader = Callable[[int], Any]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled examples, read one at a time.
+
+    Attributes:
+        names: what messages call each example.
+        targets: (N,) int64 classes, or (N, C) float32 of zeros and ones where several labels may hold.
+        reader: gives example i as a Pillow image or a float tensor (C, *S).
+        rows: which of the reader's examples these are.
+    """
+
+    names: Sequence[str]
+    targets: Tensor
+    reader: Reader
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, i: int) -> Image.Image | Tensor:
+        """Example i.
+
+        Raises:
+            InputError, MissingFileError: it cannot be read; the message names it.
+        """
+        example: Image.Image | Tensor = self.reader(self.rows[i])
+        return example
+
+    def take(self, chosen: Sequence[int]) -> Split:
+        """The examples at these places."""
+        index = torch.as_tensor(list(chosen), dtype=torch.long)
+        return replace(self, names=[self.names[i] for i in chosen], targets=self.targets[index],
+                       rows=tuple(self.rows[i] for i in chosen))  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """A hash of names and targets: a resumed run compares it."""
+        digest = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
+        digest.update(self.targets.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A data set.
+
+    Attributes:
+        classes: names in the order of the targets.
+        train: what may be trained on.
+        report: the split that is reported, if the data set has one of its own ("val" or "test").
+        multi_label: several labels may hold for one example.
+        kind: "folder", "table", "shards", "cifar10".
+    """
+
+    classes: tuple[str, ...]
+    train: Split
+    report: Split | None = None
+    multi_label: bool = False
+    kind: str = "folder"
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Pictures, or `.npy` arrays (C, *S), from files."""
+
+    files: tuple[str, ...]
+
+    def __call__(self, i: int) -> Image.Image | Tensor:
+        return read_array(self.files[i]) if self.files[i].endswith(".npy") else read_image(self.files[i])
+
+
+def read_array(path: str) -> Tensor:
+    """A `.npy` file (C, *S) of floats in [0, 1], or of bytes (divided by 255), as float32; (L,) gets a channel.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is no array of finite numbers with one to three axes of space.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise MissingFileError(f"{path!r} does not exist.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path!r} is no .npy file that can be read: {str(error).splitlines()[0]}") from error
+    if array.dtype.kind not in "fub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
+        raise InputError(f"{path!r} holds {array.dtype} of shape {array.shape}: numbers of shape (C, *S) are read.")
+    numbers = torch.from_numpy(array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1))
+    if not numbers.isfinite().all():
+        raise InputError(f"{path!r} holds NaN or infinity.")
+    return numbers[None] if numbers.dim() == 1 else numbers
+
+
+def split_rows(targets: Tensor, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """A seeded division: (rest, held out), the share taken of every class (of the whole for multi-label targets).
+
+    A class of two examples or more keeps at least one on each side.
+
+    >>> split_rows(torch.tensor([0, 0, 1, 1]), 0.5, seed=0)[0]
+    [1, 2]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if targets.dim() > 1:
+        groups = [torch.arange(len(targets))]
+    else:
+        groups = [(targets == c).nonzero().flatten() for c in sorted(set(targets.tolist()))]
+    rest: list[int] = []
+    held: list[int] = []
+    for group in groups:
+        order = group[torch.randperm(len(group), generator=generator)].tolist()
+        k = min(max(1, round(share * len(order))), len(order) - 1) if share > 0 and len(order) > 1 else 0
+        held += order[:k]
+        rest += order[k:]
+    return sorted(rest), sorted(held)

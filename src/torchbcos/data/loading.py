@@ -1,0 +1,180 @@
+"""From labelled data to batches: order and loading, each a function of the seed, the epoch and the place.
+
+No state of a random generator is carried from one picture to the next, so a run that is resumed, or distributed over
+more processes, sees the very same pictures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from torchbcos._core.errors import BcosError, InputError
+from torchbcos.data.labelled import Split
+from torchbcos.data.transforms import Preprocess
+from torchbcos.functional import add_inverse
+
+SPARE = 10  # pictures that are tried in place of an unreadable one
+Key = tuple[int, int, int]  # example, epoch, copy
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers; close numbers give unrelated seeds.
+
+    >>> seed_of(0, 1) == seed_of(1, 0)
+    False
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass
+class Examples(Dataset[dict[str, Any]]):
+    """One split as encoded examples, augmented or whole; an unreadable one is replaced by the next, and named.
+
+    Args:
+        split: the examples.
+        prepare: for judging. augment: for training.
+        seed: of the augmentation.
+        masks: of guided examples.
+    """
+
+    split: Split
+    prepare: Preprocess
+    plain: bool
+    augment: Callable[[Any, Tensor | None], tuple[Tensor, Tensor | None]] | None = None
+    seed: int = 0
+    masks: Any = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: Key | int) -> dict[str, Any]:
+        began = time.perf_counter()
+        index, epoch, copy = key if isinstance(key, tuple) else (key, 0, 0)
+        failed: list[str] = []
+        for step in range(SPARE):
+            i = (index + step) % len(self.split)
+            try:
+                x, mask = self.encoded(i, epoch, copy)
+            except BcosError as error:
+                text, name = str(error), self.split.names[i]
+                failed.append(text if name in text else f"{name}: {text}")
+                continue
+            found = {"x": x, "y": self.split.targets[i], "row": i, "failed": failed, "seconds": time.perf_counter() - began}
+            return found if mask is None else found | {"mask": mask}
+        return {"x": None, "failed": failed}
+
+    def encoded(self, i: int, epoch: int, copy: int) -> tuple[Tensor, Tensor | None]:
+        """Example i as a network takes it, and its mask."""
+        example = self.split.read(i)
+        if isinstance(example, Tensor) and (example.dim() != 3 or self.augment is None):
+            return (example if self.plain else add_inverse(example, dim=0)), None
+        if self.augment is None:
+            return self.prepare(example), None
+        mask = self.masks(i) if self.masks is not None else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(self.seed, epoch, copy, i))
+            return self.augment(example, mask)
+
+
+class Order(Sampler[list[Key]]):
+    """Which examples each step takes: a seeded permutation an epoch, cut into batches, spread over processes.
+
+    Args:
+        count: examples.
+        batch: of one step and all processes; fewer where there are fewer examples.
+        epochs: how many.
+        seed: of the permutations.
+        repeats: so many copies of each example in a row, which differ in augmentation (repeated augmentation, arXiv
+            1901.09335); the epoch stays as long, so that it sees 1/repeats of the examples.
+        rank, world: this process, and how many there are.
+        start: batches that are already done.
+
+    >>> [len(keys) for keys in Order(10, 4, epochs=1)]
+    [4, 4]
+    """
+
+    def __init__(self, count: int, batch: int, *, epochs: int = 1, seed: int = 0, repeats: int = 1, rank: int = 0, world: int = 1,
+                 start: int = 0) -> None:  # fmt: skip
+        if batch % world:
+            raise InputError(f"A batch of {batch} cannot be divided over {world} processes: choose a multiple as batch_size.")
+        self.batch = batch if batch <= count else max(world, count - count % world)
+        self.count, self.epochs, self.seed, self.repeats = count, epochs, seed, repeats
+        self.rank, self.world, self.start = rank, world, start
+        self.per_epoch = max(1, count // self.batch)
+
+    def __len__(self) -> int:
+        return self.per_epoch * self.epochs - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for epoch in range(self.start // self.per_epoch, self.epochs):
+            keys = self.keys(epoch)
+            first = self.start - epoch * self.per_epoch if epoch == self.start // self.per_epoch else 0
+            for b in range(first, self.per_epoch):
+                yield keys[b * self.batch : (b + 1) * self.batch][self.rank :: self.world]
+
+    def keys(self, epoch: int) -> list[Key]:
+        """The examples of an epoch in order."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
+        order = torch.randperm(self.count, generator=generator).tolist()
+        length = max(self.per_epoch * self.batch, 1)
+        return [(i, epoch, copy) for i in order for copy in range(self.repeats)][:length]
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: tensors stacked, failures gathered.
+
+    Raises:
+        InputError: in the process that trains, by `check_batch`: examples of different shapes, or none could be read.
+    """
+    failed = [text for item in items for text in item["failed"]]
+    good = [item for item in items if item["x"] is not None]
+    shapes = sorted({tuple(item["x"].shape) for item in good})
+    if len(shapes) != 1 or len(good) < len(items):
+        return {"x": None, "failed": failed, "shapes": shapes}
+    batch = {
+        "x": torch.stack([item["x"] for item in good]), "y": torch.stack([item["y"] for item in good]), "failed": failed,
+        "rows": torch.tensor([item["row"] for item in good]), "seconds": sum(item["seconds"] for item in good),
+    }  # fmt: skip
+    return batch | ({"mask": torch.stack([item["mask"] for item in good])} if "mask" in good[0] else {})
+
+
+def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
+    """What could not be read of a batch.
+
+    Raises:
+        InputError: something could not, and the recipe does not skip; or nothing could; or shapes differ.
+    """
+    failed: list[str] = batch["failed"]
+    if failed and (on_error == "stop" or batch["x"] is None):
+        raise InputError(f"{failed[0]} (--on-error skip trains without such files.)")
+    if batch["x"] is None:
+        a, b = batch["shapes"][:2]
+        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: set crop, or resize them.")
+    return failed
+
+
+def loader(examples: Examples, order: Sampler[Any], workers: int, *, pin: bool = False) -> DataLoader[dict[str, Any]]:
+    """Batches in an order, read by worker processes."""
+    return DataLoader(
+        examples, batch_sampler=order, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        worker_init_fn=one_thread if workers else None, prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+
+
+def one_thread(_: int) -> None:
+    """Workers share the processor with the training: one thread each."""
+    torch.set_num_threads(1)
+
+
+def whole_batches(count: int, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """All examples once, in order, in batches, every process its part."""
+    mine = list(range(count))[rank::world]
+    return [mine[i : i + batch] for i in range(0, len(mine), batch)]

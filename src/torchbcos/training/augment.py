@@ -1,0 +1,62 @@
+"""Augmentation of training pictures, and how whole ones are prepared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from torchbcos.data import Preprocess
+from torchbcos.functional import add_inverse
+from torchbcos.training.recipe import Recipe
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """How whole pictures are prepared, for judging and for the card."""
+    resize = recipe.test_resize or recipe.side
+    moments: dict[str, Any] = {"encoding": "normalize", "mean": MEAN, "std": STD} if recipe.plain else {}
+    return Preprocess(resize=resize, crop=recipe.side, **moments)
+
+
+class Augment:
+    """Training pictures: crop, flip, policy, brightness, erasing, encoding, in the order of the official recipes."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        size = recipe.image_size
+        geometry: list[v2.Transform] = []
+        if recipe.crop == "random":
+            geometry.append(v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True))
+        elif recipe.crop == "pad":
+            geometry += [v2.Resize((size, size), antialias=True), v2.RandomCrop(size, padding=recipe.crop_padding)]
+        else:
+            geometry += [v2.Resize(recipe.test_resize or size, antialias=True), v2.CenterCrop(size)]
+        if recipe.flip:
+            geometry.append(v2.RandomHorizontalFlip(recipe.flip))
+        self.geometry = v2.Compose(geometry)
+        policies = {
+            "": v2.Identity(), "augmix": v2.AugMix(), "trivialaugment": v2.TrivialAugmentWide(),
+            "randaugment": v2.RandAugment(recipe.augment_ops, recipe.augment_magnitude),
+        }  # fmt: skip
+        self.policy = policies[recipe.augment]
+        self.erase = v2.RandomErasing(recipe.erasing) if recipe.erasing else None
+        self.brightness, self.plain = recipe.brightness, recipe.plain
+
+    def __call__(self, picture: Any, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """An encoded picture (C, H, W), and its mask (1, H, W) cut and turned likewise."""
+        if mask is None:
+            picture = self.geometry(v2.functional.to_image(picture))
+        else:
+            picture, mask = self.geometry(v2.functional.to_image(picture), tv_tensors.Mask(mask))
+        pixels = self.policy(picture).as_subclass(Tensor)
+        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        if self.brightness:
+            x = (x * (1 + self.brightness * (2 * torch.rand(()) - 1))).clamp(0, 1)
+        if self.plain and len(x) == 3:
+            x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
+        x = self.erase(x) if self.erase is not None else x
+        return (x if self.plain else add_inverse(x, dim=0)), mask

@@ -1,0 +1,164 @@
+"""Training on explanations: guidance by boxes or masks, and distillation of a teacher's explanations."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torchbcos.explanation.layer import contribution_maps
+from torchbcos.training.objective import classification_loss
+from torchbcos.training.recipe import Recipe
+from torchbcos.zoo import load
+
+TINY = 1e-12
+
+
+def energy_inside(maps: Tensor, masks: Tensor, *, size_corrected: bool = False) -> Tensor:
+    """The share of the positive contributions that lies inside the mask (energy pointing game, arXiv 1910.01279).
+
+    Args:
+        maps: (N, H, W) contributions.
+        masks: (N, H, W) of zeros and ones.
+        size_corrected: compare densities instead of sums, so that a large mask is no advantage.
+
+    Returns:
+        (N,) in [0, 1].
+
+    >>> float(energy_inside(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])))
+    0.75
+    """
+    positive = maps.clamp_min(0).flatten(1)
+    inside = masks.flatten(1).to(positive.dtype)
+    within, outside = (positive * inside).sum(1), (positive * (1 - inside)).sum(1)
+    if size_corrected:
+        within, outside = within / inside.sum(1).clamp_min(1), outside / (1 - inside).sum(1).clamp_min(1)
+    return within / (within + outside).clamp_min(TINY)
+
+
+def energy_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_corrected: bool = False) -> Tensor:
+    """One minus the energy inside, of every image (Rao et al. 2023, arXiv 2303.11932, section 3).
+
+    Args:
+        maps: (N, H, W).
+        masks: (N, B, H, W): one mask a box; empty ones do not count.
+        per_box: the mean over boxes, each against what lies in none of them, so that small objects count as much as large
+            ones; otherwise the union of all boxes.
+        size_corrected: as in `energy_inside`.
+
+    Returns:
+        (N,).
+    """
+    union = masks.amax(1)
+    if not per_box:
+        return 1 - energy_inside(maps, union, size_corrected=size_corrected)
+    losses, counted = [], []
+    for box in masks.unbind(1):
+        only = maps * ((box > 0) | (union == 0))
+        losses.append(1 - energy_inside(only, box, size_corrected=size_corrected))
+        counted.append(box.flatten(1).any(1))
+    weight = torch.stack(counted, 1).to(maps.dtype)
+    return (torch.stack(losses, 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+def l1_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_corrected: bool = False) -> Tensor:
+    """Mean distance between the mask and the positive contributions, scaled to a largest value of one (arXiv 2303.11932).
+
+    Args:
+        maps: (N, H, W).
+        masks: (N, B, H, W).
+        per_box: as in `energy_loss`.
+        size_corrected: inside and outside count the same, whatever their areas.
+
+    Returns:
+        (N,).
+    """
+    union = masks.amax(1)
+    positive = maps.clamp_min(0)
+    scaled = positive / positive.flatten(1).amax(1).clamp_min(TINY)[:, None, None]
+    if per_box:
+        parts = [(l1_part(scaled, box, union, size_corrected), box.flatten(1).any(1)) for box in masks.unbind(1)]
+        weight = torch.stack([w for _, w in parts], 1).to(maps.dtype)
+        return (torch.stack([p for p, _ in parts], 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
+    return l1_part(scaled, union, union, size_corrected)
+
+
+def l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) -> Tensor:
+    """The distance inside one box and outside of all."""
+    inside = box.flatten(1).to(scaled.dtype)
+    outside = (union == 0).flatten(1).to(scaled.dtype)
+    flat = scaled.flatten(1)
+    within, around = ((1 - flat) * inside).sum(1), (flat * outside).sum(1)
+    if size_corrected:
+        return 0.5 * (within / inside.sum(1).clamp_min(1) + around / outside.sum(1).clamp_min(1))
+    return (within + around) / (inside + outside).sum(1).clamp_min(1)
+
+
+def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
+    """One minus the cosine between two explanations (e²KD; Parchami-Araghi et al. 2024, arXiv 2402.03119, eq. 2).
+
+    Args:
+        mine, theirs: (N, ...) contributions or weights.
+
+    Returns:
+        (N,).
+
+    >>> float(explanation_distance(torch.ones(1, 4), 3 * torch.ones(1, 4)).round(decimals=4))
+    0.0
+    """
+    return 1 - F.cosine_similarity(mine.flatten(1), theirs.flatten(1), dim=1, eps=TINY)
+
+
+class Guide:
+    """The loss of a recipe that trains on explanations."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.teacher: nn.Module | None = None
+        if recipe.teacher:
+            self.teacher = load(recipe.teacher, device="cpu").model
+        self.order: Any = True if recipe.guide_order == "full" else "truncated"
+        self.seen: dict[str, float] = {}
+
+    def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Classification, guidance and distillation, each by its weight."""
+        recipe = self.recipe
+        logits = training.run(x)
+        total = classification_loss(logits, targets, recipe, multi_label=training.multi_label)
+        if recipe.guide and "mask" in batch:
+            total = total + recipe.guide_weight * self.guidance(training.network, x, batch["y"], batch["mask"])
+        if self.teacher is not None:
+            total = total + self.distillation(training, x, logits)
+        return total
+
+    def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
+        """The mean guidance loss of the annotated pictures, for the class of each (one that holds, of several)."""
+        annotated = masks.flatten(1).any(1)
+        if not bool(annotated.any()):
+            return x.new_zeros(())
+        classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)
+        maps = contribution_maps(
+            network, x[annotated], classes[annotated], at=self.recipe.guide_at or None, create_graph=self.order
+        )
+        inside = masks[annotated].float()
+        if inside.shape[2:] != maps.shape[1:]:
+            inside = F.adaptive_max_pool2d(inside, maps.shape[1:])
+        options = {"per_box": self.recipe.guide_per_box, "size_corrected": self.recipe.guide_size_corrected}
+        self.seen["energy_inside"] = float(energy_inside(maps.detach(), inside.amax(1)).mean())
+        return (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options).mean()
+
+    def distillation(self, training: Any, x: Tensor, logits: Tensor) -> Tensor:
+        """Match the teacher's probabilities and, for its favourite class, its explanation."""
+        recipe, teacher = self.recipe, cast(nn.Module, self.teacher).to(x.device)
+        with torch.no_grad():
+            theirs = teacher(x)
+        loss = recipe.teacher_weight * F.binary_cross_entropy_with_logits(logits, theirs.sigmoid())
+        if recipe.teacher_explanations:
+            favourite = theirs.argmax(1)
+            with torch.no_grad():
+                wanted = contribution_maps(teacher, x, favourite)
+            found = contribution_maps(training.network, x, favourite, create_graph=self.order)
+            loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted).mean()
+        return loss

@@ -1,0 +1,223 @@
+"""The Lightning module: a step, its optimiser, averaged weights, and judging."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import InputError
+from torchbcos.data.loading import Examples, check_batch, collate, seed_of
+from torchbcos.metrics import score
+from torchbcos.models import recalibrate
+from torchbcos.training import guidance
+from torchbcos.training.objective import (
+    Mixer,
+    average_of,
+    check_finite,
+    classification_loss,
+    clip_gradients,
+    make_optimizer,
+    rate_factor,
+    targets_of,
+    update_average,
+)
+from torchbcos.training.recipe import Recipe
+from torchbcos.zoo import create_model, load
+
+CALIBRATION = 1024  # pictures for norm statistics of averaged weights
+
+
+def build_network(recipe: Recipe, classes: int, channels: int, *, sync: bool = False) -> nn.Module:
+    """The network of a recipe, for so many classes and encoded channels.
+
+    Raises:
+        InputError: the network cannot be built, or a pretrained one takes other channels.
+    """
+    options: dict[str, Any] = dict(recipe.options)
+    if ":" in recipe.model:
+        return imported(recipe.model)(num_classes=classes, in_channels=channels, **options)
+    if recipe.pretrained == "official":
+        network = create_model(recipe.model, pretrained=True, num_classes=classes, **options)
+    elif recipe.pretrained:
+        network = load(recipe.pretrained, device="cpu", deploy=False).model.train().requires_grad_(True)
+        cast(Any, network).reset_classifier(classes)
+        network.class_names = None  # type: ignore[assignment]
+    else:
+        if sync:
+            options["sync"] = True
+        network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
+    if cast(Any, network).in_channels != channels:
+        raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
+    return network
+
+
+def imported(path: str) -> Callable[..., nn.Module]:
+    """A function by "package.module:name".
+
+    Raises:
+        InputError: there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return cast(Callable[..., nn.Module], getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"model={path!r} names no function that can be imported: {error}.") from error
+
+
+def head_of(network: nn.Module) -> set[int]:
+    """The ids of the classifier's parameters: those that do not exist before the head."""
+    for name in ("classifier", "fc", "head"):
+        part = getattr(network, name, None)
+        if isinstance(part, nn.Module) and any(True for _ in part.parameters()):
+            return {id(p) for p in part.parameters()}
+    return set()
+
+
+class Training(L.LightningModule):
+    """Trains one network by a recipe.
+
+    Everything random in a step is drawn from a seed of the step's number, so a resumed run needs no saved generators.
+
+    Args:
+        recipe: what to do.
+        network: to train.
+        classes: how many.
+        per_epoch: optimiser steps an epoch.
+        multi_label: several labels may hold.
+    """
+
+    session: Any
+    guide: Any
+    run: Callable[[Tensor], Tensor]
+
+    def __init__(self, recipe: Recipe, network: nn.Module, *, classes: int, per_epoch: int, multi_label: bool = False) -> None:
+        super().__init__()
+        self.recipe, self.classes, self.per_epoch, self.multi_label = recipe, classes, per_epoch, multi_label
+        self.network = network.to(memory_format=torch.channels_last) if recipe.channels_last else network
+        self.average = average_of(self.network, recipe)
+        self.mixer = Mixer(recipe, classes)
+        self.done = 0  # optimiser steps, over all sessions
+        self.part = 0  # of the accumulated parts of a step
+        self.loss_sum, self.losses = 0.0, 0
+        self.pipeline_seconds, self.pictures = 0.0, 0
+        self.failures: list[str] = []
+        self.__dict__["run"] = torch.compile(self.network) if recipe.compile else self.network
+        self.__dict__["guide"] = guidance.Guide(recipe) if recipe.guide or recipe.teacher else None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step."""
+        return self.done // self.per_epoch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The recipe's optimiser; its rate is set at every step."""
+        return make_optimizer(self.network, self.recipe, head_of(self.network) if self.recipe.freeze_epochs else set())
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the rate, the seed, and what learns."""
+        self.stepped = time.perf_counter()
+        factor = rate_factor(self.done, self.per_epoch, self.recipe)
+        optimizer = cast(torch.optim.Optimizer, self.optimizers())
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.lr * factor
+        torch.manual_seed(seed_of(self.recipe.seed, 1, self.done, self.part, self.global_rank))
+        if self.recipe.freeze_epochs:
+            frozen = self.epoch < self.recipe.freeze_epochs
+            head = head_of(self.network)
+            for p in self.network.parameters():
+                p.requires_grad_(not frozen or id(p) in head)
+            self.network.train(not frozen)
+
+    def on_fit_start(self) -> None:
+        """Go on from the session's checkpoint."""
+        self.session.restore()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add where the run is."""
+        checkpoint["torchbcos"] = self.session.state()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one part of a step."""
+        self.failures += check_batch(batch, self.recipe.on_error)
+        x, targets = batch["x"], targets_of(batch["y"], self.classes)
+        if self.recipe.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.guide is not None:
+            loss = self.guide.loss(self, x, targets, batch)
+        else:
+            x, targets = self.mixer(x, targets)
+            loss = classification_loss(self.run(x), targets, self.recipe, multi_label=self.multi_label)
+        check_finite(loss, self.done)
+        self.loss_sum, self.losses = self.loss_sum + float(loss.detach()), self.losses + 1
+        self.pipeline_seconds, self.pictures = self.pipeline_seconds + batch["seconds"], self.pictures + len(x)
+        return cast(Tensor, loss)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """The recipe's clipping."""
+        clip_gradients(self.network.parameters(), self.recipe)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count; after a whole step, average."""
+        self.session.busy += time.perf_counter() - self.stepped
+        self.part = (self.part + 1) % self.recipe.accumulate
+        if self.part == 0:
+            self.done += 1
+            if self.average is not None:
+                update_average(self.average, self.network, self.done, self.per_epoch, self.recipe)
+            self.session.after_step()
+
+    def judged(self, calibration: Examples | None, which: str = "auto") -> nn.Module:
+        """The network that is judged and exported: averaged weights with norm statistics of their own, or the network."""
+        if which in ("best", "last") or self.average is None:
+            return self.network
+        if calibration is not None:
+            count = min(CALIBRATION, len(calibration))
+            generator = torch.Generator().manual_seed(seed_of(self.recipe.seed, 2))
+            rows = torch.randperm(len(calibration), generator=generator)[:count].tolist()
+            recalibrate(self.average, (self.encoded(calibration, rows[i : i + 64])[0] for i in range(0, count, 64)))
+        return self.average
+
+    def encoded(self, examples: Examples, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Some examples as the network takes them, on its device."""
+        batch = collate([examples[i] for i in rows])
+        check_batch(batch, self.recipe.on_error)
+        x = batch["x"].to(self.device)
+        x = x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.dim() == 4 else x
+        return x, batch["y"]
+
+    @torch.no_grad()
+    def judge(self, network: nn.Module, loader: Any, probability: str) -> dict[str, float]:
+        """Metrics of a network on a split, over all processes."""
+        mode = network.training
+        network.eval()
+        outputs, truths = [], []
+        try:
+            for batch in loader:
+                check_batch(batch, self.recipe.on_error)
+                x = batch["x"].to(self.device)
+                x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+                outputs.append(network(x).float().cpu())
+                truths.append(batch["y"])
+        finally:
+            network.train(mode)
+        logits, targets = gathered(torch.cat(outputs), self), gathered(torch.cat(truths), self)
+        return score(logits, targets, probability=probability)
+
+
+def gathered(tensor: Tensor, module: L.LightningModule) -> Tensor:
+    """The rows of all processes."""
+    if module.trainer.world_size == 1:
+        return tensor
+    parts: list[Any] = [None] * module.trainer.world_size
+    torch.distributed.all_gather_object(parts, tensor)
+    return torch.cat(parts)
+
+

@@ -1,0 +1,156 @@
+"""Losses, learning rates, clipping, mixing of pictures, and averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from torchbcos._core.errors import StateError
+from torchbcos._core.optional import require
+from torchbcos.training.recipe import Recipe
+
+
+def targets_of(y: Tensor, classes: int) -> Tensor:
+    """Targets (N, C): one-hot for classes (N,), floats otherwise."""
+    return F.one_hot(y, classes).float() if y.dim() == 1 else y.float()
+
+
+def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe, *, multi_label: bool = False) -> Tensor:
+    """The loss of a recipe.
+
+    - "bce": binary cross-entropy of every class on its own, mean over N and C (arXiv 2306.10898, section 3.3);
+    - "bce_uniform": the same with targets of at least 1/C;
+    - "cross_entropy": softmax.
+
+    Args:
+        logits: (N, C).
+        targets: (N, C), one-hot, mixed, or several labels.
+        recipe: names the loss; `smoothing` moves so much of each target to all classes alike, `threshold` makes BCE
+            targets above it 1 and others 0.
+        multi_label: several labels may hold: smoothing then moves targets towards 1/2.
+
+    >>> logits, targets = torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+    >>> round(float(classification_loss(logits, targets, Recipe(loss="bce"))), 4)
+    0.6931
+    """
+    if recipe.smoothing:
+        even = 0.5 if multi_label else 1 / targets.shape[1]
+        targets = targets * (1 - recipe.smoothing) + recipe.smoothing * even
+    if recipe.loss == "cross_entropy" and not multi_label:
+        return F.cross_entropy(logits, targets)
+    if recipe.threshold:
+        targets = (targets > recipe.threshold).to(targets.dtype)
+    if recipe.loss == "bce_uniform" and not multi_label:
+        targets = targets.clamp(min=1 / targets.shape[1])
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:
+    """The learning rate of a step, as a multiple of `recipe.lr`.
+
+    Warm-up is linear from `warmup_start`; then cosine to `lr_end`, a factor `gamma` every `step_size` epochs, or
+    `gamma` an epoch. With `schedule_by="epoch"` the rate changes at the beginning of epochs only.
+
+    >>> [round(1e-3 * rate_factor(e, 1, Recipe(warmup_epochs=5, schedule_by="epoch")), 7) for e in (0, 1, 5, 6)]
+    [1e-05, 0.000208, 0.001, 0.0009997]
+    """
+    by_epoch = recipe.schedule_by == "epoch"
+    at = float(step // per_epoch) if by_epoch else step / per_epoch
+    warm = recipe.warmup_steps / per_epoch if recipe.warmup_steps else recipe.warmup_epochs
+    if at < warm:
+        return recipe.warmup_start + (1 - recipe.warmup_start) * at / warm
+    if recipe.schedule == "cosine":
+        low = recipe.lr_end / recipe.lr if recipe.lr else 0.0
+        share = min(1.0, (at - warm) / max(1e-9, recipe.epochs - warm))
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share))
+    if recipe.schedule == "step":
+        return float(recipe.gamma ** math.floor((at - warm) / recipe.step_size))
+    return float(recipe.gamma ** (at - warm)) if recipe.schedule == "exponential" else 1.0
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.optim.Optimizer:
+    """The optimiser of a recipe; the parameters of the classifier (by id) form the second group."""
+    body = [p for p in model.parameters() if id(p) not in head]
+    groups = [{"params": part} for part in (body, [p for p in model.parameters() if id(p) in head]) if part]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], recipe: Recipe) -> None:
+    """Clip in place: "agc" bounds each filter's gradient by its own norm (Brock et al. 2021, arXiv 2102.06171, eq. 3)."""
+    own = [p for p in parameters if p.grad is not None]
+    if recipe.clip == "agc":
+        agc: Any = require("timm.utils.agc", extra="train", why="adaptive gradient clipping")
+        agc.adaptive_clip_grad(own, clip_factor=recipe.clip_value, eps=1e-3)
+    elif recipe.clip == "norm":
+        nn.utils.clip_grad_norm_(own, recipe.clip_value)
+
+
+class Mixer:
+    """Mixup (arXiv 1710.09412) and CutMix (1905.04899) of encoded batches; where both are on, one is drawn a batch."""
+
+    def __init__(self, recipe: Recipe, classes: int) -> None:
+        self.kinds: list[v2.Transform] = []
+        if recipe.mixup:
+            self.kinds.append(v2.MixUp(alpha=recipe.mixup, num_classes=classes))
+        if recipe.cutmix:
+            self.kinds.append(v2.CutMix(alpha=recipe.cutmix, num_classes=classes))
+        self.chance = recipe.mix_chance
+
+    def __call__(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (N, C, H, W) and targets (N, classes), mixed or as they are; draws from torch's generator."""
+        if not self.kinds or x.dim() != 4 or len(x) < 2 or float(torch.rand(())) >= self.chance:
+            return x, targets
+        kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
+        mixed: tuple[Tensor, Tensor] = kind(x, targets)
+        return mixed
+
+
+def average_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
+    """The network that will hold averaged weights and buffers, or None where the recipe has none."""
+    return copy.deepcopy(model).requires_grad_(False).eval() if recipe.ema_decay else None
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, step: int, per_epoch: int, recipe: Recipe) -> None:
+    """One step of the average: it follows the network until `ema_from_epoch`, then moves by 1 - decay.
+
+    With `ema_scaled` that is (1 - decay) · batch_size · ema_every / epochs, as in torchvision's references. Otherwise
+    the decay grows as (1 + t) / (10 + t), so that a short run is not an average with its random start.
+    """
+    if step % recipe.ema_every:
+        return
+    done = step // recipe.ema_every
+    if recipe.ema_scaled:
+        weight = min(1.0, (1 - recipe.ema_decay) * recipe.batch_size * recipe.ema_every / recipe.epochs)
+    else:
+        weight = 1 - min(recipe.ema_decay, (1 + done) / (10 + done))
+    if step <= recipe.ema_from_epoch * per_epoch:
+        weight = 1.0
+    for mine, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(theirs.to(mine.dtype), weight)
+        else:
+            mine.copy_(theirs)
+
+
+def check_finite(loss: Tensor, step: int) -> None:
+    """Stop at the first loss that is no number.
+
+    Raises:
+        StateError: it is NaN or infinite.
+    """
+    if not bool(torch.isfinite(loss.detach()).all()):
+        raise StateError(
+            f"The loss became {float(loss):g} at step {step}; the last good checkpoint is kept. Try a smaller lr, clip='norm' "
+            "with clip_value=1, or precision='32'; the same command with other --set values goes on from there."
+        )

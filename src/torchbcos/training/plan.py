@@ -1,0 +1,93 @@
+"""Where a run lives, and what it is trained, chosen and reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchbcos.data.labelled import Labelled, Split, split_rows
+from torchbcos.data.loading import seed_of
+from torchbcos.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run lives.
+
+    Attributes:
+        out: its folder; recipe, report, checkpoints, model: inside it.
+    """
+
+    out: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, with what the run was made of."""
+        return self.out / "recipe.toml"
+
+    @property
+    def report(self) -> Path:
+        """Written when all is done."""
+        return self.out / "report.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.out / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The folder that `torchbcos.load` opens."""
+        return self.out / "model"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on, what chooses, what is reported."""
+
+    train: Split
+    selection: Split | None
+    report: Split | None
+
+    def describe(self) -> str:
+        """In words."""
+        parts = [f"{len(self.train)} to train on"]
+        parts += [f"{len(self.selection)} held out to choose by"] if self.selection else []
+        parts += [f"{len(self.report)} to report"] if self.report else []
+        return ", ".join(parts)
+
+
+def divide(data: Labelled, recipe: Recipe) -> Splits:
+    """The seeded splits: one that chooses never is the one that is reported."""
+    train, report = data.train, data.report
+    if report is None and recipe.report_share:
+        rest, held = split_rows(train.targets, recipe.report_share, seed_of(recipe.seed, 11) % 2**31)
+        train, report = train.take(rest), data.train.take(held)
+    selection = None
+    if recipe.selection_share:
+        rest, held = split_rows(train.targets, recipe.selection_share, seed_of(recipe.seed, 12) % 2**31)
+        train, selection = train.take(rest), train.take(held)
+    return Splits(train, selection or None, report or None)
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The reported numbers in a few words."""
+    split = "report" if report.get("report") else "selection"
+    found = report.get(split) or {}
+    words = ", ".join(f"{name} {value:.2f} %" for name, value in found.items() if name in ("top1", "map", "f1"))
+    where = "the reported split" if split == "report" else "the split that chose"
+    return f"{words} on {where}" if words else "nothing was held out to judge by"
+
+
+def clock(seconds: float) -> str:
+    """A length of time in words.
+
+    >>> clock(75), clock(7300)
+    ('1 min 15 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

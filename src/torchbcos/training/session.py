@@ -1,0 +1,312 @@
+"""One process of one run: steps, checkpoints, judging, and the model at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from torchbcos import zoo
+from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos.data.labelled import Labelled, Split
+from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
+from torchbcos.training.augment import Augment, preprocess_of
+from torchbcos.training.files import BEST, LAST, History, WholeFiles, read_checkpoint, surroundings, write_whole
+from torchbcos.training.module import Training, build_network
+from torchbcos.training.plan import Place, Splits, clock, summary
+from torchbcos.training.recipe import Recipe, to_dict, to_toml
+
+Say = Callable[[str], None]
+PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class Session:
+    """One process of one run, from its first or last checkpoint to its end or its interruption."""
+
+    def __init__(self, recipe: Recipe, data: Labelled, splits: Splits, place: Place, say: Say, source: Path) -> None:
+        self.recipe, self.data, self.splits, self.place, self.source = recipe, data, splits, place, source
+        self.tell = say
+        self.prepare = preprocess_of(recipe)
+        self.best: dict[str, Any] = {"score": float("-inf")}
+        self.began, self.waited, self.busy = time.time(), 0.0, 0.0
+        self.seconds_before = 0.0
+        self.mark = 0
+
+    def examples(self, split: Split, *, augment: bool = False) -> Examples:
+        """A split as encoded examples."""
+        return Examples(split, self.prepare, self.recipe.plain, Augment(self.recipe) if augment else None, self.recipe.seed)
+
+    def run(self, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> dict[str, Any]:
+        """Train, judge, save."""
+        recipe = self.recipe
+        quiet()
+        trainer = make_trainer(recipe, self.place, devices, nodes, strategy, accelerator)
+        self.trainer = trainer
+        world, rank = trainer.world_size, trainer.global_rank
+        checkpoint, told = read_checkpoint(self.place.checkpoints)
+        for line in told:
+            self.say(f"{line} Going on from the one before.")
+        torch.manual_seed(seed_of(recipe.seed, 0))
+        network = build_network(recipe, len(self.data.classes), self.channels(), sync=world > 1)
+        parts = recipe.batch_size // recipe.accumulate
+        order = Order(
+            len(self.splits.train), parts, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world
+        )
+        per_epoch = max(1, order.per_epoch // recipe.accumulate)
+        order.per_epoch = per_epoch * recipe.accumulate
+        self.module = Training(
+            recipe, network, classes=len(self.data.classes), per_epoch=per_epoch, multi_label=self.data.multi_label
+        )
+        self.module.session = self
+        self.checkpoint = checkpoint
+        done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
+        self.module.done, order.start = done, done * recipe.accumulate
+        if checkpoint:
+            self.best = dict(checkpoint["torchbcos"]["best"])
+            self.module.loss_sum, self.module.losses = checkpoint["torchbcos"]["losses"]
+            self.module.failures = list(checkpoint["torchbcos"]["failures"])
+            self.seconds_before = float(checkpoint["torchbcos"]["seconds"])
+        self.history = History(self.place.out / "history.csv", done)
+        self.announce(checkpoint is not None, done, per_epoch)
+        if len(order):
+            examples = self.examples(self.splits.train, augment=True)
+            batches = loader(examples, order, recipe.workers, pin=torch.cuda.is_available())
+            with readable_errors():
+                trainer.fit(self.module, batches)
+        else:
+            self.restore_weights()
+        return self.finish()
+
+    def channels(self) -> int:
+        """Encoded channels of the data."""
+        for i in range(min(10, len(self.splits.train))):
+            try:
+                example = self.splits.train.read(i)
+            except BcosError:
+                if self.recipe.on_error == "stop":
+                    raise
+                continue
+            raw = len(example) if isinstance(example, Tensor) else 3
+            return raw if self.recipe.plain else 2 * raw
+        raise InputError("None of the first ten training examples can be read.")
+
+    def announce(self, resumed: bool, done: int, per_epoch: int) -> None:
+        """Say what begins, and write the resolved recipe."""
+        recipe = self.recipe
+        total = per_epoch * recipe.epochs
+        if self.trainer.is_global_zero:
+            self.place.out.mkdir(parents=True, exist_ok=True)
+            facts = {
+                **surroundings(), "data": str(self.source.absolute()), "kind": self.data.kind,
+                "classes": list(self.data.classes), "pictures": len(self.data.train),
+                "fingerprint": self.data.train.fingerprint(),
+            }  # fmt: skip
+            self.place.recipe.write_text(to_toml(recipe, facts), "utf-8")
+        parameters = sum(p.numel() for p in self.module.network.parameters())
+        if resumed:
+            where = f"step {done} of {total} (epoch {min(done // per_epoch + 1, recipe.epochs)} of {recipe.epochs})"
+            self.say(f"Going on in {self.place.out} from {where}.")
+        else:
+            kind = f"{recipe.model or recipe.pretrained}{' (plain)' if recipe.plain else ''}"
+            self.say(
+                f"{recipe.name}: {kind}, {parameters:,} parameters, {len(self.data.classes)} classes; "
+                f"{self.splits.describe()}; {recipe.epochs} epochs of {per_epoch} steps."
+            )
+
+    def say(self, text: str) -> None:
+        """A line for the person, from one process only."""
+        if self.trainer.is_global_zero:
+            self.tell(text)
+
+    def restore_weights(self) -> None:
+        """Weights of the checkpoint, for a run whose steps are all done."""
+        if self.checkpoint:
+            self.module.load_state_dict(self.checkpoint["state_dict"])
+
+    def restore(self) -> None:
+        """Weights, optimiser and scaler of the checkpoint, once the strategy has set them up."""
+        if not self.checkpoint:
+            return
+        strategy = cast(Any, self.trainer.strategy)
+        strategy.load_model_state_dict(self.checkpoint)
+        strategy.load_optimizer_state_dict(self.checkpoint)
+        plugin = self.trainer.precision_plugin
+        saved = self.checkpoint.get(type(plugin).__qualname__)
+        if saved:
+            plugin.load_state_dict(saved)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and optimiser."""
+        module = self.module
+        return {
+            "done": module.done, "best": self.best, "seconds": self.seconds_before + time.time() - self.began,
+            "losses": [module.loss_sum, module.losses], "failures": module.failures,
+        }  # fmt: skip
+
+    def after_step(self) -> None:
+        """Checkpoints, and the end of an epoch."""
+        module, recipe = self.module, self.recipe
+        if module.done % module.per_epoch == 0:
+            self.end_epoch()
+            self.save(LAST)
+            if recipe.keep_every and module.epoch % recipe.keep_every == 0:
+                self.save(f"epoch-{module.epoch:04d}.ckpt")
+        elif recipe.checkpoint_steps and module.done % recipe.checkpoint_steps == 0:
+            self.save(LAST)
+
+    def save(self, name: str) -> None:
+        """A checkpoint, unless the weights are no numbers."""
+        if all(bool(torch.isfinite(p).all()) for p in self.module.network.parameters()):
+            self.trainer.save_checkpoint(self.place.checkpoints / name)
+
+    def end_epoch(self) -> None:
+        """Judge on the selection split, keep the best, tell."""
+        module, recipe = self.module, self.recipe
+        spent = time.time() - self.began
+        row: dict[str, Any] = {"step": module.done, "epoch": module.epoch, "loss": module.loss_sum / max(1, module.losses)}
+        if self.splits.selection is not None:
+            found = self.judge(self.splits.selection, module.judged(self.examples(self.splits.train)))
+            row |= {f"selection_{name}": value for name, value in found.items()}
+            value = found.get("top1", found.get("map", 0.0))
+            if value > self.best["score"]:
+                self.best = {"score": value, "epoch": module.epoch}
+                if self.trainer.is_global_zero:
+                    write_whole({"state": module.judged(None).state_dict(), **self.best}, self.place.checkpoints / BEST)
+        rates = self.rates()
+        row |= {"pictures_per_second": rates[0], "pipeline_per_second": rates[1]}
+        row["seconds"] = round(self.seconds_before + spent, 1)
+        if self.trainer.is_global_zero:
+            self.history.add(row)
+            if self.trainer.logger is not None:
+                self.trainer.logger.log_metrics({k: float(v) for k, v in row.items()}, step=module.done)
+        done_here = module.done - self.mark_start()
+        left = spent / max(1, done_here) * (module.per_epoch * recipe.epochs - module.done)
+        shown = [name for name in ("top1", "map") if f"selection_{name}" in row]
+        score = "".join(f", {name} {row['selection_' + name]:.1f} %" for name in shown)
+        self.say(f"epoch {module.epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
+                 f"the data could give {rates[1]:.0f}; {clock(left)} left")  # fmt: skip
+        module.loss_sum, module.losses, module.pipeline_seconds, module.pictures, self.busy = 0.0, 0, 0.0, 0, 0.0
+
+    def mark_start(self) -> int:
+        """The step at which this session began."""
+        return int(self.checkpoint["torchbcos"]["done"]) if self.checkpoint else 0
+
+    def rates(self) -> tuple[float, float]:
+        """Pictures a second of the steps, and what the workers could read, over all processes."""
+        module, world = self.module, self.trainer.world_size
+        step = world * module.pictures / self.busy if self.busy else 0.0
+        readers = world * max(1, self.recipe.workers)
+        pipeline = readers * module.pictures / module.pipeline_seconds if module.pipeline_seconds else 0.0
+        return round(step, 1), round(pipeline, 1)
+
+    def judge(self, split: Split, network: nn.Module) -> dict[str, float]:
+        """Metrics of a network on a split of whole pictures."""
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        rows = whole_batches(len(split), 64, rank, world)
+        batches = loader(self.examples(split), cast(Any, rows), self.recipe.workers)
+        return self.module.judge(network, batches, "softmax" if self.recipe.loss == "cross_entropy" else "sigmoid")
+
+    def finish(self) -> dict[str, Any]:
+        """Choose the weights, judge them once on the reported split, and write the model and the report."""
+        recipe, module = self.recipe, self.module
+        which = recipe.export
+        if which == "auto":
+            which = "ema" if module.average is not None else "best"
+        network = module.judged(self.examples(self.splits.train), which)
+        best = self.place.checkpoints / BEST
+        if which == "best" and best.is_file():
+            network.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state"])
+        report: dict[str, Any] = {
+            "recipe": recipe.name, "epochs": recipe.epochs, "steps": module.done, "export": which,
+            "best_epoch": self.best.get("epoch"), "parameters": sum(p.numel() for p in network.parameters()),
+            "seconds": round(self.seconds_before + time.time() - self.began, 1), "unreadable": sorted(set(module.failures)),
+        }  # fmt: skip
+        for name in ("selection", "report"):
+            split = getattr(self.splits, name)
+            if split is not None:
+                report[name] = self.judge(split, network)
+        if self.trainer.is_global_zero:
+            self.write_model(network, report)
+            partial = self.place.report.with_suffix(".part")
+            partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            os.replace(partial, self.place.report)
+        self.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {self.place.model}.")
+        if module.failures:
+            self.say(f"{len(set(module.failures))} files could not be read and were skipped; report.json names them.")
+        return report
+
+    def write_model(self, network: nn.Module, report: Mapping[str, Any]) -> None:
+        """The model folder, with a card that says what it is."""
+        network = network.cpu().eval()
+        network.class_names = tuple(self.data.classes)  # type: ignore[assignment]
+        try:
+            card = zoo.card_of(network)
+        except InputError:  # a network of the user's own: its weights, without a card
+            write_whole(network.state_dict(), self.place.model / "weights.pt")
+            return
+        found = report.get("report") or report.get("selection") or {}
+        rgb = card.preprocess is not None
+        card = dataclasses.replace(
+            card, name=self.recipe.name, classes=tuple(self.data.classes), preprocess=self.prepare.to_dict() if rgb else None,
+            probability="softmax" if self.recipe.loss == "cross_entropy" and not self.data.multi_label else "sigmoid",
+            top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(self.recipe),
+            measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
+            notes={"torchbcos": "torchbcos train", "seconds": report["seconds"], "epochs": report["epochs"]},
+        )  # fmt: skip
+        zoo.write_model(network, card, self.place.model)
+
+
+def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
+    """Lightning's trainer: one long epoch, of which the order of batches knows the real ones."""
+    try:
+        if recipe.freeze_epochs and strategy == "ddp":
+            strategy = "ddp_find_unused_parameters_true"
+        return L.Trainer(
+            max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
+            precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
+            logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
+        )  # fmt: skip
+    except Exception as error:
+        if isinstance(error, BcosError):
+            raise
+        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+
+
+class readable_errors:
+    """Turn what a worker or a device does into one sentence."""
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        text = str(error)
+        if error is None or isinstance(error, BcosError):
+            return
+        if "DataLoader worker" in text and "exited unexpectedly" in text:
+            raise StateError(
+                f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
+                "The same command goes on; --set workers=0 shows the file."
+            ) from None
+        if "out of memory" in text:
+            raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
+
+
+def quiet() -> None:
+    """Lightning's advertisements and hints, which are for its own users."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    os.environ.setdefault("PL_DISABLE_FORK", "1")
