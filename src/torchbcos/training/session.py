@@ -48,9 +48,14 @@ class Session:
         return Examples(split, self.prepare, self.recipe.plain, Augment(self.recipe) if augment else None, self.recipe.seed)
 
     def run(self, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> dict[str, Any]:
-        """Train, judge, save."""
+        """Train, judge, save; the caller's warnings and random generator are as before."""
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), readable_errors():
+            quiet()
+            return self.work(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator)
+
+    def work(self, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> dict[str, Any]:
+        """`run` without its surroundings."""
         recipe = self.recipe
-        quiet()
         trainer = make_trainer(recipe, self.place, devices, nodes, strategy, accelerator)
         self.trainer = trainer
         world, rank = trainer.world_size, trainer.global_rank
@@ -82,8 +87,7 @@ class Session:
         if len(order):
             examples = self.examples(self.splits.train, augment=True)
             batches = loader(examples, order, recipe.workers, pin=torch.cuda.is_available())
-            with readable_errors():
-                trainer.fit(self.module, batches)
+            trainer.fit(self.module, batches)
         else:
             self.restore_weights()
         return self.finish()
@@ -309,4 +313,4 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
-    os.environ.setdefault("PL_DISABLE_FORK", "1")
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
