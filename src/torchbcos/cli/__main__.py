@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchbcos import __version__
+from torchbcos.cli.evaluate import evaluate
 from torchbcos.cli.explain import explain
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
@@ -46,6 +47,7 @@ app.command(epilog="Examples: torchbcos models 'resnet*'; torchbcos models --ver
 
 
 app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
+app.add_typer(evaluate)
 
 def main() -> None:
     """Run the command line."""

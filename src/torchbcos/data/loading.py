@@ -78,10 +78,16 @@ class Examples(Dataset[dict[str, Any]]):
             return (example if self.plain else add_inverse(example, dim=0)), None
         if self.augment is None:
             return self.prepare(example), None
-        mask = self.masks(i) if self.masks is not None else None
+        mask = self.masks(i, size_of(example)) if self.masks is not None else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, epoch, copy, i))
             return self.augment(example, mask)
+
+
+def size_of(example: Any) -> tuple[int, int]:
+    """(height, width) of a picture or a tensor."""
+    height, width = example.shape[-2:] if isinstance(example, Tensor) else (example.height, example.width)
+    return int(height), int(width)
 
 
 class Order(Sampler[list[Key]]):

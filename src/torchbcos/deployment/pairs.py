@@ -21,7 +21,7 @@ from torchbcos._core.errors import StateError
 from torchbcos.functional.transform import filter_norms, unit_norm_weight
 from torchbcos.nn.filters import FilterLayer
 
-TOLERANCE = 1e-4  # of the largest output, float32
+TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place
 
 
 def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
@@ -115,7 +115,9 @@ def fold_checked_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
     x = sample(conv)
     before = norm(conv(x))
     fold_pair_(conv, norm)
-    return torch.allclose(before, conv(x), rtol=0, atol=TOLERANCE * float(before.abs().max().clamp_min(1e-30)))
+    tolerance = max(TOLERANCE, 8 * torch.finfo(before.dtype).eps)
+    after, largest = conv(x).float(), float(before.float().abs().max().clamp_min(1e-30))
+    return torch.allclose(before.float(), after, rtol=0, atol=tolerance * largest)
 
 
 @torch.no_grad()

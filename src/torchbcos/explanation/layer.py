@@ -36,7 +36,7 @@ def contribution_maps(
     torch.Size([2, 8, 8])
     """
     if at is None:
-        return explain(model, x, targets, create_graph=create_graph).contributions.squeeze(1).sum(1)
+        return explain(model, x, targets, create_graph=create_graph).contributions.squeeze(1)
     check_arguments(model, x, None, create_graph)
     module = find_module(model, at)
     names = {id(m): name for name, m in model.named_modules()}

@@ -58,7 +58,7 @@ def energy_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_corr
     for box in masks.unbind(1):
         only = maps * ((box > 0) | (union == 0))
         losses.append(1 - energy_inside(only, box, size_corrected=size_corrected))
-        counted.append(box.flatten(1).any(1))
+        counted.append((box > 0).flatten(1).any(1))
     weight = torch.stack(counted, 1).to(maps.dtype)
     return (torch.stack(losses, 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
 
@@ -79,7 +79,7 @@ def l1_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_correcte
     positive = maps.clamp_min(0)
     scaled = positive / positive.flatten(1).amax(1).clamp_min(TINY)[:, None, None]
     if per_box:
-        parts = [(l1_part(scaled, box, union, size_corrected), box.flatten(1).any(1)) for box in masks.unbind(1)]
+        parts = [(l1_part(scaled, box, union, size_corrected), (box > 0).flatten(1).any(1)) for box in masks.unbind(1)]
         weight = torch.stack([w for _, w in parts], 1).to(maps.dtype)
         return (torch.stack([p for p, _ in parts], 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
     return l1_part(scaled, union, union, size_corrected)
@@ -135,7 +135,7 @@ class Guide:
 
     def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
         """The mean guidance loss of the annotated pictures, for the class of each (one that holds, of several)."""
-        annotated = masks.flatten(1).any(1)
+        annotated = (masks > 0).flatten(1).any(1)
         if not bool(annotated.any()):
             return x.new_zeros(())
         classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)

@@ -208,15 +208,22 @@ class Training(L.LightningModule):
                 truths.append(batch["y"])
         finally:
             network.train(mode)
-        logits, targets = gathered(torch.cat(outputs), self), gathered(torch.cat(truths), self)
+        logits, targets = gathered(torch.cat(outputs)), gathered(torch.cat(truths))
         return score(logits, targets, probability=probability)
 
 
-def gathered(tensor: Tensor, module: L.LightningModule) -> Tensor:
+def processes() -> tuple[int, int]:
+    """This process and how many there are: one where none were started (a run whose steps were all done)."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+
+
+def gathered(tensor: Tensor) -> Tensor:
     """The rows of all processes."""
-    if module.trainer.world_size == 1:
+    world = processes()[1]
+    if world == 1:
         return tensor
-    parts: list[Any] = [None] * module.trainer.world_size
+    parts: list[Any] = [None] * world
     torch.distributed.all_gather_object(parts, tensor)
     return torch.cat(parts)
 

@@ -151,6 +151,6 @@ def check_finite(loss: Tensor, step: int) -> None:
     """
     if not bool(torch.isfinite(loss.detach()).all()):
         raise StateError(
-            f"The loss became {float(loss):g} at step {step}; the last good checkpoint is kept. Try a smaller lr, clip='norm' "
-            "with clip_value=1, or precision='32'; the same command with other --set values goes on from there."
+            f"The loss became {float(loss.detach()):g} at step {step}; the last good checkpoint is kept. Try a smaller lr, "
+            "clip='norm' with clip_value=1, or precision='32'; the same command with other --set values goes on from there."
         )

@@ -269,17 +269,18 @@ def to_toml(recipe: Recipe, extra: Mapping[str, Any] | None = None) -> str:
     lines = [f"{key} = {literal(value)}" for key, value in values.items()]
     for title, table in (("options", options), ("run", extra or {})):
         if table:
-            lines += ["", f"[{title}]", *(f"{json.dumps(k)} = {literal(v)}" for k, v in table.items())]
+            lines += ["", f"[{title}]", *(f"{literal(k)} = {literal(v)}" for k, v in table.items())]
     return "\n".join(lines) + "\n"
 
 
 def literal(value: Any) -> str:
     """A value in TOML."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k)} = {literal(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{literal(k)} = {literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(literal(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)  # texts, numbers and booleans of JSON are TOML's
+    # texts, numbers and booleans of JSON are TOML's, but for one character that TOML wants escaped
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_recipe(file: Path) -> tuple[Recipe, dict[str, Any]]:

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.files import BEST, LAST, History, WholeFiles, read_checkpoint, surroundings, write_whole
-from torchbcos.training.module import Training, build_network
+from torchbcos.training.module import Training, build_network, processes
 from torchbcos.training.plan import Place, Splits, clock, summary
 from torchbcos.training.recipe import Recipe, to_dict, to_toml
+from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
 PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -45,7 +47,13 @@ class Session:
 
     def examples(self, split: Split, *, augment: bool = False) -> Examples:
         """A split as encoded examples."""
-        return Examples(split, self.prepare, self.recipe.plain, Augment(self.recipe) if augment else None, self.recipe.seed)
+        recipe, masks = self.recipe, None
+        if augment and recipe.guide:
+            if recipe.augment or recipe.mixup or recipe.cutmix:
+                raise InputError("Guidance needs to know where things are: set augment='', mixup=0 and cutmix=0.")
+            masks = find_annotations(self.source, split, share=recipe.guide_share, seed=recipe.seed)
+            self.say(f"Guidance by {len(masks)} annotated examples of {len(split)}.")
+        return Examples(split, self.prepare, recipe.plain, Augment(recipe) if augment else None, recipe.seed, masks)
 
     def run(self, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> dict[str, Any]:
         """Train, judge, save; the caller's warnings and random generator are as before."""
@@ -117,6 +125,10 @@ class Session:
                 "fingerprint": self.data.train.fingerprint(),
             }  # fmt: skip
             self.place.recipe.write_text(to_toml(recipe, facts), "utf-8")
+            card = self.card({})
+            if card is not None:
+                text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False)
+                (self.place.out / "card.json").write_text(text + "\n", "utf-8")
         parameters = sum(p.numel() for p in self.module.network.parameters())
         if resumed:
             where = f"step {done} of {total} (epoch {min(done // per_epoch + 1, recipe.epochs)} of {recipe.epochs})"
@@ -158,9 +170,22 @@ class Session:
             "losses": [module.loss_sum, module.losses], "failures": module.failures,
         }  # fmt: skip
 
+    def watch(self) -> None:
+        """Explanations and alignment of the same few pictures."""
+        split = self.splits.selection or self.splits.train
+        if self.data.multi_label or not self.trainer.is_global_zero or self.recipe.plain:
+            return
+        x, y = self.module.encoded(self.examples(split), list(range(min(PICTURES, len(split)))))
+        writer = getattr(self.trainer.logger, "experiment", None)
+        numbers = log_explanations(writer, self.module.network, x, y.to(x.device), self.module.done)
+        shown = {name: value for name, value in numbers.items() if name.startswith("watch/")}
+        self.history.add({"step": self.module.done, **shown})
+
     def after_step(self) -> None:
-        """Checkpoints, and the end of an epoch."""
+        """Checkpoints, what is watched, and the end of an epoch."""
         module, recipe = self.module, self.recipe
+        if recipe.watch_every and module.done % recipe.watch_every == 0:
+            self.watch()
         if module.done % module.per_epoch == 0:
             self.end_epoch()
             self.save(LAST)
@@ -171,7 +196,7 @@ class Session:
 
     def save(self, name: str) -> None:
         """A checkpoint, unless the weights are no numbers."""
-        if all(bool(torch.isfinite(p).all()) for p in self.module.network.parameters()):
+        if all(bool(t.isfinite().all()) for t in self.module.network.state_dict().values() if t.is_floating_point()):
             self.trainer.save_checkpoint(self.place.checkpoints / name)
 
     def end_epoch(self) -> None:
@@ -216,7 +241,7 @@ class Session:
 
     def judge(self, split: Split, network: nn.Module) -> dict[str, float]:
         """Metrics of a network on a split of whole pictures."""
-        world, rank = self.trainer.world_size, self.trainer.global_rank
+        rank, world = processes()
         rows = whole_batches(len(split), 64, rank, world)
         batches = loader(self.examples(split), cast(Any, rows), self.recipe.workers)
         return self.module.judge(network, batches, "softmax" if self.recipe.loss == "cross_entropy" else "sigmoid")
@@ -253,22 +278,27 @@ class Session:
     def write_model(self, network: nn.Module, report: Mapping[str, Any]) -> None:
         """The model folder, with a card that says what it is."""
         network = network.cpu().eval()
-        network.class_names = tuple(self.data.classes)  # type: ignore[assignment]
-        try:
-            card = zoo.card_of(network)
-        except InputError:  # a network of the user's own: its weights, without a card
+        card = self.card(report)
+        if card is None:  # a network of the user's own: its weights, without a card
             write_whole(network.state_dict(), self.place.model / "weights.pt")
             return
+        zoo.write_model(network, card, self.place.model)
+
+    def card(self, report: Mapping[str, Any]) -> zoo.Card | None:
+        """What the network is; None for one that `create_model` did not make."""
+        try:
+            card = zoo.card_of(self.module.network)
+        except InputError:
+            return None
         found = report.get("report") or report.get("selection") or {}
         rgb = card.preprocess is not None
-        card = dataclasses.replace(
+        return dataclasses.replace(
             card, name=self.recipe.name, classes=tuple(self.data.classes), preprocess=self.prepare.to_dict() if rgb else None,
             probability="softmax" if self.recipe.loss == "cross_entropy" and not self.data.multi_label else "sigmoid",
             top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(self.recipe),
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
-            notes={"torchbcos": "torchbcos train", "seconds": report["seconds"], "epochs": report["epochs"]},
+            notes={"made by": "torchbcos train", "epochs": self.recipe.epochs, "seconds": report.get("seconds")},
         )  # fmt: skip
-        zoo.write_model(network, card, self.place.model)
 
 
 def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:

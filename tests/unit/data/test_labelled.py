@@ -156,7 +156,7 @@ def test_cifar10_binary_and_jpeg(tmp_path: Path) -> None:
     assert found.report is not None and len(found.report) == 10
     assert found.train.read(5).getpixel((3, 3)) == (7, 0, 0)
     (tmp_path / "test_batch.bin").write_bytes(b"short")
-    with pytest.raises(InputError, match="CIFAR-10 in .* cannot be read"):
+    with pytest.raises(InputError, match=r"CIFAR-10 in .* cannot be read"):
         open_labelled(tmp_path)
 
 

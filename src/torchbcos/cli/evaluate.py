@@ -1,0 +1,101 @@
+"""`torchbcos evaluate`: measurements on labelled data."""
+
+from __future__ import annotations
+
+import enum
+import json as json_module
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, say, usage_errors
+from torchbcos.cli.train import OnError
+
+evaluate = typer.Typer(
+    name="evaluate", help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
+    epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json",
+)  # fmt: skip
+
+
+class Split(str, enum.Enum):
+    """Which part of the data."""
+
+    val = "val"
+    train = "train"
+    all = "all"
+
+
+class Weights(str, enum.Enum):
+    """Which weights of a run."""
+
+    auto = "auto"
+    ema = "ema"
+    last = "last"
+    best = "best"
+
+
+@evaluate.callback()
+def group() -> None:
+    """Measure a model on labelled data."""
+
+
+@evaluate.command(epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
+def accuracy(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="A folder of pictures for every class, shards, a table, or CIFAR-10.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+            help="A model as 'torchbcos explain' takes it, or the folder of a run.",
+        ),
+    ] = "default",
+    weights: Annotated[
+        Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
+    ] = Weights.auto,
+    split: Annotated[Split, typer.Option("--split", help="val: the data's own, or all where it has none.")] = Split.val,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write JSON here; an interrupted measurement goes on.")
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
+    ] = OnError.stop,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes that read pictures.")] = 2,
+    batch_size: BatchSize = 32,
+    device: DeviceOption = Device.auto,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Top-1, top-5 and calibration; for several labels a picture, mean average precision and F1."""
+    with usage_errors():
+        from torchbcos.evaluation import measure_accuracy, open_model
+
+        classifier = open_model(model, weights=weights.value, device=device.value)
+        result = measure_accuracy(
+            classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
+            progress=None if json else shown,
+        )  # fmt: skip
+    if json:
+        print(json_module.dumps(result, indent=1, ensure_ascii=False))
+        return
+    numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+    words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())
+    print(f"{result['model']} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
+    if result["unreadable"]:
+        say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {result['unreadable'][0]!r}.")
+        raise typer.Exit(1)
+
+
+def shown(batches: Iterable[Any], count: int) -> Iterable[Any]:
+    """The batches, with a bar where stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from batches
+        return
+    with Progress(console=console, transient=True) as bar:
+        yield from bar.track(batches, total=count, description="batches")

@@ -1,0 +1,113 @@
+"""Where the object is: boxes and masks beside labelled pictures, for guidance."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos._core.names import hint
+from torchbcos.data.images import read_image
+from torchbcos.data.labelled import Split
+
+BOXES, MASKS = "boxes.csv", "masks"
+MOST = 8  # boxes of one picture that are told apart; further ones join the last
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Masks of the examples of one split.
+
+    Attributes:
+        names: of the examples.
+        boxes: name -> (cx, cy, w, h) as fractions of width and height.
+        masks: name -> file of a mask.
+        used: which examples count as annotated.
+    """
+
+    names: Sequence[str]
+    boxes: Mapping[str, tuple[Box, ...]]
+    masks: Mapping[str, Path]
+    used: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.used)
+
+    def __call__(self, i: int, size: tuple[int, int]) -> Tensor:
+        """(MOST, H, W) uint8: a mask a box; all zeros where the example is not annotated."""
+        found = torch.zeros(MOST, *size, dtype=torch.uint8)
+        if i not in self.used:
+            return found
+        name = self.names[i]
+        if name in self.masks:
+            grey = read_image(self.masks[name]).convert("L").resize((size[1], size[0]), 0)
+            found[0] = (torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size) > 0).to(torch.uint8)
+            return found
+        for k, (cx, cy, w, h) in enumerate(self.boxes[name]):
+            top, left = round((cy - h / 2) * size[0]), round((cx - w / 2) * size[1])
+            bottom, right = round((cy + h / 2) * size[0]), round((cx + w / 2) * size[1])
+            found[min(k, MOST - 1), max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 1
+        return found
+
+
+def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int = 0) -> Annotations:
+    """Boxes (`boxes.csv`: file, cx, cy, w, h) or masks (`masks/NAME.png`) for the examples of a split.
+
+    Args:
+        place: the data's folder.
+        split: its names are looked up, with and without the shard's name before them.
+        share: use so much of the annotated examples, chosen by `seed`.
+
+    Raises:
+        MissingFileError: there is neither.
+        InputError: a line of the table is wrong, or no example is annotated.
+    """
+    table, folder = place / BOXES, place / MASKS
+    if not table.is_file() and not folder.is_dir():
+        raise MissingFileError(
+            f"Guidance needs to know where the object is: {str(table)!r} (file, cx, cy, w, h as fractions) or {str(folder)!r} "
+            "with a mask for each picture, and there is neither."
+        )
+    given = read_boxes(table) if table.is_file() else {}
+    boxes: dict[str, tuple[Box, ...]] = {}
+    masks: dict[str, Path] = {}
+    for name in split.names:
+        forms = (name, name.partition(".tar/")[2] or name)
+        mask = next((f for f in (folder / Path(form).with_suffix(".png") for form in forms) if f.is_file()), None)
+        if mask is not None:
+            masks[name] = mask
+        else:
+            boxes[name] = next((given[form] for form in forms if form in given), ())
+    rows = [i for i, name in enumerate(split.names) if name in masks or boxes.get(name)]
+    if not rows:
+        tail = hint(split.names[0], given) if given else ""
+        first = f"the first is {split.names[0]!r}.{tail}"
+        raise InputError(f"None of the {len(split)} examples is annotated in {str(place)!r}; {first}")
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.randperm(len(rows), generator=generator)[: max(1, round(share * len(rows)))].tolist()
+    return Annotations(split.names, boxes, masks, frozenset(rows[k] for k in kept))
+
+
+def read_boxes(table: Path) -> dict[str, tuple[Box, ...]]:
+    """The boxes of every file of a table."""
+    found: dict[str, tuple[Box, ...]] = {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in ("file", "cx", "cy", "w", "h") if c not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{str(table)!r} lacks the columns {', '.join(missing)}.")
+        for line, row in enumerate(reader, 2):
+            try:
+                cx, cy, w, h = (float(row[key]) for key in ("cx", "cy", "w", "h"))
+            except (TypeError, ValueError):
+                raise InputError(f"{str(table)!r}, line {line}: cx, cy, w and h must be numbers.") from None
+            if not (0 <= cx <= 1 and 0 <= cy <= 1 and 0 < w <= 1 and 0 < h <= 1):
+                raise InputError(f"{str(table)!r}, line {line}: a box is given in fractions between 0 and 1.")
+            found[row["file"]] = (*found.get(row["file"], ()), (cx, cy, w, h))
+    return found

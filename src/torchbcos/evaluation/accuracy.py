@@ -1,0 +1,220 @@
+"""How often a classifier is right on a split, and how well it knows that; an interrupted measurement goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
+from torchbcos._core.names import hint
+from torchbcos.data.labelled import Labelled, Split
+from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
+from torchbcos.data.sources import open_labelled
+from torchbcos.metrics import score
+from torchbcos.zoo import Card, Classifier, load
+from torchbcos.zoo.load import from_card, pick_device
+from torchbcos.zoo.store import CARD, fill, read_card
+
+SPLITS = ("val", "train", "all")
+WEIGHTS = {"ema": "average.", "last": "network."}
+SAVE_EVERY = 20  # batches
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+def measure_accuracy(
+    model: Classifier, data: str | os.PathLike[str], *, split: str = "val", batch_size: int = 32, workers: int = 2,
+    on_error: str = "stop", out: str | os.PathLike[str] | None = None, progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a classifier on labelled data.
+
+    Args:
+        model: see `torchbcos.load`, `open_model`.
+        data: what `torchbcos.data.open_labelled` recognises.
+        split: "val" (the data's own, or everything where it has none), "train" or "all".
+        batch_size: pictures at a time.
+        workers: processes that read pictures.
+        on_error: "stop" at unreadable pictures, or "skip" and name them.
+        out: a JSON file for the result; with it an interrupted measurement goes on where it stopped.
+        progress: wraps the batches, to show how far they are.
+
+    Returns:
+        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
+        `model`.
+
+    Raises:
+        InputError: no such split, or the classes are not the model's.
+
+    """
+    labelled = open_labelled(data)
+    chosen, name = choose(labelled, split)
+    targets = matched(model, labelled, chosen)
+    chosen = Split(chosen.names, targets, chosen.reader, chosen.rows)
+    saved = Partial(Path(out) if out is not None else None, [chosen.fingerprint(), model.card.to_dict()])
+    logits, failed = predict_all(model, chosen, batch_size, workers, on_error, saved, progress)
+    kept = [i for i in range(len(chosen)) if i not in failed]
+    found = score(logits[kept], targets[kept], probability=model.card.probability)
+    result = {"model": model.card.name, "data": str(data), "split": name, "pictures": len(kept),
+              "unreadable": [chosen.names[i] for i in sorted(failed)], **found}  # fmt: skip
+    saved.finish(result)
+    return result
+
+
+def choose(data: Labelled, split: str) -> tuple[Split, str]:
+    """The split of that name, and what it is."""
+    if split not in SPLITS:
+        raise InputError(f"There is no split {split!r}: choose {', '.join(SPLITS)}.{hint(split, SPLITS)}")
+    if split == "train" or data.report is None:
+        return data.train, "train" if split == "train" and data.report is not None else "all"
+    if split == "val":
+        return data.report, "val"
+    raise InputError("'all' is for data without a split of its own: this has 'train' and 'val'.")
+
+
+def matched(model: Classifier, data: Labelled, split: Split) -> Tensor:
+    """Targets in the order of the model's classes.
+
+    Raises:
+        InputError: the data has classes that the model lacks.
+    """
+    if tuple(model.class_names) == data.classes:
+        return split.targets
+    places = {name: i for i, name in enumerate(model.class_names)}
+    missing = [name for name in data.classes if name not in places]
+    if missing:
+        known = ", ".join(model.class_names[:10])
+        raise InputError(
+            f"The model knows no class {missing[0]!r}, the data has it ({len(missing)} such).{hint(missing[0], places)} It knows "
+            f"{len(places)}: {known}{', …' if len(places) > 10 else ''}."
+        )
+    order = torch.tensor([places[name] for name in data.classes])
+    if split.targets.dim() == 1:
+        return order[split.targets]
+    wide = torch.zeros(len(split.targets), len(places))
+    wide[:, order] = split.targets
+    return wide
+
+
+class Partial:
+    """Logits so far, beside the result's file."""
+
+    def __init__(self, out: Path | None, key: list[Any]) -> None:
+        self.out, self.key = out, json.dumps(key, sort_keys=True, default=str)
+        self.file = out.with_name(f".{out.name}.partial") if out is not None else None
+
+    def read(self) -> tuple[Tensor | None, set[int]]:
+        """What an interrupted measurement of the same model on the same split left."""
+        if self.file is None or not self.file.is_file():
+            return None, set()
+        try:
+            found = torch.load(self.file, weights_only=True)
+        except Exception:  # half a file is as good as none
+            return None, set()
+        return (found["logits"], set(found["failed"])) if found["key"] == self.key else (None, set())
+
+    def write(self, logits: list[Tensor], failed: set[int]) -> None:
+        """Keep what there is.
+
+        Raises:
+            StateError: it cannot be written.
+        """
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.file.with_suffix(".part")
+            torch.save({"key": self.key, "logits": torch.cat(logits), "failed": sorted(failed)}, partial)
+            os.replace(partial, self.file)
+        except (OSError, RuntimeError) as error:
+            raise StateError(f"Could not write {str(self.file)!r}: {str(error).splitlines()[0]}.") from None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result."""
+        if self.out is None or self.file is None:
+            return
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"Could not write {str(self.out)!r}: {error.strerror}.") from None
+
+
+@torch.no_grad()
+def predict_all(
+    model: Classifier, split: Split, batch_size: int, workers: int, on_error: str, saved: Partial, progress: Progress | None
+) -> tuple[Tensor, set[int]]:
+    """Logits of every example in order, and which could not be read (their rows are zeros)."""
+    done, failed = saved.read()
+    parts = [done] if done is not None else []
+    start = len(done) if done is not None else 0
+    examples = Examples(split, model.transform, model.card.plain)
+    rows = [[i + start for i in batch] for batch in whole_batches(len(split) - start, batch_size)]
+    parameter = next(model.model.parameters())
+    batches = loader(examples, rows, workers)  # type: ignore[arg-type]
+    for k, batch in enumerate(progress(batches, len(rows)) if progress else batches, 1):
+        check_batch(batch, on_error)
+        x = batch["x"].to(parameter.device, parameter.dtype)
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        parts.append(model.model(x).float().cpu())
+        # an unreadable example was replaced by the next: its row shows another number than its own
+        failed |= {own for own, row in zip(rows[k - 1], batch["rows"].tolist(), strict=True) if own != row}
+        if k % SAVE_EVERY == 0:
+            saved.write(parts, failed)
+    return torch.cat(parts), failed
+
+
+def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:
+    """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
+
+    Args:
+        source: a model, or the folder of a run (`torchbcos train --out`).
+        weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints.
+        device: as in `load`.
+
+    Raises:
+        MissingFileError, InputError, WeightsError: there is no such model, or no such weights.
+    """
+    run = Path(source)
+    if weights == "auto":
+        return load(run / "model" if (run / "model" / CARD).is_file() else source, device=device)
+    if weights not in (*WEIGHTS, "best"):
+        raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {weights!r}.")
+    if not (run / CARD).is_file() or not (run / "checkpoints").is_dir():
+        raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")
+    card = read_card(run)
+    network = from_card(card, {})
+    fill(network, state_of(run / "checkpoints", weights), where=f"the {weights} weights of {str(run)!r}")
+    return Classifier(classified(network, card).to(pick_device(device)), card)
+
+
+def classified(network: nn.Module, card: Card) -> nn.Module:
+    """The network, ready to answer."""
+    network.class_names = card.class_names()  # type: ignore[assignment]
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def state_of(folder: Path, weights: str) -> dict[str, Tensor]:
+    """Averaged, last or best weights from a run's checkpoints."""
+    file = folder / ("best.ckpt" if weights == "best" else "last.ckpt")
+    if not file.is_file():
+        raise MissingFileError(f"There is no checkpoint {str(file)!r}.")
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+        state = found["state"] if weights == "best" else found["state_dict"]
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise WeightsError(f"{str(file)!r} is damaged ({type(error).__name__}).") from error
+    if weights == "best":
+        return dict(state)
+    prefix = WEIGHTS[weights]
+    chosen = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if not chosen:
+        raise InputError(f"This run has no averaged weights: its recipe has ema_decay = 0 ({str(folder.parent)!r}).")
+    return chosen
+
