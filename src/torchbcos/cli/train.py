@@ -115,7 +115,7 @@ def list_recipes(pattern: str) -> None:
         say(f"torchbcos: no recipe matches {pattern!r}.{hint(pattern, training.list_recipes())}")
         raise typer.Exit(2)
     many = [name for name in names if name.startswith("cifar10_")]
-    folded = len(many) > 40
+    folded = pattern == "*"
     for name in names:
         if not (folded and name in many):
             print(f"{name:44} {training.find_recipe(name).about}")

@@ -1,0 +1,143 @@
+"""`torchbcos train` and `torchbcos evaluate accuracy`: a whole way, and one sentence for each wrong request."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import torchbcos
+from tests.unit.training.data import squares
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.cli.__main__ import app
+from torchbcos.evaluation import accuracy, measure_accuracy, open_model
+
+SMALL = ["model=cifar10_resnet20", "options={}", "image_size=16", "crop=pad", "epochs=2", "batch_size=8", "workers=0"]
+SET = [word for setting in SMALL for word in ("--set", setting)]
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(w) for w in words], prog_name="torchbcos")
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    place = tmp_path_factory.mktemp("training")
+    data = squares(place / "data")
+    code, out, err = call("train", "folder", "--data", data, "--out", place / "run", "--accelerator", "cpu", "--devices", 1, *SET)
+    assert code == 0, err
+    assert "Done in" in out and "pictures/s, the data could give" in out
+    return data, place / "run"
+
+
+def test_the_model_of_a_run_explains(run: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = run
+    code, text, err = call("explain", data / "red" / "00.png", "--model", out / "model", "--out", tmp_path)
+    assert code == 0, err
+    assert "why" in text and list(tmp_path.rglob("*.png"))
+    code, text, _ = call("train", "folder", "--data", data, "--out", out, "--accelerator", "cpu", "--devices", 1, *SET)
+    assert code == 0 and "is finished (2 epochs)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "which recipe?"),
+        (["train", "folde"], "There is no recipe 'folde'. Did you mean 'folder'?"),
+        (["train", "folder"], "what data?"),
+        (["train", "folder", "--data", "nowhere"], "There is no data at 'nowhere'"),
+        (["train", "folder", "--set", "epoch=3"], "no key 'epoch'. Did you mean 'epochs'"),
+        (["train", "./none.toml"], "There is no recipe file"),
+        (["train", "--list", "zebra"], "no recipe matches 'zebra'"),
+        (["evaluate", "accuracy", "--data", "nowhere"], "There is no data at 'nowhere'"),
+    ],
+)
+def test_wrong_requests(words: list[str], message: str) -> None:
+    code, _, err = call(*words)
+    assert code == 2
+    assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_lists_and_shows() -> None:
+    code, out, _ = call("train", "--list")
+    assert code == 0 and "finetune" in out and "300 recipes" in out and len(out.splitlines()) < 60
+    code, out, _ = call("train", "--list", "cifar10_resnet20")
+    assert len(out.splitlines()) == 75
+    code, out, _ = call("train", "--show", "bcos_final", "--set", "epochs=7")
+    assert code == 0 and "epochs = 7" in out and 'clip = "agc"' in out
+
+
+def test_evaluation_of_what_a_run_left(run: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = run
+    code, text, err = call("evaluate", "accuracy", "--data", data, "--model", out, "--json", "--out", tmp_path / "a.json")
+    assert code == 0, err
+    found = json.loads(text)
+    assert found == json.loads((tmp_path / "a.json").read_text())
+    assert found["pictures"] == 36 and found["split"] == "all" and 0 <= found["top1"] <= 100
+    clf = torchbcos.load(out / "model")
+    right = [clf.predict(p, top_k=1)[0][0].label == p.parent.name for p in sorted(data.rglob("*.png"))]
+    assert found["top1"] == pytest.approx(100 * sum(right) / 36)
+    for weights in ("ema", "last", "best"):
+        code, text, err = call("evaluate", "accuracy", "--data", data, "--model", out, "--weights", weights)
+        assert code == 0 and "on 36 pictures" in text, err
+
+
+def test_other_classes_and_broken_pictures(run: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = run
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    (own / "red" / "03.png").write_bytes(b"broken")
+    code, _, err = call("evaluate", "accuracy", "--data", own, "--model", out)
+    assert code == 2 and "03.png" in err
+    code, text, err = call("evaluate", "accuracy", "--data", own, "--model", out, "--on-error", "skip")
+    assert code == 1 and "on 35 pictures" in text and "1 pictures could not be read, the first 'red/03.png'" in err
+    (own / "red").rename(own / "rde")
+    code, _, err = call("evaluate", "accuracy", "--data", own, "--model", out)
+    assert code == 2 and "knows no class 'rde'" in err and "Did you mean 'red'" in err
+    with pytest.raises(MissingFileError, match="is no run's folder"):
+        open_model("imagenette", weights="last")
+    with pytest.raises(InputError, match="There is no split 'vall'"):
+        measure_accuracy(open_model(out), data, split="vall")
+
+
+def test_an_interrupted_measurement_goes_on(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out = run
+    monkeypatch.setattr(accuracy, "SAVE_EVERY", 1)
+    clf, seen = open_model(out), 0
+    whole = measure_accuracy(clf, data, batch_size=5, workers=0)
+
+    def stop(batches: object, count: int) -> object:
+        for k, batch in enumerate(batches):  # type: ignore[call-overload]
+            if k == 3:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_accuracy(clf, data, batch_size=5, workers=0, out=tmp_path / "a.json", progress=stop)  # type: ignore[arg-type]
+
+    def count(batches: object, total: int) -> object:
+        nonlocal seen
+        seen = total
+        return batches
+
+    again = measure_accuracy(clf, data, batch_size=5, workers=0, out=tmp_path / "a.json", progress=count)  # type: ignore[arg-type]
+    assert seen == 5  # of eight
+    assert {k: v for k, v in again.items() if k != "data"} == {k: v for k, v in whole.items() if k != "data"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_scores_against_plain_counting() -> None:
+    from torchbcos.metrics import score
+
+    logits, y = torch.randn(50, 6), torch.randint(6, (50,))
+    found = score(logits, y)
+    assert found["top1"] == pytest.approx(100 * float((logits.argmax(1) == y).float().mean()))
+    five = sum(int(t) in row.topk(5).indices.tolist() for row, t in zip(logits, y, strict=True))
+    assert found["top5"] == pytest.approx(100 * five / 50)
+    with pytest.raises(InputError, match="nothing to score"):
+        score(logits[:0], y[:0])
