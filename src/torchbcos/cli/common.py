@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torchbcos.data import Found
 
     Work = Callable[[list[Found], list[Image.Image]], list[dict[str, Any]]]
+
+
+T = TypeVar("T")
 
 
 class Device(str, enum.Enum):
@@ -104,18 +107,18 @@ def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[s
     return found, missing
 
 
-def shown(batches: range, *, quiet: bool) -> Iterator[int]:
+def shown(batches: Iterable[T], count: int, *, quiet: bool = False, label: str = "pictures") -> Iterator[T]:
     """The batches, with a progress bar where stderr is a terminal and somebody may wait."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    if quiet or len(batches) < 2 or not console.is_terminal:
+    if quiet or count < 2 or not console.is_terminal:
         yield from batches
         return
     # rich would send what is printed meanwhile to the bar's console, which is not where a pipe or a file reads
     with Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        yield from bar.track(batches, description="pictures")
+        yield from bar.track(batches, total=count, description=label)
 
 
 def walk(found: list[Found], batch_size: int, work: Work, *, quiet: bool) -> list[dict[str, Any]]:
@@ -128,7 +131,8 @@ def walk(found: list[Found], batch_size: int, work: Work, *, quiet: bool) -> lis
 
     records: dict[int, dict[str, Any]] = {}
     told = False
-    for start in shown(range(0, len(found), batch_size), quiet=quiet):
+    starts = range(0, len(found), batch_size)
+    for start in shown(starts, len(starts), quiet=quiet):
         good: list[int] = []
         pictures = []
         for i in range(start, min(start + batch_size, len(found))):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import enum
 import json as json_module
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, say, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, say, shown, usage_errors
 from torchbcos.cli.train import OnError
 
 evaluate = typer.Typer(
@@ -86,16 +85,3 @@ def accuracy(
     if result["unreadable"]:
         say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {result['unreadable'][0]!r}.")
         raise typer.Exit(1)
-
-
-def shown(batches: Iterable[Any], count: int) -> Iterable[Any]:
-    """The batches, with a bar where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from batches
-        return
-    with Progress(console=console, transient=True) as bar:
-        yield from bar.track(batches, total=count, description="batches")

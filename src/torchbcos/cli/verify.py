@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,10 @@ def verify(
         if data is not None:
             pictures = read_labels(data, card, labels)
             classifier = make_classifier(card, path, device)
-            accuracy = measure(classifier, pictures, batch_size=batch_size, progress=partial(shown, quiet=json))
+            def progress(batches: range) -> Iterable[int]:
+                return shown(batches, len(batches), quiet=json)
+
+            accuracy = measure(classifier, pictures, batch_size=batch_size, progress=progress)
             record.update(report(accuracy, card, data, quiet=json))
     if json:
         print_json([record])

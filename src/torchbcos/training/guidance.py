@@ -54,12 +54,14 @@ def energy_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_corr
     union = masks.amax(1)
     if not per_box:
         return 1 - energy_inside(maps, union, size_corrected=size_corrected)
-    losses, counted = [], []
-    for box in masks.unbind(1):
-        only = maps * ((box > 0) | (union == 0))
-        losses.append(1 - energy_inside(only, box, size_corrected=size_corrected))
-        counted.append((box > 0).flatten(1).any(1))
-    weight = torch.stack(counted, 1).to(maps.dtype)
+    seen = [maps * ((box > 0) | (union == 0)) for box in masks.unbind(1)]
+    boxes = zip(seen, masks.unbind(1), strict=True)
+    return mean_over_boxes([1 - energy_inside(only, box, size_corrected=size_corrected) for only, box in boxes], masks)
+
+
+def mean_over_boxes(losses: list[Tensor], masks: Tensor) -> Tensor:
+    """The mean (N,) of the losses (N,) of every box; empty boxes (N, B, H, W) do not count."""
+    weight = (masks > 0).flatten(2).any(2).to(losses[0].dtype)
     return (torch.stack(losses, 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
@@ -79,9 +81,7 @@ def l1_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_correcte
     positive = maps.clamp_min(0)
     scaled = positive / positive.flatten(1).amax(1).clamp_min(TINY)[:, None, None]
     if per_box:
-        parts = [(l1_part(scaled, box, union, size_corrected), (box > 0).flatten(1).any(1)) for box in masks.unbind(1)]
-        weight = torch.stack([w for _, w in parts], 1).to(maps.dtype)
-        return (torch.stack([p for p, _ in parts], 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
+        return mean_over_boxes([l1_part(scaled, box, union, size_corrected) for box in masks.unbind(1)], masks)
     return l1_part(scaled, union, union, size_corrected)
 
 
@@ -120,7 +120,6 @@ class Guide:
         if recipe.teacher:
             self.teacher = load(recipe.teacher, device="cpu").model
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
-        self.seen: dict[str, float] = {}
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """Classification, guidance and distillation, each by its weight."""
@@ -146,7 +145,6 @@ class Guide:
         if inside.shape[2:] != maps.shape[1:]:
             inside = F.adaptive_max_pool2d(inside, maps.shape[1:])
         options = {"per_box": self.recipe.guide_per_box, "size_corrected": self.recipe.guide_size_corrected}
-        self.seen["energy_inside"] = float(energy_inside(maps.detach(), inside.amax(1)).mean())
         return (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options).mean()
 
     def distillation(self, training: Any, x: Tensor, logits: Tensor) -> Tensor:

@@ -41,9 +41,8 @@ class Session:
         self.tell = say
         self.prepare = preprocess_of(recipe)
         self.best: dict[str, Any] = {"score": float("-inf")}
-        self.began, self.waited, self.busy = time.time(), 0.0, 0.0
-        self.seconds_before = 0.0
-        self.mark = 0
+        self.began, self.busy, self.seconds_before = time.time(), 0.0, 0.0
+        self.start = 0  # the step at which this session began
 
     def examples(self, split: Split, *, augment: bool = False) -> Examples:
         """A split as encoded examples."""
@@ -84,7 +83,8 @@ class Session:
         self.module.session = self
         self.checkpoint = checkpoint
         done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
-        self.module.done, order.start = done, done * recipe.accumulate
+        self.start = self.module.done = done
+        order.start = done * recipe.accumulate
         if checkpoint:
             self.best = dict(checkpoint["torchbcos"]["best"])
             self.module.loss_sum, self.module.losses = checkpoint["torchbcos"]["losses"]
@@ -219,17 +219,12 @@ class Session:
             self.history.add(row)
             if self.trainer.logger is not None:
                 self.trainer.logger.log_metrics({k: float(v) for k, v in row.items()}, step=module.done)
-        done_here = module.done - self.mark_start()
-        left = spent / max(1, done_here) * (module.per_epoch * recipe.epochs - module.done)
+        left = spent / max(1, module.done - self.start) * (module.per_epoch * recipe.epochs - module.done)
         shown = [name for name in ("top1", "map") if f"selection_{name}" in row]
         score = "".join(f", {name} {row['selection_' + name]:.1f} %" for name in shown)
         self.say(f"epoch {module.epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
                  f"the data could give {rates[1]:.0f}; {clock(left)} left")  # fmt: skip
         module.loss_sum, module.losses, module.pipeline_seconds, module.pictures, self.busy = 0.0, 0, 0.0, 0, 0.0
-
-    def mark_start(self) -> int:
-        """The step at which this session began."""
-        return int(self.checkpoint["torchbcos"]["done"]) if self.checkpoint else 0
 
     def rates(self) -> tuple[float, float]:
         """Pictures a second of the steps, and what the workers could read, over all processes."""

@@ -120,8 +120,7 @@ def save(model: nn.Module | Classifier, directory: str | Path) -> None:
         network, card = model.model, model.card
     else:
         network, card = model, card_of(model)
-    card = dataclasses.replace(card, deployed=is_deployed(network))
-    write_folder(Path(directory), network.state_dict(), card)
+    write_model(network, card, directory)
 
 
 def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
