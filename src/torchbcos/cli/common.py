@@ -70,8 +70,8 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def print_json(records: list[dict[str, Any]]) -> None:
-    """One JSON list on stdout; ASCII where the stream has no Unicode."""
+def print_json(records: list[dict[str, Any]] | dict[str, Any]) -> None:
+    """JSON on stdout; ASCII where the stream has no Unicode."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     print(json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False))
 

@@ -42,13 +42,12 @@ class Program(TyperGroup):
             say(f"torchbcos: {sentence(error)}")
             code = 2
         except typer.Abort:
+            say("torchbcos: interrupted; pictures that were finished are kept.")
             code = INTERRUPTED
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EPIPE):
                 raise
             code = output_failed(error)
-        if code == INTERRUPTED:
-            say("torchbcos: interrupted; pictures that were finished are kept.")
         sys.exit(code)
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import enum
 import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchbcos.cli.common import say, usage_errors
+from torchbcos._core.errors import InputError
+from torchbcos.cli.common import print_json, say, usage_errors
+from torchbcos.cli.program import INTERRUPTED
 
 if TYPE_CHECKING:
-    from torchbcos.training import Recipe
+    from torchbcos.training import Progress, Recipe
+
+EVERY = 60  # seconds between lines where there is no terminal
 
 
 class OnError(str, enum.Enum):
@@ -23,9 +32,12 @@ class OnError(str, enum.Enum):
 
 
 def train(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(metavar="[RECIPE|FILE]", help="A recipe ('torchbcos train --list' names all), or a recipe file (.toml)."),
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE|FILE] [KEY=VALUE]...",
+            help="A recipe ('torchbcos train --list' names all) or a recipe file (.toml); settings as with --set.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -55,6 +67,7 @@ def train(
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="NAME", help="auto, cpu, gpu, mps.")] = "auto",
     list_all: Annotated[bool, typer.Option("--list", metavar="", help="Name all recipes and leave.")] = False,
     show: Annotated[bool, typer.Option("--show", metavar="", help="Print the resolved recipe and leave.")] = False,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as JSON; the rest goes to stderr.")] = False,
 ) -> None:  # fmt: skip
     """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
 
@@ -67,6 +80,8 @@ def train(
         require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
 
+        recipe, own = divide(words or [])
+        settings = [*own, *(settings or [])]
         if list_all:
             list_recipes(recipe or "*")
             return
@@ -75,7 +90,7 @@ def train(
             raise typer.Exit(2)
         chosen, facts = resolve(recipe)
         extra = [f"on_error={on_error.value}"] if on_error else []
-        chosen = training.with_settings(chosen, [*(settings or []), *extra])
+        chosen = training.with_settings(chosen, [*settings, *extra])
         if show:
             print(training.to_toml(chosen), end="")
             return
@@ -83,16 +98,65 @@ def train(
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
+        import torch
+
+        torch.set_flush_denormal(True)  # young B-cos networks die away into denormals, which a CPU computes slowly
         count = int(devices) if devices.isdigit() else devices
         target = out or Path("runs") / chosen.name
-        training.train(
-            chosen, source, target, devices=count, nodes=nodes, strategy=strategy, accelerator=accelerator, say=speak
-        )
+        tell = say if json else speak
+        try:
+            with following(tell) as progress:
+                report = training.train(
+                    chosen, source, target, devices=count, nodes=nodes, strategy=strategy, accelerator=accelerator, say=tell,
+                    progress=progress,
+                )  # fmt: skip
+        except KeyboardInterrupt as error:
+            say(f"torchbcos: {error}" if str(error) else "torchbcos: interrupted before the first step.")
+            raise typer.Exit(INTERRUPTED) from None
+        if json:
+            print_json(report)
+
+
+SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")
+
+
+def divide(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe, and settings that stand behind it or behind a `--set`."""
+    settings = [word for word in words if SETTING.match(word)]
+    recipes = [word for word in words if word not in settings]
+    if len(recipes) > 1:
+        raise InputError(f"One recipe at a time, not {' and '.join(repr(word) for word in recipes)}; a setting is KEY=VALUE.")
+    return (recipes[0] if recipes else None), settings
 
 
 def speak(line: str) -> None:
     """A line on stdout, at once."""
     print(line, flush=True)
+
+
+@contextmanager
+def following(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
+    """Show every step as a bar on a terminal; elsewhere say a line now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        told = time.monotonic()
+
+        def line(now: Progress) -> None:
+            nonlocal told
+            if time.monotonic() - told >= EVERY and now.done < now.total:
+                told = time.monotonic()
+                tell(now.describe())
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda now: bar.update(task, total=now.total, completed=now.done, description=now.describe())
 
 
 def resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from torchbcos.models.blocks import FeatureInfo as FeatureInfo
 from torchbcos.models.blocks import Style as Style
 from torchbcos.models.calibration import recalibrate as recalibrate
+from torchbcos.models.calibration import refresh_filters as refresh_filters
 from torchbcos.models.convnext import ConvNeXt as ConvNeXt
 from torchbcos.models.densenet import DenseNet as DenseNet
 from torchbcos.models.registry import Architecture as Architecture
@@ -14,4 +15,5 @@ from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
     "VGG", "Architecture", "ConvNeXt", "DenseNet", "FeatureInfo", "ResNet", "Style", "ViT", "build", "names", "recalibrate",
+    "refresh_filters",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Norm statistics, recomputed."""
+"""Norm statistics, recomputed; filters, brought back to the length at which they learn."""
 
 from __future__ import annotations
 
@@ -56,3 +56,27 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
                     getattr(norm, name).copy_(value)
     if not used:
         raise InputError("recalibrate needs at least one batch of encoded pictures.")
+
+
+@torch.no_grad()
+def refresh_filters(model: nn.Module) -> None:
+    """Give every filter of unit norm the length of a fresh one, in place: outputs stay, steps count again.
+
+    A unit-norm layer uses `ŵ = w / ‖w‖`, so a gradient step turns it by about `lr · ‖∇ŵ‖ / ‖w‖²` and makes it longer
+    (van Laarhoven 2017, arXiv 1706.05350): a network that was trained for long hardly moves when it is fine-tuned. A
+    filter drawn uniformly from ±1/√fan_in has the length 1/√3.
+
+    Args:
+        model: a network of torchbcos layers, or one that holds some; zero filters stay zero.
+
+    >>> layer = bnn.BcosLinear(2, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[30.0, 40.0]]))
+    >>> refresh_filters(layer)
+    >>> round(float(layer.weight.detach().norm()), 4)
+    0.5774
+    """
+    for layer in model.modules():
+        if isinstance(layer, (bnn.BcosLinear, bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)) and layer.unit_norm:
+            rows = layer.weight.flatten(1)
+            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            rows.mul_(torch.where(length > 0, 3**-0.5 / length, torch.ones_like(length)))

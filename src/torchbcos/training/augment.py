@@ -23,21 +23,23 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return Preprocess(resize=resize, crop=recipe.side, **moments)
 
 
+def geometry(recipe: Recipe, size: int) -> list[v2.Transform]:
+    """Crops of one size, and mirroring."""
+    flips = [v2.RandomHorizontalFlip(recipe.flip)] if recipe.flip else []
+    if recipe.crop == "random":
+        return [v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True), *flips]
+    if recipe.crop == "pad":
+        return [v2.Resize((size, size), antialias=True), v2.RandomCrop(size, padding=recipe.crop_padding), *flips]
+    return [v2.Resize(recipe.test_resize or size, antialias=True), v2.CenterCrop(size), *flips]
+
+
 class Augment:
     """Training pictures: crop, flip, policy, brightness, erasing, encoding, in the order of the official recipes."""
 
     def __init__(self, recipe: Recipe) -> None:
-        size = recipe.image_size
-        geometry: list[v2.Transform] = []
-        if recipe.crop == "random":
-            geometry.append(v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True))
-        elif recipe.crop == "pad":
-            geometry += [v2.Resize((size, size), antialias=True), v2.RandomCrop(size, padding=recipe.crop_padding)]
-        else:
-            geometry += [v2.Resize(recipe.test_resize or size, antialias=True), v2.CenterCrop(size)]
-        if recipe.flip:
-            geometry.append(v2.RandomHorizontalFlip(recipe.flip))
-        self.geometry = v2.Compose(geometry)
+        self.crop_size = recipe.crop_size
+        sizes = {recipe.crop_size(epoch) for epoch in range(recipe.epochs)}
+        self.geometry = {size: v2.Compose(geometry(recipe, size)) for size in sizes}
         policies = {
             "": v2.Identity(), "augmix": v2.AugMix(), "trivialaugment": v2.TrivialAugmentWide(),
             "randaugment": v2.RandAugment(recipe.augment_ops, recipe.augment_magnitude),
@@ -46,12 +48,13 @@ class Augment:
         self.erase = v2.RandomErasing(recipe.erasing) if recipe.erasing else None
         self.brightness, self.plain = recipe.brightness, recipe.plain
 
-    def __call__(self, picture: Any, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, picture: Any, mask: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
         """An encoded picture (C, H, W), and its mask (1, H, W) cut and turned likewise."""
+        crop = self.geometry[self.crop_size(epoch)]
         if mask is None:
-            picture = self.geometry(v2.functional.to_image(picture))
+            picture = crop(v2.functional.to_image(picture))
         else:
-            picture, mask = self.geometry(v2.functional.to_image(picture), tv_tensors.Mask(mask))
+            picture, mask = crop(v2.functional.to_image(picture), tv_tensors.Mask(mask))
         pixels = self.policy(picture).as_subclass(Tensor)
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         if self.brightness:

@@ -122,8 +122,9 @@ class Guide:
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Classification, guidance and distillation, each by its weight."""
+        """Classification, guidance and distillation, each by its weight; the teacher sees the very same, mixed pictures."""
         recipe = self.recipe
+        x, targets = training.mixer(x, targets)  # guidance refuses recipes that mix
         logits = training.run(x)
         total = classification_loss(logits, targets, recipe, multi_label=training.multi_label)
         if recipe.guide and "mask" in batch:

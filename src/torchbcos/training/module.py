@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
-from torchbcos.data.loading import Examples, check_batch, collate, seed_of
+from torchbcos.data.loading import Examples, check_batch, collate, seed_generator, seed_of
 from torchbcos.metrics import score
-from torchbcos.models import recalibrate
+from torchbcos.models import recalibrate, refresh_filters
 from torchbcos.training import guidance
 from torchbcos.training.objective import (
     Mixer,
@@ -54,6 +54,8 @@ def build_network(recipe: Recipe, classes: int, channels: int, *, sync: bool = F
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
     if cast(Any, network).in_channels != channels:
         raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
+    if recipe.pretrained and recipe.refresh:
+        refresh_filters(network)
     return network
 
 
@@ -117,7 +119,7 @@ class Training(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimiser; its rate is set at every step."""
-        return make_optimizer(self.network, self.recipe, head_of(self.network) if self.recipe.freeze_epochs else set())
+        return make_optimizer(self.network, self.recipe, head_of(self.network))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the rate, the seed, and what learns."""
@@ -125,8 +127,8 @@ class Training(L.LightningModule):
         factor = rate_factor(self.done, self.per_epoch, self.recipe)
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         for group in optimizer.param_groups:
-            group["lr"] = self.recipe.lr * factor
-        torch.manual_seed(seed_of(self.recipe.seed, 1, self.done, self.part, self.global_rank))
+            group["lr"] = self.recipe.lr * factor * (self.recipe.head_lr if group["head"] else 1.0)
+        seed_generator(seed_of(self.recipe.seed, 1, self.done, self.part, self.global_rank), self.device)
         if self.recipe.freeze_epochs:
             frozen = self.epoch < self.recipe.freeze_epochs
             head = head_of(self.network)

@@ -76,9 +76,9 @@ def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe; the parameters of the classifier (by id) form the second group."""
-    body = [p for p in model.parameters() if id(p) not in head]
-    groups = [{"params": part} for part in (body, [p for p in model.parameters() if id(p) in head]) if part]
+    """The optimiser of a recipe; the parameters of the classifier (by id) form the group with `head` true."""
+    parts = {own: [p for p in model.parameters() if (id(p) in head) == own] for own in (False, True)}
+    groups = [{"params": part, "head": own} for own, part in parts.items() if part]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam

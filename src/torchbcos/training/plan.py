@@ -59,6 +59,36 @@ class Splits:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done, total: optimiser steps. epoch, epochs: this one, counted from 1, and all. loss: mean of this epoch so far.
+        rate, pipeline: pictures a second of the steps, and what the readers could give. left: seconds.
+    """
+
+    done: int
+    total: int
+    epoch: int
+    epochs: int
+    loss: float
+    rate: float
+    pipeline: float
+    left: float
+
+    def describe(self) -> str:
+        """In a line.
+
+        >>> Progress(3, 40, 1, 2, 0.5, 80.2, 300.0, 61.0).describe()
+        'step 3/40 (epoch 1/2): loss 0.5000; 80 pictures/s, the data could give 300; 1 min 1 s left'
+        """
+        return (
+            f"step {self.done}/{self.total} (epoch {self.epoch}/{self.epochs}): loss {self.loss:.4f}; "
+            f"{self.rate:.0f} pictures/s, the data could give {self.pipeline:.0f}; {clock(self.left)} left"
+        )
+
+
 def divide(data: Labelled, recipe: Recipe) -> Splits:
     """The seeded splits: one that chooses never is the one that is reported."""
     train, report = data.train, data.report

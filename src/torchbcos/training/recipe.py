@@ -29,10 +29,12 @@ class Recipe:
         options: of the network (antialias, norm, max_out, stochastic_depth, …).
         plain: the ordinary twin.
         pretrained: start from a model folder, a checkpoint of weights, or "official"; "": from scratch.
-        freeze_epochs: of a pretrained network only the new classifier learns so long.
+        freeze_epochs: of a pretrained network only the new classifier learns so long. refresh: bring its unit-norm filters
+        back to the length of fresh ones, at which steps count (outputs stay).
 
     Pictures:
-        image_size: side of the training crops in pixels; test_size: of the pictures it is judged on (0: the same);
+        image_size: side of the training crops in pixels; grow_from: in the first epoch, growing by 32 at a time to image_size
+        at three quarters of the epochs (0: the same throughout). test_size: of the pictures it is judged on (0: image_size);
         test_resize: their shorter side before the centre is cut out (0: test_size).
         crop: "random" (random resized crop), "pad" (pad and crop, as for CIFAR) or "none"; crop_scale: areas of the first;
         crop_padding: pixels of the second.
@@ -46,7 +48,7 @@ class Recipe:
 
     Optimisation:
         epochs, batch_size: pictures of a step over all devices; accumulate: in so many parts.
-        optimizer: "adam", "adamw" or "sgd"; lr, weight_decay, momentum (sgd).
+        optimizer: "adam", "adamw" or "sgd"; lr, weight_decay, momentum (sgd). head_lr: of the classifier, as a multiple of lr.
         schedule: "cosine", "step", "exponential" or "constant"; schedule_by: "epoch" or "step"; lr_end: where cosine ends;
         step_size, gamma: of the others, in epochs.
         warmup_epochs, warmup_steps: linear, from warmup_start times lr.
@@ -57,7 +59,8 @@ class Recipe:
 
     Machine:
         precision: "32", "bf16" or "16"; channels_last; compile; seed; workers: processes that read pictures.
-        on_error: "stop" or "skip" unreadable pictures.
+        on_error: "stop" or "skip" unreadable pictures. judge_every: epochs between judgings on the selection split; the last
+        epoch is always judged.
         export: "auto" (averaged weights if there are any, else the best), "best", "last" or "ema".
         checkpoint_steps: 0: at the end of each epoch; else also every so many steps. keep_every: keep the checkpoint of every
         N-th epoch. watch_every: explanations of fixed pictures to TensorBoard every N steps, 0: never.
@@ -74,8 +77,10 @@ class Recipe:
     plain: bool = False
     pretrained: str = ""
     freeze_epochs: int = 0
+    refresh: bool = True
 
     image_size: int = 224
+    grow_from: int = 0
     test_size: int = 0
     test_resize: int = 0
     crop: Literal["random", "pad", "none"] = "random"
@@ -99,6 +104,7 @@ class Recipe:
     accumulate: int = 1
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
+    head_lr: float = 1.0
     weight_decay: float = 0.0
     momentum: float = 0.9
     schedule: Literal["cosine", "step", "exponential", "constant"] = "cosine"
@@ -126,6 +132,7 @@ class Recipe:
     workers: int = 4
     on_error: Literal["stop", "skip"] = "stop"
     export: Literal["auto", "best", "last", "ema"] = "auto"
+    judge_every: int = 1
     checkpoint_steps: int = 0
     keep_every: int = 0
     watch_every: int = 0
@@ -155,6 +162,8 @@ class Recipe:
             raise InputError("Give warmup_epochs or warmup_steps, not both.")
         if self.export == "ema" and not self.ema_decay:
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
+        if self.grow_from > self.image_size:
+            raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
         if self.batch_size % self.accumulate:
             parts = f"{self.accumulate} equal parts (accumulate)"
             raise InputError(f"batch_size {self.batch_size} cannot be divided into {parts}.")
@@ -172,19 +181,32 @@ class Recipe:
         """The side of the pictures it is judged on."""
         return self.test_size or self.image_size
 
+    def crop_size(self, epoch: int) -> int:
+        """The side of the training crops of an epoch (counted from 0): small pictures teach the coarse things cheaply.
 
+        >>> [Recipe(image_size=128, grow_from=64, epochs=8).crop_size(epoch) for epoch in range(8)]
+        [64, 64, 96, 96, 128, 128, 128, 128]
+        """
+        if not self.grow_from:
+            return self.image_size
+        stages = -(-(self.image_size - self.grow_from) // GROWTH) + 1
+        stage = int(epoch * stages / max(1.0, 0.75 * self.epochs))
+        return min(self.image_size, self.grow_from + GROWTH * stage)
+
+
+GROWTH = 32  # pixels by which crops grow: networks halve sides up to five times
 TYPES = typing.get_type_hints(Recipe)
 RANGES = (
-    ("freeze_epochs", 0, 10**6), ("image_size", 8, 4096), ("test_size", 0, 4096), ("test_resize", 0, 4096),
-    ("crop_padding", 0, 512), ("flip", 0, 1), ("brightness", 0, 1), ("augment_ops", 1, 20),
-    ("augment_magnitude", 0, 30), ("erasing", 0, 1), ("mixup", 0, 100),
-    ("cutmix", 0, 100), ("mix_chance", 0, 1), ("repeats", 1, 100), ("selection_share", 0, 0.5), ("report_share", 0, 0.5),
-    ("epochs", 1, 10**6), ("batch_size", 1, 10**7), ("accumulate", 1, 10**5), ("lr", 0, 1e6), ("weight_decay", 0, 1e3),
+    ("freeze_epochs", 0, 10**6), ("image_size", 8, 4096), ("grow_from", 0, 4096), ("test_size", 0, 4096),
+    ("test_resize", 0, 4096), ("crop_padding", 0, 512), ("flip", 0, 1), ("brightness", 0, 1), ("augment_ops", 1, 20),
+    ("augment_magnitude", 0, 30), ("erasing", 0, 1), ("mixup", 0, 100), ("cutmix", 0, 100), ("mix_chance", 0, 1),
+    ("repeats", 1, 100), ("selection_share", 0, 0.5), ("report_share", 0, 0.5), ("epochs", 1, 10**6),
+    ("batch_size", 1, 10**7), ("accumulate", 1, 10**5), ("lr", 0, 1e6), ("head_lr", 0, 1e6), ("weight_decay", 0, 1e3),
     ("momentum", 0, 1), ("lr_end", 0, 1e6), ("step_size", 1, 10**6), ("gamma", 0, 1), ("warmup_epochs", 0, 10**6),
     ("warmup_steps", 0, 10**9), ("warmup_start", 0, 1), ("smoothing", 0, 1), ("threshold", 0, 1), ("clip_value", 0, 1e9),
     ("ema_decay", 0, 1), ("ema_every", 1, 10**9), ("ema_from_epoch", 0, 10**6), ("seed", 0, 2**31), ("workers", 0, 512),
-    ("checkpoint_steps", 0, 10**9), ("keep_every", 0, 10**6), ("watch_every", 0, 10**9), ("guide_weight", 0, 1e6),
-    ("guide_share", 0, 1), ("teacher_weight", 0, 1e6), ("teacher_explanations", 0, 1e6),
+    ("judge_every", 1, 10**6), ("checkpoint_steps", 0, 10**9), ("keep_every", 0, 10**6), ("watch_every", 0, 10**9),
+    ("guide_weight", 0, 1e6), ("guide_share", 0, 1), ("teacher_weight", 0, 1e6), ("teacher_explanations", 0, 1e6),
 )  # fmt: skip
 
 

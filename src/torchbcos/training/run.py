@@ -13,7 +13,7 @@ from torchbcos.data.labelled import Labelled
 from torchbcos.data.sources import open_labelled
 from torchbcos.training.plan import Place, divide, summary
 from torchbcos.training.recipe import Recipe, read_recipe, to_dict
-from torchbcos.training.session import Say, Session
+from torchbcos.training.session import Say, Session, Watch
 
 # what decides the trajectory: a run goes on only with the same
 FIXED = (
@@ -23,7 +23,7 @@ FIXED = (
 
 def train(
     recipe: Recipe, data: str | os.PathLike[str], out: str | os.PathLike[str], *, devices: int | str = "auto", nodes: int = 1,
-    strategy: str = "auto", accelerator: str = "auto", say: Say = print,
+    strategy: str = "auto", accelerator: str = "auto", say: Say = print, progress: Watch | None = None,
 ) -> dict[str, Any]:
     """Train a network by a recipe, or go on where an interrupted run stopped.
 
@@ -36,6 +36,7 @@ def train(
         out: the run's folder; created.
         devices, nodes, strategy, accelerator: as Lightning's Trainer takes them.
         say: gets every line that a person should read.
+        progress: gets a `Progress` after every step.
 
     Returns:
         The report: metrics of the selection and the reported split, epochs, seconds, failures.
@@ -44,6 +45,7 @@ def train(
         MissingFileError, InputError: the data or the recipe cannot be used.
         StateError: the loss is no number; the disk is full; the run was begun with other classes.
         WeightsError: no checkpoint of an interrupted run can be read.
+        KeyboardInterrupt: Ctrl-C; the step was finished and saved first.
     """
     place = Place(Path(out))
     began = begun(place, recipe)
@@ -55,7 +57,7 @@ def train(
     labelled = open_labelled(data)
     check_same_data(place, began, labelled)
     splits = divide(labelled, recipe)
-    session = Session(recipe, labelled, splits, place, say, Path(data))
+    session = Session(recipe, labelled, splits, place, say, Path(data), progress)
     return session.run(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import time
 import warnings
@@ -12,33 +11,35 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from torchbcos import zoo
-from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
-from torchbcos.training.files import BEST, LAST, History, WholeFiles, read_checkpoint, surroundings, write_whole
+from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, write_whole
+from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, processes
-from torchbcos.training.plan import Place, Splits, clock, summary
+from torchbcos.training.plan import Place, Progress, Splits, clock, summary
 from torchbcos.training.recipe import Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
-PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+Watch = Callable[[Progress], None]
 
 
 class Session:
     """One process of one run, from its first or last checkpoint to its end or its interruption."""
 
-    def __init__(self, recipe: Recipe, data: Labelled, splits: Splits, place: Place, say: Say, source: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Labelled, splits: Splits, place: Place, say: Say, source: Path, progress: Watch | None = None
+    ) -> None:
         self.recipe, self.data, self.splits, self.place, self.source = recipe, data, splits, place, source
-        self.tell = say
+        self.tell, self.progress = say, progress
+        self.stopping = False
         self.prepare = preprocess_of(recipe)
         self.best: dict[str, Any] = {"score": float("-inf")}
         self.began, self.busy, self.seconds_before = time.time(), 0.0, 0.0
@@ -95,10 +96,35 @@ class Session:
         if len(order):
             examples = self.examples(self.splits.train, augment=True)
             batches = loader(examples, order, recipe.workers, pin=torch.cuda.is_available())
-            trainer.fit(self.module, batches)
+            self.fit(batches)
         else:
             self.restore_weights()
         return self.finish()
+
+    def fit(self, batches: Any) -> None:
+        """All steps, or as many as Ctrl-C allows: the step is finished and kept, and the caller told where the run stands.
+
+        Raises:
+            KeyboardInterrupt: it came.
+        """
+        saved = f"step {self.module.done}"
+        try:
+            with answering_interrupts(self.stop, alone=self.trainer.world_size == 1):
+                self.trainer.fit(self.module, batches)
+        except Stopped:
+            saved = f"step {self.module.done}"
+        except SystemExit:  # what Lightning makes of a second Ctrl-C
+            if not self.trainer.interrupted:
+                raise
+            saved = "its last checkpoint"
+        else:
+            return
+        raise KeyboardInterrupt(f"interrupted; the same command goes on in {self.place.out} from {saved}.")
+
+    def stop(self) -> None:
+        """Stop after this step."""
+        self.stopping = True
+        self.say("Interrupted: finishing this step (once more: at once).")
 
     def channels(self) -> int:
         """Encoded channels of the data."""
@@ -184,6 +210,9 @@ class Session:
     def after_step(self) -> None:
         """Checkpoints, what is watched, and the end of an epoch."""
         module, recipe = self.module, self.recipe
+        if self.progress is not None and self.trainer.is_global_zero:
+            self.progress(self.so_far())
+        stopping = self.stopping  # read once: it may change at any moment
         if recipe.watch_every and module.done % recipe.watch_every == 0:
             self.watch()
         if module.done % module.per_epoch == 0:
@@ -191,8 +220,19 @@ class Session:
             self.save(LAST)
             if recipe.keep_every and module.epoch % recipe.keep_every == 0:
                 self.save(f"epoch-{module.epoch:04d}.ckpt")
-        elif recipe.checkpoint_steps and module.done % recipe.checkpoint_steps == 0:
+        elif stopping or (recipe.checkpoint_steps and module.done % recipe.checkpoint_steps == 0):
             self.save(LAST)
+        if stopping:
+            raise Stopped
+
+    def so_far(self) -> Progress:
+        """How far the run is."""
+        module, (rate, pipeline) = self.module, self.rates()
+        total = module.per_epoch * self.recipe.epochs
+        left = (time.time() - self.began) / max(1, module.done - self.start) * (total - module.done)
+        loss = module.loss_sum / max(1, module.losses)
+        epoch = min(module.epoch + 1, self.recipe.epochs)
+        return Progress(module.done, total, epoch, self.recipe.epochs, loss, rate, pipeline, left)
 
     def save(self, name: str) -> None:
         """A checkpoint, unless the weights are no numbers."""
@@ -202,9 +242,9 @@ class Session:
     def end_epoch(self) -> None:
         """Judge on the selection split, keep the best, tell."""
         module, recipe = self.module, self.recipe
-        spent = time.time() - self.began
         row: dict[str, Any] = {"step": module.done, "epoch": module.epoch, "loss": module.loss_sum / max(1, module.losses)}
-        if self.splits.selection is not None:
+        due = module.epoch % recipe.judge_every == 0 or module.epoch == recipe.epochs
+        if self.splits.selection is not None and due:
             found = self.judge(self.splits.selection, module.judged(self.examples(self.splits.train)))
             row |= {f"selection_{name}": value for name, value in found.items()}
             value = found.get("top1", found.get("map", 0.0))
@@ -214,16 +254,15 @@ class Session:
                     write_whole({"state": module.judged(None).state_dict(), **self.best}, self.place.checkpoints / BEST)
         rates = self.rates()
         row |= {"pictures_per_second": rates[0], "pipeline_per_second": rates[1]}
-        row["seconds"] = round(self.seconds_before + spent, 1)
+        row["seconds"] = round(self.seconds_before + time.time() - self.began, 1)
         if self.trainer.is_global_zero:
             self.history.add(row)
             if self.trainer.logger is not None:
                 self.trainer.logger.log_metrics({k: float(v) for k, v in row.items()}, step=module.done)
-        left = spent / max(1, module.done - self.start) * (module.per_epoch * recipe.epochs - module.done)
         shown = [name for name in ("top1", "map") if f"selection_{name}" in row]
         score = "".join(f", {name} {row['selection_' + name]:.1f} %" for name in shown)
         self.say(f"epoch {module.epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
-                 f"the data could give {rates[1]:.0f}; {clock(left)} left")  # fmt: skip
+                 f"the data could give {rates[1]:.0f}; {clock(self.so_far().left)} left")  # fmt: skip
         module.loss_sum, module.losses, module.pipeline_seconds, module.pictures, self.busy = 0.0, 0, 0.0, 0, 0.0
 
     def rates(self) -> tuple[float, float]:
@@ -294,48 +333,3 @@ class Session:
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
             notes={"made by": "torchbcos train", "epochs": self.recipe.epochs, "seconds": report.get("seconds")},
         )  # fmt: skip
-
-
-def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
-    """Lightning's trainer: one long epoch, of which the order of batches knows the real ones."""
-    try:
-        if recipe.freeze_epochs and strategy == "ddp":
-            strategy = "ddp_find_unused_parameters_true"
-        return L.Trainer(
-            max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
-            precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
-            logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-            num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
-        )  # fmt: skip
-    except Exception as error:
-        if isinstance(error, BcosError):
-            raise
-        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
-
-
-class readable_errors:
-    """Turn what a worker or a device does into one sentence."""
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        text = str(error)
-        if error is None or isinstance(error, BcosError):
-            return
-        if "DataLoader worker" in text and "exited unexpectedly" in text:
-            raise StateError(
-                f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
-                "The same command goes on; --set workers=0 shows the file."
-            ) from None
-        if "out of memory" in text:
-            raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
-
-
-def quiet() -> None:
-    """Lightning's advertisements and hints, which are for its own users."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import torchbcos
 from tests.unit.training.data import COLOURS, squares, tiny
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
-from torchbcos.training import Recipe, read_recipe, session, train
+from torchbcos.training import Progress, Recipe, module, read_recipe, session, train
 
 ONE: dict[str, Any] = {"accelerator": "cpu", "devices": 1}
 
@@ -309,12 +310,92 @@ def test_finetuning_freezes_then_learns_everything(
     shutil.copytree(data / "blue", own / "cold")
     before = weights(finished[0])
     for epochs, learned in ((1, False), (2, True)):
-        recipe = tiny(model="", pretrained=str(finished[0] / "model"), freeze_epochs=1, epochs=epochs, export="last", seed=3)
+        recipe = tiny(
+            model="", pretrained=str(finished[0] / "model"), freeze_epochs=1, epochs=epochs, export="last", seed=3, refresh=False
+        )
         run(recipe, own, tmp_path / f"run{epochs}")
         after = weights(tmp_path / f"run{epochs}")
         assert after["fc.weight"].shape[0] == 2
         assert (not torch.equal(after["conv1.weight"], before["conv1.weight"])) == learned
         assert torch.equal(after["bn1.running_var"], before["bn1.running_var"]) != learned
+
+
+def test_crops_grow_and_a_resumed_run_grows_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny(image_size=48, grow_from=16, epochs=4, crop="random", checkpoint_steps=1, ema_decay=0.0)
+    sides: list[int] = []
+    usual = module.Training.training_step
+
+    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        sides.append(batch["x"].shape[-1])
+        return usual(self, batch, batch_idx)
+
+    monkeypatch.setattr(module.Training, "training_step", step)
+    run(recipe, data, tmp_path / "whole")
+    assert sides == [16] * 6 + [48] * 6
+    undo = killed_at(5, monkeypatch)
+    with pytest.raises(Killed):
+        run(recipe, data, tmp_path / "run")
+    undo()
+    run(recipe, data, tmp_path / "run")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    with pytest.raises(InputError, match="grow_from 64 is larger than image_size 48"):
+        tiny(image_size=48, grow_from=64)
+
+
+def test_the_classifier_may_learn_faster(data: Path, tmp_path: Path) -> None:
+    found = {}
+    for factor in (0.0, 1.0):
+        run(tiny(head_lr=factor, epochs=1, export="last", ema_decay=0.0), data, tmp_path / str(factor))
+        found[factor] = weights(tmp_path / str(factor))
+    torch.manual_seed(session.seed_of(tiny().seed, 0))
+    fresh = module.build_network(tiny(), 3, 6).state_dict()
+    assert torch.equal(found[0.0]["fc.weight"], fresh["fc.weight"])
+    assert not torch.equal(found[0.0]["conv1.weight"], fresh["conv1.weight"])
+    assert not torch.equal(found[1.0]["fc.weight"], fresh["fc.weight"])
+
+
+def test_every_step_is_reported(data: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(tiny(), data, tmp_path / "run", progress=seen.append)
+    assert [p.done for p in seen] == [1, 2, 3, 4, 5, 6] and {p.total for p in seen} == {6}
+    assert [p.epoch for p in seen] == [1, 1, 2, 2, 2, 2] and seen[-1].left == 0
+    assert all(p.rate > 0 and p.pipeline > 0 for p in seen)
+
+
+def test_the_first_interrupt_ends_the_step_and_keeps_it(
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(mixup=0.2, cutmix=1.0, checkpoint_steps=0)
+
+    def interrupt(now: Progress) -> None:
+        if now.done == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted; the same command goes on in .*run from step 2\."):
+        run(recipe, data, tmp_path / "run", progress=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run" / "report.json").exists()
+    _, lines = run(recipe, data, tmp_path / "run")
+    assert "from step 2 of 6" in lines[0]
+    assert same(weights(tmp_path / "run"), weights(finished[0]))
+
+
+def test_the_second_interrupt_ends_the_run_at_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = module.Training.training_step
+
+    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.done == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return usual(self, batch, batch_idx)
+
+    monkeypatch.setattr(module.Training, "training_step", step)
+    with pytest.raises(KeyboardInterrupt, match=r"goes on in .* from its last checkpoint"):
+        run(tiny(), data, tmp_path / "run")
+    monkeypatch.undo()
+    _, lines = run(tiny(), data, tmp_path / "run")
+    assert "from step 3 of 6" in lines[0]
 
 
 def test_the_callers_generator_and_warnings_stay(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""A shortcut planted into Imagenette: a patch in the lower right corner whose colour gives the class away.
+
+    python recipes/trials/planted.py data --out runs/planted --train 1500 --val 1000
+    torchbcos train runs/planted/guided.toml …                 # see docs/explanation/trainings.md
+    python recipes/trials/planted.py measure --model runs/guided/model --data runs/planted
+    python recipes/trials/planted.py picture --model runs/base/model runs/guided/model --photo photo.jpg --out shortcut.png
+
+`data` writes `train/` (the colour is the class's), `val/` likewise, `misled/` (the colour of another class) and `clean/`
+(no patch) of the same validation pictures, and `boxes.csv`: everything but the patch, as two boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+import torchbcos
+from torchbcos.data.sources import open_labelled
+
+PATCH = 0.15  # of the side
+CLASSES = 10
+
+
+def colour(c: int) -> tuple[int, int, int]:
+    """Ten colours that lie far apart."""
+    r, g, b = colorsys.hsv_to_rgb(c / CLASSES, 1.0 if c % 2 else 0.75, 1.0 if c % 2 else 0.8)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def planted(picture: Image.Image, c: int) -> Image.Image:
+    """The picture with the patch of class c."""
+    marked = picture.convert("RGB").copy()
+    side = round(PATCH * min(marked.size))
+    marked.paste(colour(c), (marked.width - side, marked.height - side, marked.width, marked.height))
+    return marked
+
+
+def write_data(args: Any) -> None:
+    """All folders and the boxes."""
+    found = open_labelled(args.data)
+    boxes = [("file", "cx", "cy", "w", "h")]
+    # fractions of a square picture: left of the patch, and above it
+    around = [((1 - PATCH) / 2, 0.5, 1 - PATCH, 1.0), (1 - PATCH / 2, (1 - PATCH) / 2, PATCH, 1 - PATCH)]
+    assert found.report is not None
+    rng = np.random.default_rng(0)
+    for part, split, count in (("train", found.train, args.train), ("val", found.report, args.val)):
+        for i in range(min(count, len(split))):
+            c, picture = int(split.targets[i]), split.read(i)
+            assert isinstance(picture, Image.Image)
+            name = f"{found.classes[c]}/{i:05}.png"
+            other = int((c + rng.integers(1, CLASSES)) % CLASSES)
+            kinds = {part: planted(picture, c)}
+            if part == "val":
+                kinds |= {"misled": planted(picture, other), "clean": picture}
+            for kind, drawn in kinds.items():
+                target = args.out / (kind if kind in ("train", "val") else Path(kind)) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                drawn.save(target)
+            boxes += [(name, *map(str, box)) for box in around] if part == "train" else []
+    with (args.out / "boxes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(boxes)
+    print(args.out, sorted(p.name for p in args.out.iterdir()))
+
+
+def measure(args: Any) -> None:
+    """Top-1 on the three kinds; of planted pictures, what the patch carries."""
+    classifier = torchbcos.load(args.model)
+    result: dict[str, Any] = {"model": str(args.model)}
+    for kind in ("val", "clean", "misled"):
+        split, right, shares, inside, fooled = open_labelled(args.data / kind).train, 0, [], [], 0
+        for start in range(0, len(split), 32):
+            rows = range(start, min(start + 32, len(split)))
+            pictures, y = [split.read(i) for i in rows], split.targets[start : start + len(rows)]
+            e = classifier.explain(pictures, y[:, None])
+            answer = e.outputs.argmax(1)
+            right += int((answer == y).sum())
+            if kind == "val":
+                maps = e.contributions[:, 0]
+                side = round(PATCH * maps.shape[-1])
+                patch = maps[:, -side:, -side:].flatten(1).sum(1)
+                shares += (patch / maps.flatten(1).sum(1)).tolist()
+                positive = maps.clamp_min(0)
+                lost = positive[:, -side:, -side:].flatten(1).sum(1) / positive.flatten(1).sum(1)
+                inside += (1 - lost).tolist()
+            if kind == "misled":
+                drawn = torch.tensor([nearest(p) for p in pictures])
+                fooled += int((answer == drawn).sum())
+        result[f"{kind}_top1"] = round(100 * right / len(split), 2)
+        if kind == "val":
+            result |= {"energy_inside": round(float(np.mean(inside)), 4), "patch_share": round(float(np.median(shares)), 4)}
+        if kind == "misled":
+            result["follows_patch"] = round(100 * fooled / len(split), 2)
+    print(json.dumps(result))
+
+
+def nearest(picture: Any) -> int:
+    """The class that a picture's patch names."""
+    pixel = np.asarray(picture)[-3, -3].astype(int)
+    return int(np.argmin([np.abs(pixel - np.array(colour(c))).sum() for c in range(CLASSES)]))
+
+
+def draw(args: Any) -> None:
+    """One photo with the patch of another class: what each model answers, and why."""
+    columns = []
+    for model in args.model:
+        classifier = torchbcos.load(model)
+        c = classifier.class_names.index(args.named)
+        photo = Image.open(args.photo).convert("RGB")
+        square = ImageOps.fit(photo, (min(photo.size),) * 2)
+        e = classifier.explain(planted(square, c))
+        columns.append(np.asarray(e.panel().convert("RGB")))
+        print(model, classifier.predict(planted(square, c), top_k=2)[0])
+    width = max(c.shape[1] for c in columns)
+    padded = [np.pad(c, ((0, 0), (0, width - c.shape[1]), (0, 0)), constant_values=255) for c in columns]
+    Image.fromarray(np.concatenate(padded)).save(args.out, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    make = commands.add_parser("data")
+    make.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data" / "imagenette")
+    make.add_argument("--out", type=Path, required=True)
+    make.add_argument("--train", type=int, default=1500)
+    make.add_argument("--val", type=int, default=1000)
+    make.set_defaults(run=write_data)
+    ask = commands.add_parser("measure")
+    ask.add_argument("--model", required=True)
+    ask.add_argument("--data", type=Path, required=True)
+    ask.set_defaults(run=measure)
+    show = commands.add_parser("picture")
+    show.add_argument("--model", nargs="+", required=True)
+    show.add_argument("--photo", type=Path, required=True)
+    show.add_argument("--named", default="church", help="the class whose colour the patch has")
+    show.add_argument("--out", type=Path, required=True)
+    show.set_defaults(run=draw)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

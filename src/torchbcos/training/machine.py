@@ -1,0 +1,90 @@
+"""The machine under a run: Lightning's trainer, Ctrl-C, and what devices and reading processes do wrong."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos.training.files import WholeFiles
+from torchbcos.training.plan import Place
+from torchbcos.training.recipe import Recipe
+
+PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
+    """Lightning's trainer: one long epoch, of which the order of batches knows the real ones."""
+    try:
+        if recipe.freeze_epochs and strategy == "ddp":
+            strategy = "ddp_find_unused_parameters_true"
+        return L.Trainer(
+            max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
+            precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
+            logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
+        )  # fmt: skip
+    except Exception as error:
+        if isinstance(error, BcosError):
+            raise
+        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+
+
+class Stopped(Exception):
+    """A step was finished and saved after Ctrl-C."""
+
+
+@contextmanager
+def answering_interrupts(stop: Callable[[], None], *, alone: bool) -> Iterator[None]:
+    """The first Ctrl-C calls `stop`, the second interrupts at once, as it does where several processes work together."""
+    usual = signal.getsignal(signal.SIGINT)
+    if not alone or threading.current_thread() is not threading.main_thread() or usual is None:
+        yield
+        return
+
+    def answer(number: int, frame: Any) -> None:
+        stop()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, answer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+class readable_errors:
+    """Turn what a worker or a device does into one sentence."""
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        text = str(error)
+        if error is None or isinstance(error, BcosError):
+            return
+        if "DataLoader worker" in text and "exited unexpectedly" in text:
+            raise StateError(
+                f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
+                "The same command goes on; --set workers=0 shows the file."
+            ) from None
+        if "out of memory" in text:
+            raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
+
+
+def quiet() -> None:
+    """Lightning's advertisements and hints, which are for its own users."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compile on a machine without CUDA
