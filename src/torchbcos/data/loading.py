@@ -6,6 +6,7 @@ more processes, sees the very same pictures.
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ class Order(Sampler[list[Key]]):
         repeats: so many copies of each example in a row, which differ in augmentation (repeated augmentation, arXiv
             1901.09335); the epoch stays as long, so that it sees 1/repeats of the examples.
         rank, world: this process, and how many there are.
-        start: batches that are already done.
+        start: batches that are already done. stop: batches in all, where fewer than all epochs have.
 
     >>> [len(keys) for keys in Order(10, 4, epochs=1)]
     [4, 4]
@@ -127,11 +128,17 @@ class Order(Sampler[list[Key]]):
         self.count, self.epochs, self.seed, self.repeats = count, epochs, seed, repeats
         self.rank, self.world, self.start = rank, world, start
         self.per_epoch = max(1, count // self.batch)
+        self.stop = 0
 
     def __len__(self) -> int:
-        return self.per_epoch * self.epochs - self.start
+        every = self.per_epoch * self.epochs
+        return max(0, min(self.stop or every, every) - self.start)
 
     def __iter__(self) -> Iterator[list[Key]]:
+        return itertools.islice(self.batches(), len(self))
+
+    def batches(self) -> Iterator[list[Key]]:
+        """This process's part of every batch from `start` on."""
         for epoch in range(self.start // self.per_epoch, self.epochs):
             keys = self.keys(epoch)
             first = self.start - epoch * self.per_epoch if epoch == self.start // self.per_epoch else 0

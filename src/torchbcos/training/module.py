@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -33,8 +33,12 @@ from torchbcos.zoo import create_model, load
 CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
 
-def build_network(recipe: Recipe, classes: int, channels: int, *, sync: bool = False) -> nn.Module:
+def build_network(
+    recipe: Recipe, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
+) -> nn.Module:
     """The network of a recipe, for so many classes and encoded channels.
+
+    A pretrained network gets a fresh classifier, unless its classes are those of `names` in the same order.
 
     Raises:
         InputError: the network cannot be built, or a pretrained one takes other channels.
@@ -45,8 +49,10 @@ def build_network(recipe: Recipe, classes: int, channels: int, *, sync: bool = F
     if recipe.pretrained == "official":
         network = create_model(recipe.model, pretrained=True, num_classes=classes, **options)
     elif recipe.pretrained:
-        network = load(recipe.pretrained, device="cpu", deploy=False).model.train().requires_grad_(True)
-        cast(Any, network).reset_classifier(classes)
+        found = load(recipe.pretrained, device="cpu", deploy=False)
+        network = found.model.train().requires_grad_(True)
+        if tuple(found.class_names) != tuple(names):
+            cast(Any, network).reset_classifier(classes)
         network.class_names = None  # type: ignore[assignment]
     else:
         if sync:
@@ -109,7 +115,7 @@ class Training(L.LightningModule):
         self.loss_sum, self.losses = 0.0, 0
         self.pipeline_seconds, self.pictures = 0.0, 0
         self.failures: list[str] = []
-        self.__dict__["run"] = torch.compile(self.network) if recipe.compile else self.network
+        self.__dict__["run"] = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
         self.__dict__["guide"] = guidance.Guide(recipe) if recipe.guide or recipe.teacher else None
 
     @property

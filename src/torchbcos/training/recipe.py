@@ -28,7 +28,8 @@ class Recipe:
         model: a name of `torchbcos.list_models()`, or "package.module:function" that returns a network.
         options: of the network (antialias, norm, max_out, stochastic_depth, …).
         plain: the ordinary twin.
-        pretrained: start from a model folder, a checkpoint of weights, or "official"; "": from scratch.
+        pretrained: start from a model folder, a checkpoint of weights, or "official"; "": from scratch. Its classifier is kept
+        where its classes are those of the data, in the same order.
         freeze_epochs: of a pretrained network only the new classifier learns so long. refresh: bring its unit-norm filters
         back to the length of fresh ones, at which steps count (outputs stay).
 
@@ -47,7 +48,8 @@ class Recipe:
         report_share: part held out to be reported, where the data has no split of its own for that.
 
     Optimisation:
-        epochs, batch_size: pictures of a step over all devices; accumulate: in so many parts.
+        epochs; max_steps: end earlier, after so many steps (0: never; the schedule is still that of all epochs).
+        batch_size: pictures of a step over all devices; accumulate: in so many parts.
         optimizer: "adam", "adamw" or "sgd"; lr, weight_decay, momentum (sgd). head_lr: of the classifier, as a multiple of lr.
         schedule: "cosine", "step", "exponential" or "constant"; schedule_by: "epoch" or "step"; lr_end: where cosine ends;
         step_size, gamma: of the others, in epochs.
@@ -100,6 +102,7 @@ class Recipe:
     report_share: float = 0.1
 
     epochs: int = 90
+    max_steps: int = 0
     batch_size: int = 256
     accumulate: int = 1
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -200,7 +203,7 @@ RANGES = (
     ("freeze_epochs", 0, 10**6), ("image_size", 8, 4096), ("grow_from", 0, 4096), ("test_size", 0, 4096),
     ("test_resize", 0, 4096), ("crop_padding", 0, 512), ("flip", 0, 1), ("brightness", 0, 1), ("augment_ops", 1, 20),
     ("augment_magnitude", 0, 30), ("erasing", 0, 1), ("mixup", 0, 100), ("cutmix", 0, 100), ("mix_chance", 0, 1),
-    ("repeats", 1, 100), ("selection_share", 0, 0.5), ("report_share", 0, 0.5), ("epochs", 1, 10**6),
+    ("repeats", 1, 100), ("selection_share", 0, 0.5), ("report_share", 0, 0.5), ("epochs", 1, 10**6), ("max_steps", 0, 10**9),
     ("batch_size", 1, 10**7), ("accumulate", 1, 10**5), ("lr", 0, 1e6), ("head_lr", 0, 1e6), ("weight_decay", 0, 1e3),
     ("momentum", 0, 1), ("lr_end", 0, 1e6), ("step_size", 1, 10**6), ("gamma", 0, 1), ("warmup_epochs", 0, 10**6),
     ("warmup_steps", 0, 10**9), ("warmup_start", 0, 1), ("smoothing", 0, 1), ("threshold", 0, 1), ("clip_value", 0, 1e9),

@@ -51,7 +51,7 @@ def train(
     began = begun(place, recipe)
     if place.report.is_file() and began is not None:
         report = json.loads(place.report.read_text("utf-8"))
-        if report.get("epochs") == recipe.epochs:
+        if (report.get("epochs"), report.get("max_steps", 0)) == (recipe.epochs, recipe.max_steps):
             say(f"{place.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {place.model}.")
             return cast(dict[str, Any], report)
     labelled = open_labelled(data)

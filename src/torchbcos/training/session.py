@@ -71,7 +71,8 @@ class Session:
         for line in told:
             self.say(f"{line} Going on from the one before.")
         torch.manual_seed(seed_of(recipe.seed, 0))
-        network = build_network(recipe, len(self.data.classes), self.channels(), sync=world > 1)
+        classes = self.data.classes
+        network = build_network(recipe, len(classes), self.channels(), names=classes, sync=world > 1)
         parts = recipe.batch_size // recipe.accumulate
         order = Order(
             len(self.splits.train), parts, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world
@@ -85,14 +86,14 @@ class Session:
         self.checkpoint = checkpoint
         done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
         self.start = self.module.done = done
-        order.start = done * recipe.accumulate
+        order.start, order.stop = done * recipe.accumulate, recipe.max_steps * recipe.accumulate
         if checkpoint:
             self.best = dict(checkpoint["torchbcos"]["best"])
             self.module.loss_sum, self.module.losses = checkpoint["torchbcos"]["losses"]
             self.module.failures = list(checkpoint["torchbcos"]["failures"])
             self.seconds_before = float(checkpoint["torchbcos"]["seconds"])
         self.history = History(self.place.out / "history.csv", done)
-        self.announce(checkpoint is not None, done, per_epoch)
+        self.announce(checkpoint is not None, done)
         if len(order):
             examples = self.examples(self.splits.train, augment=True)
             batches = loader(examples, order, recipe.workers, pin=torch.cuda.is_available())
@@ -139,10 +140,15 @@ class Session:
             return raw if self.recipe.plain else 2 * raw
         raise InputError("None of the first ten training examples can be read.")
 
-    def announce(self, resumed: bool, done: int, per_epoch: int) -> None:
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the whole run."""
+        every = self.module.per_epoch * self.recipe.epochs
+        return min(self.recipe.max_steps or every, every)
+
+    def announce(self, resumed: bool, done: int) -> None:
         """Say what begins, and write the resolved recipe."""
-        recipe = self.recipe
-        total = per_epoch * recipe.epochs
+        recipe, per_epoch, total = self.recipe, self.module.per_epoch, self.total
         if self.trainer.is_global_zero:
             self.place.out.mkdir(parents=True, exist_ok=True)
             facts = {
@@ -163,7 +169,8 @@ class Session:
             kind = f"{recipe.model or recipe.pretrained}{' (plain)' if recipe.plain else ''}"
             self.say(
                 f"{recipe.name}: {kind}, {parameters:,} parameters, {len(self.data.classes)} classes; "
-                f"{self.splits.describe()}; {recipe.epochs} epochs of {per_epoch} steps."
+                f"{self.splits.describe()}; {recipe.epochs} epochs of {per_epoch} steps"
+                f"{f', of which {total} steps' if recipe.max_steps else ''}."
             )
 
     def say(self, text: str) -> None:
@@ -215,7 +222,7 @@ class Session:
         stopping = self.stopping  # read once: it may change at any moment
         if recipe.watch_every and module.done % recipe.watch_every == 0:
             self.watch()
-        if module.done % module.per_epoch == 0:
+        if module.done % module.per_epoch == 0 or module.done == self.total:
             self.end_epoch()
             self.save(LAST)
             if recipe.keep_every and module.epoch % recipe.keep_every == 0:
@@ -228,7 +235,7 @@ class Session:
     def so_far(self) -> Progress:
         """How far the run is."""
         module, (rate, pipeline) = self.module, self.rates()
-        total = module.per_epoch * self.recipe.epochs
+        total = self.total
         left = (time.time() - self.began) / max(1, module.done - self.start) * (total - module.done)
         loss = module.loss_sum / max(1, module.losses)
         epoch = min(module.epoch + 1, self.recipe.epochs)
@@ -243,7 +250,7 @@ class Session:
         """Judge on the selection split, keep the best, tell."""
         module, recipe = self.module, self.recipe
         row: dict[str, Any] = {"step": module.done, "epoch": module.epoch, "loss": module.loss_sum / max(1, module.losses)}
-        due = module.epoch % recipe.judge_every == 0 or module.epoch == recipe.epochs
+        due = module.epoch % recipe.judge_every == 0 or module.done == self.total
         if self.splits.selection is not None and due:
             found = self.judge(self.splits.selection, module.judged(self.examples(self.splits.train)))
             row |= {f"selection_{name}": value for name, value in found.items()}
@@ -261,7 +268,8 @@ class Session:
                 self.trainer.logger.log_metrics({k: float(v) for k, v in row.items()}, step=module.done)
         shown = [name for name in ("top1", "map") if f"selection_{name}" in row]
         score = "".join(f", {name} {row['selection_' + name]:.1f} %" for name in shown)
-        self.say(f"epoch {module.epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
+        epoch = -(-module.done // module.per_epoch)
+        self.say(f"epoch {epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
                  f"the data could give {rates[1]:.0f}; {clock(self.so_far().left)} left")  # fmt: skip
         module.loss_sum, module.losses, module.pipeline_seconds, module.pictures, self.busy = 0.0, 0, 0.0, 0, 0.0
 
@@ -291,7 +299,7 @@ class Session:
         if which == "best" and best.is_file():
             network.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state"])
         report: dict[str, Any] = {
-            "recipe": recipe.name, "epochs": recipe.epochs, "steps": module.done, "export": which,
+            "recipe": recipe.name, "epochs": recipe.epochs, "max_steps": recipe.max_steps, "steps": module.done, "export": which,
             "best_epoch": self.best.get("epoch"), "parameters": sum(p.numel() for p in network.parameters()),
             "seconds": round(self.seconds_before + time.time() - self.began, 1), "unreadable": sorted(set(module.failures)),
         }  # fmt: skip

@@ -354,6 +354,21 @@ def test_the_classifier_may_learn_faster(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(found[1.0]["fc.weight"], fresh["fc.weight"])
 
 
+def test_a_run_may_end_early_and_go_on_later(
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(mixup=0.2, cutmix=1.0, checkpoint_steps=2)
+    report, lines = run(recipe.changed(max_steps=4), data, tmp_path / "run")
+    assert report["steps"] == 4 and "2 epochs of 3 steps, of which 4 steps." in lines[0]
+    assert [line.split(":")[0] for line in lines[1:3]] == ["epoch 1/2", "epoch 2/2"]
+    assert all("pictures/s, the data could give" in line for line in lines[1:3])
+    _, lines = run(recipe.changed(max_steps=4), data, tmp_path / "run")
+    assert "is finished" in lines[0]
+    _, lines = run(recipe, data, tmp_path / "run")
+    assert "from step 4 of 6" in lines[0]
+    assert same(weights(tmp_path / "run"), weights(finished[0]))
+
+
 def test_every_step_is_reported(data: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run(tiny(), data, tmp_path / "run", progress=seen.append)
