@@ -6,7 +6,10 @@ import importlib
 import inspect
 from pathlib import Path
 
-ROOMS = ("torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data")
+ROOMS = (
+    "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data",
+    "torchbcos.metrics", "torchbcos.training", "torchbcos.evaluation",
+)  # fmt: skip
 
 
 def entry(name: str, thing: object) -> str:

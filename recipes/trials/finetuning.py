@@ -53,8 +53,11 @@ def main() -> None:
         "last layer only, 1e-3": {**naive, "freeze_epochs": args.epochs},
         "last layer only, 2e-2": {**naive, "freeze_epochs": args.epochs, "lr": 2e-2},
         "everything at 2e-4": {**naive, "lr": 2e-4, "clip": "norm", "warmup_epochs": 1.0},
-        "finetune": {},
-        "finetune, long filters": {"pretrained": long},
+        "finetune, head_lr 1": {"head_lr": 1.0},
+        "finetune, head_lr 10": {"head_lr": 10.0},
+        "finetune, head_lr 50": {"head_lr": 50.0},
+        "finetune, head_lr 50, long filters": {"head_lr": 50.0, "pretrained": long},
+        "finetune, head_lr 50, long filters, not refreshed": {"head_lr": 50.0, "pretrained": long, "refresh": False},
     }
     for name, values in ways.items():
         if args.only and name not in args.only:

@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageOps
 
 import torchbcos
-from torchbcos.data.sources import open_labelled
+from torchbcos.data import open_labelled
 
 PATCH = 0.15  # of the side
 CLASSES = 10

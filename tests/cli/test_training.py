@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +16,12 @@ from typer.testing import CliRunner
 
 import torchbcos
 from tests.unit.training.data import squares
+from torchbcos import training
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.cli.__main__ import app
 from torchbcos.evaluation import accuracy, measure_accuracy, open_model
 
+cli_train = importlib.import_module("torchbcos.cli.train")  # the name of the module is also that of the command
 SMALL = ["model=cifar10_resnet20", "options={}", "image_size=16", "crop=pad", "epochs=2", "batch_size=8", "workers=0"]
 SET = [word for setting in SMALL for word in ("--set", setting)]
 
@@ -50,6 +56,7 @@ def test_the_model_of_a_run_explains(run: tuple[Path, Path], tmp_path: Path) -> 
         (["train"], "which recipe?"),
         (["train", "folde"], "There is no recipe 'folde'. Did you mean 'folder'?"),
         (["train", "folder"], "what data?"),
+        (["train", "folder", "finetune"], "One recipe at a time, not 'folder' and 'finetune'"),
         (["train", "folder", "--data", "nowhere"], "There is no data at 'nowhere'"),
         (["train", "folder", "--set", "epoch=3"], "no key 'epoch'. Did you mean 'epochs'"),
         (["train", "./none.toml"], "There is no recipe file"),
@@ -70,6 +77,48 @@ def test_lists_and_shows() -> None:
     assert len(out.splitlines()) == 75
     code, out, _ = call("train", "--show", "bcos_final", "--set", "epochs=7")
     assert code == 0 and "epochs = 7" in out and 'clip = "agc"' in out
+
+
+def test_settings_may_stand_as_words_and_the_report_is_json(run: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, _ = call("train", "--show", "folder", "--set", "epochs=3", "lr=0.5", "options.norm=layer")
+    assert code == 0 and "epochs = 3\n" in out and "lr = 0.5\n" in out and '"norm" = "layer"' in out
+    data, _ = run
+    words = ["train", "folder", "--data", data, "--out", tmp_path / "run", "--accelerator", "cpu", "--devices", 1, "--json"]
+    code, out, err = call(*words, "--set", *SMALL, "max_steps=1")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 1 and "Done in" in err
+
+
+def test_lines_between_epochs(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_train, "EVERY", 0)
+    words = ["train", "folder", "--data", run[0], "--out", tmp_path / "run", "--accelerator", "cpu", "--devices", 1, *SET]
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert [line[:8] for line in out.splitlines() if line.startswith("step")] == [f"step {k}/6" for k in range(1, 6)]
+
+
+def test_an_interrupted_training_says_how_it_goes_on(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = training.train
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        follow = options["progress"]
+
+        def progress(now: training.Progress) -> None:
+            follow(now)
+            if now.done == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return usual(*args, **{**options, "progress": progress})
+
+    words = ["train", "folder", "--data", run[0], "--out", tmp_path / "run", "--accelerator", "cpu", "--devices", 1, *SET]
+    monkeypatch.setattr(training, "train", interrupted)
+    code, _, err = call(*words)
+    assert code == 130 and "the same command goes on in" in err and "from step 3." in err and "Traceback" not in err
+    monkeypatch.undo()
+    code, out, _ = call(*words)
+    assert code == 0 and "from step 3 of 6" in out
 
 
 def test_evaluation_of_what_a_run_left(run: tuple[Path, Path], tmp_path: Path) -> None:

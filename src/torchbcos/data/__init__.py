@@ -13,19 +13,25 @@ from torchbcos.data.images import check_tensor as check_tensor
 from torchbcos.data.images import is_animated as is_animated
 from torchbcos.data.images import read_image as read_image
 from torchbcos.data.images import to_rgb as to_rgb
+from torchbcos.data.labelled import Labelled as Labelled
+from torchbcos.data.labelled import Split as Split
+from torchbcos.data.sources import open_labelled as open_labelled
 from torchbcos.data.transforms import Preprocess as Preprocess
 
 __all__ = [
     "MAX_PIXELS",
     "Found",
     "ImageLike",
+    "Labelled",
     "Preprocess",
+    "Split",
     "as_image",
     "as_images",
     "as_items",
     "check_tensor",
     "find_images",
     "is_animated",
+    "open_labelled",
     "read_image",
     "to_rgb",
 ]

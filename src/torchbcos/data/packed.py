@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import json
 import os
 import tarfile
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import torch
 from PIL import Image
 
 from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key
 from torchbcos._core.optional import require
 from torchbcos.data.folder import SUFFIXES
@@ -22,6 +27,7 @@ from torchbcos.data.labelled import Labelled, Split
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LABELS = (".cls", ".cls.txt")
+LARGE = 10_000  # pictures from which on reading every header anew, at each start of each process, would be felt
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,38 @@ def open_shards(place: Path) -> Labelled:
     return Labelled(names, split, other, kind="shards")
 
 
-def index_shards(tars: list[Path]) -> tuple[list[tuple[int, int, int, str]], list[str]]:
-    """Where every picture of some shards lies, and its class as the shards write it."""
+Index = tuple[list[tuple[int, int, int, str]], list[str]]
+
+
+def index_shards(tars: list[Path]) -> Index:
+    """Where every picture of some shards lies, and its class as the shards write it; remembered for large data."""
+    file = remembered_at(tars)
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as saved:
+        names, classes = (bytes(saved[key]).decode().split("\n") for key in ("names", "classes"))
+        places = [saved[key].tolist() for key in ("tar", "offset", "size")]
+        return list(zip(*places, names, strict=True)), classes
+    found = read_index(tars)
+    if len(found[1]) >= LARGE and not any("\n" in text for _, _, _, text in found[0]):
+        members, classes = found
+        arrays: dict[str, Any] = {key: np.array([m[k] for m in members]) for k, key in enumerate(("tar", "offset", "size"))}
+        for key, texts in (("names", [m[3] for m in members]), ("classes", classes)):
+            arrays[key] = np.frombuffer("\n".join(texts).encode(), np.uint8)
+        with contextlib.suppress(OSError):  # a full or read-only home is no reason to stop
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as partial, partial.open("wb") as whole:
+                np.savez(whole, **arrays)
+    return found
+
+
+def remembered_at(tars: list[Path]) -> Path:
+    """The index of these very files, in torch's cache folder."""
+    facts = [(str(t.absolute()), t.stat().st_size, t.stat().st_mtime_ns) for t in tars]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    return Path(torch.hub.get_dir()) / "torchbcos" / f"shards-{digest}.npz"
+
+
+def read_index(tars: list[Path]) -> Index:
+    """The index, from the headers of all members."""
     members: list[tuple[int, int, int, str]] = []
     classes: list[str] = []
     for k, tar in enumerate(tars):

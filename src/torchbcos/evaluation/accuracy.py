@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
+from torchbcos._core.files import replacing
 from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
@@ -128,9 +129,8 @@ class Partial:
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.file.with_suffix(".part")
-            torch.save({"key": self.key, "logits": torch.cat(logits), "failed": sorted(failed)}, partial)
-            os.replace(partial, self.file)
+            with replacing(self.file) as partial:
+                torch.save({"key": self.key, "logits": torch.cat(logits), "failed": sorted(failed)}, partial)
         except (OSError, RuntimeError) as error:
             raise StateError(f"Could not write {str(self.file)!r}: {str(error).splitlines()[0]}.") from None
 

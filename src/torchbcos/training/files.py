@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import subprocess
 import time
@@ -16,6 +15,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from torchbcos._core.errors import StateError, WeightsError
+from torchbcos._core.files import replacing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -34,18 +34,11 @@ class WholeFiles(TorchCheckpointIO):
 
 def write_whole(value: Any, path: Path) -> None:
     """`torch.save` that leaves the old file or the new one, never half of one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.name == LAST and path.exists():
-            os.replace(path, path.with_name(PREVIOUS))
-        os.replace(partial, path)
+        with replacing(path, durable=True, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as partial:
+            torch.save(value, partial)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise StateError(
             f"Could not write the checkpoint {str(path)!r}: {reason}. The one before is kept: make room, and the same command "
@@ -76,6 +69,13 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     return None, told
 
 
+def sweep(*folders: Path) -> None:
+    """Remove what a killed run was writing when it died."""
+    for folder in folders:
+        for partial in folder.glob(".*.part"):
+            partial.unlink(missing_ok=True)
+
+
 class History:
     """`history.csv`: a row whenever something was measured; rows after a resumed step are dropped."""
 
@@ -90,12 +90,10 @@ class History:
         """Add a row, and write the file anew: it is short."""
         self.rows.append({key: f"{v:.6g}" if isinstance(v, float) else str(v) for key, v in values.items()})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        partial = self.file.with_name(f".{self.file.name}.part")
-        with partial.open("w", newline="", encoding="utf-8") as lines:
+        with replacing(self.file) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(partial, self.file)
 
 
 def surroundings() -> dict[str, Any]:

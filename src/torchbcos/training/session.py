@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.files import replacing
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
-from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, write_whole
+from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, processes
 from torchbcos.training.plan import Place, Progress, Splits, clock, summary
@@ -151,6 +151,7 @@ class Session:
         recipe, per_epoch, total = self.recipe, self.module.per_epoch, self.total
         if self.trainer.is_global_zero:
             self.place.out.mkdir(parents=True, exist_ok=True)
+            sweep(self.place.out, self.place.checkpoints)
             facts = {
                 **surroundings(), "data": str(self.source.absolute()), "kind": self.data.kind,
                 "classes": list(self.data.classes), "pictures": len(self.data.train),
@@ -309,9 +310,8 @@ class Session:
                 report[name] = self.judge(split, network)
         if self.trainer.is_global_zero:
             self.write_model(network, report)
-            partial = self.place.report.with_suffix(".part")
-            partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            os.replace(partial, self.place.report)
+            with replacing(self.place.report) as partial:
+                partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
         self.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {self.place.model}.")
         if module.failures:
             self.say(f"{len(set(module.failures))} files could not be read and were skipped; report.json names them.")

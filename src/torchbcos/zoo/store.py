@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
 import pickle
-import tempfile
 import urllib.error
 import urllib.request
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
+from torchbcos._core.files import replacing
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.official import from_official
 
@@ -106,9 +104,9 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-        with _replacing(directory / WEIGHTS) as partial:
+        with replacing(directory / WEIGHTS) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
-        with _replacing(directory / CARD) as partial:
+        with replacing(directory / CARD) as partial:
             partial.write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -133,19 +131,6 @@ def read_card(directory: Path) -> Card:
     return Card.from_dict(values, where=str(path))
 
 
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".part")
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def fetch(card: Card, *, progress: bool = True) -> Path:
     """The official file, from the torch hub cache or the network; its hash is checked.
 
@@ -163,7 +148,7 @@ def fetch(card: Card, *, progress: bool = True) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(target) as partial:
+        with replacing(target) as partial:
             _download_patiently(card.url, partial, card.file, progress)
             if not hash_file(partial).startswith(card.sha256 or ""):
                 raise WeightsError(f"The download of {card.file} does not have the hash {card.sha256}…: try again.")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError
+from torchbcos.data import packed
 from torchbcos.data.labelled import Split, split_rows
 from torchbcos.data.loading import Examples, Order, check_batch, collate, loader, seed_generator, seed_of, whole_batches
 from torchbcos.data.packed import split_name
@@ -126,6 +127,30 @@ def test_shards_that_webdataset_writes_are_read(tmp_path: Path) -> None:
     found = open_labelled(tmp_path)
     assert found.train.targets.tolist() == [0, 1, 0, 1]
     assert found.train.read(3).getpixel((0, 0))[0] == 3
+
+
+def test_the_index_of_large_shards_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, read = tmp_path / "data", packed.read_index
+    data.mkdir()
+    write_shard(data / "train-0.tar", [("cat/1.png", png(1)), ("dög/2.png", png(2)), ("cat/3.png", png(3))])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    calls: list[int] = []
+    monkeypatch.setattr(packed, "read_index", lambda tars: calls.append(len(tars)) or read(tars))  # type: ignore[func-returns-value]
+    first = open_labelled(data)
+    assert calls == [1] and not (tmp_path / "cache").exists()  # too small to be worth a file
+    monkeypatch.setattr(packed, "LARGE", 3)
+    for expected in ([1, 1], [1, 1]):
+        found = open_labelled(data)
+        assert calls == expected
+        assert found.train.names == first.train.names and found.classes == ("cat", "dög")
+        assert [found.train.read(i).getpixel((0, 0))[0] for i in range(3)] == [1, 2, 3]
+    (file,) = (tmp_path / "cache").rglob("*.npz")
+    file.write_bytes(b"damaged")
+    assert open_labelled(data).train.names == first.train.names and len(calls) == 3
+    write_shard(data / "train-0.tar", [("cat/1.png", png(1)), ("dog/2.png", png(2)), ("dog/4.png", png(3))])
+    assert open_labelled(data).classes == ("cat", "dog") and len(calls) == 4  # another file of the same name
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/proc/nowhere")
+    assert open_labelled(data).classes == ("cat", "dog")
 
 
 def test_wrong_shards(tmp_path: Path) -> None:

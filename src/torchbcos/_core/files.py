@@ -1,0 +1,42 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path, *, durable: bool = False, keep: Path | None = None) -> Iterator[Path]:
+    """A file beside `target` to write to; at the end of the block it takes the place of `target`.
+
+    After an error in the block, `target` is as before and nothing else is left.
+
+    Args:
+        target: the file; its folder exists.
+        durable: wait until the disk has it, so that not even a power cut leaves half of it.
+        keep: where the old file goes.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as partial:
+    ...         _ = partial.write_text("whole")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".part")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        if keep is not None and target.exists():
+            os.replace(target, keep)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
