@@ -35,7 +35,7 @@ def call(*words: object) -> tuple[int, str, str]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("training")
     data = squares(place / "data")
-    code, out, err = call("train", "folder", "--data", data, "--out", place / "run", "--accelerator", "cpu", "--devices", 1, *SET)
+    code, out, err = call("train", "folder", "--data", data, "--out", place / "run", "--device", "cpu", "--devices", 1, *SET)
     assert code == 0, err
     assert "Done in" in out and "pictures/s, the data could give" in out
     return data, place / "run"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchbcos._core.errors import InputError
-from torchbcos.cli.common import print_json, say, usage_errors
+from torchbcos.cli.common import Device, DeviceOption, print_json, say, usage_errors
 from torchbcos.cli.program import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def train(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RECIPE|FILE] [KEY=VALUE]...",
-            help="A recipe ('torchbcos train --list' names all) or a recipe file (.toml); settings as with --set.",
+            metavar="RECIPE|FILE KEY=VALUE",
+            help="A recipe ('torchbcos train --list' names all) or a recipe file (.toml), and settings as with --set.",
         ),
     ] = None,
     data: Annotated[
@@ -64,15 +64,17 @@ def train(
     strategy: Annotated[
         str, typer.Option("--strategy", metavar="NAME", help="auto, ddp, fsdp, … as Lightning names them.")
     ] = "auto",
-    accelerator: Annotated[str, typer.Option("--accelerator", metavar="NAME", help="auto, cpu, gpu, mps.")] = "auto",
+    device: DeviceOption = Device.auto,
+    accelerator: Annotated[
+        str | None, typer.Option("--accelerator", metavar="NAME", hidden=True, help="Instead of --device, as Lightning names it.")
+    ] = None,
     list_all: Annotated[bool, typer.Option("--list", metavar="", help="Name all recipes and leave.")] = False,
     show: Annotated[bool, typer.Option("--show", metavar="", help="Print the resolved recipe and leave.")] = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as JSON; the rest goes to stderr.")] = False,
 ) -> None:  # fmt: skip
     """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
 
-    RUN holds the resolved recipe, history, TensorBoard logs and checkpoints. The same command goes on where an interrupted
-    run stopped.
+    RUN holds the resolved recipe, history, TensorBoard logs and checkpoints. The same command goes on where a run stopped.
     """
     with usage_errors():
         from torchbcos._core.optional import require
@@ -107,8 +109,8 @@ def train(
         try:
             with following(tell) as progress:
                 report = training.train(
-                    chosen, source, target, devices=count, nodes=nodes, strategy=strategy, accelerator=accelerator, say=tell,
-                    progress=progress,
+                    chosen, source, target, devices=count, nodes=nodes, strategy=strategy,
+                    accelerator=accelerator or device.value, say=tell, progress=progress,
                 )  # fmt: skip
         except KeyboardInterrupt as error:
             say(f"torchbcos: {error}" if str(error) else "torchbcos: interrupted before the first step.")

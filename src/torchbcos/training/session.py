@@ -28,6 +28,7 @@ from torchbcos.training.recipe import Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
+WARM = 2  # steps that compile, allocate and fill caches, and say nothing of the time that others take
 Watch = Callable[[Progress], None]
 
 
@@ -44,6 +45,7 @@ class Session:
         self.best: dict[str, Any] = {"score": float("-inf")}
         self.began, self.busy, self.seconds_before = time.time(), 0.0, 0.0
         self.start = 0  # the step at which this session began
+        self.warm = 0.0  # when its first steps were done
 
     def examples(self, split: Split, *, augment: bool = False) -> Examples:
         """A split as encoded examples."""
@@ -218,6 +220,8 @@ class Session:
     def after_step(self) -> None:
         """Checkpoints, what is watched, and the end of an epoch."""
         module, recipe = self.module, self.recipe
+        if module.done - self.start == WARM:
+            self.warm = time.time()
         if self.progress is not None and self.trainer.is_global_zero:
             self.progress(self.so_far())
         stopping = self.stopping  # read once: it may change at any moment
@@ -236,8 +240,10 @@ class Session:
     def so_far(self) -> Progress:
         """How far the run is."""
         module, (rate, pipeline) = self.module, self.rates()
-        total = self.total
-        left = (time.time() - self.began) / max(1, module.done - self.start) * (total - module.done)
+        total, steps, since = self.total, module.done - self.start, self.began
+        if steps > WARM:
+            steps, since = steps - WARM, self.warm
+        left = (time.time() - since) / max(1, steps) * (total - module.done)
         loss = module.loss_sum / max(1, module.losses)
         epoch = min(module.epoch + 1, self.recipe.epochs)
         return Progress(module.done, total, epoch, self.recipe.epochs, loss, rate, pipeline, left)
@@ -307,7 +313,7 @@ class Session:
         for name in ("selection", "report"):
             split = getattr(self.splits, name)
             if split is not None:
-                report[name] = self.judge(split, network)
+                report[name] = {key: round(value, 4) for key, value in self.judge(split, network).items()}
         if self.trainer.is_global_zero:
             self.write_model(network, report)
             with replacing(self.place.report) as partial:

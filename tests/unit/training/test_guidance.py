@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from torchbcos.data.annotations import MOST, find_annotations
 from torchbcos.data.sources import open_labelled
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.models import build
-from torchbcos.training import energy_inside, energy_loss, explanation_distance, l1_loss, train
+from torchbcos.training import energy_inside, energy_loss, explanation_distance, guidance, l1_loss, objective, train
 from torchbcos.training.augment import Augment
 
 
@@ -244,6 +245,25 @@ def test_guidance_refuses_what_moves_pictures_unknown_to_masks(tmp_path: Path) -
     data = planted(tmp_path / "data")
     with pytest.raises(InputError, match="Guidance needs to know where things are"):
         train(tiny(guide="energy", guide_weight=1.0, cutmix=1.0), data, tmp_path / "r", accelerator="cpu", devices=1)
+
+
+def test_the_teacher_sees_the_mixed_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = squares(tmp_path / "data"), list[Tensor]()
+    train(tiny(epochs=1), data, tmp_path / "teacher", accelerator="cpu", devices=1, say=lambda _: None)
+    usual = guidance.Guide.distillation
+
+    def distillation(self: guidance.Guide, training: Any, x: Tensor, logits: Tensor) -> Tensor:
+        seen.append(x)
+        return usual(self, training, x, logits)
+
+    def mixed(self: objective.Mixer, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(x) + 0.25, targets
+
+    monkeypatch.setattr(guidance.Guide, "distillation", distillation)
+    monkeypatch.setattr(objective.Mixer, "__call__", mixed)
+    recipe = tiny(epochs=1, mixup=0.5, teacher=str(tmp_path / "teacher" / "model"), teacher_weight=1.0)
+    train(recipe, data, tmp_path / "student", accelerator="cpu", devices=1, say=lambda _: None)
+    assert seen and all(float((x - 0.25).abs().max()) == 0 for x in seen)
 
 
 def test_distillation_brings_explanations_closer(tmp_path: Path) -> None:

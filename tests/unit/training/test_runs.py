@@ -320,6 +320,21 @@ def test_finetuning_freezes_then_learns_everything(
         assert torch.equal(after["bn1.running_var"], before["bn1.running_var"]) != learned
 
 
+def test_training_on_keeps_the_classifier_where_the_classes_are_its_own(
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "other"
+    shutil.copytree(data, own)
+    (own / "red").rename(own / "rot")
+    before = weights(finished[0])
+    still = {"lr": 0.0, "epochs": 1, "export": "last", "ema_decay": 0.0, "model": "", "pretrained": str(finished[0] / "model")}
+    for place, kept in ((data, True), (own, False)):
+        run(tiny(**still, refresh=False), place, tmp_path / f"kept-{kept}")
+        after = weights(tmp_path / f"kept-{kept}")
+        assert torch.equal(after["fc.weight"], before["fc.weight"]) == kept
+        assert torch.equal(after["conv1.weight"], before["conv1.weight"])
+
+
 def test_crops_grow_and_a_resumed_run_grows_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny(image_size=48, grow_from=16, epochs=4, crop="random", checkpoint_steps=1, ema_decay=0.0)
     sides: list[int] = []
