@@ -91,7 +91,7 @@ class History:
         self.rows.append({key: f"{v:.6g}" if isinstance(v, float) else str(v) for key, v in values.items()})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         with replacing(self.file) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, columns, restval="")
+            writer = csv.DictWriter(lines, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
 

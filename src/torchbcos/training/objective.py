@@ -77,8 +77,13 @@ def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:
 
 def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.optim.Optimizer:
     """The optimiser of a recipe; the parameters of the classifier (by id) form the group with `head` true."""
-    parts = {own: [p for p in model.parameters() if (id(p) in head) == own] for own in (False, True)}
-    groups = [{"params": part, "head": own} for own, part in parts.items() if part]
+    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        parts.setdefault((id(p) in head, recipe.decay_all or p.dim() > 1), []).append(p)
+    groups = [
+        {"params": part, "head": own, "weight_decay": recipe.weight_decay if decayed else 0.0}
+        for (own, decayed), part in sorted(parts.items(), key=lambda item: item[0])
+    ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam

@@ -51,6 +51,7 @@ class Recipe:
         epochs; max_steps: end earlier, after so many steps (0: never; the schedule is still that of all epochs).
         batch_size: pictures of a step over all devices; accumulate: in so many parts.
         optimizer: "adam", "adamw" or "sgd"; lr, weight_decay, momentum (sgd). head_lr: of the classifier, as a multiple of lr.
+        decay_all: weight decay reaches norm weights and biases too, as in the official recipes.
         schedule: "cosine", "step", "exponential" or "constant"; schedule_by: "epoch" or "step"; lr_end: where cosine ends;
         step_size, gamma: of the others, in epochs.
         warmup_epochs, warmup_steps: linear, from warmup_start times lr.
@@ -109,6 +110,7 @@ class Recipe:
     lr: float = 1e-3
     head_lr: float = 1.0
     weight_decay: float = 0.0
+    decay_all: bool = True
     momentum: float = 0.9
     schedule: Literal["cosine", "step", "exponential", "constant"] = "cosine"
     schedule_by: Literal["epoch", "step"] = "step"
