@@ -117,8 +117,10 @@ class Guide:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.teacher: nn.Module | None = None
+        self.terms: str | None = None  # of the teacher's weights
         if recipe.teacher:
-            self.teacher = load(recipe.teacher, device="cpu").model
+            found = load(recipe.teacher, device="cpu")
+            self.teacher, self.terms = found.model, found.card.terms
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:

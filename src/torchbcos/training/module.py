@@ -28,15 +28,15 @@ from torchbcos.training.objective import (
     update_average,
 )
 from torchbcos.training.recipe import Recipe
-from torchbcos.zoo import create_model, load
+from torchbcos.zoo import create_model, load, official_cards
 
 CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
 
 def build_network(
     recipe: Recipe, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
-) -> nn.Module:
-    """The network of a recipe, for so many classes and encoded channels.
+) -> tuple[nn.Module, str | None]:
+    """The network of a recipe, for so many classes and encoded channels, and the terms of what it begins with.
 
     A pretrained network gets a fresh classifier, unless its classes are those of `names` in the same order.
 
@@ -44,13 +44,15 @@ def build_network(
         InputError: the network cannot be built, or a pretrained one takes other channels.
     """
     options: dict[str, Any] = dict(recipe.options)
+    terms: str | None = None
     if ":" in recipe.model:
-        return imported(recipe.model)(num_classes=classes, in_channels=channels, **options)
+        return imported(recipe.model)(num_classes=classes, in_channels=channels, **options), terms
     if recipe.pretrained == "official":
         network = create_model(recipe.model, pretrained=True, num_classes=classes, **options)
+        terms = official_cards()[recipe.model].terms
     elif recipe.pretrained:
         found = load(recipe.pretrained, device="cpu", deploy=False)
-        network = found.model.train().requires_grad_(True)
+        network, terms = found.model.train().requires_grad_(True), found.card.terms
         if tuple(found.class_names) != tuple(names):
             cast(Any, network).reset_classifier(classes)
         network.class_names = None  # type: ignore[assignment]
@@ -62,7 +64,7 @@ def build_network(
         raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
     if recipe.pretrained and recipe.refresh:
         refresh_filters(network)
-    return network
+    return network, terms
 
 
 def imported(path: str) -> Callable[..., nn.Module]:

@@ -74,7 +74,7 @@ class Session:
             self.say(f"{line} Going on from the one before.")
         torch.manual_seed(seed_of(recipe.seed, 0))
         classes = self.data.classes
-        network = build_network(recipe, len(classes), self.channels(), names=classes, sync=world > 1)
+        network, terms = build_network(recipe, len(classes), self.channels(), names=classes, sync=world > 1)
         parts = recipe.batch_size // recipe.accumulate
         order = Order(
             len(self.splits.train), parts, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world
@@ -85,6 +85,9 @@ class Session:
             recipe, network, classes=len(self.data.classes), per_epoch=per_epoch, multi_label=self.data.multi_label
         )
         self.module.session = self
+        guide = self.module.guide
+        known = (("began with weights", terms), ("learned from a teacher", guide.terms if guide is not None else None))
+        self.terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
         self.checkpoint = checkpoint
         done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
         self.start = self.module.done = done
@@ -343,7 +346,7 @@ class Session:
         return dataclasses.replace(
             card, name=self.recipe.name, classes=tuple(self.data.classes), preprocess=self.prepare.to_dict() if rgb else None,
             probability="softmax" if self.recipe.loss == "cross_entropy" and not self.data.multi_label else "sigmoid",
-            top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(self.recipe),
+            top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(self.recipe), terms=self.terms,
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
             notes={"made by": "torchbcos train", "epochs": self.recipe.epochs, "seconds": report.get("seconds")},
         )  # fmt: skip

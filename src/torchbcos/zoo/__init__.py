@@ -1,6 +1,7 @@
 """Weights: cards, files, embedded networks, and classifiers made of them."""
 
 from torchbcos.zoo.card import Card as Card
+from torchbcos.zoo.card import official_cards as official_cards
 from torchbcos.zoo.classifier import Classifier as Classifier
 from torchbcos.zoo.classifier import Prediction as Prediction
 from torchbcos.zoo.load import card_of as card_of
@@ -10,4 +11,7 @@ from torchbcos.zoo.load import load as load
 from torchbcos.zoo.load import save as save
 from torchbcos.zoo.load import write_model as write_model
 
-__all__ = ["Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "save", "write_model"]
+__all__ = [
+    "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
+    "write_model",
+]  # fmt: skip

@@ -332,7 +332,15 @@ def test_training_on_keeps_the_classifier_where_the_classes_are_its_own(
         run(tiny(**still, refresh=False), place, tmp_path / f"kept-{kept}")
         after = weights(tmp_path / f"kept-{kept}")
         assert torch.equal(after["fc.weight"], before["fc.weight"]) == kept
+        assert torchbcos.load(tmp_path / f"kept-{kept}" / "model").card.terms is None
         assert torch.equal(after["conv1.weight"], before["conv1.weight"])
+
+
+def test_a_model_says_under_which_terms_it_began(data: Path, tmp_path: Path) -> None:
+    size = {"image_size": 32, "epochs": 1, "max_steps": 1, "model": ""}
+    run(tiny(**size, pretrained="imagenette", teacher=""), data, tmp_path / "run")
+    terms = torchbcos.load(tmp_path / "run" / "model").card.terms
+    assert terms is not None and terms.startswith("began with weights trained on Imagenette") and "non-commercial" in terms
 
 
 def test_crops_grow_and_a_resumed_run_grows_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +371,7 @@ def test_the_classifier_may_learn_faster(data: Path, tmp_path: Path) -> None:
         run(tiny(head_lr=factor, epochs=1, export="last", ema_decay=0.0), data, tmp_path / str(factor))
         found[factor] = weights(tmp_path / str(factor))
     torch.manual_seed(session.seed_of(tiny().seed, 0))
-    fresh = module.build_network(tiny(), 3, 6).state_dict()
+    fresh = module.build_network(tiny(), 3, 6)[0].state_dict()
     assert torch.equal(found[0.0]["fc.weight"], fresh["fc.weight"])
     assert not torch.equal(found[0.0]["conv1.weight"], fresh["conv1.weight"])
     assert not torch.equal(found[1.0]["fc.weight"], fresh["fc.weight"])
