@@ -180,6 +180,12 @@ def test_an_interrupted_measurement_goes_on(run: tuple[Path, Path], tmp_path: Pa
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_measurement_of_other_weights_begins_anew(run: tuple[Path, Path]) -> None:
+    last, ema = (open_model(run[1], weights=weights) for weights in ("last", "ema"))
+    assert last.card == ema.card and accuracy.fingerprint(last.model) != accuracy.fingerprint(ema.model)
+    assert accuracy.fingerprint(ema.model) == accuracy.fingerprint(open_model(run[1], weights="ema").model)
+
+
 def test_scores_against_plain_counting() -> None:
     from torchbcos.metrics import score
 

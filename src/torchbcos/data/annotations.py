@@ -68,6 +68,7 @@ def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int
         MissingFileError: there is neither.
         InputError: a line of the table is wrong, or no example is annotated.
     """
+    place = place.parent if place.is_file() else place  # beside a table of labels
     table, folder = place / BOXES, place / MASKS
     if not table.is_file() and not folder.is_dir():
         raise MissingFileError(

@@ -75,7 +75,7 @@ def index_shards(tars: list[Path]) -> Index:
     """Where every picture of some shards lies, and its class as the shards write it; remembered for large data."""
     file = remembered_at(tars)
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as saved:
-        names, classes = (bytes(saved[key]).decode().split("\n") for key in ("names", "classes"))
+        names, classes = (bytes(saved[key]).decode(errors="surrogateescape").split("\n") for key in ("names", "classes"))
         places = [saved[key].tolist() for key in ("tar", "offset", "size")]
         return list(zip(*places, names, strict=True)), classes
     found = read_index(tars)
@@ -83,7 +83,7 @@ def index_shards(tars: list[Path]) -> Index:
         members, classes = found
         arrays: dict[str, Any] = {key: np.array([m[k] for m in members]) for k, key in enumerate(("tar", "offset", "size"))}
         for key, texts in (("names", [m[3] for m in members]), ("classes", classes)):
-            arrays[key] = np.frombuffer("\n".join(texts).encode(), np.uint8)
+            arrays[key] = np.frombuffer("\n".join(texts).encode(errors="surrogateescape"), np.uint8)
         with contextlib.suppress(OSError):  # a full or read-only home is no reason to stop
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as partial, partial.open("wb") as whole:

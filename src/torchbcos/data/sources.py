@@ -111,7 +111,8 @@ def read_classes(place: Path, classes: tuple[str, ...] | None) -> tuple[tuple[st
 
 def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
     """A split of files, named relative to the folder they came from."""
-    return Split([os.path.relpath(f, place) for f in files], targets, FileReader(tuple(files)), tuple(range(len(files))))
+    names = [Path(os.path.relpath(f, place)).as_posix() for f in files]
+    return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
 
 
 def walk(folder: Path) -> list[str]:
@@ -127,10 +128,13 @@ def walk(folder: Path) -> list[str]:
 
 def open_table(table: Path) -> Labelled:
     """A CSV table: `file`, then one column a label, or `class`; `split` may divide it."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        rows = list(reader)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise InputError(f"{str(table)!r} is no table in UTF-8 that can be read: {str(error).splitlines()[0]}") from error
     if "file" not in columns or len(columns) < 2:
         raise InputError(f"{str(table)!r} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
     if not rows:

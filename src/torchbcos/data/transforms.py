@@ -189,8 +189,19 @@ class Preprocess:
                 )
         return cls(**values)
 
+    def array(self, x: Tensor) -> Tensor:
+        """Resize, crop and encode (C, H, W) numbers of any channels; `normalize` leaves other counts than three as they are.
+
+        >>> Preprocess(resize=4, crop=4).array(torch.rand(2, 8, 6)).shape
+        torch.Size([4, 4, 4])
+        """
+        placed = self._place_tensor(x)
+        return placed if self.mean is not None and len(placed) != 3 else self._coded(placed)
+
     def _encode(self, image: Image.Image | Tensor) -> Tensor:
-        x = self._place_tensor(image) if isinstance(image, Tensor) else self._place_picture(image)
+        return self._coded(self._place_tensor(image) if isinstance(image, Tensor) else self._place_picture(image))
+
+    def _coded(self, x: Tensor) -> Tensor:
         if self.mean is None or self.std is None:
             return add_inverse(x, dim=0)
         return (x - x.new_tensor(self.mean).reshape(3, 1, 1)) / x.new_tensor(self.std).reshape(3, 1, 1)

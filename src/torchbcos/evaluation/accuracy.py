@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -57,7 +58,8 @@ def measure_accuracy(
     chosen, name = choose(labelled, split)
     targets = matched(model, labelled, chosen)
     chosen = Split(chosen.names, targets, chosen.reader, chosen.rows)
-    saved = Partial(Path(out) if out is not None else None, [chosen.fingerprint(), model.card.to_dict()])
+    key = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)] if out is not None else []
+    saved = Partial(Path(out) if out is not None else None, key)
     logits, failed = predict_all(model, chosen, batch_size, workers, on_error, saved, progress)
     kept = [i for i in range(len(chosen)) if i not in failed]
     found = score(logits[kept], targets[kept], probability=model.card.probability)
@@ -102,6 +104,15 @@ def matched(model: Classifier, data: Labelled, split: Split) -> Tensor:
     return wide
 
 
+def fingerprint(network: nn.Module) -> str:
+    """A hash of all weights: best, last and averaged ones of one run share a card."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 class Partial:
     """Logits so far, beside the result's file."""
 
@@ -140,7 +151,8 @@ class Partial:
             return
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            with replacing(self.out) as partial:
+                partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
             self.file.unlink(missing_ok=True)
         except OSError as error:
             raise StateError(f"Could not write {str(self.out)!r}: {error.strerror}.") from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.training.objective import classification_loss
 from torchbcos.training.recipe import Recipe
@@ -111,6 +113,16 @@ def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(mine.flatten(1), theirs.flatten(1), dim=1, eps=TINY)
 
 
+def counted(annotated: Tensor) -> tuple[int, int, int]:
+    """How many pictures are annotated here, on all processes, and how many processes there are."""
+    count = int(annotated.sum())
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return count, count, 1
+    total = torch.tensor(count, device=annotated.device)
+    torch.distributed.all_reduce(total)
+    return count, int(total), torch.distributed.get_world_size()
+
+
 class Guide:
     """The loss of a recipe that trains on explanations."""
 
@@ -118,10 +130,23 @@ class Guide:
         self.recipe = recipe
         self.teacher: nn.Module | None = None
         self.terms: str | None = None  # of the teacher's weights
+        self.classes: tuple[str, ...] = ()
         if recipe.teacher:
             found = load(recipe.teacher, device="cpu")
-            self.teacher, self.terms = found.model, found.card.terms
+            self.teacher, self.terms, self.classes = found.model, found.card.terms, found.class_names
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Refuse a teacher of other classes.
+
+        Raises:
+            InputError: they are others, or in another order.
+        """
+        if self.teacher is not None and tuple(self.classes) != tuple(classes):
+            theirs, own = (f"{len(names)} classes ({', '.join(names[:3])}, …)" for names in (self.classes, classes))
+            raise InputError(
+                f"The teacher {self.recipe.teacher!r} has {theirs}, the data {own}: they must be the same, in the same order."
+            )
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """Classification, guidance and distillation, each by its weight; the teacher sees the very same, mixed pictures."""
@@ -138,8 +163,11 @@ class Guide:
     def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
         """The mean guidance loss of the annotated pictures, for the class of each (one that holds, of several)."""
         annotated = (masks > 0).flatten(1).any(1)
-        if not bool(annotated.any()):
+        count, everywhere, world = counted(annotated)
+        if not everywhere:
             return x.new_zeros(())
+        if not count:  # other processes explain: synchronised norms wait for this one too
+            annotated = torch.arange(len(x), device=x.device) == 0
         classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)
         maps = contribution_maps(
             network, x[annotated], classes[annotated], at=self.recipe.guide_at or None, create_graph=self.order
@@ -148,7 +176,9 @@ class Guide:
         if inside.shape[2:] != maps.shape[1:]:
             inside = F.adaptive_max_pool2d(inside, maps.shape[1:])
         options = {"per_box": self.recipe.guide_per_box, "size_corrected": self.recipe.guide_size_corrected}
-        return (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options).mean()
+        losses = (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options)
+        # gradients are averaged over processes: this becomes the mean over the annotated pictures of all of them
+        return losses.mean() * (count * world / everywhere)
 
     def distillation(self, training: Any, x: Tensor, logits: Tensor) -> Tensor:
         """Match the teacher's probabilities and, for its favourite class, its explanation."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.training.files import WholeFiles
@@ -24,19 +25,26 @@ PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16
 def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
     """Lightning's trainer: one long epoch, of which the order of batches knows the real ones."""
     try:
-        if recipe.freeze_epochs and strategy == "ddp":
-            strategy = "ddp_find_unused_parameters_true"
-        return L.Trainer(
-            max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
-            precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
-            logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-            num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
-        )  # fmt: skip
+        trainer = build_trainer(recipe, place, devices, nodes, strategy, accelerator)
+        if recipe.freeze_epochs and type(trainer.strategy) is DDPStrategy and strategy in ("auto", "ddp"):
+            # parameters that stand still for some epochs are missed by the others' gradients
+            trainer = build_trainer(recipe, place, devices, nodes, "ddp_find_unused_parameters_true", accelerator)
+        return trainer
     except Exception as error:
         if isinstance(error, BcosError):
             raise
         raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+
+
+def build_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
+    """`make_trainer` for one strategy."""
+    return L.Trainer(
+        max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
+        precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
+        logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
+    )  # fmt: skip
 
 
 class Stopped(Exception):
@@ -72,10 +80,16 @@ class readable_errors:
         text = str(error)
         if error is None or isinstance(error, BcosError):
             return
-        if "DataLoader worker" in text and "exited unexpectedly" in text:
+        if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed by signal" in text):
             raise StateError(
                 f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
                 "The same command goes on; --set workers=0 shows the file."
+            ) from None
+        if isinstance(error, OSError):
+            where = f" {error.filename!r}" if error.filename else ""
+            raise StateError(
+                f"The run could not write{where}: {error.strerror or error}. What it had written is kept; the same command "
+                "goes on."
             ) from None
         if "out of memory" in text:
             raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.data.loading import Examples, check_batch, collate, seed_generator, seed_of
 from torchbcos.metrics import score
@@ -30,6 +31,7 @@ from torchbcos.training.objective import (
 from torchbcos.training.recipe import Recipe
 from torchbcos.zoo import create_model, load, official_cards
 
+T = TypeVar("T")
 CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
 
@@ -50,6 +52,8 @@ def build_network(
     if recipe.pretrained == "official":
         network = create_model(recipe.model, pretrained=True, num_classes=classes, **options)
         terms = official_cards()[recipe.model].terms
+        if tuple(names) != official_cards()[recipe.model].class_names():
+            cast(Any, network).reset_classifier(classes)
     elif recipe.pretrained:
         found = load(recipe.pretrained, device="cpu", deploy=False)
         network, terms = found.model.train().requires_grad_(True), found.card.terms
@@ -57,13 +61,14 @@ def build_network(
             cast(Any, network).reset_classifier(classes)
         network.class_names = None  # type: ignore[assignment]
     else:
-        if sync:
-            options["sync"] = True
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
     if cast(Any, network).in_channels != channels:
         raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
     if recipe.pretrained and recipe.refresh:
         refresh_filters(network)
+    for norm in network.modules() if sync else ():
+        if isinstance(norm, bnn.BatchNorm):
+            norm.sync = True
     return network, terms
 
 
@@ -81,12 +86,33 @@ def imported(path: str) -> Callable[..., nn.Module]:
 
 
 def head_of(network: nn.Module) -> set[int]:
-    """The ids of the classifier's parameters: those that do not exist before the head."""
-    for name in ("classifier", "fc", "head"):
+    """The ids of the parameters of the last layer: what `reset_classifier` replaces. Empty for networks of other makers."""
+    for name in ("classifier", "fc", "linear_head", "head"):
         part = getattr(network, name, None)
-        if isinstance(part, nn.Module) and any(True for _ in part.parameters()):
-            return {id(p) for p in part.parameters()}
+        if isinstance(part, nn.Module):
+            layers = [m for m in part.modules() if any(True for _ in m.parameters(recurse=False))]
+            if layers:
+                return {id(p) for p in layers[-1].parameters(recurse=False)}
     return set()
+
+
+def check_head(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse what needs to know the classifier where it is not known.
+
+    Raises:
+        InputError: the recipe freezes everything else, or gives it a rate of its own.
+    """
+    if (recipe.freeze_epochs or recipe.head_lr != 1) and not head_of(network):
+        raise InputError(
+            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} has no 'classifier', 'fc', "
+            "'linear_head' or 'head': set freeze_epochs=0 and head_lr=1."
+        )
+
+
+def channels_last(network: nn.Module, recipe: Recipe) -> nn.Module:
+    """The network with its filters in that order, where the recipe wants it and they are of two dimensions."""
+    flat = all(p.dim() <= 4 for p in network.parameters())
+    return network.to(memory_format=torch.channels_last) if recipe.channels_last and flat else network
 
 
 class Training(L.LightningModule):
@@ -109,7 +135,8 @@ class Training(L.LightningModule):
     def __init__(self, recipe: Recipe, network: nn.Module, *, classes: int, per_epoch: int, multi_label: bool = False) -> None:
         super().__init__()
         self.recipe, self.classes, self.per_epoch, self.multi_label = recipe, classes, per_epoch, multi_label
-        self.network = network.to(memory_format=torch.channels_last) if recipe.channels_last else network
+        check_head(network, recipe)
+        self.network = channels_last(network, recipe)
         self.average = average_of(self.network, recipe)
         self.mixer = Mixer(recipe, classes)
         self.done = 0  # optimiser steps, over all sessions
@@ -192,33 +219,37 @@ class Training(L.LightningModule):
             count = min(CALIBRATION, len(calibration))
             generator = torch.Generator().manual_seed(seed_of(self.recipe.seed, 2))
             rows = torch.randperm(len(calibration), generator=generator)[:count].tolist()
-            recalibrate(self.average, (self.encoded(calibration, rows[i : i + 64])[0] for i in range(0, count, 64)))
+            parts = -(-count // 64)  # of equal size: every batch weighs the same
+            recalibrate(self.average, (self.encoded(calibration, rows[k::parts])[0] for k in range(parts)))
         return self.average
 
     def encoded(self, examples: Examples, rows: list[int]) -> tuple[Tensor, Tensor]:
         """Some examples as the network takes them, on its device."""
         batch = collate([examples[i] for i in rows])
-        check_batch(batch, self.recipe.on_error)
-        x = batch["x"].to(self.device)
-        x = x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.dim() == 4 else x
-        return x, batch["y"]
+        self.failures += check_batch(batch, self.recipe.on_error)
+        return self.placed(batch["x"]), batch["y"]
+
+    def placed(self, x: Tensor) -> Tensor:
+        """A batch on the network's device, in the order of its filters."""
+        x = x.to(self.device)
+        return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.dim() == 4 else x
 
     @torch.no_grad()
-    def judge(self, network: nn.Module, loader: Any, probability: str) -> dict[str, float]:
-        """Metrics of a network on a split, over all processes."""
+    def judge(self, network: nn.Module, batches: Iterable[tuple[list[int], Any]], probability: str) -> dict[str, float]:
+        """Metrics of a network on a split, over all processes; unreadable examples, if they are skipped, do not count."""
         mode = network.training
         network.eval()
         outputs, truths = [], []
         try:
-            for batch in loader:
-                check_batch(batch, self.recipe.on_error)
-                x = batch["x"].to(self.device)
-                x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-                outputs.append(network(x).float().cpu())
-                truths.append(batch["y"])
+            for rows, batch in batches:
+                self.failures += check_batch(batch, self.recipe.on_error)
+                own = batch["rows"] == torch.tensor(rows)  # an unreadable example was replaced by another
+                outputs.append(network(self.placed(batch["x"])).float().cpu()[own])
+                truths.append(batch["y"][own])
         finally:
             network.train(mode)
-        logits, targets = gathered(torch.cat(outputs)), gathered(torch.cat(truths))
+        pairs = everyones(list(zip(outputs, truths, strict=True)))
+        logits, targets = torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
         return score(logits, targets, probability=probability)
 
 
@@ -228,13 +259,13 @@ def processes() -> tuple[int, int]:
     return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """The rows of all processes."""
+def everyones(items: list[T]) -> list[T]:
+    """The items of all processes, one process after the other."""
     world = processes()[1]
     if world == 1:
-        return tensor
+        return items
     parts: list[Any] = [None] * world
-    torch.distributed.all_gather_object(parts, tensor)
-    return torch.cat(parts)
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 

@@ -81,7 +81,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.op
     for p in model.parameters():
         parts.setdefault((id(p) in head, recipe.decay_all or p.dim() > 1), []).append(p)
     groups = [
-        {"params": part, "head": own, "weight_decay": recipe.weight_decay if decayed else 0.0}
+        {"params": part, "head": own, "decays": decayed, "weight_decay": recipe.weight_decay if decayed else 0.0}
         for (own, decayed), part in sorted(parts.items(), key=lambda item: item[0])
     ]
     if recipe.optimizer == "sgd":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import typing
 from collections.abc import Mapping
@@ -34,9 +35,9 @@ class Recipe:
         back to the length of fresh ones, at which steps count (outputs stay).
 
     Pictures:
-        image_size: side of the training crops in pixels; grow_from: in the first epoch, growing by 32 at a time to image_size
-        at three quarters of the epochs (0: the same throughout). test_size: of the pictures it is judged on (0: image_size);
-        test_resize: their shorter side before the centre is cut out (0: test_size).
+        image_size: side of the training crops in pixels. grow_from: that of the first epochs (0: image_size throughout); crops
+        grow by 32 in stages of equal length, and the last stage is a quarter of the epochs longer. test_size: of the pictures
+        it is judged on (0: image_size); test_resize: their shorter side before the centre is cut out (0: test_size).
         crop: "random" (random resized crop), "pad" (pad and crop, as for CIFAR) or "none"; crop_scale: areas of the first;
         crop_padding: pixels of the second.
         flip: chance of a mirrored picture. brightness: factors from 1 - b to 1 + b.
@@ -169,6 +170,10 @@ class Recipe:
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
         if self.grow_from > self.image_size:
             raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
+        if self.guide and not self.guide_weight:
+            raise InputError(f"guide={self.guide!r} with guide_weight=0 changes nothing: set guide_weight (1, to begin with).")
+        if self.teacher and not self.teacher_weight and not self.teacher_explanations:
+            raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")
         if self.batch_size % self.accumulate:
             parts = f"{self.accumulate} equal parts (accumulate)"
             raise InputError(f"batch_size {self.batch_size} cannot be divided into {parts}.")
@@ -238,6 +243,9 @@ def checked(key: str, value: Any) -> Any:
     if key not in TYPES:
         raise InputError(f"A recipe has no key {key!r}.{hint(key, TYPES)} 'torchbcos train --show RECIPE' prints all.")
     kind = TYPES[key]
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise InputError(f"{key} must be finite, not {value!r}.")
     if typing.get_origin(kind) is Literal:
         return str(value)
     if kind is bool and isinstance(value, bool):
@@ -248,8 +256,8 @@ def checked(key: str, value: Any) -> Any:
         return float(value)
     if kind is str and isinstance(value, str):
         return value
-    if key == "crop_scale" and isinstance(value, list | tuple) and len(value) == 2:
-        return float(value[0]), float(value[1])
+    if key == "crop_scale" and len(numbers) == 2 and all(isinstance(number, int | float) for number in numbers):
+        return float(numbers[0]), float(numbers[1])
     if key == "options" and isinstance(value, Mapping):
         return dict(value)
     raise InputError(f"{key} must be {WORDS.get(kind, 'a table' if key == 'options' else 'two numbers')}, not {value!r}.")

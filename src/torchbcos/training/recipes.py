@@ -114,7 +114,7 @@ def imagenette() -> Recipe:
     """
     return Recipe(
         name="imagenette", about="Imagenette at 128 px: the network that comes with the package", model="resnet18",
-        options={"width_factor": 0.75, "antialias": True}, image_size=128, test_size=160, crop_scale=(0.25, 1.0),
+        options={"width_factor": 0.75, "antialias": True}, image_size=128, grow_from=64, test_size=160, crop_scale=(0.25, 1.0),
         brightness=0.3, epochs=60, batch_size=64, lr=4e-4, warmup_epochs=0.5, clip="norm", clip_value=1.0, cutmix=1.0,
         mix_chance=0.25, ema_decay=0.998, workers=2, compile=True,
     )  # fmt: skip
@@ -130,10 +130,10 @@ def folder() -> Recipe:
 
 
 def finetune() -> Recipe:
-    """A pretrained B-cos network on one's own pictures: first the new classifier alone, then everything."""
+    """A pretrained B-cos network on one's own pictures: first the new classifier alone, then everything (decision 007)."""
     return Recipe(
         name="finetune", about="your own pictures, from a pretrained network", model="", pretrained="imagenette", freeze_epochs=3,
-        image_size=128, test_size=160, crop_scale=(0.35, 1.0), brightness=0.2, epochs=12, batch_size=32, lr=2e-4,
+        image_size=128, test_size=160, crop_scale=(0.35, 1.0), brightness=0.2, epochs=12, batch_size=32, lr=2e-4, head_lr=50,
         warmup_epochs=1, clip="norm", clip_value=1.0, ema_decay=0.99, workers=2,
     )  # fmt: skip
 

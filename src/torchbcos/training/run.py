@@ -18,6 +18,7 @@ from torchbcos.training.session import Say, Session, Watch
 # what decides the trajectory: a run goes on only with the same
 FIXED = (
     "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share", "report_share",
+    "optimizer", "decay_all", "averaged",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def begun(place: Place, recipe: Recipe) -> dict[str, Any] | None:
     if not place.recipe.is_file():
         return None
     before, facts = read_recipe(place.recipe)
-    old, new = to_dict(before), to_dict(recipe)
+    old, new = ({**to_dict(r), "averaged": bool(r.ema_decay)} for r in (before, recipe))
     changed = [key for key in FIXED if old[key] != new[key]]
     if changed:
         said = "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in changed)

@@ -22,7 +22,7 @@ from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batch
 from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, quiet, readable_errors
-from torchbcos.training.module import Training, build_network, processes
+from torchbcos.training.module import Training, build_network, everyones, processes
 from torchbcos.training.plan import Place, Progress, Splits, clock, summary
 from torchbcos.training.recipe import Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
@@ -75,7 +75,7 @@ class Session:
         torch.manual_seed(seed_of(recipe.seed, 0))
         classes = self.data.classes
         network, terms = build_network(recipe, len(classes), self.channels(), names=classes, sync=world > 1)
-        parts = recipe.batch_size // recipe.accumulate
+        parts = self.part_size(world)
         order = Order(
             len(self.splits.train), parts, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world
         )
@@ -86,6 +86,8 @@ class Session:
         )
         self.module.session = self
         guide = self.module.guide
+        if guide is not None:
+            guide.check_classes(classes)
         known = (("began with weights", terms), ("learned from a teacher", guide.terms if guide is not None else None))
         self.terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
         self.checkpoint = checkpoint
@@ -105,7 +107,28 @@ class Session:
             self.fit(batches)
         else:
             self.restore_weights()
-        return self.finish()
+        try:
+            return self.finish()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted while judging; the same command finishes {self.place.out}.") from None
+
+    def part_size(self, world: int) -> int:
+        """Pictures of one part of a step, over all processes: fewer than asked for where there are too few.
+
+        Raises:
+            InputError: there are fewer pictures than parts and processes.
+        """
+        recipe, count = self.recipe, len(self.splits.train)
+        asked = recipe.batch_size // recipe.accumulate
+        if asked * recipe.accumulate <= count:
+            return asked
+        fitting = count // recipe.accumulate // world * world
+        if fitting < 1:
+            raise InputError(
+                f"{count} pictures to train on are too few for steps of {recipe.accumulate} parts on {world} processes: "
+                "set accumulate=1, or use fewer devices."
+            )
+        return min(asked, fitting)
 
     def fit(self, batches: Any) -> None:
         """All steps, or as many as Ctrl-C allows: the step is finished and kept, and the caller told where the run stands.
@@ -162,11 +185,12 @@ class Session:
                 "classes": list(self.data.classes), "pictures": len(self.data.train),
                 "fingerprint": self.data.train.fingerprint(),
             }  # fmt: skip
-            self.place.recipe.write_text(to_toml(recipe, facts), "utf-8")
+            with replacing(self.place.recipe, durable=True) as partial:
+                partial.write_text(to_toml(recipe, facts), "utf-8")
             card = self.card({})
             if card is not None:
-                text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False)
-                (self.place.out / "card.json").write_text(text + "\n", "utf-8")
+                with replacing(self.place.out / "card.json") as partial:
+                    partial.write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
         parameters = sum(p.numel() for p in self.module.network.parameters())
         if resumed:
             where = f"step {done} of {total} (epoch {min(done // per_epoch + 1, recipe.epochs)} of {recipe.epochs})"
@@ -196,6 +220,10 @@ class Session:
         strategy = cast(Any, self.trainer.strategy)
         strategy.load_model_state_dict(self.checkpoint)
         strategy.load_optimizer_state_dict(self.checkpoint)
+        for group in self.trainer.optimizers[0].param_groups:  # the recipe decides, not what was saved with the state
+            group["weight_decay"] = self.recipe.weight_decay if group["decays"] else 0.0
+            if "momentum" in group:
+                group["momentum"] = self.recipe.momentum
         plugin = self.trainer.precision_plugin
         saved = self.checkpoint.get(type(plugin).__qualname__)
         if saved:
@@ -233,7 +261,7 @@ class Session:
         if module.done % module.per_epoch == 0 or module.done == self.total:
             self.end_epoch()
             self.save(LAST)
-            if recipe.keep_every and module.epoch % recipe.keep_every == 0:
+            if recipe.keep_every and module.done % (recipe.keep_every * module.per_epoch) == 0:
                 self.save(f"epoch-{module.epoch:04d}.ckpt")
         elif stopping or (recipe.checkpoint_steps and module.done % recipe.checkpoint_steps == 0):
             self.save(LAST)
@@ -259,14 +287,15 @@ class Session:
     def end_epoch(self) -> None:
         """Judge on the selection split, keep the best, tell."""
         module, recipe = self.module, self.recipe
-        row: dict[str, Any] = {"step": module.done, "epoch": module.epoch, "loss": module.loss_sum / max(1, module.losses)}
-        due = module.epoch % recipe.judge_every == 0 or module.done == self.total
+        epoch = -(-module.done // module.per_epoch)
+        row: dict[str, Any] = {"step": module.done, "epoch": epoch, "loss": module.loss_sum / max(1, module.losses)}
+        due = epoch % recipe.judge_every == 0 or module.done == self.total
         if self.splits.selection is not None and due:
             found = self.judge(self.splits.selection, module.judged(self.examples(self.splits.train)))
             row |= {f"selection_{name}": value for name, value in found.items()}
             value = found.get("top1", found.get("map", 0.0))
             if value > self.best["score"]:
-                self.best = {"score": value, "epoch": module.epoch}
+                self.best = {"score": value, "epoch": epoch}
                 if self.trainer.is_global_zero:
                     write_whole({"state": module.judged(None).state_dict(), **self.best}, self.place.checkpoints / BEST)
         rates = self.rates()
@@ -278,7 +307,6 @@ class Session:
                 self.trainer.logger.log_metrics({k: float(v) for k, v in row.items()}, step=module.done)
         shown = [name for name in ("top1", "map") if f"selection_{name}" in row]
         score = "".join(f", {name} {row['selection_' + name]:.1f} %" for name in shown)
-        epoch = -(-module.done // module.per_epoch)
         self.say(f"epoch {epoch}/{recipe.epochs}: loss {row['loss']:.4f}{score}; {rates[0]:.0f} pictures/s, "
                  f"the data could give {rates[1]:.0f}; {clock(self.so_far().left)} left")  # fmt: skip
         module.loss_sum, module.losses, module.pipeline_seconds, module.pictures, self.busy = 0.0, 0, 0.0, 0, 0.0
@@ -296,11 +324,13 @@ class Session:
         rank, world = processes()
         rows = whole_batches(len(split), 64, rank, world)
         batches = loader(self.examples(split), cast(Any, rows), self.recipe.workers)
-        return self.module.judge(network, batches, "softmax" if self.recipe.loss == "cross_entropy" else "sigmoid")
+        probability = "softmax" if self.recipe.loss == "cross_entropy" else "sigmoid"
+        return self.module.judge(network, zip(rows, batches, strict=True), probability)
 
     def finish(self) -> dict[str, Any]:
         """Choose the weights, judge them once on the reported split, and write the model and the report."""
         recipe, module = self.recipe, self.module
+        module.to(cast(Any, self.trainer.strategy).root_device)  # Lightning brings it to the processor at the end of `fit`
         which = recipe.export
         if which == "auto":
             which = "ema" if module.average is not None else "best"
@@ -308,15 +338,14 @@ class Session:
         best = self.place.checkpoints / BEST
         if which == "best" and best.is_file():
             network.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state"])
+        found = {name: self.judge(split, network) for name in ("selection", "report") if (split := getattr(self.splits, name))}
+        module.failures = everyones(module.failures)
         report: dict[str, Any] = {
             "recipe": recipe.name, "epochs": recipe.epochs, "max_steps": recipe.max_steps, "steps": module.done, "export": which,
             "best_epoch": self.best.get("epoch"), "parameters": sum(p.numel() for p in network.parameters()),
             "seconds": round(self.seconds_before + time.time() - self.began, 1), "unreadable": sorted(set(module.failures)),
         }  # fmt: skip
-        for name in ("selection", "report"):
-            split = getattr(self.splits, name)
-            if split is not None:
-                report[name] = {key: round(value, 4) for key, value in self.judge(split, network).items()}
+        report |= {name: {key: round(value, 4) for key, value in scores.items()} for name, scores in found.items()}
         if self.trainer.is_global_zero:
             self.write_model(network, report)
             with replacing(self.place.report) as partial:

@@ -330,3 +330,19 @@ def test_seeding_leaves_nothing_behind() -> None:
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[2] != drawn[1]
     assert len(torch.cuda._queued_calls) == waiting
+
+
+def test_a_table_in_another_encoding_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes("file,sky\ngrün.png,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"is no table in UTF-8 that can be read"):
+        open_labelled(tmp_path)
+
+
+def test_arrays_of_two_axes_are_judged_at_the_size_of_pictures() -> None:
+    split = Split(["a"], torch.tensor([0]), lambda i: torch.rand(2, 20, 30), (0,))
+    prepare = Preprocess(resize=8, crop=8)
+    assert Examples(split, prepare, False)[0]["x"].shape == (4, 8, 8)
+    plain = Preprocess(resize=8, crop=8, encoding="normalize", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    assert Examples(split, plain, True)[0]["x"].shape == (2, 8, 8)
+    rgb = Split(["a"], torch.tensor([0]), lambda i: torch.ones(3, 20, 30), (0,))
+    assert float((Examples(rgb, plain, True)[0]["x"] - 1).abs().max()) < 1e-6  # (1 - 0.5) / 0.5

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +249,29 @@ def test_guidance_refuses_what_moves_pictures_unknown_to_masks(tmp_path: Path) -
     data = planted(tmp_path / "data")
     with pytest.raises(InputError, match="Guidance needs to know where things are"):
         train(tiny(guide="energy", guide_weight=1.0, cutmix=1.0), data, tmp_path / "r", accelerator="cpu", devices=1)
+
+
+def test_several_processes_guide_though_one_has_no_annotated_picture(tmp_path: Path) -> None:
+    data = planted(tmp_path / "data")
+    rows = (data / "boxes.csv").read_text().splitlines()
+    (data / "boxes.csv").write_text("\n".join(rows[:4]) + "\n")  # three of 48 pictures
+    settings = ["model=cifar10_resnet20", "options={}", "pretrained=", "image_size=24", "test_size=24", "crop=none", "flip=0"]
+    settings += ["workers=0"]
+    settings += ["epochs=1", "batch_size=8", "freeze_epochs=1", "guide=energy", "guide_weight=1", "max_steps=4"]
+    words = ["train", "finetune", "--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--devices", "2"]
+    words += ["--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torchbcos.cli", *words, "--set", *settings], capture_output=True, text=True, timeout=250,
+        cwd=Path(__file__).parents[3], env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["steps"] == 4  # printed by one process
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
+    data = squares(tmp_path / "data")
+    with pytest.raises(InputError, match=r"The teacher 'imagenette' has 10 classes \(tench.*, the data 3 classes \(blue"):
+        train(tiny(teacher="imagenette", teacher_weight=1.0), data, tmp_path / "r", accelerator="cpu", devices=1)
 
 
 def test_the_teacher_sees_the_mixed_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,12 @@ def test_usual_names_and_near_ones() -> None:
         (["warmup_epochs=1", "warmup_steps=2"], "not both"),
         (["ema_decay=0", "export=ema"], "needs averaged weights"),
         (["accumulate=7"], "cannot be divided into 7 equal parts"),
+        (["epochs=inf"], "epochs must be finite"),
+        (["lr=nan"], "lr must be finite"),
+        (['crop_scale=["a", 1]'], "crop_scale must be two numbers"),
+        (["guide=energy"], "guide='energy' with guide_weight=0 changes nothing"),
+        (["teacher=runs/1"], "A teacher teaches nothing without"),
+        (["grow_from=512"], "grow_from 512 is larger than image_size"),
     ],
 )  # fmt: skip
 def test_wrong_settings_get_one_sentence(settings: list[str], message: str) -> None:
@@ -99,7 +105,7 @@ def test_wrong_settings_get_one_sentence(settings: list[str], message: str) -> N
 
 
 def test_settings_of_options_and_bare_words() -> None:
-    settings = ["options.max_out=2", "augment=augmix", "teacher=runs/1", "crop_scale=[0.5, 1]"]
+    settings = ["options.max_out=2", "augment=augmix", "teacher=runs/1", "teacher_weight=1", "crop_scale=[0.5, 1]"]
     recipe = with_settings(find_recipe("folder"), settings)
     assert recipe.options == {"width_factor": 0.5, "antialias": True, "max_out": 2}
     assert (recipe.augment, recipe.teacher, recipe.crop_scale) == ("augmix", "runs/1", (0.5, 1.0))

@@ -25,7 +25,9 @@ import torchbcos
 from tests.unit.training.data import COLOURS, squares, tiny
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
+from torchbcos.data import open_labelled
 from torchbcos.training import Progress, Recipe, module, read_recipe, session, train
+from torchbcos.training.plan import divide
 
 ONE: dict[str, Any] = {"accelerator": "cpu", "devices": 1}
 
@@ -188,7 +190,7 @@ def test_a_full_disk_loses_nothing(data: Path, tmp_path: Path, monkeypatch: pyte
     def full(handle: int) -> None:
         nonlocal count
         count += 1
-        if count > 2:
+        if count > 3:  # the recipe, and two checkpoints
             raise OSError(errno.ENOSPC, "No space left on device")
         usual(handle)
 
@@ -294,7 +296,7 @@ def test_signals_and_volumes_with_a_network_of_ones_own(network: str, shape: tup
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(10):
             np.save(tmp_path / "data" / name / f"{i}.npy", (rng.random(shape) * 0.3 + 0.6 * k).astype(np.float32))
-    recipe = tiny(model=f"tests.unit.training.test_runs:{network}", flip=0.0, epochs=4, lr=0.02)
+    recipe = tiny(model=f"tests.unit.training.test_runs:{network}", flip=0.0, epochs=4, lr=0.02, channels_last=True)
     report, _ = run(recipe, tmp_path / "data", tmp_path / "run")
     assert report["report"]["top1"] >= 50
     assert torch.load(tmp_path / "run" / "model" / "weights.pt", weights_only=True)
@@ -341,6 +343,69 @@ def test_a_model_says_under_which_terms_it_began(data: Path, tmp_path: Path) -> 
     run(tiny(**size, pretrained="imagenette", teacher=""), data, tmp_path / "run")
     terms = torchbcos.load(tmp_path / "run" / "model").card.terms
     assert terms is not None and terms.startswith("began with weights trained on Imagenette") and "non-commercial" in terms
+
+
+def test_more_pictures_a_step_than_there_are(data: Path, tmp_path: Path) -> None:
+    report, lines = run(tiny(batch_size=64, accumulate=4, epochs=1), data, tmp_path / "run")  # 30 to train on: parts of 7
+    assert report["steps"] == 1 and "1 epochs of 1 steps" in lines[0]
+    with pytest.raises(InputError, match="30 pictures to train on are too few for steps of 32 parts on 1 processes"):
+        run(tiny(batch_size=64, accumulate=32), data, tmp_path / "other")
+
+
+def test_unreadable_files_that_were_held_out_do_not_count(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    splits = divide(open_labelled(own), tiny())
+    assert splits.report is not None and len(splits.report) == 3
+    broken = splits.report.names[1]
+    (own / broken).write_bytes(b"broken")
+    scored: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        usual = module.score
+        patch.setattr(module, "score", lambda logits, *a, **o: scored.append(len(logits)) or usual(logits, *a, **o))
+        report, lines = run(tiny(on_error="skip", epochs=1), own, tmp_path / "run")
+    assert scored[-1] == 2  # of three
+    assert len(report["unreadable"]) == 1 and broken in report["unreadable"][0]
+    assert "1 files could not be read" in lines[-1]
+
+
+def test_what_a_resumed_run_may_change(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = interrupted(data, tmp_path / "run", monkeypatch)
+    for values, message in (
+        ({"optimizer": "sgd"}, "optimizer was 'adam', now 'sgd'"), ({"decay_all": False}, "decay_all was True, now False"),
+        ({"ema_decay": 0.0}, "averaged was True, now False"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run(recipe.changed(**values), data, tmp_path / "run")
+    seen: list[float] = []
+    usual = module.Training.training_step
+
+    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        seen.extend(group["weight_decay"] for group in self.trainer.optimizers[0].param_groups)
+        return usual(self, batch, batch_idx)
+
+    monkeypatch.setattr(module.Training, "training_step", step)
+    run(recipe.changed(weight_decay=0.25), data, tmp_path / "run")
+    assert set(seen) == {0.25}
+
+
+def test_a_folder_that_cannot_be_written_gets_one_sentence(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StateError, match=r"The run could not write .*file"):
+        run(tiny(), data, tmp_path / "file" / "run")
+
+
+def test_the_classifier_is_what_a_reset_replaces() -> None:
+    for name in ("resnet18", "densenet121", "vgg11_bnu", "convnext_tiny", "simple_vit_ti_patch16_224", "vitc_ti_patch1_14"):
+        with torch.device("meta"):
+            net = torchbcos.create_model(name, num_classes=7)
+            before = dict(net.named_parameters())
+            head = {key for key, p in before.items() if id(p) in module.head_of(net)}
+            net.reset_classifier(5)  # type: ignore[operator]
+        replaced = {key for key, p in net.named_parameters() if p is not before[key]}
+        assert head == replaced and len(head) == 1, name
+    with pytest.raises(InputError, match="has no 'classifier', 'fc'"):
+        module.Training(tiny(freeze_epochs=1), nn.Sequential(bnn.BcosLinear(2, 2)), classes=2, per_epoch=1)
 
 
 def test_crops_grow_and_a_resumed_run_grows_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
