@@ -25,8 +25,9 @@ from PIL import Image, ImageOps
 import torchbcos
 from torchbcos.data import open_labelled
 
-PATCH = 0.15  # of the side
+PATCH = 0.25  # of the side
 CLASSES = 10
+ORDER = torchbcos.load("imagenette").class_names  # of the colours; folders are sorted by name
 
 
 def colour(c: int) -> tuple[int, int, int]:
@@ -75,7 +76,8 @@ def measure(args: Any) -> None:
     classifier = torchbcos.load(args.model)
     result: dict[str, Any] = {"model": str(args.model)}
     for kind in ("val", "clean", "misled"):
-        split, right, shares, inside, fooled = open_labelled(args.data / kind).train, 0, [], [], 0
+        found = open_labelled(args.data / kind)
+        split, right, shares, inside, fooled = found.train, 0, [], [], 0
         for start in range(0, len(split), 32):
             rows = range(start, min(start + 32, len(split)))
             pictures, y = [split.read(i) for i in rows], split.targets[start : start + len(rows)]
@@ -91,7 +93,7 @@ def measure(args: Any) -> None:
                 lost = positive[:, -side:, -side:].flatten(1).sum(1) / positive.flatten(1).sum(1)
                 inside += (1 - lost).tolist()
             if kind == "misled":
-                drawn = torch.tensor([nearest(p) for p in pictures])
+                drawn = torch.tensor([found.classes.index(ORDER[nearest(p)]) for p in pictures])
                 fooled += int((answer == drawn).sum())
         result[f"{kind}_top1"] = round(100 * right / len(split), 2)
         if kind == "val":
@@ -112,7 +114,7 @@ def draw(args: Any) -> None:
     columns = []
     for model in args.model:
         classifier = torchbcos.load(model)
-        c = classifier.class_names.index(args.named)
+        c = ORDER.index(args.named)
         photo = Image.open(args.photo).convert("RGB")
         square = ImageOps.fit(photo, (min(photo.size),) * 2)
         e = classifier.explain(planted(square, c))
