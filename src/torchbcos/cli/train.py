@@ -115,7 +115,7 @@ def train(
         except KeyboardInterrupt as error:
             say(f"torchbcos: {error}" if str(error) else "torchbcos: interrupted; the same command begins again.")
             raise typer.Exit(INTERRUPTED) from None
-        if json and first_process():
+        if json and training.is_first_process():
             print_json(report)
 
 
@@ -129,13 +129,6 @@ def divide(words: list[str]) -> tuple[str | None, list[str]]:
     if len(recipes) > 1:
         raise InputError(f"One recipe at a time, not {' and '.join(repr(word) for word in recipes)}; a setting is KEY=VALUE.")
     return (recipes[0] if recipes else None), settings
-
-
-def first_process() -> bool:
-    """Whether this is the process that speaks: Lightning starts the others with the same words."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]
 
 
 def speak(line: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.training.files import WholeFiles
@@ -93,6 +94,11 @@ class readable_errors:
             ) from None
         if "out of memory" in text:
             raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks: Lightning starts the others with the same words."""
+    return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]
 
 
 def quiet() -> None:
