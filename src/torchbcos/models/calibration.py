@@ -77,6 +77,6 @@ def refresh_filters(model: nn.Module) -> None:
     """
     for layer in model.modules():
         if isinstance(layer, (bnn.BcosLinear, bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)) and layer.unit_norm:
-            rows = layer.weight.flatten(1)
-            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            rows.mul_(torch.where(length > 0, 3**-0.5 / length, torch.ones_like(length)))
+            length = torch.linalg.vector_norm(layer.weight.flatten(1), dim=1)
+            factor = torch.where(length > 0, 3**-0.5 / length, torch.ones_like(length))
+            layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))  # in place in any memory format

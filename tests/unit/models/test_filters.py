@@ -24,6 +24,7 @@ def test_outputs_stay_and_lengths_are_those_of_fresh_filters() -> None:
         for p in net.parameters():
             if p.dim() == 4:
                 p.mul_(torch.rand(len(p), 1, 1, 1, dtype=p.dtype) * 50 + 1)
+    net = net.to(memory_format=torch.channels_last)  # a flattened view of such a filter is a copy
     x = torch.rand(2, 6, 16, 16, dtype=torch.float64)
     before = net(x)
     refresh_filters(net)
