@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,16 @@ def test_scores_against_plain_counting() -> None:
     assert found["top5"] == pytest.approx(100 * five / 50)
     with pytest.raises(InputError, match="nothing to score"):
         score(logits[:0], y[:0])
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_training_leaves_the_processor_as_it_was(before: bool) -> None:
+    """Denormals are zeros while it trains: Python's own numbers, too, so nothing after it may inherit that."""
+    try:
+        torch.set_flush_denormal(before)
+        with suppress(ZeroDivisionError), cli_train.flushing_denormals():
+            assert sys.float_info.min / 2 == 0
+            raise ZeroDivisionError
+        assert (sys.float_info.min / 2 == 0) is before
+    finally:
+        torch.set_flush_denormal(False)

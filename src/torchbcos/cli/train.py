@@ -100,14 +100,11 @@ def train(
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
-        import torch
-
-        torch.set_flush_denormal(True)  # young B-cos networks die away into denormals, which a CPU computes slowly
         count = int(devices) if devices.isdigit() else devices
         target = out or Path("runs") / chosen.name
         tell = say if json else speak
         try:
-            with following(tell) as progress:
+            with flushing_denormals(), following(tell) as progress:
                 report = training.train(
                     chosen, source, target, devices=count, nodes=nodes, strategy=strategy,
                     accelerator=accelerator or device.value, say=tell, progress=progress,
@@ -117,6 +114,19 @@ def train(
             raise typer.Exit(INTERRUPTED) from None
         if json and training.is_first_process():
             print_json(report)
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Young B-cos networks die away into denormals, which a CPU computes slowly: zeros meanwhile, as before afterwards."""
+    import torch
+
+    before = sys.float_info.min / 2 == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")

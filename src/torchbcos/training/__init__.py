@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from torchbcos.training.distillation import explanation_distance as explanation_distance
 from torchbcos.training.guidance import energy_inside as energy_inside
 from torchbcos.training.guidance import energy_loss as energy_loss
-from torchbcos.training.guidance import explanation_distance as explanation_distance
 from torchbcos.training.guidance import l1_loss as l1_loss
 from torchbcos.training.machine import is_first_process as is_first_process
 from torchbcos.training.plan import Progress as Progress

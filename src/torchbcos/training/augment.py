@@ -59,7 +59,23 @@ class Augment:
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         if self.brightness:
             x = (x * (1 + self.brightness * (2 * torch.rand(()) - 1))).clamp(0, 1)
-        if self.plain and len(x) == 3:
-            x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
+        x = normalized(x) if self.plain else x
         x = self.erase(x) if self.erase is not None else x
         return (x if self.plain else add_inverse(x, dim=0)), mask
+
+
+def normalized(x: Tensor) -> Tensor:
+    """Pixels (..., C, H, W) in [0, 1] as plain networks take them; other counts of channels than three as they are."""
+    return (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1) if x.shape[-3] == 3 else x
+
+
+def pixels_of(x: Tensor, plain: bool) -> Tensor:
+    """The pixels (N, C, H, W) in [0, 1] of encoded pictures.
+
+    >>> x = torch.rand(2, 3, 4, 4)
+    >>> torch.equal(pixels_of(add_inverse(x), False), x), torch.allclose(pixels_of(normalized(x), True), x, atol=1e-6)
+    (True, True)
+    """
+    if not plain:
+        return x[:, : x.shape[1] // 2]
+    return x * x.new_tensor(STD).view(3, 1, 1) + x.new_tensor(MEAN).view(3, 1, 1) if x.shape[1] == 3 else x

@@ -1,19 +1,17 @@
-"""Training on explanations: guidance by boxes or masks, and distillation of a teacher's explanations."""
+"""Training on explanations: guidance by boxes or masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
+from torchbcos.training.distillation import Teacher
 from torchbcos.training.objective import classification_loss
 from torchbcos.training.recipe import Recipe
-from torchbcos.zoo import load
 
 TINY = 1e-12
 
@@ -98,21 +96,6 @@ def l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) ->
     return (within + around) / (inside + outside).sum(1).clamp_min(1)
 
 
-def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
-    """One minus the cosine between two explanations (e²KD; Parchami-Araghi et al. 2024, arXiv 2402.03119, eq. 2).
-
-    Args:
-        mine, theirs: (N, ...) contributions or weights.
-
-    Returns:
-        (N,).
-
-    >>> float(explanation_distance(torch.ones(1, 4), 3 * torch.ones(1, 4)).round(decimals=4))
-    0.0
-    """
-    return 1 - F.cosine_similarity(mine.flatten(1), theirs.flatten(1), dim=1, eps=TINY)
-
-
 def counted(annotated: Tensor) -> tuple[int, int, int]:
     """How many pictures are annotated here, on all processes, and how many processes there are."""
     count = int(annotated.sum())
@@ -128,25 +111,8 @@ class Guide:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.teacher: nn.Module | None = None
-        self.terms: str | None = None  # of the teacher's weights
-        self.classes: tuple[str, ...] = ()
-        if recipe.teacher:
-            found = load(recipe.teacher, device="cpu")
-            self.teacher, self.terms, self.classes = found.model, found.card.terms, found.class_names
+        self.teacher = Teacher(recipe) if recipe.teacher else None
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
-
-    def check_classes(self, classes: Sequence[str]) -> None:
-        """Refuse a teacher of other classes.
-
-        Raises:
-            InputError: they are others, or in another order.
-        """
-        if self.teacher is not None and tuple(self.classes) != tuple(classes):
-            theirs, own = (f"{len(names)} classes ({', '.join(names[:3])}, …)" for names in (self.classes, classes))
-            raise InputError(
-                f"The teacher {self.recipe.teacher!r} has {theirs}, the data {own}: they must be the same, in the same order."
-            )
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """Classification, guidance and distillation, each by its weight; the teacher sees the very same, mixed pictures."""
@@ -157,7 +123,7 @@ class Guide:
         if recipe.guide and "mask" in batch:
             total = total + recipe.guide_weight * self.guidance(training.network, x, batch["y"], batch["mask"])
         if self.teacher is not None:
-            total = total + self.distillation(training, x, logits)
+            total = total + self.teacher.loss(training.network, x, logits, self.order)
         return total
 
     def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
@@ -179,17 +145,3 @@ class Guide:
         losses = (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options)
         # gradients are averaged over processes: this becomes the mean over the annotated pictures of all of them
         return losses.mean() * (count * world / everywhere)
-
-    def distillation(self, training: Any, x: Tensor, logits: Tensor) -> Tensor:
-        """Match the teacher's probabilities and, for its favourite class, its explanation."""
-        recipe, teacher = self.recipe, cast(nn.Module, self.teacher).to(x.device)
-        with torch.no_grad():
-            theirs = teacher(x)
-        loss = recipe.teacher_weight * F.binary_cross_entropy_with_logits(logits, theirs.sigmoid())
-        if recipe.teacher_explanations:
-            favourite = theirs.argmax(1)
-            with torch.no_grad():
-                wanted = contribution_maps(teacher, x, favourite)
-            found = contribution_maps(training.network, x, favourite, create_graph=self.order)
-            loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted).mean()
-        return loss

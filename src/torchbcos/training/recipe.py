@@ -70,8 +70,8 @@ class Recipe:
         N-th epoch. watch_every: explanations of fixed pictures to TensorBoard every N steps, 0: never.
 
     Guidance (docs/how-to/guide.md): guide, guide_weight, guide_at, guide_share, guide_per_box,
-        guide_size_corrected, guide_order. Distillation: teacher (a model
-        folder), teacher_weight (of its probabilities), teacher_explanations (weight of its explanations).
+        guide_size_corrected, guide_order. Distillation: teacher (a model folder, or a .pt2 program of any classifier),
+        teacher_weight (of its probabilities), teacher_explanations (weight of its explanations; a model folder's only).
     """
 
     name: str = "custom"
@@ -174,6 +174,8 @@ class Recipe:
             raise InputError(f"guide={self.guide!r} with guide_weight=0 changes nothing: set guide_weight (1, to begin with).")
         if self.teacher and not self.teacher_weight and not self.teacher_explanations:
             raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")
+        if self.teacher.endswith(".pt2") and self.teacher_explanations:
+            raise InputError("A .pt2 program has no B-cos explanations to learn from: teacher_explanations needs a model folder.")
         if self.batch_size % self.accumulate:
             parts = f"{self.accumulate} equal parts (accumulate)"
             raise InputError(f"batch_size {self.batch_size} cannot be divided into {parts}.")

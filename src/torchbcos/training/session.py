@@ -85,10 +85,10 @@ class Session:
             recipe, network, classes=len(self.data.classes), per_epoch=per_epoch, multi_label=self.data.multi_label
         )
         self.module.session = self
-        guide = self.module.guide
-        if guide is not None:
-            guide.check_classes(classes)
-        known = (("began with weights", terms), ("learned from a teacher", guide.terms if guide is not None else None))
+        teacher = self.module.guide.teacher if self.module.guide is not None else None
+        if teacher is not None:
+            teacher.check_classes(classes)
+        known = (("began with weights", terms), ("learned from a teacher", teacher.terms if teacher is not None else None))
         self.terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
         self.checkpoint = checkpoint
         done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0

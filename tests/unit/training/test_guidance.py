@@ -26,8 +26,9 @@ from torchbcos.data.annotations import MOST, find_annotations
 from torchbcos.data.sources import open_labelled
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.models import build
-from torchbcos.training import energy_inside, energy_loss, explanation_distance, guidance, l1_loss, objective, train
-from torchbcos.training.augment import Augment
+from torchbcos.training import distillation, energy_inside, energy_loss, explanation_distance, l1_loss, objective, train
+from torchbcos.training.augment import Augment, normalized
+from torchbcos.training.recipe import Recipe
 
 
 def energy_twin(maps: Tensor, mask: Tensor, corrected: bool) -> float:
@@ -277,16 +278,16 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_the_teacher_sees_the_mixed_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, seen = squares(tmp_path / "data"), list[Tensor]()
     train(tiny(epochs=1), data, tmp_path / "teacher", accelerator="cpu", devices=1, say=lambda _: None)
-    usual = guidance.Guide.distillation
+    usual = distillation.Teacher.loss
 
-    def distillation(self: guidance.Guide, training: Any, x: Tensor, logits: Tensor) -> Tensor:
+    def loss(self: distillation.Teacher, network: nn.Module, x: Tensor, logits: Tensor, order: Any) -> Tensor:
         seen.append(x)
-        return usual(self, training, x, logits)
+        return usual(self, network, x, logits, order)
 
     def mixed(self: objective.Mixer, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(x) + 0.25, targets
 
-    monkeypatch.setattr(guidance.Guide, "distillation", distillation)
+    monkeypatch.setattr(distillation.Teacher, "loss", loss)
     monkeypatch.setattr(objective.Mixer, "__call__", mixed)
     recipe = tiny(epochs=1, mixup=0.5, teacher=str(tmp_path / "teacher" / "model"), teacher_weight=1.0)
     train(recipe, data, tmp_path / "student", accelerator="cpu", devices=1, say=lambda _: None)
@@ -310,3 +311,46 @@ def test_distillation_brings_explanations_closer(tmp_path: Path) -> None:
         mine = torchbcos.load(tmp_path / f"student{weight}" / "model").explain(pictures, "red").contributions
         distances.append(float(explanation_distance(mine, theirs).mean()))
     assert distances[1] < distances[0], distances
+
+
+class Reddest(nn.Module):
+    """A plain classifier of pixels: the mean of each colour, blue first as the folders are sorted; never grey."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 3
+        return 40 * x.mean((2, 3)).flip(1)
+
+
+def program(path: Path, classifier: nn.Module) -> str:
+    sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    torch.export.save(torch.export.export(classifier, (torch.rand(4, 3, 32, 32),), dynamic_shapes=(sizes,)), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_any_classifier_teaches_as_a_program(tmp_path: Path, plain: bool) -> None:
+    """Its softmax of the pixels, whatever the student's encoding is."""
+    recipe = Recipe(plain=plain, teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=2.0)
+    teacher = distillation.Teacher(recipe)
+    x, logits = torch.rand(5, 3, 24, 24), torch.randn(5, 3)
+    encoded = normalized(x) if plain else torch.cat([x, 1 - x], 1)
+    expected = torch.nn.BCEWithLogitsLoss()(logits, Reddest()(x).softmax(1))
+    torch.testing.assert_close(teacher.loss(nn.Identity(), encoded, logits, True), 2 * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_teaches_a_whole_run(tmp_path: Path) -> None:
+    recipe = tiny(epochs=1, teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=1.0)
+    train(recipe, squares(tmp_path / "data"), tmp_path / "run", accelerator="cpu", devices=1, say=lambda _: None)
+    assert "learned from a teacher (program 't.pt2'" in (torchbcos.load(tmp_path / "run" / "model").card.terms or "")
+
+
+def test_programs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.pt2").write_bytes(b"PK but no program")
+    for name, kind in (("broken.pt2", InputError), ("missing.pt2", MissingFileError)):
+        with pytest.raises(kind, match=name):
+            distillation.Teacher(Recipe(teacher=str(tmp_path / name), teacher_weight=1.0))
+    with pytest.raises(InputError, match="no B-cos explanations"):
+        Recipe(teacher="t.pt2", teacher_explanations=1.0)
+    teacher = distillation.Teacher(Recipe(teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=1.0))
+    with pytest.raises(InputError, match=r"t.pt2' returns \(2, 3\).*\(2, 7\)"):
+        teacher.loss(nn.Identity(), torch.rand(2, 6, 8, 8), torch.randn(2, 7), True)
