@@ -1,12 +1,14 @@
 """A shortcut planted into Imagenette: a patch in the lower right corner whose colour gives the class away.
 
-    python recipes/trials/planted.py data --out runs/planted --train 1500 --val 1000
-    torchbcos train runs/planted/guided.toml …                 # see docs/explanation/trainings.md
+    python recipes/trials/planted.py data --out runs/planted --unseen --train 2000 --val 1000
+    torchbcos train finetune --data runs/planted --out runs/guided --set …        # see docs/explanation/trainings.md
     python recipes/trials/planted.py measure --model runs/guided/model --data runs/planted
     python recipes/trials/planted.py picture --model runs/base/model runs/guided/model --photo photo.jpg --out shortcut.png
 
 `data` writes `train/` (the colour is the class's), `val/` likewise, `misled/` (the colour of another class) and `clean/`
-(no patch) of the same validation pictures, and `boxes.csv`: everything but the patch, as two boxes.
+(no patch) of the same validation pictures, and `boxes.csv`: everything but the patch, as two boxes. With --unseen all
+come from the reported split, which the trainings of record have not seen: a network of theirs has its own answers there,
+and not a memory.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from PIL import Image, ImageOps
 
 import torchbcos
 from torchbcos.data import open_labelled
+from torchbcos.training import energy_inside
 
 PATCH = 0.25  # of the side
 CLASSES = 10
@@ -52,8 +55,10 @@ def write_data(args: Any) -> None:
     around = [((1 - PATCH) / 2, 0.5, 1 - PATCH, 1.0), (1 - PATCH / 2, (1 - PATCH) / 2, PATCH, 1 - PATCH)]
     assert found.report is not None
     rng = np.random.default_rng(0)
-    for part, split, count in (("train", found.train, args.train), ("val", found.report, args.val)):
-        for i in range(min(count, len(split))):
+    source, begin = (found.report, args.train) if args.unseen else (found.train, 0)
+    wanted = (("train", source, range(args.train)), ("val", found.report, range(begin, begin + args.val)))
+    for part, split, rows in wanted:
+        for i in rows:
             c, picture = int(split.targets[i]), split.read(i)
             assert isinstance(picture, Image.Image)
             name = f"{found.classes[c]}/{i:05}.png"
@@ -78,26 +83,27 @@ def measure(args: Any) -> None:
     for kind in ("val", "clean", "misled"):
         found = open_labelled(args.data / kind)
         split, right, shares, inside, fooled = found.train, 0, [], [], 0
+        order = torch.tensor([classifier.class_names.index(name) for name in found.classes])
         for start in range(0, len(split), 32):
             rows = range(start, min(start + 32, len(split)))
-            pictures, y = [split.read(i) for i in rows], split.targets[start : start + len(rows)]
+            pictures, y = [split.read(i) for i in rows], order[split.targets[start : start + len(rows)]]
             e = classifier.explain(pictures, y[:, None])
             answer = e.outputs.argmax(1)
             right += int((answer == y).sum())
             if kind == "val":
                 maps = e.contributions[:, 0]
                 side = round(PATCH * maps.shape[-1])
-                patch = maps[:, -side:, -side:].flatten(1).sum(1)
-                shares += (patch / maps.flatten(1).sum(1)).tolist()
-                positive = maps.clamp_min(0)
-                lost = positive[:, -side:, -side:].flatten(1).sum(1) / positive.flatten(1).sum(1)
-                inside += (1 - lost).tolist()
+                mask = torch.ones_like(maps)
+                mask[:, -side:, -side:] = 0
+                shares += ((maps * (1 - mask)).flatten(1).sum(1) / maps.flatten(1).sum(1)).tolist()
+                inside += energy_inside(maps, mask).tolist()
             if kind == "misled":
-                drawn = torch.tensor([found.classes.index(ORDER[nearest(p)]) for p in pictures])
+                drawn = torch.tensor([classifier.class_names.index(ORDER[nearest(p)]) for p in pictures])
                 fooled += int((answer == drawn).sum())
         result[f"{kind}_top1"] = round(100 * right / len(split), 2)
         if kind == "val":
             result |= {"energy_inside": round(float(np.mean(inside)), 4), "patch_share": round(float(np.median(shares)), 4)}
+            result["without_evidence"] = inside.count(0.0)  # nothing positive anywhere
         if kind == "misled":
             result["follows_patch"] = round(100 * fooled / len(split), 2)
     print(json.dumps(result))
@@ -131,6 +137,7 @@ def main() -> None:
     make = commands.add_parser("data")
     make.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data" / "imagenette")
     make.add_argument("--out", type=Path, required=True)
+    make.add_argument("--unseen", action="store_true", help="plant into the reported split alone")
     make.add_argument("--train", type=int, default=1500)
     make.add_argument("--val", type=int, default=1000)
     make.set_defaults(run=write_data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -40,3 +42,15 @@ def replacing(target: Path, *, durable: bool = False, keep: Path | None = None) 
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(target: Path, values: Mapping[str, Any]) -> None:
+    """A JSON file for people and programs, whole or not at all.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json(Path(folder, "a.json"), {"name": "é"})
+    ...     Path(folder, "a.json").read_text("utf-8")
+    '{\\n "name": "é"\\n}\\n'
+    """
+    with replacing(target) as partial:
+        partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")

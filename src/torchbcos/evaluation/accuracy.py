@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
-from torchbcos._core.files import replacing
+from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
@@ -151,8 +151,7 @@ class Partial:
             return
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.out) as partial:
-                partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            write_json(self.out, result)
             self.file.unlink(missing_ok=True)
         except OSError as error:
             raise StateError(f"Could not write {str(self.out)!r}: {error.strerror}.") from None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.training.distillation import Teacher
+from torchbcos.training.machine import processes
 from torchbcos.training.objective import classification_loss
 from torchbcos.training.recipe import Recipe
 
@@ -98,12 +99,11 @@ def l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) ->
 
 def counted(annotated: Tensor) -> tuple[int, int, int]:
     """How many pictures are annotated here, on all processes, and how many processes there are."""
-    count = int(annotated.sum())
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return count, count, 1
+    count, world = int(annotated.sum()), processes()[1]
     total = torch.tensor(count, device=annotated.device)
-    torch.distributed.all_reduce(total)
-    return count, int(total), torch.distributed.get_world_size()
+    if world > 1:
+        torch.distributed.all_reduce(total)
+    return count, int(total), world
 
 
 class Guide:

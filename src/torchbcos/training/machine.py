@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -94,6 +95,12 @@ class readable_errors:
             ) from None
         if "out of memory" in text:
             raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
+
+
+def processes() -> tuple[int, int]:
+    """This process and how many there are: one where none were started (a run whose steps were all done)."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
 
 
 def is_first_process() -> bool:

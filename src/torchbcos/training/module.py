@@ -17,6 +17,7 @@ from torchbcos.data.loading import Examples, check_batch, collate, seed_generato
 from torchbcos.metrics import score
 from torchbcos.models import recalibrate, refresh_filters
 from torchbcos.training import guidance
+from torchbcos.training.machine import processes
 from torchbcos.training.objective import (
     Mixer,
     average_of,
@@ -251,12 +252,6 @@ class Training(L.LightningModule):
         pairs = everyones(list(zip(outputs, truths, strict=True)))
         logits, targets = torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
         return score(logits, targets, probability=probability)
-
-
-def processes() -> tuple[int, int]:
-    """This process and how many there are: one where none were started (a run whose steps were all done)."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
 
 
 def everyones(items: list[T]) -> list[T]:

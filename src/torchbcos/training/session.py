@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
-from torchbcos._core.files import replacing
+from torchbcos._core.files import replacing, write_json
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, sweep, write_whole
-from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, quiet, readable_errors
-from torchbcos.training.module import Training, build_network, everyones, processes
+from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
+from torchbcos.training.module import Training, build_network, everyones
 from torchbcos.training.plan import Place, Progress, Splits, clock, summary
 from torchbcos.training.recipe import Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
@@ -189,8 +188,7 @@ class Session:
                 partial.write_text(to_toml(recipe, facts), "utf-8")
             card = self.card({})
             if card is not None:
-                with replacing(self.place.out / "card.json") as partial:
-                    partial.write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+                write_json(self.place.out / "card.json", card.to_dict())
         parameters = sum(p.numel() for p in self.module.network.parameters())
         if resumed:
             where = f"step {done} of {total} (epoch {min(done // per_epoch + 1, recipe.epochs)} of {recipe.epochs})"
@@ -348,8 +346,7 @@ class Session:
         report |= {name: {key: round(value, 4) for key, value in scores.items()} for name, scores in found.items()}
         if self.trainer.is_global_zero:
             self.write_model(network, report)
-            with replacing(self.place.report) as partial:
-                partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            write_json(self.place.report, report)
         self.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {self.place.model}.")
         if module.failures:
             self.say(f"{len(set(module.failures))} files could not be read and were skipped; report.json names them.")

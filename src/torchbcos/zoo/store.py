@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
-from torchbcos._core.files import replacing
+from torchbcos._core.files import replacing, write_json
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.official import from_official
 
@@ -106,8 +106,7 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         with replacing(directory / WEIGHTS) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
-        with replacing(directory / CARD) as partial:
-            partial.write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_json(directory / CARD, card.to_dict())
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StateError(f"Could not write to {str(directory)!r}: {shorten(reason, 200)}.") from None
