@@ -46,6 +46,7 @@ class Teacher:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.names: tuple[str, ...] = ()  # a program does not name its classes
+        self.columns: Tensor | None = None  # of the data's classes
         if recipe.teacher.endswith(PROGRAM):
             self.network: nn.Module = load_program(Path(recipe.teacher))
             self.encode: Callable[[Tensor], Tensor] = lambda x: x
@@ -59,16 +60,19 @@ class Teacher:
         self.run = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """Refuse a teacher of other classes.
+        """Find the data's classes among the teacher's, which may be more and in another order.
 
         Raises:
-            InputError: they are others, or in another order.
+            InputError: the teacher does not know some.
         """
-        if self.names and tuple(self.names) != tuple(classes):
+        if not self.names:
+            return
+        unknown = [name for name in classes if name not in self.names]
+        if unknown:
             theirs, own = (f"{len(names)} classes ({', '.join(names[:3])}, …)" for names in (self.names, classes))
-            raise InputError(
-                f"The teacher {self.recipe.teacher!r} has {theirs}, the data {own}: they must be the same, in the same order."
-            )
+            about = f"has {theirs}, the data {own}: it does not know {unknown[0]!r}"
+            raise InputError(f"The teacher {self.recipe.teacher!r} {about}.")
+        self.columns = torch.tensor([self.names.index(name) for name in classes])
 
     def loss(self, network: nn.Module, x: Tensor, logits: Tensor, order: Any) -> Tensor:
         """Match the teacher's probabilities and, for its favourite class, its explanation.
@@ -83,6 +87,8 @@ class Teacher:
         self.network.to(x.device)
         with torch.no_grad():
             theirs = self.run(seen).float()
+            columns = torch.arange(theirs.shape[1]) if self.columns is None else self.columns
+            theirs = theirs[:, columns.to(x.device)]
         if theirs.shape != logits.shape:
             has, wanted = tuple(theirs.shape), tuple(logits.shape)
             raise InputError(f"The teacher {recipe.teacher!r} returns {has}, where the data's classes make logits of {wanted}.")
@@ -90,7 +96,7 @@ class Teacher:
         if recipe.teacher_explanations:
             favourite = theirs.argmax(1)
             with torch.no_grad():
-                wanted_maps = contribution_maps(self.network, seen, favourite)
+                wanted_maps = contribution_maps(self.network, seen, columns.to(x.device)[favourite])
             found = contribution_maps(network, x, favourite, create_graph=order)
             loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted_maps).mean()
         return loss
