@@ -125,7 +125,8 @@ def test_an_interrupted_training_says_how_it_goes_on(
 
 def test_evaluation_of_what_a_run_left(run: tuple[Path, Path], tmp_path: Path) -> None:
     data, out = run
-    code, text, err = call("evaluate", "accuracy", "--data", data, "--model", out, "--json", "--out", tmp_path / "a.json")
+    words = ("evaluate", "accuracy", "--data", data, "--model", out)
+    code, text, err = call(*words, "--json", "--out", tmp_path / "a.json", "--split", "all")
     assert code == 0, err
     found = json.loads(text)
     assert found == json.loads((tmp_path / "a.json").read_text())
@@ -134,8 +135,23 @@ def test_evaluation_of_what_a_run_left(run: tuple[Path, Path], tmp_path: Path) -
     right = [clf.predict(p, top_k=1)[0][0].label == p.parent.name for p in sorted(data.rglob("*.png"))]
     assert found["top1"] == pytest.approx(100 * sum(right) / 36)
     for weights in ("ema", "last", "best"):
-        code, text, err = call("evaluate", "accuracy", "--data", data, "--model", out, "--weights", weights)
+        code, text, err = call(*words, "--weights", weights, "--split", "all")
         assert code == 0 and "on 36 pictures" in text, err
+
+
+def test_what_a_run_held_out_is_measured_by_itself(run: tuple[Path, Path], tmp_path: Path) -> None:
+    """What was reported by the run, and never what it learned from, unless that is asked for."""
+    data, out = run
+    report = json.loads((out / "report.json").read_text())
+    for split in ("report", "selection"):
+        found = measure_accuracy(open_model(out), data, split=split, run=out, workers=0)
+        assert found["split"] == split and found["top1"] == pytest.approx(report[split]["top1"], abs=1e-3)
+    assert measure_accuracy(open_model(out), data, run=out, workers=0)["split"] == "report"
+    shutil.copytree(data, tmp_path / "other")
+    (tmp_path / "other" / "red" / "03.png").unlink()
+    assert measure_accuracy(open_model(out), tmp_path / "other", run=out, workers=0)["split"] == "all"
+    with pytest.raises(InputError, match="No example of this data was held out as 'selection'"):
+        measure_accuracy(open_model(out), tmp_path / "other", split="selection", run=out)
 
 
 def test_other_classes_and_broken_pictures(run: tuple[Path, Path], tmp_path: Path) -> None:
@@ -143,9 +159,9 @@ def test_other_classes_and_broken_pictures(run: tuple[Path, Path], tmp_path: Pat
     own = tmp_path / "data"
     shutil.copytree(data, own)
     (own / "red" / "03.png").write_bytes(b"broken")
-    code, _, err = call("evaluate", "accuracy", "--data", own, "--model", out)
+    code, _, err = call("evaluate", "accuracy", "--data", own, "--model", out, "--split", "all")
     assert code == 2 and "03.png" in err
-    code, text, err = call("evaluate", "accuracy", "--data", own, "--model", out, "--on-error", "skip")
+    code, text, err = call("evaluate", "accuracy", "--data", own, "--model", out, "--on-error", "skip", "--split", "all")
     assert code == 1 and "on 35 pictures" in text and "1 pictures could not be read, the first 'red/03.png'" in err
     (own / "red").rename(own / "rde")
     code, _, err = call("evaluate", "accuracy", "--data", own, "--model", out)

@@ -24,6 +24,8 @@ class Split(str, enum.Enum):
     val = "val"
     train = "train"
     all = "all"
+    selection = "selection"
+    report = "report"
 
 
 class Weights(str, enum.Enum):
@@ -55,7 +57,9 @@ def accuracy(
     weights: Annotated[
         Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
     ] = Weights.auto,
-    split: Annotated[Split, typer.Option("--split", help="val: the data's own, or all where it has none.")] = Split.val,
+    split: Annotated[
+        Split, typer.Option("--split", help="val: the data's own, or what the run held out, or all; selection, report: of a run.")
+    ] = Split.val,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write JSON here; an interrupted measurement goes on.")
     ] = None,
@@ -74,7 +78,7 @@ def accuracy(
         classifier = open_model(model, weights=weights.value, device=device.value)
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
-            progress=None if json else shown,
+            progress=None if json else shown, run=Path(model),
         )  # fmt: skip
     if json:
         print(json_module.dumps(result, indent=1, ensure_ascii=False))

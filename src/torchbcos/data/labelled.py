@@ -20,6 +20,7 @@ from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.data.images import read_image
 
 Reader = Callable[[int], Any]
+SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_array(path: str) -> Tensor:
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is no array of finite numbers with one to three axes of space.
+        InputError: it is no array of numbers in [0, 1] with one to three axes of space.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -110,6 +111,12 @@ def read_array(path: str) -> Tensor:
     numbers = torch.from_numpy(array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1))
     if not numbers.isfinite().all():
         raise InputError(f"{path!r} holds NaN or infinity.")
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < -SLACK or high > 1 + SLACK:
+        raise InputError(
+            f"{path!r} holds numbers from {low:g} to {high:g}: bring them to [0, 1], all files by the same scale, or write bytes "
+            "(uint8), which are divided by 255."
+        )
     return numbers[None] if numbers.dim() == 1 else numbers
 
 

@@ -179,10 +179,12 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
     """
     failed: list[str] = batch["failed"]
     if failed and (on_error == "stop" or batch["x"] is None):
+        if on_error == "skip":
+            raise InputError(f"{SPARE} examples in a row cannot be read, the first of them: {failed[0]}")
         raise InputError(f"{failed[0]} (--on-error skip trains without such files.)")
     if batch["x"] is None:
         a, b = batch["shapes"][:2]
-        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: set crop, or resize them.")
+        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: arrays are not cut to size.")
     return failed
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
 from torchbcos._core.names import hint, natural_key
+from torchbcos.data.annotations import MASKS
 from torchbcos.data.folder import SUFFIXES
 from torchbcos.data.labelled import FileReader, Labelled, Split
 from torchbcos.data.packed import is_cifar10, open_cifar10, open_shards, shards_in
@@ -86,9 +87,12 @@ def folders_of(place: Path) -> list[Path]:
 
 def read_classes(place: Path, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], Split]:
     """The classes of a folder (or those given, in their order) and its examples."""
-    inside = folders_of(place)
+    inside = without_annotations(folders_of(place))
     names = tuple(p.name for p in inside)
     if len(names) < 2 and classes is None:
+        packed = next((p.name for p in place.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip"))), None)
+        if packed is not None:
+            raise InputError(f"{str(place)!r} holds {packed!r}: shards are plain .tar files: pack without compression.")
         raise InputError(
             f"{str(place)!r} holds {len(names)} folder{'s' if len(names) != 1 else ''}: a folder for every class is needed, "
             "two at least, with the pictures of the class in it."
@@ -107,6 +111,12 @@ def read_classes(place: Path, classes: tuple[str, ...] | None) -> tuple[tuple[st
         files += found
         targets += [known.index(folder.name)] * len(found)
     return known, file_split(files, torch.tensor(targets), place)
+
+
+def without_annotations(folders: list[Path]) -> list[Path]:
+    """Classes only: `masks/` with folders that are named as its neighbours holds masks of their pictures (`annotations`)."""
+    names = {p.name for p in folders}
+    return [p for p in folders if not (p.name == MASKS and names & {inner.name for inner in folders_of(p)})]
 
 
 def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
@@ -140,12 +150,18 @@ def open_table(table: Path) -> Labelled:
     if not rows:
         raise InputError(f"{str(table)!r} has no rows.")
     labels = tuple(c for c in columns if c not in ("file", "split"))
+    if "class" in labels and len(labels) > 1:
+        others = ", ".join(repr(c) for c in labels if c != "class")
+        raise InputError(f"{str(table)!r} has a column 'class' and {others} beside it: give the class, or a column a label.")
     if labels == ("class",):
         classes = tuple(sorted({row["class"] or "" for row in rows}, key=natural_key))
         targets, multi = torch.tensor([classes.index(row["class"] or "") for row in rows]), False
     else:
         classes, multi = labels, True
         targets = torch.tensor([[number(table, line, row, label) for label in labels] for line, row in enumerate(rows, 2)])
+    short = next((line for line, row in enumerate(rows, 2) if not row["file"]), None)
+    if short is not None:
+        raise InputError(f"{str(table)!r}, line {short}, names no file.")
     whole = file_split([str(table.parent / row["file"]) for row in rows], targets, table.parent)
     parts = [(row.get("split") or TRAIN[0]).strip().lower() for row in rows]
     for line, part in enumerate(parts, 2):
@@ -153,6 +169,8 @@ def open_table(table: Path) -> Labelled:
             raise InputError(f"{str(table)!r}, line {line}: the split {part!r} is neither 'train' nor 'val'.")
     train = [i for i, part in enumerate(parts) if part in TRAIN]
     report = [i for i, part in enumerate(parts) if part in REPORT]
+    if not train:
+        raise InputError(f"{str(table)!r} has no row whose split is 'train': there is nothing to train on.")
     return Labelled(classes, whole.take(train), whole.take(report) if report else None, multi, "table")
 
 

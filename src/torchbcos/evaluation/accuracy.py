@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
 from torchbcos.data.sources import open_labelled
+from torchbcos.data.transforms import Preprocess
 from torchbcos.metrics import score
 from torchbcos.zoo import Card, Classifier, load
 from torchbcos.zoo.load import from_card, pick_device
 from torchbcos.zoo.store import CARD, fill, read_card
 
 SPLITS = ("val", "train", "all")
+HELD = ("selection", "report")  # of a run
+HELD_FILE = "splits.json"
 WEIGHTS = {"ema": "average.", "last": "network."}
 SAVE_EVERY = 20  # batches
 
@@ -33,18 +36,21 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 def measure_accuracy(
     model: Classifier, data: str | os.PathLike[str], *, split: str = "val", batch_size: int = 32, workers: int = 2,
     on_error: str = "stop", out: str | os.PathLike[str] | None = None, progress: Progress | None = None,
+    run: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Measure a classifier on labelled data.
 
     Args:
         model: see `torchbcos.load`, `open_model`.
         data: what `torchbcos.data.open_labelled` recognises.
-        split: "val" (the data's own, or everything where it has none), "train" or "all".
+        split: "val" (the data's own; where it has none, what `run` held out to report, or everything), "train", "all", or
+            "selection" and "report": what `run` held out.
         batch_size: pictures at a time.
         workers: processes that read pictures.
         on_error: "stop" at unreadable pictures, or "skip" and name them.
         out: a JSON file for the result; with it an interrupted measurement goes on where it stopped.
         progress: wraps the batches, to show how far they are.
+        run: the folder of the run that made the model, which knows what it held out.
 
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
@@ -55,7 +61,7 @@ def measure_accuracy(
 
     """
     labelled = open_labelled(data)
-    chosen, name = choose(labelled, split)
+    chosen, name = choose(labelled, split, held_out(run, labelled))
     targets = matched(model, labelled, chosen)
     chosen = Split(chosen.names, targets, chosen.reader, chosen.rows)
     key = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)] if out is not None else []
@@ -69,10 +75,32 @@ def measure_accuracy(
     return result
 
 
-def choose(data: Labelled, split: str) -> tuple[Split, str]:
+def held_out(run: str | os.PathLike[str] | None, data: Labelled) -> dict[str, list[str]]:
+    """The names of what a run held out of this data; nothing where there is no run, or it had other data."""
+    file = Path(run) / HELD_FILE if run is not None else None
+    if file is None or not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        return {name: list(found[name]) for name in HELD} if found["data"] == data.train.fingerprint() else {}
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(f"{str(file)!r} is damaged.") from None
+
+
+def choose(data: Labelled, split: str, held: Mapping[str, Sequence[str]] | None = None) -> tuple[Split, str]:
     """The split of that name, and what it is."""
-    if split not in SPLITS:
-        raise InputError(f"There is no split {split!r}: choose {', '.join(SPLITS)}.{hint(split, SPLITS)}")
+    known, held = (*SPLITS, *HELD), held or {}
+    if split not in known:
+        raise InputError(f"There is no split {split!r}: choose {', '.join(known)}.{hint(split, known)}")
+    if split == "val" and data.report is None and held.get("report"):
+        split = "report"
+    if split in HELD:
+        wanted = set(held.get(split, ()))
+        for part in (data.train, data.report):
+            rows = [i for i, name in enumerate(part.names) if name in wanted] if part is not None else []
+            if part is not None and rows:
+                return part.take(rows), split
+        raise InputError(f"No example of this data was held out as {split!r} by a run: --model RUN names one that did.")
     if split == "train" or data.report is None:
         return data.train, "train" if split == "train" and data.report is not None else "all"
     if split == "val":
@@ -165,7 +193,7 @@ def predict_all(
     done, failed = saved.read()
     parts = [done] if done is not None else []
     start = len(done) if done is not None else 0
-    examples = Examples(split, model.transform, model.card.plain)
+    examples = Examples(split, prepare_of(model), model.card.plain)
     rows = [[i + start for i in batch] for batch in whole_batches(len(split) - start, batch_size)]
     parameter = next(model.model.parameters())
     batches = loader(examples, rows, workers)  # type: ignore[arg-type]
@@ -181,6 +209,15 @@ def predict_all(
     return torch.cat(parts), failed
 
 
+def prepare_of(model: Classifier) -> Preprocess:
+    """How the model's pictures are prepared; of arrays of other channels than three, the recipe in the card says it."""
+    recipe = model.card.recipe or {}
+    if model.card.preprocess is not None or "image_size" not in recipe:
+        return model.transform
+    side = int(recipe.get("test_size") or recipe["image_size"])
+    return Preprocess(resize=int(recipe.get("test_resize") or side), crop=side)
+
+
 def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:
     """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
 
@@ -194,7 +231,7 @@ def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto
     """
     run = Path(source)
     if weights == "auto":
-        return load(run / "model" if (run / "model" / CARD).is_file() else source, device=device)
+        return load(source, device=device)
     if weights not in (*WEIGHTS, "best"):
         raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {weights!r}.")
     if not (run / CARD).is_file() or not (run / "checkpoints").is_dir():

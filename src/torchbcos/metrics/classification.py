@@ -33,9 +33,15 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = "sigmoid") -> d
     logits, classes = logits.float(), logits.shape[1]
     if targets.dim() > 1:
         chances, truth = logits.sigmoid(), targets.long()
+        if classes == 1:
+            precision = metrics.binary_average_precision(chances[:, 0], truth[:, 0])
+            f1 = metrics.binary_f1_score(chances[:, 0], truth[:, 0])
+        else:
+            precision = metrics.multilabel_average_precision(chances, truth, classes)
+            f1 = metrics.multilabel_f1_score(chances, truth, classes)
         found = {
-            "map": metrics.multilabel_average_precision(chances, truth, classes),
-            "f1": metrics.multilabel_f1_score(chances, truth, classes),
+            "map": precision,
+            "f1": f1,
             "ece": metrics.binary_calibration_error(chances.flatten(), truth.flatten(), n_bins=15),
         }
         return {name: 100 * float(value) for name, value in found.items()}

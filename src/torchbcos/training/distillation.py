@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,8 +43,9 @@ class Teacher:
     the softmax is taken; a model folder's card says which probability belongs to it.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, multi_label: bool = False) -> None:
         self.recipe = recipe
+        self.match = "bce" if multi_label else recipe.loss
         self.names: tuple[str, ...] = ()  # a program does not name its classes
         self.columns: Tensor | None = None  # of the data's classes
         if recipe.teacher.endswith(PROGRAM):
@@ -86,13 +87,13 @@ class Teacher:
         recipe, seen = self.recipe, self.encode(pixels_of(x, self.recipe.plain))
         self.network.to(x.device)
         with torch.no_grad():
-            theirs = self.run(seen).float()
+            theirs = self.answers(seen).float()
             columns = torch.arange(theirs.shape[1]) if self.columns is None else self.columns
             theirs = theirs[:, columns.to(x.device)]
         if theirs.shape != logits.shape:
             has, wanted = tuple(theirs.shape), tuple(logits.shape)
             raise InputError(f"The teacher {recipe.teacher!r} returns {has}, where the data's classes make logits of {wanted}.")
-        loss = recipe.teacher_weight * matching_loss(logits, theirs, self.probability, recipe.loss)
+        loss = recipe.teacher_weight * matching_loss(logits, theirs, self.probability, self.match)
         if recipe.teacher_explanations:
             favourite = theirs.argmax(1)
             with torch.no_grad():
@@ -100,6 +101,24 @@ class Teacher:
             found = contribution_maps(network, x, favourite, create_graph=order)
             loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted_maps).mean()
         return loss
+
+
+    def answers(self, seen: Tensor) -> Tensor:
+        """The teacher's logits.
+
+        Raises:
+            InputError: it does not take such pictures.
+        """
+        try:
+            return cast(Tensor, self.run(seen))
+        except (InputError, AssertionError, RuntimeError, ValueError) as error:
+            if "out of memory" in str(error):
+                raise
+            said = " ".join(str(error).split())[:160].rstrip(".")
+            raise InputError(
+                f"The teacher {self.recipe.teacher!r} does not take a batch of shape {tuple(seen.shape)}: {said}. A program "
+                "needs dynamic shapes (docs/how-to/guide.md)."
+            ) from error
 
 
 def matching_loss(logits: Tensor, theirs: Tensor, probability: str, loss: str) -> Tensor:

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torchbcos._core.errors import StateError, WeightsError
 from torchbcos._core.files import replacing
 
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST, SPLITS = "last.ckpt", "previous.ckpt", "best.ckpt", "splits.json"
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -67,6 +67,22 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     if told:
         raise WeightsError(f"{' '.join(told)} No other checkpoint of this run is left: begin again with another --out.")
     return None, told
+
+
+def read_best(folder: Path) -> dict[str, Any]:
+    """The best weights of a run.
+
+    Raises:
+        WeightsError: they are not there, or damaged.
+    """
+    path = folder / BEST
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True)["state"])
+    except FileNotFoundError:
+        said = "is gone"
+    except Exception as error:  # whatever a damaged file makes torch raise
+        said = f"is damaged ({type(error).__name__})"
+    raise WeightsError(f"{str(path)!r} {said}: --set export=last takes the last weights (ema: averaged ones, if there are any).")
 
 
 def sweep(*folders: Path) -> None:

@@ -109,9 +109,9 @@ def counted(annotated: Tensor) -> tuple[int, int, int]:
 class Guide:
     """The loss of a recipe that trains on explanations."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, multi_label: bool = False) -> None:
         self.recipe = recipe
-        self.teacher = Teacher(recipe) if recipe.teacher else None
+        self.teacher = Teacher(recipe, multi_label) if recipe.teacher else None
         self.order: Any = True if recipe.guide_order == "full" else "truncated"
 
     def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
@@ -129,6 +129,8 @@ class Guide:
     def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
         """The mean guidance loss of the annotated pictures, for the class of each (one that holds, of several)."""
         annotated = (masks > 0).flatten(1).any(1)
+        if y.dim() == 2:
+            annotated &= y.any(1)  # a picture of nothing has no class to explain
         count, everywhere, world = counted(annotated)
         if not everywhere:
             return x.new_zeros(())

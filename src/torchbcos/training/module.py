@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
@@ -49,7 +51,12 @@ def build_network(
     options: dict[str, Any] = dict(recipe.options)
     terms: str | None = None
     if ":" in recipe.model:
-        return imported(recipe.model)(num_classes=classes, in_channels=channels, **options), terms
+        try:
+            return imported(recipe.model)(num_classes=classes, in_channels=channels, **options), terms
+        except TypeError as error:
+            raise InputError(
+                f"model={recipe.model!r} must take num_classes, in_channels and the recipe's options, and does not: {error}."
+            ) from error
     if recipe.pretrained == "official":
         network = create_model(recipe.model, pretrained=True, num_classes=classes, **options)
         terms = official_cards()[recipe.model].terms
@@ -80,6 +87,8 @@ def imported(path: str) -> Callable[..., nn.Module]:
         InputError: there is none.
     """
     module, _, name = path.partition(":")
+    if (here := os.getcwd()) not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, here)
     try:
         return cast(Callable[..., nn.Module], getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError, ValueError) as error:
@@ -146,7 +155,7 @@ class Training(L.LightningModule):
         self.pipeline_seconds, self.pictures = 0.0, 0
         self.failures: list[str] = []
         self.__dict__["run"] = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
-        self.__dict__["guide"] = guidance.Guide(recipe) if recipe.guide or recipe.teacher else None
+        self.__dict__["guide"] = guidance.Guide(recipe, multi_label) if recipe.guide or recipe.teacher else None
 
     @property
     def epoch(self) -> int:

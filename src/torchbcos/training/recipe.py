@@ -168,10 +168,17 @@ class Recipe:
             raise InputError("Give warmup_epochs or warmup_steps, not both.")
         if self.export == "ema" and not self.ema_decay:
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
+        if self.export == "best" and not self.selection_share:
+            raise InputError("export='best' needs pictures to choose by: set selection_share (0.1, for example).")
+        if self.watch_every and self.plain:
+            raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")
         if self.grow_from > self.image_size:
             raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
-        if self.guide and not self.guide_weight:
-            raise InputError(f"guide={self.guide!r} with guide_weight=0 changes nothing: set guide_weight (1, to begin with).")
+        if self.guide and not (self.guide_weight and self.guide_share):
+            raise InputError(
+                f"guide={self.guide!r} with guide_weight={self.guide_weight:g} and guide_share={self.guide_share:g} changes "
+                "nothing: set guide_weight (0.3 to 1, to begin with) and a guide_share above 0."
+            )
         if self.teacher and not self.teacher_weight and not self.teacher_explanations:
             raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")
         if self.teacher.endswith(".pt2") and self.teacher_explanations:
@@ -208,6 +215,11 @@ class Recipe:
 
 GROWTH = 32  # pixels by which crops grow: networks halve sides up to five times
 TYPES = typing.get_type_hints(Recipe)
+# what says how a machine works, and not what is learned
+MACHINE = (
+    "name", "about", "workers", "on_error", "judge_every", "checkpoint_steps", "keep_every", "watch_every", "compile",
+    "channels_last",
+)  # fmt: skip
 RANGES = (
     ("freeze_epochs", 0, 10**6), ("image_size", 8, 4096), ("grow_from", 0, 4096), ("test_size", 0, 4096),
     ("test_resize", 0, 4096), ("crop_padding", 0, 512), ("flip", 0, 1), ("brightness", 0, 1), ("augment_ops", 1, 20),
@@ -262,7 +274,8 @@ def checked(key: str, value: Any) -> Any:
         return float(numbers[0]), float(numbers[1])
     if key == "options" and isinstance(value, Mapping):
         return dict(value)
-    raise InputError(f"{key} must be {WORDS.get(kind, 'a table' if key == 'options' else 'two numbers')}, not {value!r}.")
+    wanted = WORDS.get(kind, "a table" if key == "options" else "two numbers ([0.5, 1])")
+    raise InputError(f"{key} must be {wanted}, not {value!r}.")
 
 
 WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -278,11 +291,14 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     {'antialias': True}
     """
     values = to_dict(recipe)
+    given: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
         if not equals:
             raise InputError(f"--set takes key=value, not {setting!r}.")
+        if given.setdefault(key, text) != text:
+            raise InputError(f"{key} is set twice, to {given[key]} and to {text}: which?")
         if key.startswith("options."):
             values["options"] = {**values["options"], key.removeprefix("options."): parsed(text)}
         else:

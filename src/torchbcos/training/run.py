@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.data.labelled import Labelled
 from torchbcos.data.sources import open_labelled
 from torchbcos.training.plan import Place, divide, summary
-from torchbcos.training.recipe import Recipe, read_recipe, to_dict
+from torchbcos.training.recipe import MACHINE, Recipe, read_recipe, to_dict
 from torchbcos.training.session import Say, Session, Watch
 
 # what decides the trajectory: a run goes on only with the same
@@ -48,37 +48,69 @@ def train(
         WeightsError: no checkpoint of an interrupted run can be read.
         KeyboardInterrupt: Ctrl-C; the step was finished and saved first.
     """
-    place = Place(Path(out))
-    began = begun(place, recipe)
-    if place.report.is_file() and began is not None:
-        report = json.loads(place.report.read_text("utf-8"))
-        if (report.get("epochs"), report.get("max_steps", 0)) == (recipe.epochs, recipe.max_steps):
-            say(f"{place.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {place.model}.")
-            return cast(dict[str, Any], report)
+    place, recipe = Place(Path(out)), with_whole_paths(recipe)
+    before, began = begun(place, recipe)
+    report = finished(place, before, recipe)
+    if report is not None:
+        say(f"{place.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {place.model}.")
+        return report
     labelled = open_labelled(data)
     check_same_data(place, began, labelled)
     splits = divide(labelled, recipe)
     session = Session(recipe, labelled, splits, place, say, Path(data), progress)
+    session.before, session.changes = before, list((began or {}).get("changes", []))
     return session.run(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator)
 
 
-def begun(place: Place, recipe: Recipe) -> dict[str, Any] | None:
-    """The [run] table of a run that was begun here with a recipe that this one can go on from; None for a new one.
+def with_whole_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the paths of other models from the root on, so that its file means the same in any folder."""
+    found = {key: Path(getattr(recipe, key)) for key in ("teacher", "pretrained") if getattr(recipe, key)}
+    here = {key: str(path.absolute()) for key, path in found.items() if path.exists() and (len(path.parts) > 1 or path.suffix)}
+    return recipe.changed(**here)
+
+
+def finished(place: Place, before: Recipe | None, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a run that has nothing left to do; None where there are steps, another export, or a model to write.
+
+    Raises:
+        InputError: all steps are done, and other settings are asked for now.
+    """
+    if before is None or not place.report.is_file() or not place.model.is_dir():
+        return None
+    if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
+        return None
+    try:
+        report = json.loads(place.report.read_text("utf-8"))
+    except ValueError:  # damaged: it is written anew
+        return None
+    changed = differences(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
+    if changed:
+        raise InputError(f"{str(place.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
+    return cast(dict[str, Any], report)
+
+
+def differences(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
+    """What two recipes do not share of some keys, in words."""
+    old, new = ({**to_dict(r), "averaged": bool(r.ema_decay)} for r in (before, recipe))
+    return "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in keys if old[key] != new[key])
+
+
+def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] | None]:
+    """The recipe and the [run] table of what was begun here, if this recipe can go on from it; None twice for a new run.
 
     Raises:
         InputError: what decides the trajectory has changed.
     """
-    if not place.recipe.is_file():
-        return None
+    left = place.checkpoints.is_dir() and any(place.checkpoints.iterdir())
+    if not place.recipe.is_file() or not (left or place.report.is_file()):  # nothing was trained yet
+        return None, None
     before, facts = read_recipe(place.recipe)
-    old, new = ({**to_dict(r), "averaged": bool(r.ema_decay)} for r in (before, recipe))
-    changed = [key for key in FIXED if old[key] != new[key]]
+    changed = differences(before, recipe, FIXED)
     if changed:
-        said = "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in changed)
         raise InputError(
-            f"{str(place.out)!r} was begun with another recipe ({said}): go on with that one, or choose another --out."
+            f"{str(place.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."
         )
-    return facts
+    return before, facts
 
 
 def check_same_data(place: Place, began: Mapping[str, Any] | None, data: Labelled) -> None:

@@ -19,11 +19,11 @@ from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
-from torchbcos.training.files import BEST, LAST, History, read_checkpoint, surroundings, sweep, write_whole
+from torchbcos.training.files import BEST, LAST, SPLITS, History, read_best, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, everyones
 from torchbcos.training.plan import Place, Progress, Splits, clock, summary
-from torchbcos.training.recipe import Recipe, to_dict, to_toml
+from torchbcos.training.recipe import MACHINE, Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
@@ -45,6 +45,8 @@ class Session:
         self.began, self.busy, self.seconds_before = time.time(), 0.0, 0.0
         self.start = 0  # the step at which this session began
         self.warm = 0.0  # when its first steps were done
+        self.before: Recipe | None = None  # of the run that goes on
+        self.changes: list[str] = []  # settings that were changed on the way
 
     def examples(self, split: Split, *, augment: bool = False) -> Examples:
         """A split as encoded examples."""
@@ -98,6 +100,10 @@ class Session:
             self.module.loss_sum, self.module.losses = checkpoint["torchbcos"]["losses"]
             self.module.failures = list(checkpoint["torchbcos"]["failures"])
             self.seconds_before = float(checkpoint["torchbcos"]["seconds"])
+        if done > self.total:
+            said = f"has trained {done} steps, and the recipe now has {self.total}"
+            raise InputError(f"{str(self.place.out)!r} {said}: choose another --out.")
+        self.note_changes(done)
         self.history = History(self.place.out / "history.csv", done)
         self.announce(checkpoint is not None, done)
         if len(order):
@@ -156,15 +162,20 @@ class Session:
 
     def channels(self) -> int:
         """Encoded channels of the data."""
+        recipe = self.recipe
+        if not len(self.splits.train):
+            raise InputError(f"There is nothing to train on in {str(self.source)!r}: every example is held out.")
         for i in range(min(10, len(self.splits.train))):
             try:
                 example = self.splits.train.read(i)
             except BcosError:
-                if self.recipe.on_error == "stop":
+                if recipe.on_error == "stop":
                     raise
                 continue
             raw = len(example) if isinstance(example, Tensor) else 3
-            return raw if self.recipe.plain else 2 * raw
+            if isinstance(example, Tensor):
+                check_arrays(example, recipe)
+            return raw if recipe.plain else 2 * raw
         raise InputError("None of the first ten training examples can be read.")
 
     @property
@@ -172,6 +183,17 @@ class Session:
         """Optimiser steps of the whole run."""
         every = self.module.per_epoch * self.recipe.epochs
         return min(self.recipe.max_steps or every, every)
+
+    def note_changes(self, done: int) -> None:
+        """Write down which settings this session changes, so that the recipe's file does not pretend to know the whole run."""
+        if self.before is None or not done:
+            return
+        old, new = to_dict(self.before), to_dict(self.recipe)
+        passing = (*MACHINE, "max_steps", "export")  # which leave the steps that there are as they are
+        changed = [f"{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key] and key not in passing]
+        if changed:
+            self.changes.append(f"from step {done}: {', '.join(changed)}")
+            self.say(f"Settings change {self.changes[-1]} (recipe.toml keeps note).")
 
     def announce(self, resumed: bool, done: int) -> None:
         """Say what begins, and write the resolved recipe."""
@@ -182,8 +204,11 @@ class Session:
             facts = {
                 **surroundings(), "data": str(self.source.absolute()), "kind": self.data.kind,
                 "classes": list(self.data.classes), "pictures": len(self.data.train),
-                "fingerprint": self.data.train.fingerprint(),
+                "fingerprint": self.data.train.fingerprint(), **({"changes": self.changes} if self.changes else {}),
             }  # fmt: skip
+            held = {"selection": self.splits.selection, "report": self.splits.report}
+            named = {name: list(split.names) if split else [] for name, split in held.items()}
+            write_json(self.place.out / SPLITS, {"data": facts["fingerprint"], **named})
             with replacing(self.place.recipe, durable=True) as partial:
                 partial.write_text(to_toml(recipe, facts), "utf-8")
             card = self.card({})
@@ -238,10 +263,11 @@ class Session:
     def watch(self) -> None:
         """Explanations and alignment of the same few pictures."""
         split = self.splits.selection or self.splits.train
-        if self.data.multi_label or not self.trainer.is_global_zero or self.recipe.plain:
+        if not self.trainer.is_global_zero:
             return
         x, y = self.module.encoded(self.examples(split), list(range(min(PICTURES, len(split)))))
         writer = getattr(self.trainer.logger, "experiment", None)
+        y = y.argmax(1) if self.data.multi_label else y  # the first label that holds
         numbers = log_explanations(writer, self.module.network, x, y.to(x.device), self.module.done)
         shown = {name: value for name, value in numbers.items() if name.startswith("watch/")}
         self.history.add({"step": self.module.done, **shown})
@@ -296,6 +322,8 @@ class Session:
                 self.best = {"score": value, "epoch": epoch}
                 if self.trainer.is_global_zero:
                     write_whole({"state": module.judged(None).state_dict(), **self.best}, self.place.checkpoints / BEST)
+        elif module.average is not None and module.done == self.total:
+            module.judged(self.examples(self.splits.train))  # norm statistics of the averaged weights, for the checkpoint
         rates = self.rates()
         row |= {"pictures_per_second": rates[0], "pipeline_per_second": rates[1]}
         row["seconds"] = round(self.seconds_before + time.time() - self.began, 1)
@@ -331,11 +359,10 @@ class Session:
         module.to(cast(Any, self.trainer.strategy).root_device)  # Lightning brings it to the processor at the end of `fit`
         which = recipe.export
         if which == "auto":
-            which = "ema" if module.average is not None else "best"
+            which = "ema" if module.average is not None else "best" if self.splits.selection is not None else "last"
         network = module.judged(self.examples(self.splits.train), which)
-        best = self.place.checkpoints / BEST
-        if which == "best" and best.is_file():
-            network.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state"])
+        if which == "best":
+            network.load_state_dict(read_best(self.place.checkpoints))
         found = {name: self.judge(split, network) for name in ("selection", "report") if (split := getattr(self.splits, name))}
         module.failures = everyones(module.failures)
         report: dict[str, Any] = {
@@ -357,7 +384,7 @@ class Session:
         network = network.cpu().eval()
         card = self.card(report)
         if card is None:  # a network of the user's own: its weights, without a card
-            write_whole(network.state_dict(), self.place.model / "weights.pt")
+            write_whole(network.state_dict(), self.place.model / zoo.OWN_WEIGHTS)
             return
         zoo.write_model(network, card, self.place.model)
 
@@ -376,3 +403,23 @@ class Session:
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
             notes={"made by": "torchbcos train", "epochs": self.recipe.epochs, "seconds": report.get("seconds")},
         )  # fmt: skip
+
+
+def check_arrays(example: Tensor, recipe: Recipe) -> None:
+    """Refuse what only pictures can undergo.
+
+    Raises:
+        InputError: arrays of this shape (C, *S) cannot.
+    """
+    pictures = {"augment": recipe.augment, "mixup": recipe.mixup, "cutmix": recipe.cutmix, "erasing": recipe.erasing}
+    wanted = [key for key, value in pictures.items() if value]
+    if example.dim() != 3 and wanted:
+        raise InputError(f"{', '.join(wanted)} change pictures, and the data are arrays {tuple(example.shape)}: leave them out.")
+    if recipe.augment and len(example) not in (1, 3):
+        said = f"works on one or three channels, the data has {len(example)}"
+        raise InputError(f"augment={recipe.augment!r} {said}: set augment=''.")
+    if example.dim() != 3 and recipe.model and ":" not in recipe.model:
+        raise InputError(
+            f"The data are arrays {tuple(example.shape)}, and {recipe.model!r} takes pictures (C, H, W): set model to a function "
+            "of your own, package.module:function (docs/how-to/train.md), or give the arrays a channel axis."
+        )

@@ -93,8 +93,12 @@ def test_usual_names_and_near_ones() -> None:
         (["epochs=inf"], "epochs must be finite"),
         (["lr=nan"], "lr must be finite"),
         (['crop_scale=["a", 1]'], "crop_scale must be two numbers"),
-        (["guide=energy"], "guide='energy' with guide_weight=0 changes nothing"),
+        (["guide=energy"], "guide='energy' with guide_weight=0 and guide_share=1 changes nothing"),
         (["teacher=runs/1"], "A teacher teaches nothing without"),
+        (["guide=energy", "guide_weight=1", "guide_share=0"], "changes nothing"),
+        (["selection_share=0", "export=best"], "export='best' needs pictures to choose by"),
+        (["plain=true", "watch_every=5"], "no exact explanations to watch"),
+        (["epochs=2", "epochs=5"], "epochs is set twice, to 2 and to 5"),
         (["grow_from=512"], "grow_from 512 is larger than image_size"),
     ],
 )  # fmt: skip
