@@ -18,7 +18,6 @@ from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
 from torchbcos.data.sources import open_labelled
-from torchbcos.data.transforms import Preprocess
 from torchbcos.metrics import score
 from torchbcos.zoo import Card, Classifier, load
 from torchbcos.zoo.load import from_card, pick_device
@@ -193,7 +192,7 @@ def predict_all(
     done, failed = saved.read()
     parts = [done] if done is not None else []
     start = len(done) if done is not None else 0
-    examples = Examples(split, prepare_of(model), model.card.plain)
+    examples = Examples(split, model.transform, model.card.plain)
     rows = [[i + start for i in batch] for batch in whole_batches(len(split) - start, batch_size)]
     parameter = next(model.model.parameters())
     batches = loader(examples, rows, workers)  # type: ignore[arg-type]
@@ -207,15 +206,6 @@ def predict_all(
         if k % SAVE_EVERY == 0:
             saved.write(parts, failed)
     return torch.cat(parts), failed
-
-
-def prepare_of(model: Classifier) -> Preprocess:
-    """How the model's pictures are prepared; of arrays of other channels than three, the recipe in the card says it."""
-    recipe = model.card.recipe or {}
-    if model.card.preprocess is not None or "image_size" not in recipe:
-        return model.transform
-    side = int(recipe.get("test_size") or recipe["image_size"])
-    return Preprocess(resize=int(recipe.get("test_resize") or side), crop=side)
 
 
 def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:

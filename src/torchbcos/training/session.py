@@ -395,9 +395,8 @@ class Session:
         except InputError:
             return None
         found = report.get("report") or report.get("selection") or {}
-        rgb = card.preprocess is not None
         return dataclasses.replace(
-            card, name=self.recipe.name, classes=tuple(self.data.classes), preprocess=self.prepare.to_dict() if rgb else None,
+            card, name=self.recipe.name, classes=tuple(self.data.classes), preprocess=self.prepare.to_dict(),
             probability="softmax" if self.recipe.loss == "cross_entropy" and not self.data.multi_label else "sigmoid",
             top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(self.recipe), terms=self.terms,
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
