@@ -27,16 +27,20 @@ def main() -> None:
         name, _, place = run.partition("=")
         with Path(place, "history.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("epoch")]
-        judged = [row for row in rows if row["selection_top1"]]
-        x, y = zip(*((int(r["epoch"]), float(r["selection_top1"])) for r in judged), strict=True)
-        top.plot(x, y, "o-", ms=3, color=colour, label=name)
+        judged = [(int(r["epoch"]), float(r["selection_top1"])) for r in rows if r.get("selection_top1")]
+        if judged:  # a run that trains on everything has no such split
+            x, y = zip(*judged, strict=True)
+            top.plot(x, y, "o-", ms=3, color=colour, label=name)
         loss.plot([int(r["epoch"]) for r in rows], [float(r["loss"]) for r in rows], "-", color=colour, label=name)
     for axis, title in ((top, "top-1 on the selection split, %"), (loss, "training loss")):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    top.legend(frameon=False)
+    if top.lines:
+        top.legend(frameon=False)
+    else:
+        top.remove()
     figure.savefig(args.out, dpi=110)
     print(args.out)
 
