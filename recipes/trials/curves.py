@@ -22,25 +22,23 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="NAME=FOLDER")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    figure, (top, loss) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for run, colour in zip(args.runs, COLOURS, strict=False):
+    runs: list[tuple[str, list[dict[str, str]]]] = []
+    for run in args.runs:
         name, _, place = run.partition("=")
         with Path(place, "history.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("epoch")]
-        judged = [(int(r["epoch"]), float(r["selection_top1"])) for r in rows if r.get("selection_top1")]
-        if judged:  # a run that trains on everything has no such split
-            x, y = zip(*judged, strict=True)
-            top.plot(x, y, "o-", ms=3, color=colour, label=name)
-        loss.plot([int(r["epoch"]) for r in rows], [float(r["loss"]) for r in rows], "-", color=colour, label=name)
-    for axis, title in ((top, "top-1 on the selection split, %"), (loss, "training loss")):
-        axis.set_title(title, fontsize=10)
+            runs.append((name, [row for row in csv.DictReader(file) if row.get("epoch")]))
+    titles = {"selection_top1": "top-1 on the selection split, %", "loss": "training loss"}
+    shown = [key for key in titles if any(row.get(key) for _, rows in runs for row in rows)]  # some runs train on everything
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.5 * len(shown), 3.2), layout="constrained", squeeze=False)
+    for axis, key in zip(axes[0], shown, strict=True):
+        for (name, rows), colour in zip(runs, COLOURS, strict=False):
+            points = [(int(row["epoch"]), float(row[key])) for row in rows if row.get(key)]
+            axis.plot(*zip(*points, strict=True), "-" if key == "loss" else "o-", ms=3, color=colour, label=name)
+        axis.set_title(titles[key], fontsize=10)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    if top.lines:
-        top.legend(frameon=False)
-    else:
-        top.remove()
+    axes[0, 0].legend(frameon=False)
     figure.savefig(args.out, dpi=110)
     print(args.out)
 
