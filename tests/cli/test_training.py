@@ -227,3 +227,9 @@ def test_training_leaves_the_processor_as_it_was(before: bool) -> None:
         assert (sys.float_info.min / 2 == 0) is before
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_a_runs_folder_is_a_recipe(run: tuple[Path, Path]) -> None:
+    _, out = run
+    whole = call("train", out / "recipe.toml", "--show")
+    assert call("train", out, "--show") == whole and whole[0] == 0 and "cifar10_resnet20" in whole[1]
