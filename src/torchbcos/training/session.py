@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchbcos import zoo
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing, write_json
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
@@ -22,7 +22,7 @@ from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.files import BEST, LAST, SPLITS, History, read_best, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, everyones
-from torchbcos.training.plan import Place, Progress, Splits, clock, summary
+from torchbcos.training.plan import Place, Progress, Splits, channels_of, clock, summary
 from torchbcos.training.recipe import MACHINE, Recipe, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
@@ -75,7 +75,8 @@ class Session:
             self.say(f"{line} Going on from the one before.")
         torch.manual_seed(seed_of(recipe.seed, 0))
         classes = self.data.classes
-        network, terms = build_network(recipe, len(classes), self.channels(), names=classes, sync=world > 1)
+        channels = channels_of(self.splits.train, recipe, self.source)
+        network, terms = build_network(recipe, len(classes), channels, names=classes, sync=world > 1)
         parts = self.part_size(world)
         order = Order(
             len(self.splits.train), parts, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world
@@ -159,24 +160,6 @@ class Session:
         """Stop after this step."""
         self.stopping = True
         self.say("Interrupted: finishing this step (once more: at once).")
-
-    def channels(self) -> int:
-        """Encoded channels of the data."""
-        recipe = self.recipe
-        if not len(self.splits.train):
-            raise InputError(f"There is nothing to train on in {str(self.source)!r}: every example is held out.")
-        for i in range(min(10, len(self.splits.train))):
-            try:
-                example = self.splits.train.read(i)
-            except BcosError:
-                if recipe.on_error == "stop":
-                    raise
-                continue
-            raw = len(example) if isinstance(example, Tensor) else 3
-            if isinstance(example, Tensor):
-                check_arrays(example, recipe)
-            return raw if recipe.plain else 2 * raw
-        raise InputError("None of the first ten training examples can be read.")
 
     @property
     def total(self) -> int:
@@ -402,23 +385,3 @@ class Session:
             measured=f"{'reported' if 'report' in report else 'selection'} split of {self.source.name}" if found else None,
             notes={"made by": "torchbcos train", "epochs": self.recipe.epochs, "seconds": report.get("seconds")},
         )  # fmt: skip
-
-
-def check_arrays(example: Tensor, recipe: Recipe) -> None:
-    """Refuse what only pictures can undergo.
-
-    Raises:
-        InputError: arrays of this shape (C, *S) cannot.
-    """
-    pictures = {"augment": recipe.augment, "mixup": recipe.mixup, "cutmix": recipe.cutmix, "erasing": recipe.erasing}
-    wanted = [key for key, value in pictures.items() if value]
-    if example.dim() != 3 and wanted:
-        raise InputError(f"{', '.join(wanted)} change pictures, and the data are arrays {tuple(example.shape)}: leave them out.")
-    if recipe.augment and len(example) not in (1, 3):
-        said = f"works on one or three channels, the data has {len(example)}"
-        raise InputError(f"augment={recipe.augment!r} {said}: set augment=''.")
-    if example.dim() != 3 and recipe.model and ":" not in recipe.model:
-        raise InputError(
-            f"The data are arrays {tuple(example.shape)}, and {recipe.model!r} takes pictures (C, H, W): set model to a function "
-            "of your own, package.module:function (docs/how-to/train.md), or give the arrays a channel axis."
-        )

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -490,6 +491,8 @@ def test_the_second_interrupt_ends_the_run_at_once(data: Path, tmp_path: Path, m
     def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if self.done == 4:
             os.kill(os.getpid(), signal.SIGINT)
+            while not self.session.stopping:  # two at once would be one: signals do not queue
+                time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGINT)
         return usual(self, batch, batch_idx)
 
