@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,10 @@ hypothesis.settings.register_profile("torchbcos", deadline=None, max_examples=25
 hypothesis.settings.load_profile("torchbcos")
 
 torch.set_num_threads(1)
+
+# Started in the background of a shell, Python ignores Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Largest difference, relative to the scale of what is compared, that rounding alone explains.
 # float64 and float32 are the laws' own (|residual|); half precision accumulates in float32.

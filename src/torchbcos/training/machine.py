@@ -57,7 +57,8 @@ class Stopped(Exception):
 def answering_interrupts(stop: Callable[[], None], *, alone: bool) -> Iterator[None]:
     """The first Ctrl-C calls `stop`, the second interrupts at once, as it does where several processes work together."""
     usual = signal.getsignal(signal.SIGINT)
-    if not alone or threading.current_thread() is not threading.main_thread() or usual is None:
+    deaf = usual in (None, signal.SIG_IGN)  # as in the background of a shell, where Ctrl-C means others
+    if not alone or threading.current_thread() is not threading.main_thread() or deaf:
         yield
         return
 

@@ -504,6 +504,20 @@ def test_the_second_interrupt_ends_the_run_at_once(data: Path, tmp_path: Path, m
     assert "from step 3 of 6" in lines[0]
 
 
+def test_a_run_that_ignores_interrupts_goes_on_doing_so(data: Path, tmp_path: Path) -> None:
+    """Started in the background of a shell: Ctrl-C is meant for another program."""
+
+    def interrupt(now: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        report, _ = run(tiny(epochs=1), data, tmp_path / "run", progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert report["steps"] == 3
+
+
 def test_the_callers_generator_and_warnings_stay(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
