@@ -151,6 +151,7 @@ class Training(L.LightningModule):
         self.mixer = Mixer(recipe, classes)
         self.done = 0  # optimiser steps, over all sessions
         self.part = 0  # of the accumulated parts of a step
+        self.calibrated = -1  # the step at which the averaged weights got their norm statistics
         self.loss_sum, self.losses = 0.0, 0
         self.pipeline_seconds, self.pictures = 0.0, 0
         self.failures: list[str] = []
@@ -225,7 +226,8 @@ class Training(L.LightningModule):
         """The network that is judged and exported: averaged weights with norm statistics of their own, or the network."""
         if which in ("best", "last") or self.average is None:
             return self.network
-        if calibration is not None:
+        if calibration is not None and self.calibrated != self.done:
+            self.calibrated = self.done
             count = min(CALIBRATION, len(calibration))
             generator = torch.Generator().manual_seed(seed_of(self.recipe.seed, 2))
             rows = torch.randperm(len(calibration), generator=generator)[:count].tolist()
