@@ -10,13 +10,12 @@ prints top-1 and the mean cosine between the student's and the embedded network'
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from trial import command_line
 
 import torchbcos
 from torchbcos.data import open_labelled
@@ -56,18 +55,7 @@ def measure(args: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    make = commands.add_parser("data")
-    make.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data" / "imagenette")
-    make.add_argument("--out", type=Path, required=True)
-    make.add_argument("--train", type=int, default=600)
-    make.add_argument("--val", type=int, default=600)
-    make.set_defaults(run=write_data)
-    ask = commands.add_parser("measure")
-    ask.add_argument("--model", required=True)
-    ask.add_argument("--data", type=Path, required=True)
-    ask.set_defaults(run=measure)
+    parser, _, _ = command_line(__doc__, write_data, measure, train=600, val=600)
     args = parser.parse_args()
     args.run(args)
 

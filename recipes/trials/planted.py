@@ -13,7 +13,6 @@ and not a memory.
 
 from __future__ import annotations
 
-import argparse
 import colorsys
 import csv
 import json
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from trial import command_line
 
 import torchbcos
 from torchbcos.data import open_labelled
@@ -132,19 +132,8 @@ def draw(args: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    make = commands.add_parser("data")
-    make.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data" / "imagenette")
-    make.add_argument("--out", type=Path, required=True)
+    parser, commands, make = command_line(__doc__, write_data, measure, train=1500, val=1000)
     make.add_argument("--unseen", action="store_true", help="plant into the reported split alone")
-    make.add_argument("--train", type=int, default=1500)
-    make.add_argument("--val", type=int, default=1000)
-    make.set_defaults(run=write_data)
-    ask = commands.add_parser("measure")
-    ask.add_argument("--model", required=True)
-    ask.add_argument("--data", type=Path, required=True)
-    ask.set_defaults(run=measure)
     show = commands.add_parser("picture")
     show.add_argument("--model", nargs="+", required=True)
     show.add_argument("--photo", type=Path, required=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import hint
+from torchbcos.data.held import HELD, read_held_out
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
 from torchbcos.data.sources import open_labelled
@@ -24,8 +25,6 @@ from torchbcos.zoo.load import from_card, pick_device
 from torchbcos.zoo.store import CARD, fill, read_card
 
 SPLITS = ("val", "train", "all")
-HELD = ("selection", "report")  # of a run
-HELD_FILE = "splits.json"
 WEIGHTS = {"ema": "average.", "last": "network."}
 SAVE_EVERY = 20  # batches
 
@@ -60,7 +59,7 @@ def measure_accuracy(
 
     """
     labelled = open_labelled(data)
-    chosen, name = choose(labelled, split, held_out(run, labelled))
+    chosen, name = choose(labelled, split, read_held_out(Path(run), labelled) if run is not None else {})
     targets = matched(model, labelled, chosen)
     chosen = Split(chosen.names, targets, chosen.reader, chosen.rows)
     key = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)] if out is not None else []
@@ -72,18 +71,6 @@ def measure_accuracy(
               "unreadable": [chosen.names[i] for i in sorted(failed)], **found}  # fmt: skip
     saved.finish(result)
     return result
-
-
-def held_out(run: str | os.PathLike[str] | None, data: Labelled) -> dict[str, list[str]]:
-    """The names of what a run held out of this data; nothing where there is no run, or it had other data."""
-    file = Path(run) / HELD_FILE if run is not None else None
-    if file is None or not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text("utf-8"))
-        return {name: list(found[name]) for name in HELD} if found["data"] == data.train.fingerprint() else {}
-    except (ValueError, KeyError, TypeError):
-        raise WeightsError(f"{str(file)!r} is damaged.") from None
 
 
 def choose(data: Labelled, split: str, held: Mapping[str, Sequence[str]] | None = None) -> tuple[Split, str]:

@@ -14,10 +14,9 @@ from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.functional import add_inverse
 from torchbcos.training.augment import normalized, pixels_of
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
 
-PROGRAM = ".pt2"
 TINY = 1e-12
 
 

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torchbcos._core.errors import StateError, WeightsError
 from torchbcos._core.files import replacing
 
-LAST, PREVIOUS, BEST, SPLITS = "last.ckpt", "previous.ckpt", "best.ckpt", "splits.json"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -9,12 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos.explanation.layer import contribution_maps
-from torchbcos.training.distillation import Teacher
+from torchbcos.training.distillation import TINY, Teacher
 from torchbcos.training.machine import processes
 from torchbcos.training.objective import classification_loss
 from torchbcos.training.recipe import Recipe
-
-TINY = 1e-12
 
 
 def energy_inside(maps: Tensor, masks: Tensor, *, size_corrected: bool = False) -> Tensor:

@@ -21,6 +21,9 @@ else:
     import tomli as tomllib
 
 
+PROGRAM = ".pt2"  # of torch.export.save
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What a run trains, on what, and how; `torchbcos train --set key=value` changes any of it.
@@ -181,7 +184,7 @@ class Recipe:
             )
         if self.teacher and not self.teacher_weight and not self.teacher_explanations:
             raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")
-        if self.teacher.endswith(".pt2") and self.teacher_explanations:
+        if self.teacher.endswith(PROGRAM) and self.teacher_explanations:
             raise InputError("A .pt2 program has no B-cos explanations to learn from: teacher_explanations needs a model folder.")
         if self.batch_size % self.accumulate:
             parts = f"{self.accumulate} equal parts (accumulate)"
@@ -238,6 +241,16 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     """A recipe as JSON and TOML can hold it."""
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
     return {k: dict(v) if isinstance(v, Mapping) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The keys that two recipes do not share, with both values; "averaged" says whether there are averaged weights.
+
+    >>> differences(Recipe(lr=0.1), Recipe(lr=0.2))
+    {'lr': (0.1, 0.2)}
+    """
+    old, new = ({**to_dict(recipe), "averaged": bool(recipe.ema_decay)} for recipe in (before, after))
+    return {key: (old[key], new[key]) for key in new if old[key] != new[key]}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:

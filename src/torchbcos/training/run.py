@@ -12,7 +12,7 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.data.labelled import Labelled
 from torchbcos.data.sources import open_labelled
 from torchbcos.training.plan import Place, divide, summary
-from torchbcos.training.recipe import MACHINE, Recipe, read_recipe, to_dict
+from torchbcos.training.recipe import MACHINE, Recipe, differences, read_recipe, to_dict
 from torchbcos.training.session import Say, Session, Watch
 
 # what decides the trajectory: a run goes on only with the same
@@ -83,16 +83,16 @@ def finished(place: Place, before: Recipe | None, recipe: Recipe) -> dict[str, A
         report = json.loads(place.report.read_text("utf-8"))
     except ValueError:  # damaged: it is written anew
         return None
-    changed = differences(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
+    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
     if changed:
         raise InputError(f"{str(place.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
     return cast(dict[str, Any], report)
 
 
-def differences(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
-    """What two recipes do not share of some keys, in words."""
-    old, new = ({**to_dict(r), "averaged": bool(r.ema_decay)} for r in (before, recipe))
-    return "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in keys if old[key] != new[key])
+def in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
+    """Which of some keys two recipes do not share."""
+    found = differences(before, recipe)
+    return "; ".join(f"{key} was {found[key][0]!r}, now {found[key][1]!r}" for key in keys if key in found)
 
 
 def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] | None]:
@@ -105,7 +105,7 @@ def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] |
     if not place.recipe.is_file() or not (left or place.report.is_file()):  # nothing was trained yet
         return None, None
     before, facts = read_recipe(place.recipe)
-    changed = differences(before, recipe, FIXED)
+    changed = in_words(before, recipe, FIXED)
     if changed:
         raise InputError(
             f"{str(place.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."

@@ -16,14 +16,15 @@ from torchbcos import zoo
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing, write_json
 from torchbcos.data.annotations import find_annotations
+from torchbcos.data.held import write_held_out
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
 from torchbcos.training.augment import Augment, preprocess_of
-from torchbcos.training.files import BEST, LAST, SPLITS, History, read_best, read_checkpoint, surroundings, sweep, write_whole
+from torchbcos.training.files import BEST, LAST, History, read_best, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, everyones
 from torchbcos.training.plan import Place, Progress, Splits, channels_of, clock, summary
-from torchbcos.training.recipe import MACHINE, Recipe, to_dict, to_toml
+from torchbcos.training.recipe import MACHINE, Recipe, differences, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
@@ -171,9 +172,9 @@ class Session:
         """Write down which settings this session changes, so that the recipe's file does not pretend to know the whole run."""
         if self.before is None or not done:
             return
-        old, new = to_dict(self.before), to_dict(self.recipe)
         passing = (*MACHINE, "max_steps", "export")  # which leave the steps that there are as they are
-        changed = [f"{key} {old[key]!r} -> {new[key]!r}" for key in new if old[key] != new[key] and key not in passing]
+        found = differences(self.before, self.recipe)
+        changed = [f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items() if key not in passing]
         if changed:
             self.changes.append(f"from step {done}: {', '.join(changed)}")
             self.say(f"Settings change {self.changes[-1]} (recipe.toml keeps note).")
@@ -189,9 +190,7 @@ class Session:
                 "classes": list(self.data.classes), "pictures": len(self.data.train),
                 "fingerprint": self.data.train.fingerprint(), **({"changes": self.changes} if self.changes else {}),
             }  # fmt: skip
-            held = {"selection": self.splits.selection, "report": self.splits.report}
-            named = {name: list(split.names) if split else [] for name, split in held.items()}
-            write_json(self.place.out / SPLITS, {"data": facts["fingerprint"], **named})
+            write_held_out(self.place.out, self.data, {"selection": self.splits.selection, "report": self.splits.report})
             with replacing(self.place.recipe, durable=True) as partial:
                 partial.write_text(to_toml(recipe, facts), "utf-8")
             card = self.card({})
