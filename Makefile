@@ -44,6 +44,7 @@ test: $(READY) ## run the tests
 
 check: $(READY) ## lint, types, import law
 	$(PY) -m ruff check src tests recipes benchmarks docs hubconf.py
+	$(PY) -m ruff format --check --quiet src tests recipes benchmarks docs hubconf.py
 	$(PY) -m mypy
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 

@@ -209,8 +209,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--compile-training", nargs="*", default=["resnet18", "resnet50"],
-                        help="networks whose training is measured compiled too (a DenseNet takes ten minutes to compile)")
+    parser.add_argument(
+        "--compile-training",
+        nargs="*",
+        default=["resnet18", "resnet50"],
+        help="networks whose training is measured compiled too (a DenseNet takes ten minutes to compile)",
+    )
     parser.add_argument("--no-official", dest="official", action="store_false")
     parser.add_argument("--no-post-hoc", dest="post_hoc", action="store_false")
     parser.add_argument("--growth", action="store_true", help="measure growth with images, side and targets too")

@@ -49,7 +49,7 @@ import torchbcos.zoo, torchbcos.cli.explain; step("import the rest of torchbcos,
 classifier = torchbcos.load(deploy=False); step("build the network and fill in its weights")
 from torchbcos.deployment import make_twin_
 classifier.model = make_twin_(classifier.model, check=False); step("make the deployed twin")
-from torchbcos.data import read_image
+from torchbcos.pictures import read_image
 picture = read_image({str(PHOTO)!r}); x = classifier.preprocess(picture); step("read and encode the photo")
 e = classifier.explain(picture); step("explain it (one pass forward, one back)")
 panel = e.panel(); step("draw the panel")
@@ -60,9 +60,7 @@ panel.save("panel.png"); step("write it as PNG")
 def seconds(arguments: list[str], folder: str, environment: dict[str, str]) -> tuple[float, str]:
     """Wall time of a fresh interpreter, and what it printed."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return time.perf_counter() - start, done.stdout
 
 

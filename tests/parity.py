@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 import torchbcos
-from torchbcos.data import Preprocess
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.card import official_card
 
 PHOTOS = Path(__file__).parents[1] / "docs" / "photos"

@@ -1,6 +1,6 @@
 """Curves of runs: accuracy on the selection split, and training loss, an epoch at a time.
 
-    python recipes/trials/curves.py --out docs/pictures/cifar10.png "B-cos=runs/cifar-bcos" "plain=runs/cifar-plain"
+python recipes/trials/curves.py --out docs/pictures/cifar10.png "B-cos=runs/cifar-bcos" "plain=runs/cifar-plain"
 """
 
 from __future__ import annotations

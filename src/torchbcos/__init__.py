@@ -27,7 +27,7 @@ _DOOR = {
     "recalibrate": "torchbcos.models",
     "save": "torchbcos.zoo",
 }
-_ROOMS = ("functional", "models", "nn", "rendering", "testing")
+_ROOMS = ("data", "functional", "models", "nn", "pictures", "rendering", "testing")
 _MORE = ("evaluation", "metrics", "training")  # need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import torchbcos
-from torchbcos.data import Preprocess
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.card import Card, imagenet_classes, official_cards
 
 CARDS = official_cards()

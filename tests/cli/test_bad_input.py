@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import torchbcos
 from torchbcos.cli.__main__ import app
-from torchbcos.data import Preprocess
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo import Card, Classifier
 
 CLASSES = ("red", "green", "blue")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import torchbcos
 from torchbcos.cli.__main__ import app
-from torchbcos.data import Preprocess
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.card import Card, imagenet_classes, imagenet_wnids, official_card, official_cards
 from torchbcos.zoo.labels import read_labels
 from torchbcos.zoo.official import to_official

@@ -96,7 +96,7 @@ def test_defect_47_repeated_augmentation_in_one_process_and_on_small_sets() -> N
 
 
 def test_defect_48_data_lies_where_one_says(tmp_path: Path) -> None:
-    place = tmp_path / "it's \"my\" data; $HOME"
+    place = tmp_path / 'it\'s "my" data; $HOME'
     place.mkdir()
     records = np.zeros((10, 3073), np.uint8)
     for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):

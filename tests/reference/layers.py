@@ -48,9 +48,7 @@ def bcos_conv(
     outputs, per_group, inputs = len(w) // max_out, len(w) // groups, w.shape[1]
     out = np.zeros((len(z), outputs, *sizes))
     for n, place in itertools.product(range(len(z)), itertools.product(*map(range, sizes))):
-        cut = tuple(
-            slice(p * t, p * t + r + 1, d) for p, t, r, d in zip(place, stride, reach, dilation, strict=True)
-        )
+        cut = tuple(slice(p * t, p * t + r + 1, d) for p, t, r, d in zip(place, stride, reach, dilation, strict=True))
         for o in range(outputs):
             group = o * max_out // per_group
             patch = z[(n, slice(group * inputs, (group + 1) * inputs), *cut)].ravel()

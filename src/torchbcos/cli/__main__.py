@@ -49,6 +49,7 @@ app.command(epilog="Examples: torchbcos models 'resnet*'; torchbcos models --ver
 app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
 app.add_typer(evaluate)
 
+
 def main() -> None:
     """Run the command line."""
     # Threads that spin while they wait for each other cost seconds where other programs keep the cores busy

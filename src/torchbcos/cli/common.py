@@ -16,7 +16,7 @@ from torchbcos._core.errors import BcosError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torchbcos.data import Found
+    from torchbcos.pictures import Found
 
     Work = Callable[[list[Found], list[Image.Image]], list[dict[str, Any]]]
 
@@ -86,7 +86,7 @@ def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[s
 
     Leaves with exit code 2 where there is no picture at all.
     """
-    from torchbcos.data import find_images
+    from torchbcos.pictures import find_images
 
     errors: list[BcosError] = []
     missing: list[dict[str, Any]] = []
@@ -127,7 +127,7 @@ def walk(found: list[Found], batch_size: int, work: Work, *, quiet: bool) -> lis
     Returns:
         A record a picture, in the order of the files.
     """
-    from torchbcos.data import is_animated, read_image
+    from torchbcos.pictures import is_animated, read_image
 
     records: dict[int, dict[str, Any]] = {}
     told = False

@@ -29,8 +29,8 @@ from torchbcos.cli.common import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torchbcos.data import Found
     from torchbcos.explanation import Explanation
+    from torchbcos.pictures import Found
     from torchbcos.zoo import Classifier
 
 

@@ -37,9 +37,7 @@ def models(
     """List networks and which of them have weights, or verify official weights."""
     given = {"--weights": weights, "--data": data, "--labels": labels}
     if verify is not None:
-        run_verification(
-            verify, weights=weights, data=data, labels=labels, batch_size=batch_size, device=device.value, json=json
-        )
+        run_verification(verify, weights=weights, data=data, labels=labels, batch_size=batch_size, device=device.value, json=json)
     for option, value in given.items():
         if value is not None:
             say(f"torchbcos: {option} belongs to a verification: add --verify NAME.")

@@ -23,7 +23,7 @@ from torchbcos.cli.common import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torchbcos.data import Found
+    from torchbcos.pictures import Found
 
 
 def predict(
@@ -45,9 +45,7 @@ def predict(
             rows = classifier.predict(pictures, top_k=top_k, batch_size=len(pictures))
             records = []
             for item, row in zip(batch, rows, strict=True):
-                records.append(
-                    {"file": str(item.path), "error": None, "predictions": predictions_of(row), "explanations": []}
-                )
+                records.append({"file": str(item.path), "error": None, "predictions": predictions_of(row), "explanations": []})
                 if not json:
                     print(f"{item.path}: " + ", ".join(f"{p.label} {p.probability:.1%}" for p in row))
             return records

@@ -42,6 +42,7 @@ def verify(
         if data is not None:
             pictures = read_labels(data, card, labels)
             classifier = make_classifier(card, path, device)
+
             def progress(batches: range) -> Iterable[int]:
                 return shown(batches, len(batches), quiet=json)
 

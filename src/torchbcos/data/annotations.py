@@ -12,8 +12,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.names import hint
-from torchbcos.data.images import read_image
 from torchbcos.data.labelled import Split
+from torchbcos.pictures.read import read_image
 
 BOXES, MASKS = "boxes.csv", "masks"
 MOST = 8  # boxes of one picture that are told apart; further ones join the last

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError
-from torchbcos.data.images import read_image
+from torchbcos.pictures.read import read_image
 
 Reader = Callable[[int], Any]
 SLACK = 1e-3  # by which resampled numbers may leave [0, 1]

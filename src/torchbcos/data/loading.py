@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Split
-from torchbcos.data.transforms import Preprocess
 from torchbcos.functional import add_inverse
+from torchbcos.pictures.preprocess import Preprocess
 
 SPARE = 10  # pictures that are tried in place of an unreadable one
 Key = tuple[int, int, int]  # example, epoch, copy

@@ -21,9 +21,9 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key
 from torchbcos._core.optional import require
-from torchbcos.data.folder import SUFFIXES
-from torchbcos.data.images import decode_image
 from torchbcos.data.labelled import Labelled, Split
+from torchbcos.pictures.find import SUFFIXES
+from torchbcos.pictures.read import decode_image
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LABELS = (".cls", ".cls.txt")
@@ -255,4 +255,3 @@ def read_jpeg(place: Path, train: bool) -> Split:
         parts = {key: file[key] for key in ("header", "data", "offsets", "labels")}
     reader = MemberReader(parts["header"].tobytes(), parts["data"], parts["offsets"], f"{name}.npz")
     return numbered(name, parts["labels"], reader)
-

@@ -13,9 +13,9 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, MissingFileError, shorten
 from torchbcos._core.names import hint, natural_key
 from torchbcos.data.annotations import MASKS
-from torchbcos.data.folder import SUFFIXES
 from torchbcos.data.labelled import FileReader, Labelled, Split
 from torchbcos.data.packed import is_cifar10, open_cifar10, open_shards, shards_in
+from torchbcos.pictures.find import SUFFIXES
 
 TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 TABLE = "labels.csv"
@@ -180,4 +180,3 @@ def number(table: Path, line: int, row: dict[str, str], label: str) -> float:
     if text not in ("0", "1", "0.0", "1.0"):
         raise InputError(f"{str(table)!r}, line {line}, column {label!r}: {shorten(repr(text), 40)} is neither 0 nor 1.")
     return float(text)
-

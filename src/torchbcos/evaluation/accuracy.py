@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import hint
-from torchbcos.data.held import HELD, read_held_out
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
 from torchbcos.data.sources import open_labelled
 from torchbcos.metrics import score
+from torchbcos.runs.held import HELD, read_held_out
 from torchbcos.zoo import Card, Classifier, load
 from torchbcos.zoo.load import from_card, pick_device
 from torchbcos.zoo.store import CARD, fill, read_card
@@ -32,8 +32,15 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def measure_accuracy(
-    model: Classifier, data: str | os.PathLike[str], *, split: str = "val", batch_size: int = 32, workers: int = 2,
-    on_error: str = "stop", out: str | os.PathLike[str] | None = None, progress: Progress | None = None,
+    model: Classifier,
+    data: str | os.PathLike[str],
+    *,
+    split: str = "val",
+    batch_size: int = 32,
+    workers: int = 2,
+    on_error: str = "stop",
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
     run: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Measure a classifier on labelled data.
@@ -242,4 +249,3 @@ def state_of(folder: Path, weights: str) -> dict[str, Tensor]:
     if not chosen:
         raise InputError(f"This run has no averaged weights: its recipe has ema_decay = 0 ({str(folder.parent)!r}).")
     return chosen
-

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError
 from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
 from torchbcos._core.names import hint
+from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.result import Explanation
-from torchbcos.explanation.targets import resolve_targets
 from torchbcos.nn import Folded
 
 PIXELS = 4 * 224 * 224  # of the images that are explained together on a CPU
@@ -123,9 +123,7 @@ def explain_batch(
         )  # fmt: skip
 
 
-def differentiate(
-    values: Tensor, inputs: Tensor, state: Session, create_graph: bool
-) -> tuple[Tensor, dict[str, Tensor]]:
+def differentiate(values: Tensor, inputs: Tensor, state: Session, create_graph: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """W (N, K, C, *S) and the constants (N, K): one backward pass of the summed values a target."""
     names = list(state.probes)
     leaves = [inputs, *(state.probes[name] for name in names)]
@@ -163,9 +161,7 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True))
 
 
-def run(
-    model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session
-) -> tuple[Tensor, Tensor | None]:
+def run(model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session) -> tuple[Tensor, Tensor | None]:
     """The outputs, and the output of `module` where one is given."""
     if module is None:
         return forward(model, inputs), None
@@ -262,8 +258,7 @@ def check_arguments(model: object, x: object, batch_size: object, create_graph: 
         raise ArgumentTypeError(f"explain needs a torch.nn.Module, not {type(model).__name__}.")
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(
-            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; "
-            "for pictures use torchbcos.load().explain()."
+            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; for pictures use torchbcos.load().explain()."
         )
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")

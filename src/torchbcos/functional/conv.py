@@ -14,9 +14,9 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold
 from torchbcos._core.names import hint
-from torchbcos.functional import fused
-from torchbcos.functional.onednn import Packed
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
+from torchbcos.kernels import fused
+from torchbcos.kernels.onednn import Packed
 
 Size = int | Sequence[int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold
-from torchbcos.functional import fused
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, layer_weight, square
+from torchbcos.kernels import fused
 
 
 def bcos_linear(

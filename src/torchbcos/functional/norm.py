@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
-from torch.autograd.function import Function
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant, current, hold, mode, parameter
-from torchbcos.functional.fused import transformed
+from torchbcos.kernels.fused import transformed
+from torchbcos.kernels.layernorm import FrozenLayerNorm
 
 
 def normalize(
@@ -162,24 +161,8 @@ def held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
 def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Layer norm over the last axis with its spread held and no gradient for the weight."""
     hold(x)  # counted: the norm took part in the explanation
-    out: Tensor = _FrozenLayerNorm.apply(x, None if weight is None else parameter(weight), eps)
+    out: Tensor = FrozenLayerNorm.apply(x, None if weight is None else parameter(weight), eps)
     return out
-
-
-class _FrozenLayerNorm(Function):
-    """`(x - mean) · rstd · weight` with rstd a constant: linear in x, and one number a token is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-        out, _, rstd = torch.native_layer_norm(x, x.shape[-1:], weight, None, eps)
-        ctx.save_for_backward(rstd, weight)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        rstd, weight = ctx.saved_tensors
-        scaled = g * rstd if weight is None else (g * weight).mul_(rstd)
-        return scaled.sub_(scaled.mean(-1, keepdim=True)), None, None
 
 
 def grouped(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

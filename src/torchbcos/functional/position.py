@@ -33,8 +33,7 @@ def sin_cos_2d(
     """
     if dim < 4 or dim % 4 or min(height, width) < 1:
         raise InputError(
-            f"A position embedding needs a dim divisible by 4 and a grid of at least 1 x 1, not dim {dim} and "
-            f"{height} x {width}."
+            f"A position embedding needs a dim divisible by 4 and a grid of at least 1 x 1, not dim {dim} and {height} x {width}."
         )
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     steps = torch.arange(dim // 4, dtype=wide, device=device) / max(1, dim // 4 - 1)

@@ -61,9 +61,7 @@ class Style:
 
     def as_plain(self, activation: str = "relu") -> Style:
         """The ordinary twin of this style."""
-        return dataclasses.replace(
-            self, plain=True, norm_centered=True, norm_bias=True, norm_affine=True, activation=activation
-        )
+        return dataclasses.replace(self, plain=True, norm_centered=True, norm_bias=True, norm_affine=True, activation=activation)
 
     def conv(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1,
@@ -75,9 +73,7 @@ class Style:
             return nn.Sequential(bnn.LowPass(stride), layer)
         if self.plain:
             return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
-        return bnn.BcosConv2d(
-            inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out
-        )
+        return bnn.BcosConv2d(inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out)
 
     def make_norm(self, features: int) -> nn.Module:
         """A norm over `features` channels."""

@@ -96,9 +96,7 @@ class ConvNeXt(nn.Module):
     ) -> None:
         super().__init__()
         if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(
-                f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive."
-            )
+            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
         self.in_channels = in_channels
         self.smallest = 1 if style.antialias else 4 * 2 ** (len(sizes.depths) - 1)
         last = sizes.stochastic_depth if stochastic_depth is None else stochastic_depth

@@ -174,9 +174,7 @@ def make_stem(sizes: DenseNetSizes, style: Style, inputs: int) -> OrderedDict[st
         layers["conv0"] = style.conv(inputs, channels, 3, 1, 1)
         return layers
     if style.antialias:  # the 7×7 layer becomes two 3×3 layers, each with its low-pass
-        layers["stem"] = nn.Sequential(
-            style.conv(inputs, half, 3, 1, 1), style.make_norm(half), style.activate(), bnn.LowPass(2)
-        )
+        layers["stem"] = nn.Sequential(style.conv(inputs, half, 3, 1, 1), style.make_norm(half), style.activate(), bnn.LowPass(2))
         layers["conv0"] = style.conv(half, channels, 3, 1, 1)
     else:
         layers["conv0"] = style.conv(inputs, channels, 7, 2, 3)

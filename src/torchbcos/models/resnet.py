@@ -123,9 +123,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(
-                f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive."
-            )
+            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
         self.in_channels = in_channels
         channels = sizes.stem
         self._make_stem(sizes, style, channels)
@@ -198,9 +196,7 @@ class ResNet(nn.Module):
         self.class_names: tuple[str, ...] | None = None
 
 
-def build(
-    sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **options: object
-) -> ResNet:
+def build(sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> ResNet:
     """A ResNet of these sizes, all its widths times `width_factor`."""
     if not width_factor > 0:
         raise InputError(f"width_factor must be positive, not {width_factor!r}.")

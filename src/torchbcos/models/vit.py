@@ -79,8 +79,7 @@ class Patches(bnn.Layer):
         (n, c, height, width), p = x.shape, self.patch
         if height % p or width % p:
             raise InputError(
-                f"A picture of {height} x {width} cannot be cut into patches of {p} x {p}: "
-                f"crop or resize it to multiples of {p}."
+                f"A picture of {height} x {width} cannot be cut into patches of {p} x {p}: crop or resize it to multiples of {p}."
             )
         cells = x.reshape(n, c, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1)
         return cells.reshape(n, height // p, width // p, p * p * c)
@@ -119,9 +118,7 @@ class Encoder(nn.Module):
         super().__init__()
         dim = sizes.dim
         to_out = make_linear(style, sizes.heads * sizes.head_dim, dim, bias=False)
-        self.attn = Attention(
-            dim, sizes.heads, head_dim=sizes.head_dim, norm=make_token_norm(style, dim), to_out=to_out
-        )
+        self.attn = Attention(dim, sizes.heads, head_dim=sizes.head_dim, norm=make_token_norm(style, dim), to_out=to_out)
         self.ff = FeedForward(style, dim, sizes.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,16 +173,12 @@ class ViT(nn.Module):
         self.in_channels = in_channels
         self.to_patch_embedding, reduction = make_embedding(sizes, style, in_channels)
         self.positional_embedding = SinCosPosition2d(sizes.dim)
-        self.transformer = nn.Sequential(
-            OrderedDict((f"encoder_{i}", Encoder(style, sizes)) for i in range(sizes.depth))
-        )
+        self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes)) for i in range(sizes.depth)))
         self.feature_info = tuple(
             FeatureInfo(f"transformer.{name}", sizes.dim, reduction) for name, _ in self.transformer.named_children()
         )
         self.head: Head = TokenHead(style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature)
-        self.linear_head = nn.Sequential(
-            OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier())
-        )
+        self.linear_head = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
 
     @property
@@ -234,9 +227,7 @@ def make_token_norm(style: Style, dim: int) -> nn.Module:
     """A norm over the channels of every token."""
     if style.norm == "none":
         return nn.Identity()
-    return bnn.TokenNorm(
-        dim, eps=style.norm_eps, centered=style.norm_centered, affine=style.norm_affine, bias=style.norm_bias
-    )
+    return bnn.TokenNorm(dim, eps=style.norm_eps, centered=style.norm_centered, affine=style.norm_affine, bias=style.norm_bias)
 
 
 def make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.Module, int]:

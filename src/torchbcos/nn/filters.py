@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from torchbcos._core.frozen import current
-from torchbcos.functional.fused import transformed
-from torchbcos.functional.onednn import Packed
 from torchbcos.functional.transform import unit_norm_weight
+from torchbcos.kernels.fused import transformed
+from torchbcos.kernels.onednn import Packed
 from torchbcos.nn.layer import Layer
 
 

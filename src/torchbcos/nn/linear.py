@@ -66,9 +66,7 @@ class BcosLinear(FilterLayer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., O)."""
         weight, unit_norm, _ = self.filters()
-        return functional.bcos_linear(
-            x, weight, b=self.b, max_out=self.max_out, unit_norm=unit_norm, norm_eps=self.norm_eps
-        )
+        return functional.bcos_linear(x, weight, b=self.b, max_out=self.max_out, unit_norm=unit_norm, norm_eps=self.norm_eps)
 
     def extra_repr(self) -> str:
         """Sizes and exponent."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, hold, mode, parameter
-from torchbcos.functional.batchnorm import uncentered_batch_norm
-from torchbcos.functional.fused import usable
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.transform import frozen_here
+from torchbcos.kernels.batchnorm import uncentered_batch_norm
+from torchbcos.kernels.fused import usable
 from torchbcos.nn.layer import Layer
 
 
@@ -231,9 +231,7 @@ class GroupNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
-        return functional.group_norm(
-            x, self.num_groups, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self
-        )
+        return functional.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
 
 
 class TokenNorm(Norm):

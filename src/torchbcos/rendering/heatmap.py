@@ -110,8 +110,7 @@ def overlay(image: Tensor | NDArray[Any], explanation: NDArray[Any], *, strength
         raise ArgumentTypeError(f"explanation must be an array, got {type(explanation).__name__}.")
     if explanation.ndim != 3 or explanation.shape[2] not in (3, 4) or explanation.shape[:2] != picture.shape[:2]:
         raise InputError(
-            f"explanation must be ({picture.shape[0]}, {picture.shape[1]}, 3 or 4) as the photo, "
-            f"got {tuple(explanation.shape)}."
+            f"explanation must be ({picture.shape[0]}, {picture.shape[1]}, 3 or 4) as the photo, got {tuple(explanation.shape)}."
         )
     grey = (picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     paper = 1 - strength * (1 - grey)
@@ -145,9 +144,7 @@ def photo(image: Tensor | NDArray[Any]) -> Floats:
         image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))
     values = real_tensor(image, "image").float()
     if values.ndim != 3 or values.shape[0] != 3:
-        raise InputError(
-            f"image must be a (3, H, W) tensor or an (H, W, 3) array, got {tuple(values.shape)} as tensor."
-        )
+        raise InputError(f"image must be a (3, H, W) tensor or an (H, W, 3) array, got {tuple(values.shape)} as tensor.")
     if not image.is_floating_point() and image.dtype != torch.uint8:
         raise InputError(f"image must be float in [0, 1] or uint8, got {image.dtype}.")
     if image.dtype == torch.uint8:

@@ -72,8 +72,7 @@ class Caption:
             return None
         what = "logit" if self.contrast is None else "difference"
         return (
-            f"The pixels carry only {format_share(self.share)} of this {what}; "
-            "the rest are constants, which no picture can show."
+            f"The pixels carry only {format_share(self.share)} of this {what}; the rest are constants, which no picture can show."
         )
 
 
@@ -146,9 +145,7 @@ def _tiles(
         raise InputError(f"picture must be {(*contributions.shape, 4)} from rgba, got {tuple(picture.shape)}.")
     shown = None if image is None else photo(image)
     if shown is not None and shown.shape[:2] != tuple(contributions.shape):
-        raise InputError(
-            f"image and contributions must have one size, got {shown.shape[:2]} and {tuple(contributions.shape)}."
-        )
+        raise InputError(f"image and contributions must have one size, got {shown.shape[:2]} and {tuple(contributions.shape)}.")
     box = TILE if shown is not None or picture is not None else LONE_TILE
     tiles = [] if shown is None else [_Tile("Input", _fit(shown, box))]
     if picture is not None:

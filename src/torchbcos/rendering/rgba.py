@@ -70,9 +70,7 @@ def _check_smooth(smooth: int) -> None:
 
 def _check_shapes(weights: Tensor, inputs: Tensor) -> None:
     if weights.shape != inputs.shape:
-        raise InputError(
-            f"weights and inputs must have one shape, got {tuple(weights.shape)} and {tuple(inputs.shape)}."
-        )
+        raise InputError(f"weights and inputs must have one shape, got {tuple(weights.shape)} and {tuple(inputs.shape)}.")
     if weights.ndim != 3:
         raise InputError(
             f"rgba draws one image and one target: expected (6, H, W), got {tuple(weights.shape)}. "

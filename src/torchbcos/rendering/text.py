@@ -12,9 +12,7 @@ from PIL import ImageDraw, ImageFont
 # Pillow's own font has ASCII and little more; one of these is on most machines and has the rest of Europe and beyond.
 WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc")
 TRACKING = 1.2  # pixels between the capitals of a label
-STAND_INS = str.maketrans(
-    {"\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "ß": "ss", "ø": "o", "æ": "ae", "ł": "l"}
-)
+STAND_INS = str.maketrans({"\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "ß": "ss", "ø": "o", "æ": "ae", "ł": "l"})
 
 
 def format_share(share: float) -> str:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from torchbcos.data import Preprocess
 from torchbcos.functional import add_inverse
+from torchbcos.pictures import Preprocess
 from torchbcos.training.recipe import Recipe
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

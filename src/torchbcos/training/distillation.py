@@ -101,7 +101,6 @@ class Teacher:
             loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted_maps).mean()
         return loss
 
-
     def answers(self, seen: Tensor) -> Tensor:
         """The teacher's logits.
 

@@ -273,5 +273,3 @@ def everyones(items: list[T]) -> list[T]:
     parts: list[Any] = [None] * world
     torch.distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]
-
-

@@ -23,8 +23,16 @@ FIXED = (
 
 
 def train(
-    recipe: Recipe, data: str | os.PathLike[str], out: str | os.PathLike[str], *, devices: int | str = "auto", nodes: int = 1,
-    strategy: str = "auto", accelerator: str = "auto", say: Say = print, progress: Watch | None = None,
+    recipe: Recipe,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    devices: int | str = "auto",
+    nodes: int = 1,
+    strategy: str = "auto",
+    accelerator: str = "auto",
+    say: Say = print,
+    progress: Watch | None = None,
 ) -> dict[str, Any]:
     """Train a network by a recipe, or go on where an interrupted run stopped.
 

@@ -16,9 +16,9 @@ from torchbcos import zoo
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing, write_json
 from torchbcos.data.annotations import find_annotations
-from torchbcos.data.held import write_held_out
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
+from torchbcos.runs.held import write_held_out
 from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.files import BEST, LAST, History, read_best, read_checkpoint, surroundings, sweep, write_whole
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors

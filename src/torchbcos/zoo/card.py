@@ -34,7 +34,7 @@ class Card:
         in_channels: channels as `forward` sees them.
         classes: class names in order, or "imagenet" for its 1,000.
         num_classes: number of classes.
-        preprocess: resize, crop, encoding, mean, std; see `torchbcos.data.Preprocess`.
+        preprocess: resize, crop, encoding, mean, std; see `torchbcos.pictures.Preprocess`.
         probability: "sigmoid" (trained with BCE: each class on its own) or "softmax".
         file, url, sha256: where official weights are; sha256 may be a prefix.
         licence, terms: what the weights may be used for.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
-from torchbcos.data import Preprocess, as_images, as_items
 from torchbcos.explanation import Explanation, explain
+from torchbcos.pictures import Preprocess, as_images, as_items
 from torchbcos.zoo.card import Card
 
 

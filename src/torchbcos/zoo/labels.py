@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import hint
-from torchbcos.data import find_images
+from torchbcos.pictures import find_images
 from torchbcos.zoo.card import Card, imagenet_wnids
 
 # Columns that say the class, the surest first; PredictionString is what Kaggle's ImageNet files have.

@@ -16,8 +16,8 @@ from torchbcos import models
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, WeightsError
 from torchbcos._core.names import hint, natural_key
 from torchbcos._core.optional import require
-from torchbcos.data import Preprocess
 from torchbcos.deployment import is_deployed, make_twin_
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.card import Card, official_card, official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.store import CARD, WEIGHTS, fetch, fill, read_folder, read_weights, write_folder
@@ -262,8 +262,7 @@ def card_of(model: nn.Module) -> Card:
     made = getattr(model, "architecture", None)
     if not isinstance(made, models.Architecture):
         raise InputError(
-            f"save needs a network made by torchbcos.create_model, not {type(model).__name__}: "
-            "its card says how to build it."
+            f"save needs a network made by torchbcos.create_model, not {type(model).__name__}: its card says how to build it."
         )
     network = cast(Any, model)
     names = getattr(model, "class_names", None)

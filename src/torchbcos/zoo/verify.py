@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, WeightsError
-from torchbcos.data import read_image
+from torchbcos.pictures import read_image
 from torchbcos.zoo.card import Card, official_card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.load import embedded_names, from_card, pick_device

@@ -20,7 +20,7 @@ from torchbcos.data.labelled import Split, split_rows
 from torchbcos.data.loading import Examples, Order, check_batch, collate, loader, seed_generator, seed_of, whole_batches
 from torchbcos.data.packed import split_name
 from torchbcos.data.sources import open_labelled
-from torchbcos.data.transforms import Preprocess
+from torchbcos.pictures.preprocess import Preprocess
 
 
 def picture(shade: int, side: int = 12) -> Image.Image:

@@ -120,9 +120,7 @@ def test_stages_are_as_described(name: str, kind: str) -> None:
     assert len(stages) == len(model.feature_info)
     seen: dict[str, Tensor] = {}
     for info in model.feature_info:
-        model.get_submodule(info.name).register_forward_hook(
-            lambda _m, _a, out, place=info.name: seen.__setitem__(place, out)
-        )
+        model.get_submodule(info.name).register_forward_hook(lambda _m, _a, out, place=info.name: seen.__setitem__(place, out))
     assert torch.equal(model.forward_head(model.forward_features(x)), model(x))
     for stage, info in zip(stages, model.feature_info, strict=True):
         side = SIZE // info.reduction

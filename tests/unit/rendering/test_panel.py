@@ -80,9 +80,7 @@ def test_a_map_of_zeros() -> None:
 
 def test_a_small_share_is_said_and_costs_room() -> None:
     small = dataclasses.replace(words, share=0.04)
-    assert small.warning == (
-        "The pixels carry only 4.0 % of this logit; the rest are constants, which no picture can show."
-    )
+    assert small.warning == ("The pixels carry only 4.0 % of this logit; the rest are constants, which no picture can show.")
     assert full(8, 8, small).height == full(8, 8).height + 42
     assert "difference" in str(dataclasses.replace(small, contrast="springer").warning)
     for share in (0.5, 0.9, 7.0, -3.0, math.nan):

@@ -58,9 +58,7 @@ def test_extreme_weights_are_drawn(scale: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes_are_drawn_as_float32(dtype: torch.dtype) -> None:
     weights, inputs = draw(8, 8, 3)
-    np.testing.assert_allclose(
-        rgba(weights.to(dtype), inputs.to(dtype), smooth=3), rgba(weights, inputs, smooth=3), atol=1e-6
-    )
+    np.testing.assert_allclose(rgba(weights.to(dtype), inputs.to(dtype), smooth=3), rgba(weights, inputs, smooth=3), atol=1e-6)
 
 
 def test_neither_tensor_nor_graph_is_touched() -> None:

@@ -55,9 +55,7 @@ def test_any_text_is_drawn_within_its_width(words: str, width: int) -> None:
     assert "\n" not in one_line(words)
 
 
-@pytest.mark.parametrize(
-    "words", ["", "a\nb", "\x00", "\ud800", "漢字", "שלום", "é" * 500, "😀", "x\u0301", "\u202eabc"]
-)
+@pytest.mark.parametrize("words", ["", "a\nb", "\x00", "\ud800", "漢字", "שלום", "é" * 500, "😀", "x\u0301", "\u202eabc"])
 def test_odd_text_with_every_kind_of_font(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load = text.load_font
     fonts: list[Any] = [load, lambda name, size: None if name else load(name, size)]

@@ -140,9 +140,7 @@ def test_one_label_and_several_are_measured(tmp_path: Path) -> None:
         ("file,class,weight", [("a.png", "blue", "1")], "has a column 'class' and 'weight' beside it"),
     ],
 )
-def test_tables_that_say_too_little_or_too_much(
-    header: str, cells: list[tuple[str, ...]], message: str, tmp_path: Path
-) -> None:
+def test_tables_that_say_too_little_or_too_much(header: str, cells: list[tuple[str, ...]], message: str, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join([header, *(",".join(row) for row in cells)]) + "\n")
     with pytest.raises(InputError, match=message):
         open_labelled(tmp_path)

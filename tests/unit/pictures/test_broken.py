@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from torchbcos import data
+from torchbcos import pictures
 from torchbcos._core.errors import BcosError, InputError, MissingFileError
 
 MUTATIONS = int(os.environ.get("TORCHBCOS_MUTATIONS", "1500"))
@@ -37,7 +37,7 @@ def encoded(kind: str, image: Image.Image | None = None, **options: object) -> b
 
 def refused(path: Path, text: str, error: type[BcosError] = InputError) -> str:
     with pytest.raises(error, match=re.escape(text)) as caught:
-        data.read_image(path)
+        pictures.read_image(path)
     message = str(caught.value)
     assert path.name in message
     assert len(message) <= 500
@@ -57,7 +57,7 @@ def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
     refused(tmp_path / "holidy.jpg", "does not exist. Did you mean 'holiday.jpg'?", MissingFileError)
     refused(tmp_path / "holiday.jpg" / "x.jpg", "does not exist.", MissingFileError)
     with pytest.raises(MissingFileError, match="Addresses are not read: download the picture first"):
-        data.read_image("https://example.org/a.jpg")
+        pictures.read_image("https://example.org/a.jpg")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
@@ -65,9 +65,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     refused(tmp_path / "pipe.jpg", "is no regular file")
     with pytest.raises(InputError, match="cannot be read: embedded null"):
-        data.read_image("a\0b.jpg")
+        pictures.read_image("a\0b.jpg")
     with pytest.raises(InputError, match=r"cannot be read: .*too long"):
-        data.read_image("x" * 5000 + ".jpg")
+        pictures.read_image("x" * 5000 + ".jpg")
 
 
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path, kind: str
     for length in sorted(lengths):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"cut\.jpg' (ends early: it is truncated|is damaged|is no picture)"):
-            data.read_image(path)
+            pictures.read_image(path)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -182,10 +182,10 @@ def test_a_real_bomb_of_one_bit_pixels(tmp_path: Path) -> None:
 
 def test_a_bomb_in_memory_is_refused_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = Image.open(io.BytesIO(encoded("PNG")))
-    monkeypatch.setattr("torchbcos.data.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("torchbcos.pictures.read.MAX_PIXELS", 100)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("pixels were decoded"))
     with pytest.raises(InputError, match="The RGB image of 29x24 has 29 x 24 = 0 megapixels"):
-        data.to_rgb(photo)
+        pictures.to_rgb(photo)
 
 
 def test_a_huge_tile_in_a_small_tiff_is_refused(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_text_bombs_and_broken_metadata_do_not_matter(tmp_path: Path) -> None:
     odd = chunk(b"acTL", b"\0" * 8) + chunk(b"tEXt", b"no separator") + chunk(b"pHYs", b"") + chunk(b"iTXt", b"\xff")
     (tmp_path / "a.png").write_bytes(whole[:end] + bomb * 5 + profile + odd + whole[end:])
     tracemalloc.start()
-    image = data.read_image(tmp_path / "a.png")
+    image = pictures.read_image(tmp_path / "a.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.array_equal(np.asarray(image), np.asarray(picture()))
@@ -214,7 +214,7 @@ def test_text_bombs_and_broken_metadata_do_not_matter(tmp_path: Path) -> None:
 
 def test_files_beyond_the_byte_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
-    monkeypatch.setattr("torchbcos.data.images.MAX_BYTES", 1000)
+    monkeypatch.setattr("torchbcos.pictures.read.MAX_BYTES", 1000)
     refused(tmp_path / "a.png", "bytes, more than the 1,000 that are read")
 
 
@@ -238,7 +238,7 @@ def test_whatever_a_decoder_raises_is_one_sentence(
     text = "does not fit into memory" if error is MemoryError else "a.png' "
     refused(tmp_path / "a.png", text)
     with pytest.raises(InputError, match="The RGB image of 29x24"):
-        data.to_rgb(Image.open(io.BytesIO(encoded("PNG"))))
+        pictures.to_rgb(Image.open(io.BytesIO(encoded("PNG"))))
 
 
 # -- mutated files -------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             try:
-                image = data.read_image(path)
+                image = pictures.read_image(path)
                 counts[f"{kind} read"] += 1
                 assert image.mode == "RGB"
             except BcosError as error:

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import hint
-from torchbcos.data import containers
-from torchbcos.data.modes import flatten, scale_transparency, turn
+from torchbcos.pictures import containers
+from torchbcos.pictures.modes import flatten, scale_transparency, turn
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
@@ -206,8 +206,7 @@ def as_image(item: object, name: str = "image") -> Image.Image | Tensor:
     if isinstance(item, Tensor):
         return check_tensor(item, name)
     raise ArgumentTypeError(
-        f"{name} must be a path, a PIL image, an (H, W[, 3]) uint8 array or a (3, H, W) float tensor; "
-        f"got {type(item).__name__}."
+        f"{name} must be a path, a PIL image, an (H, W[, 3]) uint8 array or a (3, H, W) float tensor; got {type(item).__name__}."
     )
 
 
@@ -296,7 +295,7 @@ def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{name} is a folder, not a picture: torchbcos.data.find_images lists the pictures in it.")
+            raise InputError(f"{name} is a folder, not a picture: torchbcos.pictures.find_images lists the pictures in it.")
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{name} is no regular file (a pipe or a device?): copy the picture into a file first.")
         with open(path, "rb") as file:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import saved_tensor_hooks
-from torchbcos.functional import fused
+from torchbcos.kernels import fused
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,9 +63,7 @@ class _UncenteredBatchNorm(Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, eps: float, producer: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float, producer: Any) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = channel_statistics(x)
         inverse = (var + eps).rsqrt()
         again = fused.is_conv_step(producer)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current, mode
-from torchbcos.functional.onednn import Packed, blocks, by_rows, product
+from torchbcos.kernels.onednn import Packed, blocks, by_rows, product
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CHANNELS_LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
@@ -64,9 +64,7 @@ class Geometry:
         out = None if packed is None else packed.convolve(x, weight, self)
         if out is not None:
             return out
-        return _CONV[len(self.kernel)](
-            x, weight, None, list(self.stride), list(self.padding), list(self.dilation), self.groups
-        )
+        return _CONV[len(self.kernel)](x, weight, None, list(self.stride), list(self.padding), list(self.dilation), self.groups)
 
     def gradients(self, g: Tensor, x: Tensor, weight: Tensor, mask: Sequence[bool]) -> tuple[Tensor, Tensor]:
         """Gradients of the convolution with respect to its input and its weight."""

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
-from torchbcos.data.images import MAX_PIXELS, as_image, as_items
 from torchbcos.functional import add_inverse
+from torchbcos.pictures.read import MAX_PIXELS, as_image, as_items
 
 Encoding = Literal["add_inverse", "normalize"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -92,7 +92,7 @@ class Preprocess:
             (C, H, W) float32. For a tensor on its device, and differentiable.
 
         Raises:
-            InputError, ArgumentTypeError, MissingFileError: see `torchbcos.data.as_image`.
+            InputError, ArgumentTypeError, MissingFileError: see `torchbcos.pictures.as_image`.
 
         >>> Preprocess()(torch.full((3, 1, 1), 0.25)).flatten()
         tensor([0.2500, 0.2500, 0.2500, 0.7500, 0.7500, 0.7500])
@@ -103,7 +103,7 @@ class Preprocess:
         """Encode pictures into one batch.
 
         Args:
-            images: what `torchbcos.data.as_items` takes: one picture or a sequence.
+            images: what `torchbcos.pictures.as_items` takes: one picture or a sequence.
 
         Returns:
             (N, C, H, W) float32.
@@ -125,8 +125,7 @@ class Preprocess:
                 )
             if tensor.device != encoded[0].device:
                 raise InputError(
-                    f"Pictures of one batch need one device: images[0] is on {encoded[0].device}, images[{i}] on "
-                    f"{tensor.device}."
+                    f"Pictures of one batch need one device: images[0] is on {encoded[0].device}, images[{i}] on {tensor.device}."
                 )
         return torch.stack(encoded)
 
@@ -184,9 +183,7 @@ class Preprocess:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                raise InputError(
-                    f"Preprocessing has no setting {str(key)!r}.{hint(str(key), known)} Known: {', '.join(known)}."
-                )
+                raise InputError(f"Preprocessing has no setting {str(key)!r}.{hint(str(key), known)} Known: {', '.join(known)}.")
         return cls(**values)
 
     def array(self, x: Tensor) -> Tensor:
@@ -220,9 +217,7 @@ class Preprocess:
     def _place_tensor(self, image: Tensor) -> Tensor:
         width, height = self._resized(image.shape[2], image.shape[1])
         if (height, width) != image.shape[1:]:
-            resized = F.interpolate(
-                image[None], (height, width), mode=self.interpolation, antialias=True, align_corners=False
-            )
+            resized = F.interpolate(image[None], (height, width), mode=self.interpolation, antialias=True, align_corners=False)
             image = resized[0].clamp(0, 1)  # bicubic weights overshoot, and 1 - x must not be negative
         if self.crop is not None:
             left, top = _offset(width, self.crop), _offset(height, self.crop)

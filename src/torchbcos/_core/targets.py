@@ -8,9 +8,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 
 
-def resolve_targets(
-    targets: object, outputs: Tensor, *, top_k: int = 1, name: str = "targets", what: str = "classes"
-) -> Tensor:
+def resolve_targets(targets: object, outputs: Tensor, *, top_k: int = 1, name: str = "targets", what: str = "classes") -> Tensor:
     """Targets as an (N, K) int64 tensor.
 
     Args:
@@ -42,9 +40,7 @@ def resolve_targets(
     elif given.dim() == 1 and len(given) == n:
         given = given.unsqueeze(1)
     elif given.dim() != 2 or len(given) != n or given.shape[1] == 0:
-        raise InputError(
-            f"{name} of shape {tuple(given.shape)} do not fit {n} images: give one int, {n} ints, or ({n}, K) ints."
-        )
+        raise InputError(f"{name} of shape {tuple(given.shape)} do not fit {n} images: give one int, {n} ints, or ({n}, K) ints.")
     if given.numel() and not (int(given.min()) >= 0 and int(given.max()) < classes):
         wrong = given[(given < 0) | (given >= classes)][0].item()
         raise InputError(f"{name} must be from 0 to {classes - 1} ({classes} {what}), not {wrong}.")

@@ -145,9 +145,7 @@ def _matches(pattern: str) -> tuple[str, list[str]]:
     path = Path(pattern)
     parts = path.parts[1:] if path.anchor else path.parts
     fixed = 0
-    while fixed < len(parts) - 1 and (
-        not _MAGIC & set(parts[fixed]) or os.path.lexists(Path(path.anchor, *parts[: fixed + 1]))
-    ):
+    while fixed < len(parts) - 1 and (not _MAGIC & set(parts[fixed]) or os.path.lexists(Path(path.anchor, *parts[: fixed + 1]))):
         fixed += 1
     base = str(Path(path.anchor, *parts[:fixed]))
     suffix = os.path.splitext(parts[-1])[1]

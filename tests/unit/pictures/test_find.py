@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
-from torchbcos.data import find_images
-from torchbcos.data.folder import _place
+from torchbcos.pictures import find_images
+from torchbcos.pictures.find import _place
 
 
 @pytest.fixture

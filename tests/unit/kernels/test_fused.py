@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from torchbcos import nn as bnn
-from torchbcos.functional import bcos_conv, bcos_linear, fused, unit_norm_weight
-from torchbcos.functional.batchnorm import channel_statistics, uncentered_batch_norm
+from torchbcos.functional import bcos_conv, bcos_linear, unit_norm_weight
+from torchbcos.kernels import fused
+from torchbcos.kernels.batchnorm import channel_statistics, uncentered_batch_norm
 
 CONVS = [
     {},

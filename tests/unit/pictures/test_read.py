@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from torchbcos import data
+from torchbcos import pictures
 from torchbcos._core.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -55,16 +55,16 @@ def test_every_format_is_read_from_one_pixel_up(tmp_path: Path, suffix: str, siz
     path = tmp_path / f"ä b[1].{suffix}"
     options = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
     photo(size[1], size[0]).save(path, **options)
-    image = data.read_image(str(path))
+    image = pictures.read_image(str(path))
     assert (image.mode, image.size) == ("RGB", size)
     off = np.abs(pixels(image) - pixels(photo(size[1], size[0]))).mean()
     assert off <= {"jpg": 3, "gif": 12}.get(suffix, 0)
-    assert not data.is_animated(image)
+    assert not pictures.is_animated(image)
 
 
 def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
     photo().save(tmp_path / "p.dat", "PNG")
-    assert np.array_equal(pixels(data.read_image(tmp_path / "p.dat")), pixels(photo()))
+    assert np.array_equal(pixels(pictures.read_image(tmp_path / "p.dat")), pixels(photo()))
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
@@ -72,7 +72,7 @@ def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
 def test_tiff_compressions(tmp_path: Path, compression: str | None, big: bool) -> None:
     image = photo().convert("1") if compression == "group4" else photo()
     image.save(tmp_path / "p.tif", compression=compression, big_tiff=big)
-    off = np.abs(pixels(data.read_image(tmp_path / "p.tif")) - pixels(image.convert("RGB"))).mean()
+    off = np.abs(pixels(pictures.read_image(tmp_path / "p.tif")) - pixels(image.convert("RGB"))).mean()
     assert off < (6 if compression == "jpeg" else 1e-9)
 
 
@@ -83,7 +83,7 @@ def test_modes_in_memory_keep_their_colour(mode: str) -> None:
             continue
         image = Image.new("RGB", (3, 2), colour)
         image = image.convert("RGBA").convert("RGBX") if mode == "RGBX" else image.convert(mode)
-        out = data.to_rgb(image)
+        out = pictures.to_rgb(image)
         assert (out.mode, out.size) == ("RGB", (3, 2))
         assert np.abs(pixels(out) - np.array(colour)).max() <= {"LAB": 25, "YCbCr": 4}.get(mode, 1), (mode, colour)
 
@@ -94,19 +94,19 @@ def test_defect_37_palette_is_read_as_colours_not_as_indices(tmp_path: Path) -> 
     image.putpixel((1, 0), 1)
     for suffix in ("png", "gif", "bmp", "tif"):
         image.save(tmp_path / f"p.{suffix}")
-        assert pixels(data.read_image(tmp_path / f"p.{suffix}")).tolist() == [[list(RED), list(BLUE)]]
+        assert pixels(pictures.read_image(tmp_path / f"p.{suffix}")).tolist() == [[list(RED), list(BLUE)]]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "RGBA", "CMYK", "LA", "PA", "I", "F"])
 def test_defect_37_every_mode_encodes_to_six_channels(mode: str) -> None:
     image = Image.new("P", (30, 26)).convert("LA").convert("PA") if mode == "PA" else Image.new(mode, (30, 26))
-    assert data.Preprocess(resize=24, crop=16)(image).shape == (6, 16, 16)
+    assert pictures.Preprocess(resize=24, crop=16)(image).shape == (6, 16, 16)
 
 
 def test_defect_37_uint8_tensors_are_refused_with_the_remedy() -> None:
     x = torch.zeros(3, 4, 4, dtype=torch.uint8)
     with pytest.raises(InputError, match=re.escape("[0, 1], got torch.uint8. Use image.float() / 255.")):
-        data.Preprocess()(x)
+        pictures.Preprocess()(x)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
@@ -115,7 +115,7 @@ def test_alpha_lies_over_white(mode: str) -> None:
     rgba.putpixel((1, 0), (0, 0, 0, 0))
     rgba.putpixel((2, 0), (0, 0, 0, 102))
     image = rgba.convert("LA").convert(mode) if mode == "La" else rgba.convert(mode)
-    assert pixels(data.to_rgb(image))[0, :, 0].tolist() == [0, 255, 153]
+    assert pixels(pictures.to_rgb(image))[0, :, 0].tolist() == [0, 255, 153]
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
@@ -123,7 +123,7 @@ def test_alpha_in_files_lies_over_white(tmp_path: Path, suffix: str) -> None:
     image = Image.new("RGBA", (2, 1), (0, 0, 255, 255))
     image.putpixel((1, 0), (0, 0, 255, 51))
     image.save(tmp_path / f"p.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
-    assert pixels(data.read_image(tmp_path / f"p.{suffix}")).tolist() == [[[0, 0, 255], [204, 204, 255]]]
+    assert pixels(pictures.read_image(tmp_path / f"p.{suffix}")).tolist() == [[[0, 0, 255], [204, 204, 255]]]
 
 
 def test_transparent_palette_entries_lie_over_white(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_transparent_palette_entries_lie_over_white(tmp_path: Path) -> None:
     image.save(tmp_path / "one.png", transparency=0)
     image.save(tmp_path / "bytes.png", transparency=bytes([51, 255]))
     image.save(tmp_path / "one.gif", transparency=0)
-    assert pixels(data.read_image(tmp_path / "one.png")).tolist() == [[list(WHITE), list(BLUE)]]
-    assert pixels(data.read_image(tmp_path / "bytes.png")).tolist() == [[[255, 204, 204], list(BLUE)]]
-    assert pixels(data.read_image(tmp_path / "one.gif")).tolist() == [[list(WHITE), list(BLUE)]]
+    assert pixels(pictures.read_image(tmp_path / "one.png")).tolist() == [[list(WHITE), list(BLUE)]]
+    assert pixels(pictures.read_image(tmp_path / "bytes.png")).tolist() == [[[255, 204, 204], list(BLUE)]]
+    assert pixels(pictures.read_image(tmp_path / "one.gif")).tolist() == [[list(WHITE), list(BLUE)]]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_transparent_colour_is_found_at_any_depth(
 ) -> None:
     chunk = (b"tRNS", struct.pack(f">{len(key)}H", *key))
     (tmp_path / "p.png").write_bytes(png(4, 1, depth, colour, b"\0" + row, chunk))
-    assert pixels(data.read_image(tmp_path / "p.png"))[0, :, 1].tolist() == expected
+    assert pixels(pictures.read_image(tmp_path / "p.png"))[0, :, 1].tolist() == expected
 
 
 def test_cmyk_colours_are_right_with_and_without_adobes_segment(tmp_path: Path) -> None:
@@ -162,15 +162,15 @@ def test_cmyk_colours_are_right_with_and_without_adobes_segment(tmp_path: Path) 
         image.save(tmp_path / "adobe.jpg", quality=95)
         stored = (tmp_path / "adobe.jpg").read_bytes()
         assert b"Adobe" in stored
-        assert np.abs(pixels(data.read_image(tmp_path / "adobe.jpg")) - np.array(colour)).max() <= 3
+        assert np.abs(pixels(pictures.read_image(tmp_path / "adobe.jpg")) - np.array(colour)).max() <= 3
         image.save(tmp_path / "p.tif")
-        assert pixels(data.read_image(tmp_path / "p.tif"))[0, 0].tolist() == list(colour)
+        assert pixels(pictures.read_image(tmp_path / "p.tif"))[0, 0].tolist() == list(colour)
         # The segment tells decoders that inks are stored inverted. Tools that strip metadata leave the inks as they
         # are, so its absence says nothing, and the colours are the same.
         at = stored.index(b"\xff\xee")
         plain = stored[:at] + stored[at + 2 + int.from_bytes(stored[at + 2 : at + 4], "big") :]
         (tmp_path / "plain.jpg").write_bytes(plain)
-        assert np.abs(pixels(data.read_image(tmp_path / "plain.jpg")) - np.array(colour)).max() <= 3
+        assert np.abs(pixels(pictures.read_image(tmp_path / "plain.jpg")) - np.array(colour)).max() <= 3
 
 
 # -- depth ---------------------------------------------------------------------------------------
@@ -181,9 +181,9 @@ def test_sixteen_bit_grey_is_scaled_never_clipped(tmp_path: Path) -> None:
     expected = np.rint(values / 257.0).astype(int)
     for suffix in ("png", "tif"):
         Image.fromarray(values).save(tmp_path / f"p.{suffix}")
-        assert np.array_equal(pixels(data.read_image(tmp_path / f"p.{suffix}"))[..., 0], expected)
+        assert np.array_equal(pixels(pictures.read_image(tmp_path / f"p.{suffix}"))[..., 0], expected)
     big_endian = Image.frombytes("I;16B", (256, 256), values.astype(">u2").tobytes())
-    assert np.array_equal(pixels(data.to_rgb(big_endian))[..., 2], expected)
+    assert np.array_equal(pixels(pictures.to_rgb(big_endian))[..., 2], expected)
 
 
 @pytest.mark.parametrize("colour", [2, 4, 6])
@@ -193,7 +193,7 @@ def test_sixteen_bit_colour_png_is_scaled(tmp_path: Path, colour: int) -> None:
     row = np.full((50, count), 65535, dtype=">u2")
     row[:, 0] = values
     (tmp_path / "p.png").write_bytes(png(50, 1, 16, colour, b"\0" + row.tobytes()))
-    got = pixels(data.read_image(tmp_path / "p.png"))[0, :, 0]
+    got = pixels(pictures.read_image(tmp_path / "p.png"))[0, :, 0]
     assert np.abs(got - values.astype(int) / 257.0).max() <= 1
     assert got[0] == 0
     assert got[-1] == 255
@@ -215,13 +215,13 @@ def test_sixteen_bit_colour_png_is_scaled(tmp_path: Path, colour: int) -> None:
 def test_wide_grey_is_scaled_by_the_documented_rule(mode: str, values: list[float], expected: list[int]) -> None:
     image = Image.fromarray(np.array([values], dtype=np.int32 if mode == "I" else np.float32))
     assert image.mode == mode
-    assert pixels(data.to_rgb(image))[0, :, 0].tolist() == expected
+    assert pixels(pictures.to_rgb(image))[0, :, 0].tolist() == expected
 
 
 def test_nan_in_a_float_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.0, np.nan]], dtype=np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(InputError, match=r"nan\.tif' holds NaN or infinity"):
-        data.read_image(tmp_path / "nan.tif")
+        pictures.read_image(tmp_path / "nan.tif")
 
 
 # -- orientation ---------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_all_orientations_are_undone(tmp_path: Path, value: int, suffix: str) ->
     options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
     stored.save(path, exif=exif, **options)
     upright = UNDO[value](pixels(stored))
-    for image in (data.read_image(path), data.to_rgb(Image.open(io.BytesIO(path.read_bytes())))):
+    for image in (pictures.read_image(path), pictures.to_rgb(Image.open(io.BytesIO(path.read_bytes())))):
         assert pixels(image).shape == upright.shape
         assert np.abs(pixels(image) - upright).max() <= (12 if suffix == "jpg" else 0)
         assert image.getexif().get(274, 1) == 1
@@ -257,7 +257,7 @@ def test_all_orientations_are_undone(tmp_path: Path, value: int, suffix: str) ->
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_orientation_in_either_byte_order(tmp_path: Path, order: str) -> None:
     photo(5, 8).save(tmp_path / "p.jpg", exif=with_orientation(6, order))
-    assert data.read_image(tmp_path / "p.jpg").size == (5, 8)
+    assert pictures.read_image(tmp_path / "p.jpg").size == (5, 8)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_orientation_in_either_byte_order(tmp_path: Path, order: str) -> None:
 def test_absurd_exif_changes_nothing(tmp_path: Path, exif: bytes) -> None:
     for suffix in ("jpg", "png", "webp"):
         photo(5, 8).save(tmp_path / f"p.{suffix}", exif=exif)
-        assert data.read_image(tmp_path / f"p.{suffix}").size == (8, 5)
+        assert pictures.read_image(tmp_path / f"p.{suffix}").size == (8, 5)
 
 
 # -- animation -----------------------------------------------------------------------------------
@@ -288,11 +288,11 @@ def test_of_an_animated_file_the_first_frame_is_read_and_it_says_so(tmp_path: Pa
     path = tmp_path / f"p.{suffix}"
     options = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
-    image = data.read_image(path)
+    image = pictures.read_image(path)
     assert image.getpixel((3, 3)) == RED
-    assert data.is_animated(image)
-    assert data.is_animated(data.to_rgb(Image.open(io.BytesIO(path.read_bytes()))))
-    assert data.is_animated(data.as_images(path)[0])
+    assert pictures.is_animated(image)
+    assert pictures.is_animated(pictures.to_rgb(Image.open(io.BytesIO(path.read_bytes()))))
+    assert pictures.is_animated(pictures.as_images(path)[0])
 
 
 def test_a_gif_frame_beyond_its_screen_and_with_comments(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_gif_frame_beyond_its_screen_and_with_comments(tmp_path: Path) -> None
     raw = bytearray(stored.getvalue())
     raw[6:10] = struct.pack("<HH", 2, 2)  # the screen; the frame keeps its 4 x 4
     (tmp_path / "p.gif").write_bytes(bytes(raw))
-    assert data.read_image(tmp_path / "p.gif").size == (4, 4)
+    assert pictures.read_image(tmp_path / "p.gif").size == (4, 4)
 
 
 # -- no global state, threads --------------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_threads_read_without_warnings_and_change_no_state(tmp_path: Path) -> No
         try:
             for _ in range(10):
                 for suffix in ("tif", "jpg", "png"):
-                    data.read_image(tmp_path / f"p.{suffix}")
+                    pictures.read_image(tmp_path / f"p.{suffix}")
         except BaseException as error:
             failures.append(error)
 

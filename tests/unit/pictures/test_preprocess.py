@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
-from torchbcos.data import Preprocess
+from torchbcos.pictures import Preprocess
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -77,9 +77,7 @@ def test_equal_to_torchvision(p: Preprocess, size: tuple[int, int]) -> None:
     resize=st.none() | st.integers(1, 70),
     crop=st.none() | st.integers(1, 70),
 )
-def test_sizes_and_offsets_round_as_torchvision_rounds(
-    width: int, height: int, resize: int | None, crop: int | None
-) -> None:
+def test_sizes_and_offsets_round_as_torchvision_rounds(width: int, height: int, resize: int | None, crop: int | None) -> None:
     p, image = Preprocess(resize=resize, crop=crop), photo(width, height)
     expected = reference(p, image)
     assert p(image).shape == expected.shape

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchbcos import data
+from torchbcos import pictures
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
 
 WHITE = (255, 255, 255)
@@ -25,14 +25,14 @@ def test_the_callers_picture_is_not_changed() -> None:
     image = PHOTO.copy().convert("RGBA")
     image.info["transparency"] = 3
     before = image.tobytes()
-    out = data.to_rgb(image)
+    out = pictures.to_rgb(image)
     assert (image.mode, image.tobytes(), image.info) == ("RGBA", before, {"transparency": 3})
     rgb = PHOTO.copy()
-    out = data.to_rgb(rgb)
+    out = pictures.to_rgb(rgb)
     out.putpixel((0, 0), WHITE)
     assert rgb.getpixel((0, 0)) == (0, 5, 10)
     array = np.zeros((2, 2), np.uint8)
-    item = data.as_images(array)[0]
+    item = pictures.as_images(array)[0]
     array[:] = 9
     assert isinstance(item, Image.Image)
     assert item.getpixel((0, 0)) == (0, 0, 0)
@@ -44,21 +44,21 @@ def test_every_accepted_form_is_one_picture_each(tmp_path: Path) -> None:
     tensor = torch.from_numpy(colour.copy()).permute(2, 0, 1) / 255
     forms: list[object] = [str(tmp_path / "p.png"), tmp_path / "p.png", PHOTO.copy(), colour, tensor, tensor.double()]
     for form in forms:
-        (item,) = data.as_images(form)
+        (item,) = pictures.as_images(form)
         got = item.permute(1, 2, 0).numpy() * 255 if isinstance(item, torch.Tensor) else pixels(item)
         assert np.abs(got - colour).max() < 1e-4
         assert not isinstance(item, torch.Tensor) or item.dtype == torch.float32
-    assert len(data.as_images(forms)) == len(forms)
-    assert len(data.as_images(tuple(forms[:2]))) == 2
-    grey = data.as_images(colour[..., 0])[0]
+    assert len(pictures.as_images(forms)) == len(forms)
+    assert len(pictures.as_images(tuple(forms[:2]))) == 2
+    grey = pictures.as_images(colour[..., 0])[0]
     assert isinstance(grey, Image.Image)
     assert np.array_equal(pixels(grey)[..., 2], colour[..., 0])
-    assert [item.size for item in data.as_images(np.stack([colour] * 3))] == [(60, 40)] * 3
-    assert [tuple(item.shape) for item in data.as_images(torch.stack([tensor] * 2))] == [(3, 40, 60)] * 2
+    assert [item.size for item in pictures.as_images(np.stack([colour] * 3))] == [(60, 40)] * 3
+    assert [tuple(item.shape) for item in pictures.as_images(torch.stack([tensor] * 2))] == [(3, 40, 60)] * 2
 
 
 def test_items_are_split_without_reading() -> None:
-    assert data.as_items(["missing.jpg", Path("b.png")]) == ["missing.jpg", Path("b.png")]
+    assert pictures.as_items(["missing.jpg", Path("b.png")]) == ["missing.jpg", Path("b.png")]
 
 
 @pytest.mark.parametrize(
@@ -100,22 +100,22 @@ def test_items_are_split_without_reading() -> None:
 )
 def test_what_is_no_picture_is_refused_with_the_remedy(images: object, error: type[BcosError], text: str) -> None:
     with pytest.raises(error, match=re.escape(text)):
-        data.as_images(images)
+        pictures.as_images(images)
 
 
 def test_one_nan_among_numbers_is_found() -> None:
     x = torch.rand(3, 5, 5)
     x[1, 2, 3] = float("nan")
     with pytest.raises(InputError, match="holds NaN"):
-        data.as_images(x)
+        pictures.as_images(x)
 
 
 def test_wrong_types_for_single_functions() -> None:
     with pytest.raises(ArgumentTypeError, match=r"to_rgb needs a PIL\.Image\.Image, got str"):
-        data.to_rgb("a.jpg")  # type: ignore[arg-type]
+        pictures.to_rgb("a.jpg")  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match=r"A path must be a str or a pathlib\.Path, got int"):
-        data.read_image(3)  # type: ignore[arg-type]
+        pictures.read_image(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has no pixels"):
-        data.to_rgb(Image.new("RGB", (0, 4)))
+        pictures.to_rgb(Image.new("RGB", (0, 4)))
     with pytest.raises(MissingFileError, match=r"'p\.jpeg' does not exist"):
-        data.as_images([PHOTO.copy(), "p.jpeg"])
+        pictures.as_images([PHOTO.copy(), "p.jpeg"])

@@ -1,0 +1,45 @@
+"""Logits as probabilities: one owner of the two ways in which a classifier may be trained."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint
+
+SIGMOID, SOFTMAX = "sigmoid", "softmax"
+PROBABILITIES = (SIGMOID, SOFTMAX)
+
+
+def probabilities(logits: Tensor, kind: str) -> Tensor:
+    """Logits as probabilities, in the logits' dtype.
+
+    Args:
+        logits: (N, classes).
+        kind: "sigmoid" (trained with binary cross-entropy: each class on its own, the sum is free) or "softmax" (trained with
+            cross-entropy: the classes share one probability of 1).
+
+    Returns:
+        (N, classes) in [0, 1].
+
+    Raises:
+        InputError: `kind` is neither.
+
+    >>> import torch
+    >>> probabilities(torch.tensor([[0.0, 0.0]]), "softmax"), probabilities(torch.zeros(1, 1), "sigmoid")
+    (tensor([[0.5000, 0.5000]]), tensor([[0.5000]]))
+    """
+    if kind == SOFTMAX:
+        return logits.softmax(1)
+    if kind == SIGMOID:
+        return logits.sigmoid()
+    raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), PROBABILITIES)}")
+
+
+def trained_with(loss: str, *, multi_label: bool = False) -> str:
+    """Which probability belongs to a loss: softmax to cross-entropy of one class each, sigmoid to everything else.
+
+    >>> trained_with("cross_entropy"), trained_with("bce"), trained_with("cross_entropy", multi_label=True)
+    ('softmax', 'sigmoid', 'sigmoid')
+    """
+    return SOFTMAX if loss == "cross_entropy" and not multi_label else SIGMOID

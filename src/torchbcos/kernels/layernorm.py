@@ -1,0 +1,25 @@
+"""Layer norm in an explanation, as one step of autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function
+
+
+class FrozenLayerNorm(Function):
+    """`(x - mean) · rstd · weight` with rstd a constant: linear in x, and one number a token is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        out, _, rstd = torch.native_layer_norm(x, x.shape[-1:], weight, None, eps)
+        ctx.save_for_backward(rstd, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        rstd, weight = ctx.saved_tensors
+        scaled = g * rstd if weight is None else (g * weight).mul_(rstd)
+        return scaled.sub_(scaled.mean(-1, keepdim=True)), None, None

@@ -1,0 +1,22 @@
+"""Pictures in: finding files, reading them safely, and preparing them for a network."""
+
+from __future__ import annotations
+
+from torchbcos.pictures.find import Found as Found
+from torchbcos.pictures.find import find_images as find_images
+from torchbcos.pictures.preprocess import Preprocess as Preprocess
+from torchbcos.pictures.read import MAX_PIXELS as MAX_PIXELS
+from torchbcos.pictures.read import ImageLike as ImageLike
+from torchbcos.pictures.read import as_image as as_image
+from torchbcos.pictures.read import as_images as as_images
+from torchbcos.pictures.read import as_items as as_items
+from torchbcos.pictures.read import check_tensor as check_tensor
+from torchbcos.pictures.read import decode_image as decode_image
+from torchbcos.pictures.read import is_animated as is_animated
+from torchbcos.pictures.read import read_image as read_image
+from torchbcos.pictures.read import to_rgb as to_rgb
+
+__all__ = [
+    "MAX_PIXELS", "Found", "ImageLike", "Preprocess", "as_image", "as_images", "as_items", "check_tensor", "decode_image",
+    "find_images", "is_animated", "read_image", "to_rgb",
+]  # fmt: skip
