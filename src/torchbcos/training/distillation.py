@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,9 @@ from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.functional import add_inverse
 from torchbcos.training.augment import normalized, pixels_of
+from torchbcos.training.guidance import TINY
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
-
-TINY = 1e-12
 
 
 def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
@@ -38,15 +38,14 @@ def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
 class Teacher:
     """The teacher of a recipe: a B-cos model of ours, or any classifier as an exported program.
 
-    A program (`torch.export.save`, a .pt2 file) takes pixels (N, C, H, W) in [0, 1] and returns logits (N, classes), of which
-    the softmax is taken; a model folder's card says which probability belongs to it.
+    A program (`torch.export.save`, a .pt2 file) takes pixels (N, C, H, W) in [0, 1] and returns logits (N, classes), whose
+    softmax is taken; a model folder's card says which probability belongs to it.
     """
 
-    def __init__(self, recipe: Recipe, multi_label: bool = False) -> None:
-        self.recipe = recipe
-        self.match = "bce" if multi_label else recipe.loss
+    def __init__(self, recipe: Recipe) -> None:
+        self.name, self.plain_student = recipe.teacher, recipe.plain
         self.names: tuple[str, ...] = ()  # a program does not name its classes
-        self.columns: Tensor | None = None  # of the data's classes
+        self.columns: Tensor | None = None  # of the data's classes among the teacher's; None: all, in their order
         if recipe.teacher.endswith(PROGRAM):
             self.network: nn.Module = load_program(Path(recipe.teacher))
             self.encode: Callable[[Tensor], Tensor] = lambda x: x
@@ -71,35 +70,31 @@ class Teacher:
         if unknown:
             theirs, own = (f"{len(names)} classes ({', '.join(names[:3])}, …)" for names in (self.names, classes))
             about = f"has {theirs}, the data {own}: it does not know {unknown[0]!r}"
-            raise InputError(f"The teacher {self.recipe.teacher!r} {about}.")
+            raise InputError(f"The teacher {self.name!r} {about}.")
         self.columns = torch.tensor([self.names.index(name) for name in classes])
 
-    def loss(self, network: nn.Module, x: Tensor, logits: Tensor, order: Any) -> Tensor:
-        """Match the teacher's probabilities and, for its favourite class, its explanation.
+    @torch.no_grad()
+    def look(self, x: Tensor, classes: int) -> Taught:
+        """What the teacher says of a batch.
 
         Args:
-            network: the student.
             x: (N, C, H, W) as the student sees it.
-            logits: (N, classes) of the student.
-            order: of the second derivative, as `create_graph` of `torchbcos.explain`.
+            classes: of the data.
+
+        Raises:
+            InputError: it does not take such pictures, or returns logits of another shape.
         """
-        recipe, seen = self.recipe, self.encode(pixels_of(x, self.recipe.plain))
+        seen = self.encode(pixels_of(x, self.plain_student))
         self.network.to(x.device)
-        with torch.no_grad():
-            theirs = self.answers(seen).float()
-            columns = torch.arange(theirs.shape[1]) if self.columns is None else self.columns
-            theirs = theirs[:, columns.to(x.device)]
-        if theirs.shape != logits.shape:
-            has, wanted = tuple(theirs.shape), tuple(logits.shape)
-            raise InputError(f"The teacher {recipe.teacher!r} returns {has}, where the data's classes make logits of {wanted}.")
-        loss = recipe.teacher_weight * matching_loss(logits, theirs, self.probability, self.match)
-        if recipe.teacher_explanations:
-            favourite = theirs.argmax(1)
-            with torch.no_grad():
-                wanted_maps = contribution_maps(self.network, seen, columns.to(x.device)[favourite])
-            found = contribution_maps(network, x, favourite, create_graph=order)
-            loss = loss + recipe.teacher_explanations * explanation_distance(found, wanted_maps).mean()
-        return loss
+        logits = self.answers(seen).float()
+        columns = torch.arange(logits.shape[1]) if self.columns is None else self.columns
+        columns = columns.to(x.device)
+        logits = logits[:, columns]
+        wanted = (len(x), classes)
+        if logits.shape != wanted:
+            about = f"returns {tuple(logits.shape)}, where the data's classes make logits of {wanted}"
+            raise InputError(f"The teacher {self.name!r} {about}.")
+        return Taught(self, seen, logits, columns)
 
     def answers(self, seen: Tensor) -> Tensor:
         """The teacher's logits.
@@ -114,22 +109,31 @@ class Teacher:
                 raise
             said = " ".join(str(error).split())[:160].rstrip(".")
             raise InputError(
-                f"The teacher {self.recipe.teacher!r} does not take a batch of shape {tuple(seen.shape)}: {said}. A program "
+                f"The teacher {self.name!r} does not take a batch of shape {tuple(seen.shape)}: {said}. A program "
                 "needs dynamic shapes (docs/how-to/guide.md)."
             ) from error
 
 
-def matching_loss(logits: Tensor, theirs: Tensor, probability: str, loss: str) -> Tensor:
-    """The student's own loss, cross-entropy or BCE, with the teacher's probabilities as targets.
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher says of one batch.
 
-    >>> sure = torch.tensor([[9.0, -9.0]])
-    >>> [bool(matching_loss(sure, sure, p, l) < 0.01) for p in ("sigmoid", "softmax") for l in ("bce", "cross_entropy")]
-    [True, True, True, True]
+    Attributes:
+        teacher: who says it.
+        seen: (N, C, H, W) as it sees the batch.
+        logits: (N, classes of the data).
+        columns: (classes of the data,) among the teacher's.
     """
-    wanted = theirs.softmax(1) if probability == "softmax" else theirs.sigmoid()
-    if loss == "cross_entropy":
-        return F.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True).clamp_min(TINY))
-    return F.binary_cross_entropy_with_logits(logits, wanted)
+
+    teacher: Teacher
+    seen: Tensor
+    logits: Tensor
+    columns: Tensor
+
+    @torch.no_grad()
+    def explained(self, classes: Tensor) -> Tensor:
+        """Contributions (N, H, W) to a class of the data (N,) each."""
+        return contribution_maps(self.teacher.network, self.seen, self.columns[classes])
 
 
 def load_program(path: Path) -> nn.Module:

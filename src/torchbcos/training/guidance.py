@@ -1,18 +1,11 @@
-"""Training on explanations: guidance by boxes or masks."""
+"""Guidance by boxes or masks: how far the evidence lies from where the object is."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from torchbcos.explanation.layer import contribution_maps
-from torchbcos.training.distillation import TINY, Teacher
-from torchbcos.training.machine import processes
-from torchbcos.training.objective import classification_loss
-from torchbcos.training.recipe import Recipe
+TINY = 1e-12
 
 
 def energy_inside(maps: Tensor, masks: Tensor, *, size_corrected: bool = False) -> Tensor:
@@ -93,55 +86,3 @@ def l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) ->
     if size_corrected:
         return 0.5 * (within / inside.sum(1).clamp_min(1) + around / outside.sum(1).clamp_min(1))
     return (within + around) / (inside + outside).sum(1).clamp_min(1)
-
-
-def counted(annotated: Tensor) -> tuple[int, int, int]:
-    """How many pictures are annotated here, on all processes, and how many processes there are."""
-    count, world = int(annotated.sum()), processes()[1]
-    total = torch.tensor(count, device=annotated.device)
-    if world > 1:
-        torch.distributed.all_reduce(total)
-    return count, int(total), world
-
-
-class Guide:
-    """The loss of a recipe that trains on explanations."""
-
-    def __init__(self, recipe: Recipe, multi_label: bool = False) -> None:
-        self.recipe = recipe
-        self.teacher = Teacher(recipe, multi_label) if recipe.teacher else None
-        self.order: Any = True if recipe.guide_order == "full" else "truncated"
-
-    def loss(self, training: Any, x: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Classification, guidance and distillation, each by its weight; the teacher sees the very same, mixed pictures."""
-        recipe = self.recipe
-        x, targets = training.mixer(x, targets)  # guidance refuses recipes that mix
-        logits = training.run(x)
-        total = classification_loss(logits, targets, recipe, multi_label=training.multi_label)
-        if recipe.guide and "mask" in batch:
-            total = total + recipe.guide_weight * self.guidance(training.network, x, batch["y"], batch["mask"])
-        if self.teacher is not None:
-            total = total + self.teacher.loss(training.network, x, logits, self.order)
-        return total
-
-    def guidance(self, network: nn.Module, x: Tensor, y: Tensor, masks: Tensor) -> Tensor:
-        """The mean guidance loss of the annotated pictures, for the class of each (one that holds, of several)."""
-        annotated = (masks > 0).flatten(1).any(1)
-        if y.dim() == 2:
-            annotated &= y.any(1)  # a picture of nothing has no class to explain
-        count, everywhere, world = counted(annotated)
-        if not everywhere:
-            return x.new_zeros(())
-        if not count:  # other processes explain: synchronised norms wait for this one too
-            annotated = torch.arange(len(x), device=x.device) == 0
-        classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)
-        maps = contribution_maps(
-            network, x[annotated], classes[annotated], at=self.recipe.guide_at or None, create_graph=self.order
-        )
-        inside = masks[annotated].float()
-        if inside.shape[2:] != maps.shape[1:]:
-            inside = F.adaptive_max_pool2d(inside, maps.shape[1:])
-        options = {"per_box": self.recipe.guide_per_box, "size_corrected": self.recipe.guide_size_corrected}
-        losses = (energy_loss if self.recipe.guide == "energy" else l1_loss)(maps, inside, **options)
-        # gradients are averaged over processes: this becomes the mean over the annotated pictures of all of them
-        return losses.mean() * (count * world / everywhere)

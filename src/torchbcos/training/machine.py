@@ -1,118 +1,211 @@
-"""The machine under a run: Lightning's trainer, Ctrl-C, and what devices and reading processes do wrong."""
+"""The machine under a run: devices and processes, signals, and what devices and reading processes do wrong."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import TypeVar
 
-import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from torchbcos._core.errors import BcosError, InputError, StateError
-from torchbcos.training.files import WholeFiles
-from torchbcos.training.plan import Place
 from torchbcos.training.recipe import Recipe
 
-PRECISION: Mapping[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+T = TypeVar("T")
+LAUNCHER = "TORCHBCOS_LAUNCHER"  # the process that started the others of a run
+NOISY = ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension")
 
 
-def make_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
-    """Lightning's trainer: one long epoch, of which the order of batches knows the real ones."""
+def launched(recipe: Recipe, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> Fabric:
+    """The devices of a run, with all its processes started.
+
+    Raises:
+        InputError: there are no such devices.
+    """
+    if recipe.freeze_epochs and strategy in ("auto", "ddp"):
+        fabric = build_fabric(devices, nodes, strategy, accelerator)
+        # parameters that stand still for some epochs get no gradient, and the other processes would wait for it
+        several = isinstance(fabric.strategy, DDPStrategy)
+        strategy = "ddp_find_unused_parameters_true" if several else strategy
+    fabric = build_fabric(devices, nodes, strategy, accelerator)
+    launcher = os.environ.pop(LAUNCHER, None)
+    if launcher is not None:
+        end_with(int(launcher))
+    os.environ[LAUNCHER] = str(os.getpid())
     try:
-        trainer = build_trainer(recipe, place, devices, nodes, strategy, accelerator)
-        if recipe.freeze_epochs and type(trainer.strategy) is DDPStrategy and strategy in ("auto", "ddp"):
-            # parameters that stand still for some epochs are missed by the others' gradients
-            trainer = build_trainer(recipe, place, devices, nodes, "ddp_find_unused_parameters_true", accelerator)
-        return trainer
-    except Exception as error:
-        if isinstance(error, BcosError):
-            raise
+        fabric.launch()
+    except TypeError as error:  # strategies that start their processes with a function of the caller's
+        raise InputError(f"strategy={strategy!r} cannot be used: {' '.join(str(error).split())}") from error
+    finally:
+        del os.environ[LAUNCHER]
+    return fabric
+
+
+def build_fabric(devices: int | str, nodes: int, strategy: str, accelerator: str) -> Fabric:
+    """Lightning Fabric, whose errors become one sentence."""
+    try:
+        return Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+    except Exception as error:  # of many kinds, one for each way in which devices can be missing
         raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
 
 
-def build_trainer(recipe: Recipe, place: Place, devices: int | str, nodes: int, strategy: str, accelerator: str) -> L.Trainer:
-    """`make_trainer` for one strategy."""
-    return L.Trainer(
-        max_epochs=1, devices=devices, num_nodes=nodes, strategy=strategy, accelerator=accelerator,
-        precision=PRECISION[recipe.precision], accumulate_grad_batches=recipe.accumulate,
-        logger=TensorBoardLogger(place.out, name="", version="tensorboard"), plugins=[WholeFiles()],
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        num_sanity_val_steps=0, default_root_dir=place.out, barebones=False,
-    )  # fmt: skip
+def end_with(launcher: int) -> None:
+    """End this process when the one that started it has died, however it died.
 
+    The launcher watches the processes that it started. Nothing watches the launcher: killed before all of them have met, it
+    would leave processes that wait half an hour for it.
+    """
 
-class Stopped(Exception):
-    """A step was finished and saved after Ctrl-C."""
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os._exit(1)
 
-
-@contextmanager
-def answering_interrupts(stop: Callable[[], None], *, alone: bool) -> Iterator[None]:
-    """The first Ctrl-C calls `stop`, the second interrupts at once, as it does where several processes work together."""
-    usual = signal.getsignal(signal.SIGINT)
-    deaf = usual in (None, signal.SIG_IGN)  # as in the background of a shell, where Ctrl-C means others
-    if not alone or threading.current_thread() is not threading.main_thread() or deaf:
-        yield
-        return
-
-    def answer(number: int, frame: Any) -> None:
-        stop()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, answer)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-class readable_errors:
-    """Turn what a worker or a device does into one sentence."""
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        text = str(error)
-        if error is None or isinstance(error, BcosError):
-            return
-        if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed by signal" in text):
-            raise StateError(
-                f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
-                "The same command goes on; --set workers=0 shows the file."
-            ) from None
-        if isinstance(error, OSError):
-            where = f" {error.filename!r}" if error.filename else ""
-            raise StateError(
-                f"The run could not write{where}: {error.strerror or error}. What it had written is kept; the same command "
-                "goes on."
-            ) from None
-        if "out of memory" in text:
-            raise StateError("The device ran out of memory: set a smaller batch_size, or the same with accumulate=2.") from None
+    threading.Thread(target=watch, name="launcher-watch", daemon=True).start()
 
 
 def processes() -> tuple[int, int]:
-    """This process and how many there are: one where none were started (a run whose steps were all done)."""
+    """This process and how many there are: one where none were started."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
 
 
 def is_first_process() -> bool:
     """Whether this is the process that speaks: Lightning starts the others with the same words."""
-    return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]
+    return int(rank_zero_only.rank or 0) == 0
 
 
-def quiet() -> None:
-    """Lightning's advertisements and hints, which are for its own users."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compile on a machine without CUDA
+def everyones(items: list[T]) -> list[T]:
+    """The items of all processes, one process after the other."""
+    world = processes()[1]
+    if world == 1:
+        return items
+    parts: list[list[T]] = [[]] * world
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a run.
+
+    Attributes:
+        code: what a command ends with: 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.code = 128 + number
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM (which SLURM and Kubernetes send) while a run trains: the first asks, the second ends at once.
+
+    What ignores Ctrl-C, like a command in the background of a shell, goes on ignoring it; a handler of SIGTERM that the
+    caller has set stays.
+
+    Attributes:
+        number: of the first signal, 0 before it.
+        patient: whether the first signal waits for the end of the step; otherwise it ends the run at once, too.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.number = 0
+        self.patient = False
+        self.usual: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        """Answer signals; only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN):
+                self.usual[signal.SIGINT] = signal.signal(signal.SIGINT, self.answer)
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                self.usual[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.answer)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """The caller's handlers again."""
+        for number, handler in self.usual.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def answer(self, number: int, frame: FrameType | None) -> None:
+        """Note the first signal; end at the second."""
+        if self.number or not self.patient:
+            raise Interrupted("", number)
+        self.number = number
+        with suppress(RuntimeError):  # it may arrive in the middle of another line
+            self.say("Interrupted: finishing this step (once more: at once).")
+
+    def anywhere(self, device: torch.device) -> int:
+        """The signal that any process of the run got, so that all of them stop at the same step."""
+        number = self.number  # read once: it may change at any moment
+        if processes()[1] == 1:
+            return number
+        found = torch.tensor(number, device=device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found)
+
+
+@contextmanager
+def surroundings_kept(device: torch.device) -> Iterator[None]:
+    """Quiet Lightning; afterwards random generators, warnings and log levels are the caller's again."""
+    levels = {name: logging.getLogger(name).level for name in NOISY}
+    module = None if device.type == "cpu" else torch.get_device_module(device)
+    state = module.get_rng_state() if module is not None else None  # of the current device: the one that a step seeds
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        for name in NOISY:  # advertisements and hints for Lightning's own users; a compiler that finds no CUDA
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        try:
+            yield
+        finally:
+            if module is not None:
+                module.set_rng_state(state)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn what a reading process, a disk or a device does wrong into one sentence."""
+    try:
+        yield
+    except BcosError:
+        raise
+    except (OSError, RuntimeError) as error:
+        said = sentence_of(error)
+        if said is None:
+            raise
+        raise StateError(said) from None
+
+
+def sentence_of(error: OSError | RuntimeError) -> str | None:
+    """What a person should read of an error of the machine; None where it is no such error."""
+    text = str(error)
+    if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed by signal" in text):
+        return (
+            f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
+            "The same command goes on; --set workers=0 shows the file."
+        )
+    if "closed by peer" in text or "onnection reset" in text:  # gloo, and the sockets below it
+        return "Another process of this run ended before its time; what was saved is kept, and the same command goes on."
+    if isinstance(error, OSError):
+        where = f" {error.filename!r}" if error.filename else ""
+        return (
+            f"The run could not write{where}: {error.strerror or error}. What it had written is kept; the same command "
+            "goes on."
+        )
+    if "out of memory" in text:
+        return "The device ran out of memory: set a smaller batch_size, or the same with accumulate=2."
+    return None

@@ -1,4 +1,4 @@
-"""Losses, learning rates, clipping, mixing of pictures, and averaged weights."""
+"""Learning rates, optimisers, clipping, mixing of pictures, and averaged weights."""
 
 from __future__ import annotations
 
@@ -20,36 +20,6 @@ from torchbcos.training.recipe import Recipe
 def targets_of(y: Tensor, classes: int) -> Tensor:
     """Targets (N, C): one-hot for classes (N,), floats otherwise."""
     return F.one_hot(y, classes).float() if y.dim() == 1 else y.float()
-
-
-def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe, *, multi_label: bool = False) -> Tensor:
-    """The loss of a recipe.
-
-    - "bce": binary cross-entropy of every class on its own, mean over N and C (arXiv 2306.10898, section 3.3);
-    - "bce_uniform": the same with targets of at least 1/C;
-    - "cross_entropy": softmax.
-
-    Args:
-        logits: (N, C).
-        targets: (N, C), one-hot, mixed, or several labels.
-        recipe: names the loss; `smoothing` moves so much of each target to all classes alike, `threshold` makes BCE
-            targets above it 1 and others 0.
-        multi_label: several labels may hold: smoothing then moves targets towards 1/2.
-
-    >>> logits, targets = torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])
-    >>> round(float(classification_loss(logits, targets, Recipe(loss="bce"))), 4)
-    0.6931
-    """
-    if recipe.smoothing:
-        even = 0.5 if multi_label else 1 / targets.shape[1]
-        targets = targets * (1 - recipe.smoothing) + recipe.smoothing * even
-    if recipe.loss == "cross_entropy" and not multi_label:
-        return F.cross_entropy(logits, targets)
-    if recipe.threshold:
-        targets = (targets > recipe.threshold).to(targets.dtype)
-    if recipe.loss == "bce_uniform" and not multi_label:
-        targets = targets.clamp(min=1 / targets.shape[1])
-    return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:

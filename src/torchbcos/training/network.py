@@ -1,0 +1,126 @@
+"""The network of a recipe: built, imported or pretrained."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
+from torchbcos.models import refresh_filters
+from torchbcos.training.recipe import Recipe
+from torchbcos.zoo import create_model, load, official_cards
+
+
+def build_network(
+    recipe: Recipe, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
+) -> tuple[nn.Module, str | None]:
+    """The network of a recipe, and the terms of the weights that it begins with.
+
+    A pretrained network gets a fresh classifier, unless its classes are those of `names` in the same order.
+
+    Args:
+        recipe: names the network.
+        classes: how many logits it returns.
+        channels: encoded channels that it takes.
+        names: of the classes.
+        sync: norms take their statistics over all processes.
+
+    Raises:
+        InputError: the network cannot be built, or a pretrained one takes other channels.
+    """
+    terms: str | None = None
+    if ":" in recipe.model:
+        return imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
+    if recipe.pretrained == "official":
+        network = create_model(recipe.model, pretrained=True, num_classes=classes, **recipe.options)
+        terms = official_cards()[recipe.model].terms
+        if tuple(names) != official_cards()[recipe.model].class_names():
+            cast(Any, network).reset_classifier(classes)
+    elif recipe.pretrained:
+        found = load(recipe.pretrained, device="cpu", deploy=False)
+        network, terms = found.model.train().requires_grad_(True), found.card.terms
+        if tuple(found.class_names) != tuple(names):
+            cast(Any, network).reset_classifier(classes)
+        network.class_names = None  # type: ignore[assignment]
+    else:
+        network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **recipe.options)
+    if cast(Any, network).in_channels != channels:
+        raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
+    if recipe.pretrained and recipe.refresh:
+        refresh_filters(network)
+    for norm in network.modules() if sync else ():
+        if isinstance(norm, bnn.BatchNorm):
+            norm.sync = True
+    return network, terms
+
+
+def imported(path: str, **options: Any) -> nn.Module:
+    """What a function of the caller's returns, by "package.module:name".
+
+    Raises:
+        InputError: there is no such function, or it does not take these options.
+    """
+    module, _, name = path.partition(":")
+    with working_folder_importable():
+        try:
+            make: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"model={path!r} names no function that can be imported: {error}.") from error
+        try:
+            return make(**options)
+        except TypeError as error:
+            raise InputError(
+                f"model={path!r} must take num_classes, in_channels and the recipe's options, and does not: {error}."
+            ) from error
+
+
+@contextmanager
+def working_folder_importable() -> Iterator[None]:
+    """Modules of the working folder can be imported, as with `python -m`; afterwards the path is as before."""
+    here = os.getcwd()
+    if here in sys.path:
+        yield
+        return
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def head_of(network: nn.Module) -> set[int]:
+    """The ids of the parameters of the last layer: what `reset_classifier` replaces. Empty for networks of other makers."""
+    for name in ("classifier", "fc", "linear_head", "head"):
+        part = getattr(network, name, None)
+        if isinstance(part, nn.Module):
+            layers = [m for m in part.modules() if any(True for _ in m.parameters(recurse=False))]
+            if layers:
+                return {id(p) for p in layers[-1].parameters(recurse=False)}
+    return set()
+
+
+def check_head(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse what needs to know the classifier where it is not known.
+
+    Raises:
+        InputError: the recipe freezes everything else, or gives it a rate of its own.
+    """
+    if (recipe.freeze_epochs or recipe.head_lr != 1) and not head_of(network):
+        raise InputError(
+            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} has no 'classifier', 'fc', "
+            "'linear_head' or 'head': set freeze_epochs=0 and head_lr=1."
+        )
+
+
+def channels_last(network: nn.Module, recipe: Recipe) -> nn.Module:
+    """The network with its filters in that order, where the recipe wants it and they are of two dimensions."""
+    flat = all(p.dim() <= 4 for p in network.parameters())
+    return network.to(memory_format=torch.channels_last) if recipe.channels_last and flat else network
