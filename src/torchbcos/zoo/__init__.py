@@ -4,7 +4,6 @@ from torchbcos.zoo.card import Card as Card
 from torchbcos.zoo.card import official_cards as official_cards
 from torchbcos.zoo.classifier import Classifier as Classifier
 from torchbcos.zoo.classifier import Prediction as Prediction
-from torchbcos.zoo.load import OWN_WEIGHTS as OWN_WEIGHTS
 from torchbcos.zoo.load import card_of as card_of
 from torchbcos.zoo.load import create_model as create_model
 from torchbcos.zoo.load import list_models as list_models
@@ -13,6 +12,6 @@ from torchbcos.zoo.load import save as save
 from torchbcos.zoo.load import write_model as write_model
 
 __all__ = [
-    "OWN_WEIGHTS", "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
+    "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
     "write_model",
 ]  # fmt: skip

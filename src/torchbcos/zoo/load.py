@@ -18,13 +18,13 @@ from torchbcos._core.names import hint, natural_key
 from torchbcos._core.optional import require
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.pictures import Preprocess
+from torchbcos.runs import RunFolder
 from torchbcos.zoo.card import Card, official_card, official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.store import CARD, WEIGHTS, fetch, fill, read_folder, read_weights, write_folder
 
 DEFAULT = "imagenette"
 HUB = "hf-hub:"
-OWN_WEIGHTS = "weights.pt"  # of a network that create_model did not make
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -208,32 +208,10 @@ def _has_card(weights: str | Path) -> bool:
     return str(weights).startswith(HUB) or Path(weights).is_dir()
 
 
-def model_folder(place: Path) -> Path:
-    """The model of a run's folder; any other folder is one itself.
-
-    Raises:
-        MissingFileError: the run is not finished, or its network is no one of ours.
-    """
-    model = place / "model"
-    if (place / WEIGHTS).is_file():
-        return place
-    if (model / CARD).is_file():
-        return model
-    for folder in (place, model):
-        if (folder / OWN_WEIGHTS).is_file():
-            raise MissingFileError(
-                f"{str(folder)!r} holds the weights of a network of your own: build it, and give it "
-                f"torch.load({str(folder / OWN_WEIGHTS)!r}); torchbcos.explain(network, x) explains it."
-            )
-    if (place / "checkpoints").is_dir():
-        raise MissingFileError(f"The run {str(place)!r} is not finished: the command that began it goes on and writes its model.")
-    return place
-
-
 def _read_source(source: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     text = str(source)
     if not text.startswith(HUB):
-        return read_folder(model_folder(Path(source)))
+        return read_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
     hub = require("huggingface_hub", extra="hub", why="hf-hub: sources")
     repository = text[len(HUB) :]
     try:
