@@ -6,8 +6,9 @@ from torchbcos.training.distillation import explanation_distance as explanation_
 from torchbcos.training.guidance import energy_inside as energy_inside
 from torchbcos.training.guidance import energy_loss as energy_loss
 from torchbcos.training.guidance import l1_loss as l1_loss
+from torchbcos.training.machine import Interrupted as Interrupted
 from torchbcos.training.machine import is_first_process as is_first_process
-from torchbcos.training.plan import Progress as Progress
+from torchbcos.training.progress import Progress as Progress
 from torchbcos.training.recipe import Recipe as Recipe
 from torchbcos.training.recipe import read_recipe as read_recipe
 from torchbcos.training.recipe import to_toml as to_toml
@@ -17,6 +18,6 @@ from torchbcos.training.recipes import list_recipes as list_recipes
 from torchbcos.training.run import train as train
 
 __all__ = [
-    "Progress", "Recipe", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
+    "Interrupted", "Progress", "Recipe", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
     "is_first_process", "l1_loss", "list_recipes", "read_recipe", "to_toml", "train", "with_settings",
 ]  # fmt: skip

@@ -164,9 +164,7 @@ class Guidance:
         if not count:  # other processes explain: synchronised norms wait for this one, too
             annotated = torch.arange(len(x), device=x.device) == 0
         classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)
-        maps = contribution_maps(
-            answer.network, x[annotated], classes[annotated], at=self.at or None, create_graph=self.order
-        )
+        maps = contribution_maps(answer.network, x[annotated], classes[annotated], at=self.at or None, create_graph=self.order)
         inside = mask[annotated].float()
         if inside.shape[2:] != maps.shape[1:]:
             inside = F.adaptive_max_pool2d(inside, maps.shape[1:])
@@ -259,27 +257,24 @@ class Objective(nn.Module):
         network: that is trained.
         terms: its losses.
         teacher: of distillation.
-        precision: "32", "bf16" or "16".
+        half: the dtype in which autocast computes; None: float32.
         compiled: run the network through torch.compile; explanations take it as it is.
     """
 
-    DTYPES: ClassVar[dict[str, torch.dtype]] = {"bf16": torch.bfloat16, "16": torch.float16}
-
     def __init__(
-        self, network: nn.Module, terms: Sequence[Term], teacher: Teacher | None = None, *, precision: str = "32",
+        self, network: nn.Module, terms: Sequence[Term], teacher: Teacher | None = None, *, half: torch.dtype | None = None,
         compiled: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.terms, self.teacher = network, tuple(terms), teacher
-        self.dtype = self.DTYPES.get(precision)
+        self.half = half
         run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False) if compiled else network
         self.run = run
 
     def forward(self, batch: Batch) -> Tensor:
         """The weighted sum of the losses, a number."""
-        half = self.dtype is not None
         # no cache of half weights: one made without gradients (a teacher's, an explanation's) would hide the gradients
-        with torch.autocast(batch.x.device.type, self.dtype, enabled=half, cache_enabled=False):
+        with torch.autocast(batch.x.device.type, self.half, enabled=self.half is not None, cache_enabled=False):
             logits = self.run(batch.x)
             taught = self.teacher.look(batch.x, logits.shape[1]) if self.teacher is not None else None
             answer = Answer(self.network, batch, logits, taught)

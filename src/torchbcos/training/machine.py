@@ -26,18 +26,32 @@ LAUNCHER = "TORCHBCOS_LAUNCHER"  # the process that started the others of a run
 NOISY = ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension")
 
 
-def launched(recipe: Recipe, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> Fabric:
-    """The devices of a run, with all its processes started.
+def build_fabric(recipe: Recipe, devices: int | str, nodes: int, strategy: str, accelerator: str) -> Fabric:
+    """The devices of a run; no process is started yet.
 
     Raises:
         InputError: there are no such devices.
     """
-    if recipe.freeze_epochs and strategy in ("auto", "ddp"):
-        fabric = build_fabric(devices, nodes, strategy, accelerator)
-        # parameters that stand still for some epochs get no gradient, and the other processes would wait for it
-        several = isinstance(fabric.strategy, DDPStrategy)
-        strategy = "ddp_find_unused_parameters_true" if several else strategy
-    fabric = build_fabric(devices, nodes, strategy, accelerator)
+
+    def build(strategy: str) -> Fabric:
+        return Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+
+    try:
+        fabric = build(strategy)
+        if recipe.freeze_epochs and isinstance(fabric.strategy, DDPStrategy) and strategy in ("auto", "ddp"):
+            # parameters that stand still for some epochs get no gradient, for which other processes would wait
+            fabric = build("ddp_find_unused_parameters_true")
+        return fabric
+    except Exception as error:  # of many kinds, one for each way in which devices can be missing
+        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+
+
+def launch(fabric: Fabric) -> None:
+    """Start the other processes, and wait until all have met.
+
+    Raises:
+        InputError: the strategy starts processes in a way of its own.
+    """
     launcher = os.environ.pop(LAUNCHER, None)
     if launcher is not None:
         end_with(int(launcher))
@@ -45,18 +59,9 @@ def launched(recipe: Recipe, *, devices: int | str, nodes: int, strategy: str, a
     try:
         fabric.launch()
     except TypeError as error:  # strategies that start their processes with a function of the caller's
-        raise InputError(f"strategy={strategy!r} cannot be used: {' '.join(str(error).split())}") from error
+        raise InputError(f"This strategy cannot be used: {' '.join(str(error).split())}") from error
     finally:
-        del os.environ[LAUNCHER]
-    return fabric
-
-
-def build_fabric(devices: int | str, nodes: int, strategy: str, accelerator: str) -> Fabric:
-    """Lightning Fabric, whose errors become one sentence."""
-    try:
-        return Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
-    except Exception as error:  # of many kinds, one for each way in which devices can be missing
-        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+        os.environ.pop(LAUNCHER, None)
 
 
 def end_with(launcher: int) -> None:
@@ -72,6 +77,17 @@ def end_with(launcher: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="launcher-watch", daemon=True).start()
+
+
+def half_of(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of a precision's autocast; None for "32". A processor computes "16" in bfloat16, as it always did.
+
+    >>> half_of("16", torch.device("cpu")), half_of("16", torch.device("cuda"))
+    (torch.bfloat16, torch.float16)
+    """
+    if precision == "32":
+        return None
+    return torch.float16 if precision == "16" and device.type != "cpu" else torch.bfloat16
 
 
 def processes() -> tuple[int, int]:
@@ -99,12 +115,13 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended a run.
 
     Attributes:
-        code: what a command ends with: 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+        number: of the signal.
+        code: what a command ends with: 128 and that number (130 for Ctrl-C, 143 for SIGTERM).
     """
 
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
-        self.code = 128 + number
+        self.number, self.code = number, 128 + number
 
 
 class Interrupts:
@@ -157,11 +174,9 @@ class Interrupts:
 
 
 @contextmanager
-def surroundings_kept(device: torch.device) -> Iterator[None]:
-    """Quiet Lightning; afterwards random generators, warnings and log levels are the caller's again."""
+def surroundings_kept() -> Iterator[None]:
+    """Quiet Lightning; afterwards the random generator, warnings and log levels are the caller's again."""
     levels = {name: logging.getLogger(name).level for name in NOISY}
-    module = None if device.type == "cpu" else torch.get_device_module(device)
-    state = module.get_rng_state() if module is not None else None  # of the current device: the one that a step seeds
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         for name in NOISY:  # advertisements and hints for Lightning's own users; a compiler that finds no CUDA
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -170,10 +185,22 @@ def surroundings_kept(device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            if module is not None:
-                module.set_rng_state(state)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def generator_kept(device: torch.device) -> Iterator[None]:
+    """Afterwards the random generator of this device, which every step seeds, is the caller's again."""
+    if device.type == "cpu":  # see `surroundings_kept`
+        yield
+        return
+    module = torch.get_device_module(device)
+    state = module.get_rng_state()  # of the current device, which is this one: the launch made it so
+    try:
+        yield
+    finally:
+        module.set_rng_state(state)
 
 
 @contextmanager
@@ -203,8 +230,7 @@ def sentence_of(error: OSError | RuntimeError) -> str | None:
     if isinstance(error, OSError):
         where = f" {error.filename!r}" if error.filename else ""
         return (
-            f"The run could not write{where}: {error.strerror or error}. What it had written is kept; the same command "
-            "goes on."
+            f"The run could not write{where}: {error.strerror or error}. What it had written is kept; the same command goes on."
         )
     if "out of memory" in text:
         return "The device ran out of memory: set a smaller batch_size, or the same with accumulate=2."

@@ -14,7 +14,7 @@ from torch import nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.models import refresh_filters
+from torchbcos.models import Network, refresh_filters
 from torchbcos.training.recipe import Recipe
 from torchbcos.zoo import create_model, load, official_cards
 
@@ -98,13 +98,7 @@ def working_folder_importable() -> Iterator[None]:
 
 def head_of(network: nn.Module) -> set[int]:
     """The ids of the parameters of the last layer: what `reset_classifier` replaces. Empty for networks of other makers."""
-    for name in ("classifier", "fc", "linear_head", "head"):
-        part = getattr(network, name, None)
-        if isinstance(part, nn.Module):
-            layers = [m for m in part.modules() if any(True for _ in m.parameters(recurse=False))]
-            if layers:
-                return {id(p) for p in layers[-1].parameters(recurse=False)}
-    return set()
+    return network.classifier_parameters() if isinstance(network, Network) else set()
 
 
 def check_head(network: nn.Module, recipe: Recipe) -> None:
@@ -115,8 +109,8 @@ def check_head(network: nn.Module, recipe: Recipe) -> None:
     """
     if (recipe.freeze_epochs or recipe.head_lr != 1) and not head_of(network):
         raise InputError(
-            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} has no 'classifier', 'fc', "
-            "'linear_head' or 'head': set freeze_epochs=0 and head_lr=1."
+            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} is no "
+            "torchbcos.models.Network, which names it: set freeze_epochs=0 and head_lr=1."
         )
 
 

@@ -60,6 +60,13 @@ def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.op
     return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
+def set_rates(optimizer: torch.optim.Optimizer, step: int, per_epoch: int, recipe: Recipe) -> None:
+    """Give every group of parameters the learning rate of a step."""
+    rate = recipe.lr * rate_factor(step, per_epoch, recipe)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * (recipe.head_lr if group["head"] else 1.0)
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], recipe: Recipe) -> None:
     """Clip in place: "agc" bounds each filter's gradient by its own norm (Brock et al. 2021, arXiv 2102.06171, eq. 3)."""
     own = [p for p in parameters if p.grad is not None]

@@ -1,21 +1,16 @@
-"""Where a run lives, and what it is trained, chosen and reported on."""
+"""What a run is trained, chosen and reported on, and how the training examples are cut into steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Labelled, Split, split_rows
-from torchbcos.data.loading import seed_of
-from torchbcos.runs import RunFolder
+from torchbcos.data.loading import Order, seed_of
 from torchbcos.training.recipe import Recipe
-
-Place = RunFolder  # until the loop is rewritten
 
 
 @dataclass(frozen=True)
@@ -26,6 +21,10 @@ class Splits:
     selection: Split | None
     report: Split | None
 
+    def held_out(self) -> tuple[tuple[str, Split | None], ...]:
+        """What was not trained on, by name."""
+        return ("selection", self.selection), ("report", self.report)
+
     def describe(self) -> str:
         """In words."""
         parts = [f"{len(self.train)} to train on"]
@@ -34,38 +33,8 @@ class Splits:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        done, total: optimiser steps. epoch, epochs: this one, counted from 1, and all. loss: mean of this epoch so far.
-        rate, pipeline: pictures a second of the steps, and what the readers could give. left: seconds.
-    """
-
-    done: int
-    total: int
-    epoch: int
-    epochs: int
-    loss: float
-    rate: float
-    pipeline: float
-    left: float
-
-    def describe(self) -> str:
-        """In a line.
-
-        >>> Progress(3, 40, 1, 2, 0.5, 80.2, 300.0, 61.0).describe()
-        'step 3/40 (epoch 1/2): loss 0.5000; 80 pictures/s, the data could give 300; 1 min 1 s left'
-        """
-        return (
-            f"step {self.done}/{self.total} (epoch {self.epoch}/{self.epochs}): loss {self.loss:.4f}; "
-            f"{self.rate:.0f} pictures/s, the data could give {self.pipeline:.0f}; {clock(self.left)} left"
-        )
-
-
-def divide(data: Labelled, recipe: Recipe) -> Splits:
-    """The seeded splits: one that chooses never is the one that is reported."""
+def hold_out(data: Labelled, recipe: Recipe) -> Splits:
+    """Divide the data, by the seed: no example both chooses and is reported."""
     train, report = data.train, data.report
     if report is None and recipe.report_share:
         rest, held = split_rows(train.targets, recipe.report_share, seed_of(recipe.seed, 11) % 2**31)
@@ -77,7 +46,7 @@ def divide(data: Labelled, recipe: Recipe) -> Splits:
     return Splits(train, selection or None, report or None)
 
 
-def channels_of(split: Split, recipe: Recipe, source: Path) -> int:
+def encoded_channels(split: Split, recipe: Recipe, source: Path) -> int:
     """Encoded channels of the examples.
 
     Raises:
@@ -119,22 +88,42 @@ def check_arrays(example: Tensor, recipe: Recipe) -> None:
         )
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """The reported numbers in a few words."""
-    split = "report" if report.get("report") else "selection"
-    found = report.get(split) or {}
-    words = ", ".join(f"{name} {value:.2f} %" for name, value in found.items() if name in ("top1", "map", "f1"))
-    where = "the reported split" if split == "report" else "the split that chose"
-    return f"{words} on {where}" if words else "nothing was held out to judge by"
+def epoch_steps(recipe: Recipe, count: int, world: int) -> int:
+    """Optimiser steps of an epoch.
 
+    Args:
+        recipe: says how large a step is, and in how many parts it is computed.
+        count: examples.
+        world: processes.
 
-def clock(seconds: float) -> str:
-    """A length of time in words.
-
-    >>> clock(75), clock(7300)
-    ('1 min 15 s', '2 h 1 min')
+    Raises:
+        InputError: there are too few examples, or a batch cannot be divided over the processes.
     """
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return max(1, Order(count, part_size(recipe, count, world), world=world).per_epoch // recipe.accumulate)
+
+
+def batch_order(recipe: Recipe, count: int, done: int, rank: int, world: int) -> Order:
+    """The batches of one process that are still to come, after `done` steps; arguments as for `epoch_steps`."""
+    size = part_size(recipe, count, world)
+    order = Order(count, size, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world)
+    order.per_epoch = epoch_steps(recipe, count, world) * recipe.accumulate  # what does not fill a whole step is left out
+    order.start, order.stop = done * recipe.accumulate, recipe.max_steps * recipe.accumulate
+    return order
+
+
+def part_size(recipe: Recipe, count: int, world: int) -> int:
+    """Pictures of one part of a step, over all processes: fewer than asked for where there are too few.
+
+    Raises:
+        InputError: there are fewer pictures than parts and processes.
+    """
+    asked = recipe.batch_size // recipe.accumulate
+    if asked * recipe.accumulate <= count:
+        return asked
+    fitting = count // recipe.accumulate // world * world
+    if fitting < 1:
+        raise InputError(
+            f"{count} pictures to train on are too few for steps of {recipe.accumulate} parts on {world} processes: "
+            "set accumulate=1, or use fewer devices."
+        )
+    return min(asked, fitting)

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from torchbcos._core.errors import InputError, StateError
-from torchbcos.data.labelled import Labelled
+import torch
+from torch import nn
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.files import replacing, write_json
+from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
-from torchbcos.training.plan import Place, divide, summary
-from torchbcos.training.recipe import MACHINE, Recipe, differences, read_recipe, to_dict
-from torchbcos.training.session import Say, Session, Watch
+from torchbcos.runs import RunFolder, provenance, write_held_out
+from torchbcos.training.augment import preprocess_of
+from torchbcos.training.begun import Begun, check_same_data, find_begun, finished_report, with_whole_paths
+from torchbcos.training.context import Run, Say
+from torchbcos.training.distillation import Teacher
+from torchbcos.training.finish import card_of, finish
+from torchbcos.training.journal import Journal, Watch
+from torchbcos.training.loop import fit
+from torchbcos.training.losses import Objective, terms_of
+from torchbcos.training.machine import (
+    Interrupted,
+    Interrupts,
+    build_fabric,
+    generator_kept,
+    half_of,
+    launch,
+    readable_errors,
+    surroundings_kept,
+)
+from torchbcos.training.network import build_network, channels_last, check_head
+from torchbcos.training.plan import batch_order, encoded_channels, epoch_steps, hold_out
+from torchbcos.training.progress import summary
+from torchbcos.training.recipe import Recipe, to_toml
+from torchbcos.training.state import State
 
-# what decides the trajectory: a run goes on only with the same
-FIXED = (
-    "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share", "report_share",
-    "optimizer", "decay_all", "averaged",
-)  # fmt: skip
+if TYPE_CHECKING:  # Lightning exports no name for what `Fabric.setup_module` returns
+    from lightning.fabric.wrappers import _FabricModule
 
 
 def train(
@@ -43,7 +65,7 @@ def train(
         recipe: see `torchbcos.training.find_recipe` and `Recipe`.
         data: what `torchbcos.data.open_labelled` recognises.
         out: the run's folder; created.
-        devices, nodes, strategy, accelerator: as Lightning's Trainer takes them.
+        devices, nodes, strategy, accelerator: as Lightning Fabric takes them.
         say: gets every line that a person should read.
         progress: gets a `Progress` after every step.
 
@@ -54,90 +76,148 @@ def train(
         MissingFileError, InputError: the data or the recipe cannot be used.
         StateError: the loss is no number; the disk is full; the run was begun with other classes.
         WeightsError: no checkpoint of an interrupted run can be read.
-        KeyboardInterrupt: Ctrl-C; the step was finished and saved first.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished and saved first.
     """
-    place, recipe = Place(Path(out)), with_whole_paths(recipe)
-    before, began = begun(place, recipe)
-    report = finished(place, before, recipe)
+    folder, recipe = RunFolder(Path(out)), with_whole_paths(recipe)
+    begun = find_begun(folder, recipe)
+    report = finished_report(folder, begun, recipe)
     if report is not None:
-        say(f"{place.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {place.model}.")
+        say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
         return report
     labelled = open_labelled(data)
-    check_same_data(place, began, labelled)
-    splits = divide(labelled, recipe)
-    session = Session(recipe, labelled, splits, place, say, Path(data), progress)
-    session.before, session.changes = before, list((began or {}).get("changes", []))
-    return session.run(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator)
+    check_same_data(folder, begun, labelled)
+    with surroundings_kept(), readable_errors():
+        fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
+        splits = hold_out(labelled, recipe)
+        channels = encoded_channels(splits.train, recipe, Path(data))
+        steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
+        run = Run(recipe, labelled, Path(data), splits, folder, preprocess_of(recipe), fabric, say, channels, steps)
+        with Interrupts(run.say) as interrupts:
+            return work(run, begun, interrupts, progress)
 
 
-def with_whole_paths(recipe: Recipe) -> Recipe:
-    """The recipe with the paths of other models from the root on, so that its file means the same in any folder."""
-    found = {key: Path(getattr(recipe, key)) for key in ("teacher", "pretrained") if getattr(recipe, key)}
-    here = {key: str(path.absolute()) for key, path in found.items() if path.exists() and (len(path.parts) > 1 or path.suffix)}
-    return recipe.changed(**here)
+def work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
+    """Prepare, start the processes, train, finish: what is wrong is said before there are several processes."""
+    recipe, fabric, out = run.recipe, run.fabric, run.folder.out
+    checkpoint, complaints = run.folder.read_checkpoint()
+    for line in complaints:
+        run.say(f"{line} Going on from the one before.")
+    seed_generator(seed_of(recipe.seed, 0))
+    learner = build_learner(run)
+    done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
+    if done > run.total:
+        said = f"has trained {done} steps, and the recipe now has {run.total}"
+        raise InputError(f"{str(out)!r} {said}: choose another --out.")
+    announce(run, learner, begun, done, resumed=checkpoint is not None)
+    examples = run.training_examples() if done < run.total else None
+    launch(fabric)
+    with generator_kept(fabric.device), Journal(run, done, progress) as journal:
+        state = State.fresh(learner.network, recipe, fabric.device)
+        if checkpoint:
+            state.restore(checkpoint, recipe)
+        if examples is not None:
+            order = batch_order(recipe, len(examples), done, fabric.global_rank, fabric.world_size)
+            batches = iter(loader(examples, order, recipe.workers, pin=torch.cuda.is_available()))
+            objective = fabric.setup_module(learner.objective(run))
+            train_on(run, state, objective, batches, journal, interrupts)
+        try:
+            return finish(run, state, learner.terms)
+        except Interrupted as error:
+            raise Interrupted(f"interrupted while judging; the same command finishes {out}.", error.number) from None
 
 
-def finished(place: Place, before: Recipe | None, recipe: Recipe) -> dict[str, Any] | None:
-    """The report of a run that has nothing left to do; None where there are steps, another export, or a model to write.
+def train_on(
+    run: Run, state: State, objective: _FabricModule, batches: Iterator[dict[str, Any]], journal: Journal, interrupts: Interrupts
+) -> None:
+    """All steps, or as many as signals allow.
 
     Raises:
-        InputError: all steps are done, and other settings are asked for now.
+        Interrupted: one came, and says where the same command goes on.
     """
-    if before is None or not place.finished:
-        return None
-    if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
-        return None
+    goes_on = f"interrupted; the same command goes on in {run.folder.out} from"
     try:
-        report = json.loads(place.report.read_text("utf-8"))
-    except ValueError:  # damaged: it is written anew
-        return None
-    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
-    if changed:
-        raise InputError(f"{str(place.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
-    return cast(dict[str, Any], report)
+        interrupts.patient = True
+        number = fit(run, state, objective, batches, journal, interrupts)
+    except Interrupted as error:
+        raise Interrupted(f"{goes_on} its last checkpoint.", error.number) from None
+    finally:
+        interrupts.patient = False
+    if number:
+        raise Interrupted(f"{goes_on} step {state.done}.", number)
 
 
-def in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
-    """Which of some keys two recipes do not share."""
-    found = differences(before, recipe)
-    return "; ".join(f"{key} was {found[key][0]!r}, now {found[key][1]!r}" for key in keys if key in found)
+@dataclass(frozen=True)
+class Learner:
+    """What is trained, on the processor.
+
+    Attributes:
+        network: with fresh or pretrained weights.
+        teacher: that it learns from, if the recipe has one.
+        terms: of the weights that it begins with and learns from, for the card.
+    """
+
+    network: nn.Module
+    teacher: Teacher | None
+    terms: str | None
+
+    def objective(self, run: Run) -> Objective:
+        """The network with the losses of the recipe."""
+        recipe = run.recipe
+        losses = terms_of(recipe, len(run.data.classes), multi_label=run.data.multi_label)
+        half = half_of(recipe.precision, run.device)
+        return Objective(self.network, losses, self.teacher, half=half, compiled=recipe.compile)
 
 
-def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] | None]:
-    """The recipe and the [run] table of what was begun here, if this recipe can go on from it; None twice for a new run.
+def build_learner(run: Run) -> Learner:
+    """The network and the teacher of a run.
 
     Raises:
-        InputError: what decides the trajectory has changed.
+        InputError: one of them does not fit the recipe or the data.
     """
-    if not place.begun:
-        return None, None
-    before, facts = read_recipe(place.recipe)
-    changed = in_words(before, recipe, FIXED)
-    if changed:
-        raise InputError(
-            f"{str(place.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."
-        )
-    return before, facts
+    recipe, classes = run.recipe, run.data.classes
+    network, began_with = build_network(recipe, len(classes), run.channels, names=classes, sync=run.fabric.world_size > 1)
+    check_head(network, recipe)
+    teacher = Teacher(recipe) if recipe.teacher else None
+    if teacher is not None:
+        teacher.check_classes(classes)
+    known = (("began with weights", began_with), ("learned from a teacher", teacher.terms if teacher is not None else None))
+    terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
+    return Learner(channels_last(network, recipe), teacher, terms)
 
 
-def check_same_data(place: Place, began: Mapping[str, Any] | None, data: Labelled) -> None:
-    """Refuse to go on with other classes or pictures.
-
-    Raises:
-        StateError: they are others.
-    """
-    if began is None:
+def announce(run: Run, learner: Learner, begun: Begun | None, done: int, *, resumed: bool) -> None:
+    """Write what the run is made of, and say what begins."""
+    recipe, out = run.recipe, run.folder.out
+    changes = begun.changes(recipe, done) if begun is not None else ()
+    if begun is not None and len(changes) > len(begun.facts.get("changes", ())):
+        run.say(f"Settings change {changes[-1]} (recipe.toml keeps note).")
+    if run.first:
+        write_beginning(run, learner, changes)
+    if resumed:
+        epoch = min(done // run.per_epoch + 1, recipe.epochs)
+        run.say(f"Going on in {out} from step {done} of {run.total} (epoch {epoch} of {recipe.epochs}).")
         return
-    if list(began.get("classes", data.classes)) != list(data.classes):
-        missing = [c for c in began["classes"] if c not in data.classes]
-        new = [c for c in data.classes if c not in began["classes"]]
-        parts = [f"{word} {', '.join(names[:5])}" for word, names in (("without", missing), ("with", new)) if names]
-        raise StateError(
-            f"{str(place.out)!r} was begun with {len(began['classes'])} classes, the data now has {len(data.classes)} "
-            f"({' and '.join(parts) or 'in another order'}): restore it, or choose another --out."
-        )
-    if began.get("fingerprint", data.train.fingerprint()) != data.train.fingerprint():
-        raise StateError(
-            f"The training data of {str(place.out)!r} has changed since the run was begun ({began.get('pictures')} pictures "
-            f"then, {len(data.train)} now, or others): restore it, or choose another --out."
-        )
+    kind = f"{recipe.model or recipe.pretrained}{' (plain)' if recipe.plain else ''}"
+    parameters = sum(p.numel() for p in learner.network.parameters())
+    run.say(
+        f"{recipe.name}: {kind}, {parameters:,} parameters, {len(run.data.classes)} classes; "
+        f"{run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
+        f"{f', of which {run.total} steps' if recipe.max_steps else ''}."
+    )
+
+
+def write_beginning(run: Run, learner: Learner, changes: Sequence[str]) -> None:
+    """The folder with the resolved recipe, what is held out, and the card: checkpoints can be opened from now on."""
+    folder, data = run.folder, run.data
+    folder.out.mkdir(parents=True, exist_ok=True)
+    folder.sweep()
+    facts = {
+        **provenance(), "data": str(run.source.absolute()), "kind": data.kind, "classes": list(data.classes),
+        "pictures": len(data.train), "fingerprint": data.train.fingerprint(), **({"changes": list(changes)} if changes else {}),
+    }  # fmt: skip
+    write_held_out(folder, data, dict(run.splits.held_out()))
+    with replacing(folder.recipe, durable=True) as partial:
+        partial.write_text(to_toml(run.recipe, facts), "utf-8")
+    card = card_of(run, learner.network, learner.terms, {})
+    if card is not None:
+        write_json(folder.card, card.to_dict())

@@ -26,7 +26,7 @@ from torchbcos.data.annotations import MOST, find_annotations
 from torchbcos.data.sources import open_labelled
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.models import build
-from torchbcos.training import distillation, energy_inside, energy_loss, explanation_distance, l1_loss, objective, train
+from torchbcos.training import distillation, energy_inside, energy_loss, explanation_distance, l1_loss, losses, optimisation, train
 from torchbcos.training.augment import Augment, normalized
 from torchbcos.training.recipe import Recipe
 

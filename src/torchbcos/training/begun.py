@@ -1,0 +1,115 @@
+"""What was begun in a run's folder, and whether a recipe and data can go on from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torchbcos._core.errors import InputError, StateError
+from torchbcos.data.labelled import Labelled
+from torchbcos.runs import RunFolder
+from torchbcos.training.recipe import MACHINE, Recipe, differences, read_recipe, to_dict
+
+# what decides the trajectory: a run goes on only with the same
+FIXED = (
+    "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share", "report_share",
+    "optimizer", "decay_all", "averaged",
+)  # fmt: skip
+PASSING = (*MACHINE, "max_steps", "export")  # these may change without a note: every step stays as it would have been
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that was begun.
+
+    Attributes:
+        recipe: of its last process. facts: the [run] table of its recipe's file.
+    """
+
+    recipe: Recipe
+    facts: Mapping[str, Any]
+
+    def changes(self, recipe: Recipe, done: int) -> tuple[str, ...]:
+        """Which settings were changed on the way and at which steps, with those that change now."""
+        known: tuple[str, ...] = tuple(self.facts.get("changes", ()))
+        found = differences(self.recipe, recipe)
+        new = [f"{key} {old!r} -> {now!r}" for key, (old, now) in found.items() if key not in PASSING]
+        return (*known, f"from step {done}: {', '.join(new)}") if new and done else known
+
+
+def with_whole_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the paths of other models from the root on, so that its file means the same in any folder."""
+    found = {key: Path(getattr(recipe, key)) for key in ("teacher", "pretrained") if getattr(recipe, key)}
+    here = {key: str(path.absolute()) for key, path in found.items() if path.exists() and (len(path.parts) > 1 or path.suffix)}
+    return recipe.changed(**here)
+
+
+def find_begun(folder: RunFolder, recipe: Recipe) -> Begun | None:
+    """What was begun here, if this recipe can go on from it; None for a new run.
+
+    Raises:
+        InputError: what decides the trajectory has changed.
+    """
+    if not folder.begun:
+        return None
+    before, facts = read_recipe(folder.recipe)
+    changed = in_words(before, recipe, FIXED)
+    if changed:
+        raise InputError(
+            f"{str(folder.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."
+        )
+    return Begun(before, facts)
+
+
+def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a run that has nothing left to do; None where there are steps, another export, or a model to write.
+
+    Raises:
+        InputError: all steps are done, and other settings are asked for now.
+    """
+    if begun is None or not folder.finished:
+        return None
+    before = begun.recipe
+    if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
+        return None
+    try:
+        report = json.loads(folder.report.read_text("utf-8"))
+    except ValueError:  # damaged: it is written anew
+        return None
+    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
+    if changed:
+        raise InputError(f"{str(folder.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
+    return cast(dict[str, Any], report)
+
+
+def in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
+    """Which of some keys two recipes do not share."""
+    found = differences(before, recipe)
+    return "; ".join(f"{key} was {found[key][0]!r}, now {found[key][1]!r}" for key in keys if key in found)
+
+
+def check_same_data(folder: RunFolder, begun: Begun | None, data: Labelled) -> None:
+    """Refuse to go on with other classes or pictures.
+
+    Raises:
+        StateError: they are others.
+    """
+    if begun is None:
+        return
+    facts, out = begun.facts, str(folder.out)
+    if list(facts.get("classes", data.classes)) != list(data.classes):
+        missing = [c for c in facts["classes"] if c not in data.classes]
+        new = [c for c in data.classes if c not in facts["classes"]]
+        parts = [f"{word} {', '.join(names[:5])}" for word, names in (("without", missing), ("with", new)) if names]
+        raise StateError(
+            f"{out!r} was begun with {len(facts['classes'])} classes, the data now has {len(data.classes)} "
+            f"({' and '.join(parts) or 'in another order'}): restore it, or choose another --out."
+        )
+    if facts.get("fingerprint", data.train.fingerprint()) != data.train.fingerprint():
+        raise StateError(
+            f"The training data of {out!r} has changed since the run was begun ({facts.get('pictures')} pictures "
+            f"then, {len(data.train)} now, or others): restore it, or choose another --out."
+        )

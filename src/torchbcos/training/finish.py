@@ -1,0 +1,87 @@
+"""The end of a run: the weights that are exported, judged once on the reported split, with a card and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from torchbcos import zoo
+from torchbcos._core.errors import InputError
+from torchbcos._core.files import write_json
+from torchbcos._core.probability import trained_with
+from torchbcos.training.context import Run
+from torchbcos.training.judge import calibrate, judge_split
+from torchbcos.training.machine import everyones
+from torchbcos.training.progress import clock, summary
+from torchbcos.training.recipe import to_dict
+from torchbcos.training.state import State
+
+
+def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
+    """Choose the weights, judge them, and write the model and the report.
+
+    Args:
+        run, state: all steps are done.
+        terms: under which the weights stand, for the card.
+
+    Returns:
+        The report.
+    """
+    recipe = run.recipe
+    which, network = exported(run, state)
+    scores = {name: judge_split(run, state, network, split) for name, split in run.splits.held_out() if split is not None}
+    failures = sorted(set(everyones(state.failures)))
+    report: dict[str, Any] = {
+        "recipe": recipe.name, "epochs": recipe.epochs, "max_steps": recipe.max_steps, "steps": state.done, "export": which,
+        "best_epoch": state.best.get("epoch"), "parameters": sum(p.numel() for p in network.parameters()),
+        "seconds": round(state.elapsed(), 1), "unreadable": failures,
+    }  # fmt: skip
+    report |= {name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()}
+    if run.first:
+        write_model(run, network, card_of(run, state.network, terms, report))
+        write_json(run.folder.report, report)
+    run.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {run.folder.model}.")
+    if failures:
+        run.say(f"{len(failures)} files could not be read and were skipped; report.json names them.")
+    return report
+
+
+def exported(run: Run, state: State) -> tuple[str, nn.Module]:
+    """Which weights a run exports ("ema", "best" or "last"), and the network with them."""
+    which: str = run.recipe.export
+    if which == "auto":
+        which = "ema" if state.average is not None else "best" if run.splits.selection is not None else "last"
+    if which == "ema" and state.average is not None:
+        calibrate(run, state, state.average)
+        return which, state.average
+    if which == "best":
+        state.network.load_state_dict(run.folder.read_best())
+    return which, state.network
+
+
+def write_model(run: Run, network: nn.Module, card: zoo.Card | None) -> None:
+    """The model folder; a network of the user's own has weights, and no card."""
+    network = network.cpu().eval()
+    if card is None:
+        run.folder.write_own_weights(network.state_dict())
+    else:
+        zoo.write_model(network, card, run.folder.model)
+
+
+def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str, Any]) -> zoo.Card | None:
+    """What a network of this run is; None for one that `create_model` did not make."""
+    try:
+        card = zoo.card_of(network)
+    except InputError:
+        return None
+    recipe, found = run.recipe, report.get("report") or report.get("selection") or {}
+    return dataclasses.replace(
+        card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),
+        probability=trained_with(recipe.loss, multi_label=run.data.multi_label),
+        top1=round(found["top1"], 3) if "top1" in found else None, recipe=to_dict(recipe), terms=terms,
+        measured=f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}" if found else None,
+        notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds")},
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Judging a run's network: which weights, on which split, and which were best."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from torchbcos._core.probability import trained_with
+from torchbcos.data.labelled import Split
+from torchbcos.data.loading import seed_of
+from torchbcos.judging import Outputs, judge, predict_split
+from torchbcos.models import recalibrate
+from torchbcos.training.context import Run
+from torchbcos.training.machine import everyones, processes
+from torchbcos.training.state import State
+
+CALIBRATION = 1024  # pictures for norm statistics of averaged weights
+
+
+def judged_network(run: Run, state: State) -> nn.Module:
+    """The network that is judged while a run trains: the averaged weights, or the network itself."""
+    if state.average is None:
+        return state.network
+    calibrate(run, state, state.average)
+    return state.average
+
+
+def calibrate(run: Run, state: State, average: nn.Module) -> None:
+    """Give the averaged weights norm statistics of their own, once for the same weights."""
+    if state.calibrated == state.done:
+        return
+    state.calibrated = state.done
+    examples = run.examples(run.splits.train)
+    count = min(CALIBRATION, len(examples))
+    generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, 2))
+    rows = torch.randperm(len(examples), generator=generator)[:count].tolist()
+    parts = -(-count // 64)  # of equal size: every batch weighs the same
+
+    def batch(part: int) -> torch.Tensor:
+        x, _, failures = run.chosen(examples, rows[part::parts])
+        state.failures += failures
+        return x
+
+    recalibrate(average, (batch(part) for part in range(parts)))
+
+
+def judge_split(run: Run, state: State, network: nn.Module, split: Split) -> dict[str, float]:
+    """Metrics of a network on a split of whole pictures, over all processes; unreadable ones, if skipped, do not count."""
+    recipe, (rank, world) = run.recipe, processes()
+    mine = predict_split(network, run.examples(split), workers=recipe.workers, on_error=recipe.on_error, rank=rank, world=world)
+    state.failures += mine.failures
+    probability = trained_with(recipe.loss, multi_label=run.data.multi_label)
+    return judge(Outputs.join(everyones([mine])), probability)
+
+
+def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
+    """Metrics on the split that chooses, where this epoch is judged; the best weights are kept.
+
+    Returns:
+        Name -> value; nothing in epochs that are not judged.
+    """
+    last, selection = state.done == run.total, run.splits.selection
+    if selection is not None and (last or epoch % run.recipe.judge_every == 0):
+        network = judged_network(run, state)
+        found = judge_split(run, state, network, selection)
+        score = found.get("top1", found.get("map", 0.0))
+        if score > state.best["score"]:
+            state.best = {"score": score, "epoch": epoch}
+            if run.first:
+                run.folder.write_checkpoint("best.ckpt", {"state": network.state_dict(), **state.best})
+        return found
+    if last:
+        judged_network(run, state)  # the last checkpoint holds the averaged weights with norm statistics of their own
+    return {}
