@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from torchbcos._core.errors import InputError
 from torchbcos.cli.common import Device, DeviceOption, print_json, say, usage_errors
 from torchbcos.cli.program import INTERRUPTED
+from torchbcos.cli.settings import print_settings
 
 if TYPE_CHECKING:
     from torchbcos.training import Progress, Recipe
@@ -62,14 +63,19 @@ def train(
     ] = "auto",
     nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, help="How many machines.")] = 1,
     strategy: Annotated[
-        str, typer.Option("--strategy", metavar="NAME", help="auto, ddp, fsdp, … as Lightning names them.")
+        str, typer.Option("--strategy", metavar="NAME", help="auto, ddp, … as Lightning names them.")
     ] = "auto",
     device: DeviceOption = Device.auto,
     accelerator: Annotated[
         str | None, typer.Option("--accelerator", metavar="NAME", hidden=True, help="Instead of --device, as Lightning names it.")
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", metavar="", help="Name all recipes and leave.")] = False,
-    show: Annotated[bool, typer.Option("--show", metavar="", help="Print the resolved recipe and leave.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", metavar="", help="Print the resolved recipe, with what each setting does, and leave.")
+    ] = False,
+    about_settings: Annotated[
+        bool, typer.Option("--settings", metavar="", help="Explain all settings, or those that contain a WORD, and leave.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as JSON; the rest goes to stderr.")] = False,
 ) -> None:  # fmt: skip
     """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
@@ -82,38 +88,52 @@ def train(
         require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
 
-        recipe, own = divide(words or [])
-        settings = [*own, *(settings or [])]
+        if about_settings:
+            print_settings(words or [], json=json)
+            return
+        recipe, own = split_words(words or [])
         if list_all:
             list_recipes(recipe or "*")
             return
         if recipe is None:
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
             raise typer.Exit(2)
-        chosen, facts = resolve(recipe)
-        extra = [f"on_error={on_error.value}"] if on_error else []
-        chosen = training.with_settings(chosen, [*settings, *extra])
+        found, facts = resolve(recipe)
+        chosen = training.with_settings(found, [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])])
         if show:
-            print(training.to_toml(chosen), end="")
+            print(training.to_toml(chosen, comments=True), end="")
             return
         source = data or (Path(facts["data"]) if "data" in facts else None)
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
-        count = int(devices) if devices.isdigit() else devices
-        target = out or Path("runs") / chosen.name
-        tell = say if json else speak
-        try:
-            with flushing_denormals(), following(tell) as progress:
-                report = training.train(
-                    chosen, source, target, devices=count, nodes=nodes, strategy=strategy,
-                    accelerator=accelerator or device.value, say=tell, progress=progress,
-                )  # fmt: skip
-        except KeyboardInterrupt as error:
-            say(f"torchbcos: {error}" if str(error) else "torchbcos: interrupted; the same command begins again.")
-            raise typer.Exit(INTERRUPTED) from None
+        machine = Machine(int(devices) if devices.isdigit() else devices, nodes, strategy, accelerator or device.value)
+        report = run(chosen, source, out or Path("runs") / chosen.name, machine, tell=say if json else speak)
         if json and training.is_first_process():
             print_json(report)
+
+
+class Machine(NamedTuple):
+    """On what a run trains, as Lightning Fabric names it."""
+
+    devices: int | str
+    nodes: int
+    strategy: str
+    accelerator: str
+
+
+def run(recipe: Recipe, data: Path, out: Path, machine: Machine, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Train, show how far it is, and leave with the code of the signal that ended it."""
+    from torchbcos import training
+
+    try:
+        with flushing_denormals(), shown_progress(tell) as progress:
+            return training.train(recipe, data, out, **machine._asdict(), say=tell, progress=progress)
+    except KeyboardInterrupt as error:
+        if not training.is_first_process():  # a run has one voice and one exit code: those of its first process
+            raise typer.Exit(0) from None
+        say(f"torchbcos: {error}" if str(error) else "torchbcos: interrupted; the same command begins again.")
+        raise typer.Exit(error.code if isinstance(error, training.Interrupted) else INTERRUPTED) from None
 
 
 @contextmanager
@@ -132,7 +152,7 @@ def flushing_denormals() -> Iterator[None]:
 SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")
 
 
-def divide(words: list[str]) -> tuple[str | None, list[str]]:
+def split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """The recipe, and settings that stand behind it or behind a `--set`."""
     settings = [word for word in words if SETTING.match(word)]
     recipes = [word for word in words if word not in settings]
@@ -147,7 +167,7 @@ def speak(line: str) -> None:
 
 
 @contextmanager
-def following(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
+def shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
     """Show every step as a bar on a terminal; elsewhere say a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

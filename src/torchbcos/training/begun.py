@@ -11,14 +11,7 @@ from typing import Any, cast
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.data.labelled import Labelled
 from torchbcos.runs import RunFolder
-from torchbcos.training.recipe import MACHINE, Recipe, differences, read_recipe, to_dict
-
-# what decides the trajectory: a run goes on only with the same
-FIXED = (
-    "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share", "report_share",
-    "optimizer", "decay_all", "averaged",
-)  # fmt: skip
-PASSING = (*MACHINE, "max_steps", "export")  # these may change without a note: every step stays as it would have been
+from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,8 @@ class Begun:
         """Which settings were changed on the way and at which steps, with those that change now."""
         known: tuple[str, ...] = tuple(self.facts.get("changes", ()))
         found = differences(self.recipe, recipe)
-        new = [f"{key} {old!r} -> {now!r}" for key, (old, now) in found.items() if key not in PASSING]
+        passing = (*machine_keys(), "max_steps", "export")  # with these, every step stays as it would have been
+        new = [f"{key} {old!r} -> {now!r}" for key, (old, now) in found.items() if key not in passing]
         return (*known, f"from step {done}: {', '.join(new)}") if new and done else known
 
 
@@ -56,7 +50,7 @@ def find_begun(folder: RunFolder, recipe: Recipe) -> Begun | None:
     if not folder.begun:
         return None
     before, facts = read_recipe(folder.recipe)
-    changed = in_words(before, recipe, FIXED)
+    changed = in_words(before, recipe, trajectory_keys())
     if changed:
         raise InputError(
             f"{str(folder.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."
@@ -79,7 +73,7 @@ def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> d
         report = json.loads(folder.report.read_text("utf-8"))
     except ValueError:  # damaged: it is written anew
         return None
-    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
+    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in machine_keys()])
     if changed:
         raise InputError(f"{str(folder.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
     return cast(dict[str, Any], report)
