@@ -15,8 +15,8 @@ import torch
 from tests.unit.training.data import squares, tiny
 from torchbcos.data import open_labelled
 from torchbcos.data.loading import Order
-from torchbcos.training import Recipe, find_recipe, module, read_recipe, train, with_settings
-from torchbcos.training.objective import make_optimizer, rate_factor
+from torchbcos.training import Recipe, find_recipe, loop, read_recipe, train, with_settings
+from torchbcos.training.optimisation import make_optimizer, rate_factor
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,13 +63,13 @@ def test_defect_44_every_training_command_of_the_documentation_is_right() -> Non
 
 def test_defect_45_averages_count_optimiser_steps_and_need_no_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    usual = module.update_average
+    usual = loop.update_average
 
     def update(average: Any, model: Any, step: int, per_epoch: int, recipe: Recipe) -> None:
         calls.append(step)
         usual(average, model, step, per_epoch, recipe)
 
-    monkeypatch.setattr(module, "update_average", update)
+    monkeypatch.setattr(loop, "update_average", update)
     recipe = tiny(epochs=2, accumulate=4, warmup_epochs=0.0, warmup_steps=0)
     train(recipe, squares(tmp_path / "data"), tmp_path / "run", accelerator="cpu", devices=1, say=lambda _: None)
     assert calls == [1, 2, 3, 4, 5, 6]  # of 24 batches

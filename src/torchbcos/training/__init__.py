@@ -26,6 +26,6 @@ from torchbcos.training.run import train as train
 
 __all__ = [
     "GuidanceSettings", "Interrupted", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
-    "Progress", "Recipe", "Setting", "energy_inside", "energy_loss", "explanation_distance", "find_recipe", "is_first_process", "l1_loss",
-    "list_recipes", "list_settings", "read_recipe", "to_toml", "train", "with_settings",
+    "Progress", "Recipe", "Setting", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
+    "is_first_process", "l1_loss", "list_recipes", "list_settings", "read_recipe", "to_toml", "train", "with_settings",
 ]  # fmt: skip

@@ -267,14 +267,14 @@ class Objective(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.terms, self.teacher = network, tuple(terms), teacher
-        self.half = half
+        self.autocast = half
         run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False) if compiled else network
         self.run = run
 
     def forward(self, batch: Batch) -> Tensor:
         """The weighted sum of the losses, a number."""
         # no cache of half weights: one made without gradients (a teacher's, an explanation's) would hide the gradients
-        with torch.autocast(batch.x.device.type, self.half, enabled=self.half is not None, cache_enabled=False):
+        with torch.autocast(batch.x.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
             logits = self.run(batch.x)
             taught = self.teacher.look(batch.x, logits.shape[1]) if self.teacher is not None else None
             answer = Answer(self.network, batch, logits, taught)

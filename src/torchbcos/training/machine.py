@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from torchbcos._core.errors import BcosError, InputError, StateError
@@ -98,7 +98,7 @@ def processes() -> tuple[int, int]:
 
 def is_first_process() -> bool:
     """Whether this is the process that speaks: Lightning starts the others with the same words."""
-    return int(rank_zero_only.rank or 0) == 0
+    return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]  # Lightning sets it on the function
 
 
 def everyones(items: list[T]) -> list[T]:

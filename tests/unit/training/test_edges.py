@@ -18,7 +18,7 @@ from tests.unit.training.data import squares, tiny
 from torchbcos._core.errors import InputError, MissingFileError, WeightsError
 from torchbcos.data.sources import open_labelled
 from torchbcos.evaluation import measure_accuracy, open_model
-from torchbcos.training import Recipe, module, read_recipe, train
+from torchbcos.training import Recipe, judge, read_recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +266,8 @@ def test_norm_statistics_are_computed_once_for_the_same_weights(
     share: float, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    usual = module.recalibrate
-    monkeypatch.setattr(module, "recalibrate", lambda network, batches: (steps.append(1), usual(network, batches))[1])
+    usual = judge.recalibrate
+    monkeypatch.setattr(judge, "recalibrate", lambda network, batches: (steps.append(1), usual(network, batches))[1])
     run(tiny(epochs=2, selection_share=share), data, tmp_path / "run")
     assert len(steps) == (2 if share else 1)  # at every judging, or at the end
 

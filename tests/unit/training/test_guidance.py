@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +25,16 @@ from torchbcos.data.annotations import MOST, find_annotations
 from torchbcos.data.sources import open_labelled
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.models import build
-from torchbcos.training import distillation, energy_inside, energy_loss, explanation_distance, l1_loss, losses, optimisation, train
+from torchbcos.training import (
+    distillation,
+    energy_inside,
+    energy_loss,
+    explanation_distance,
+    l1_loss,
+    losses,
+    optimisation,
+    train,
+)
 from torchbcos.training.augment import Augment, normalized
 from torchbcos.training.recipe import Recipe
 
@@ -278,17 +286,17 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_the_teacher_sees_the_mixed_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, seen = squares(tmp_path / "data"), list[Tensor]()
     train(tiny(epochs=1), data, tmp_path / "teacher", accelerator="cpu", devices=1, say=lambda _: None)
-    usual = distillation.Teacher.loss
+    usual = distillation.Teacher.look
 
-    def loss(self: distillation.Teacher, network: nn.Module, x: Tensor, logits: Tensor, order: Any) -> Tensor:
+    def look(self: distillation.Teacher, x: Tensor, classes: int) -> distillation.Taught:
         seen.append(x)
-        return usual(self, network, x, logits, order)
+        return usual(self, x, classes)
 
-    def mixed(self: objective.Mixer, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed(self: optimisation.Mixer, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(x) + 0.25, targets
 
-    monkeypatch.setattr(distillation.Teacher, "loss", loss)
-    monkeypatch.setattr(objective.Mixer, "__call__", mixed)
+    monkeypatch.setattr(distillation.Teacher, "look", look)
+    monkeypatch.setattr(optimisation.Mixer, "__call__", mixed)
     recipe = tiny(epochs=1, mixup=0.5, teacher=str(tmp_path / "teacher" / "model"), teacher_weight=1.0)
     train(recipe, data, tmp_path / "student", accelerator="cpu", devices=1, say=lambda _: None)
     assert seen and all(float((x - 0.25).abs().max()) == 0 for x in seen)
@@ -327,6 +335,15 @@ def program(path: Path, classifier: nn.Module) -> str:
     return str(path)
 
 
+def taught(recipe: Recipe, teacher: distillation.Teacher, student: nn.Module, x: Tensor, logits: Tensor) -> Tensor:
+    """What the losses of distillation add for a student's logits."""
+    count = logits.shape[1]
+    answer = losses.Answer(student, losses.Batch(x, logits, logits.argmax(1)), logits, teacher.look(x, count))
+    own, *terms = losses.terms_of(recipe, count)
+    assert isinstance(own, losses.Bce) and terms
+    return torch.stack([term.weight * term.term(answer) for term in terms]).sum()
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_any_classifier_teaches_as_a_program(tmp_path: Path, plain: bool) -> None:
     """Its softmax of the pixels, whatever the student's encoding is."""
@@ -335,7 +352,7 @@ def test_any_classifier_teaches_as_a_program(tmp_path: Path, plain: bool) -> Non
     x, logits = torch.rand(5, 3, 24, 24), torch.randn(5, 3)
     encoded = normalized(x) if plain else torch.cat([x, 1 - x], 1)
     expected = torch.nn.BCEWithLogitsLoss()(logits, Reddest()(x).softmax(1))
-    torch.testing.assert_close(teacher.loss(nn.Identity(), encoded, logits, True), 2 * expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(taught(recipe, teacher, nn.Identity(), encoded, logits), 2 * expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_program_teaches_a_whole_run(tmp_path: Path) -> None:
@@ -353,14 +370,15 @@ def test_programs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
         Recipe(teacher="t.pt2", teacher_explanations=1.0)
     teacher = distillation.Teacher(Recipe(teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=1.0))
     with pytest.raises(InputError, match=r"t.pt2' returns \(2, 3\).*\(2, 7\)"):
-        teacher.loss(nn.Identity(), torch.rand(2, 6, 8, 8), torch.randn(2, 7), True)
+        teacher.look(torch.rand(2, 6, 8, 8), 7)
 
 
 def test_a_teacher_of_more_classes_in_another_order_teaches_those_of_the_data(tmp_path: Path) -> None:
     """The embedded network's columns and explanations, found by name."""
     clf = torchbcos.load("imagenette")
     names = (clf.class_names[6], clf.class_names[2], clf.class_names[9])
-    teacher = distillation.Teacher(Recipe(teacher="imagenette", teacher_weight=1.0, teacher_explanations=1.0))
+    recipe = Recipe(teacher="imagenette", teacher_weight=1.0, teacher_explanations=1.0, guide_order="full")
+    teacher = distillation.Teacher(recipe)
     teacher.check_classes(names)
     torch.manual_seed(0)
     pixels = torch.rand(3, 3, 64, 64)
@@ -368,7 +386,7 @@ def test_a_teacher_of_more_classes_in_another_order_teaches_those_of_the_data(tm
     theirs = clf.model(x)[:, [6, 2, 9]]
     student = nn.Sequential(clf.model, Columns([6, 2, 9]))  # knows all that the teacher does
     own = torch.nn.BCEWithLogitsLoss()(theirs, theirs.sigmoid())
-    torch.testing.assert_close(teacher.loss(student, x, theirs, True), own, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(taught(recipe, teacher, student, x, theirs), own, rtol=1e-4, atol=1e-4)
 
 
 class Columns(nn.Module):

@@ -8,21 +8,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from torchbcos._core.errors import StateError
 from torchbcos.training import Recipe, find_recipe
-from torchbcos.training.objective import (
+from torchbcos.training.losses import classification
+from torchbcos.training.optimisation import (
     Mixer,
     average_of,
     check_finite,
-    classification_loss,
     clip_gradients,
     make_optimizer,
     rate_factor,
     targets_of,
     update_average,
 )
+
+
+def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe, *, multi_label: bool = False) -> Tensor:
+    return classification(recipe, logits.shape[1], multi_label=multi_label).loss(logits, targets)
 
 
 def bce_twin(logits: list[list[float]], targets: list[list[float]]) -> float:

@@ -27,8 +27,10 @@ from tests.unit.training.data import COLOURS, squares, tiny
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
 from torchbcos.data import open_labelled
-from torchbcos.training import Progress, Recipe, module, read_recipe, session, train
-from torchbcos.training.plan import divide
+from torchbcos.data.loading import seed_of
+from torchbcos.judging import Outputs
+from torchbcos.training import Progress, Recipe, judge, loop, losses, network, read_recipe, train
+from torchbcos.training.plan import hold_out
 
 ONE: dict[str, Any] = {"accelerator": "cpu", "devices": 1}
 
@@ -57,15 +59,15 @@ class Killed(BaseException):
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Stop as a kill would, right before this step's bookkeeping."""
-    usual = session.Session.after_step
+    usual = loop.after_step
 
-    def after_step(self: session.Session) -> None:
-        if self.module.done == step:
+    def after_step(run: Any, state: Any, journal: Any, **options: Any) -> None:
+        if state.done == step:
             raise Killed
-        usual(self)
+        usual(run, state, journal, **options)
 
-    monkeypatch.setattr(session.Session, "after_step", after_step)
-    return lambda: monkeypatch.setattr(session.Session, "after_step", usual)
+    monkeypatch.setattr(loop, "after_step", after_step)
+    return lambda: monkeypatch.setattr(loop, "after_step", usual)
 
 
 @pytest.fixture(scope="module")
@@ -356,14 +358,19 @@ def test_more_pictures_a_step_than_there_are(data: Path, tmp_path: Path) -> None
 def test_unreadable_files_that_were_held_out_do_not_count(data: Path, tmp_path: Path) -> None:
     own = tmp_path / "data"
     shutil.copytree(data, own)
-    splits = divide(open_labelled(own), tiny())
+    splits = hold_out(open_labelled(own), tiny())
     assert splits.report is not None and len(splits.report) == 3
     broken = splits.report.names[1]
     (own / broken).write_bytes(b"broken")
     scored: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        usual = module.score
-        patch.setattr(module, "score", lambda logits, *a, **o: scored.append(len(logits)) or usual(logits, *a, **o))
+        usual = judge.judge
+
+        def judged(outputs: Outputs, probability: str) -> dict[str, float]:
+            scored.append(len(outputs.rows))
+            return usual(outputs, probability)
+
+        patch.setattr(judge, "judge", judged)
         report, lines = run(tiny(on_error="skip", epochs=1), own, tmp_path / "run")
     assert scored[-1] == 2  # of three
     assert len(report["unreadable"]) == 1 and broken in report["unreadable"][0]
@@ -379,13 +386,13 @@ def test_what_a_resumed_run_may_change(data: Path, tmp_path: Path, monkeypatch: 
         with pytest.raises(InputError, match=message):
             run(recipe.changed(**values), data, tmp_path / "run")
     seen: list[float] = []
-    usual = module.Training.training_step
+    usual = loop.set_rates
 
-    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        seen.extend(group["weight_decay"] for group in self.trainer.optimizers[0].param_groups)
-        return usual(self, batch, batch_idx)
+    def set_rates(optimizer: torch.optim.Optimizer, *args: Any) -> None:
+        seen.extend(group["weight_decay"] for group in optimizer.param_groups)
+        usual(optimizer, *args)
 
-    monkeypatch.setattr(module.Training, "training_step", step)
+    monkeypatch.setattr(loop, "set_rates", set_rates)
     run(recipe.changed(weight_decay=0.25), data, tmp_path / "run")
     assert set(seen) == {0.25}
 
@@ -401,24 +408,24 @@ def test_the_classifier_is_what_a_reset_replaces() -> None:
         with torch.device("meta"):
             net = torchbcos.create_model(name, num_classes=7)
             before = dict(net.named_parameters())
-            head = {key for key, p in before.items() if id(p) in module.head_of(net)}
+            head = {key for key, p in before.items() if id(p) in network.head_of(net)}
             net.reset_classifier(5)  # type: ignore[operator]
         replaced = {key for key, p in net.named_parameters() if p is not before[key]}
         assert head == replaced and len(head) == 1, name
     with pytest.raises(InputError, match=r"Sequential is no torchbcos\.models\.Network"):
-        module.Training(tiny(freeze_epochs=1), nn.Sequential(bnn.BcosLinear(2, 2)), classes=2, per_epoch=1)
+        network.check_head(nn.Sequential(bnn.BcosLinear(2, 2)), tiny(freeze_epochs=1))
 
 
 def test_crops_grow_and_a_resumed_run_grows_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny(image_size=48, grow_from=16, epochs=4, crop="random", checkpoint_steps=1, ema_decay=0.0)
     sides: list[int] = []
-    usual = module.Training.training_step
+    usual = losses.Objective.forward
 
-    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        sides.append(batch["x"].shape[-1])
-        return usual(self, batch, batch_idx)
+    def forward(self: losses.Objective, batch: losses.Batch) -> Tensor:
+        sides.append(batch.x.shape[-1])
+        return usual(self, batch)
 
-    monkeypatch.setattr(module.Training, "training_step", step)
+    monkeypatch.setattr(losses.Objective, "forward", forward)
     run(recipe, data, tmp_path / "whole")
     assert sides == [16] * 6 + [48] * 6
     undo = killed_at(5, monkeypatch)
@@ -436,8 +443,8 @@ def test_the_classifier_may_learn_faster(data: Path, tmp_path: Path) -> None:
     for factor in (0.0, 1.0):
         run(tiny(head_lr=factor, epochs=1, export="last", ema_decay=0.0), data, tmp_path / str(factor))
         found[factor] = weights(tmp_path / str(factor))
-    torch.manual_seed(session.seed_of(tiny().seed, 0))
-    fresh = module.build_network(tiny(), 3, 6)[0].state_dict()
+    torch.manual_seed(seed_of(tiny().seed, 0))
+    fresh = network.build_network(tiny(), 3, 6)[0].state_dict()
     assert torch.equal(found[0.0]["fc.weight"], fresh["fc.weight"])
     assert not torch.equal(found[0.0]["conv1.weight"], fresh["conv1.weight"])
     assert not torch.equal(found[1.0]["fc.weight"], fresh["fc.weight"])
@@ -486,19 +493,20 @@ def test_the_first_interrupt_ends_the_step_and_keeps_it(
 
 
 def test_the_second_interrupt_ends_the_run_at_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = module.Training.training_step
+    lines: list[str] = []
+    usual = loop.check_finite
 
-    def step(self: module.Training, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        if self.done == 4:
+    def check_finite(loss: Tensor, step: int) -> None:
+        if step == 4:
             os.kill(os.getpid(), signal.SIGINT)
-            while not self.session.stopping:  # two at once would be one: signals do not queue
+            while "Interrupted" not in lines[-1]:  # two at once would be one: signals do not queue
                 time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGINT)
-        return usual(self, batch, batch_idx)
+        usual(loss, step)
 
-    monkeypatch.setattr(module.Training, "training_step", step)
+    monkeypatch.setattr(loop, "check_finite", check_finite)
     with pytest.raises(KeyboardInterrupt, match=r"goes on in .* from its last checkpoint"):
-        run(tiny(), data, tmp_path / "run")
+        train(tiny(), data, tmp_path / "run", say=lines.append, **ONE)
     monkeypatch.undo()
     _, lines = run(tiny(), data, tmp_path / "run")
     assert "from step 3 of 6" in lines[0]

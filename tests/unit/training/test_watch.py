@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.unit.training.data import squares, tiny
 from torchbcos import nn as bnn
+from torchbcos.runs import History
 from torchbcos.training import train
-from torchbcos.training.files import History
 from torchbcos.training.watch import alignment, log_explanations
 
 
