@@ -50,6 +50,7 @@ def build_network(
     """
     options: dict[str, Any] = dict(recipe.options)
     terms: str | None = None
+    network: nn.Module
     if ":" in recipe.model:
         try:
             return imported(recipe.model)(num_classes=classes, in_channels=channels, **options), terms
