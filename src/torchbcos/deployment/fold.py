@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
+import weakref
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,8 +12,55 @@ from torch import nn
 from torchbcos._core.errors import ArgumentTypeError, StateError
 from torchbcos.deployment.pairs import fold_norms_, fold_unit_norms_
 
+M = TypeVar("M", bound=nn.Module)
 
-def deploy(model: nn.Module) -> nn.Module:
+
+class Refusal:
+    """What stands in the place of `train` on a deployed twin: `train(False)`, which is `eval()`, and nothing else.
+
+    It stands on the instance, not in a new class: `isinstance`, `deepcopy` and `pickle` go on working. It knows its twin
+    by a weak reference only. A strong one would be a circle, and a twin that nobody uses would keep its weights, on an
+    accelerator too, until Python's garbage collector happens to run.
+
+    Args:
+        model: the twin.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.twin = weakref.ref(model)
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Bring the twin to eval mode.
+
+        Raises:
+            StateError: `mode` is true, or the twin is gone.
+        """
+        model = self.twin()
+        if mode or model is None:
+            raise StateError(
+                f"This {type(model).__name__ if model is not None else 'network'} is a deployed twin, made for inference and "
+                "explanation; it does not train: train the network it was made from (torchbcos.load(..., deploy=False), or "
+                "create_model), then deploy again."
+            )
+        return type(model).train(model, False)  # not nn.Module's: a network may have its own
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Refusal:
+        """That of the copy of the twin, where the twin is being copied."""
+        model = self._twin()
+        return Refusal(memo.get(id(model), model))
+
+    def __reduce__(self) -> tuple[type[Refusal], tuple[nn.Module]]:
+        """Its twin, which pickle knows already where the twin is being pickled."""
+        return Refusal, (self._twin(),)
+
+    def _twin(self) -> nn.Module:
+        model = self.twin()
+        if model is None:
+            raise StateError("This is the train method of a deployed twin that is gone: keep the twin to copy it.")
+        return model
+
+
+def deploy(model: M) -> M:
     """A copy for inference and explanation: norms and filter norms folded, eval mode, no gradients of parameters, channels_last.
 
     It gives the numbers of `model` in eval mode; each folded pair is checked as it is made. Module
@@ -39,7 +87,7 @@ def deploy(model: nn.Module) -> nn.Module:
     return make_twin_(copy.deepcopy(model))
 
 
-def make_twin_(model: nn.Module, *, check: bool = True) -> nn.Module:
+def make_twin_(model: M, *, check: bool = True) -> M:
     """Turn `model` itself into its deployed twin: for callers that own it, without a second copy of the weights.
 
     Without `check`, folded pairs are not run to see that they give the same: for networks made of our own layers, whose
@@ -50,9 +98,7 @@ def make_twin_(model: nn.Module, *, check: bool = True) -> nn.Module:
     fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
-    # On the instance, not in a new class: isinstance, deepcopy and pickle go on working, and a partial of a module's
-    # function is copied together with the network that it holds.
-    model.train = functools.partial(refuse_training, model)  # type: ignore[method-assign]
+    vars(model)["train"] = Refusal(model)
     return model
 
 
@@ -62,19 +108,4 @@ def is_deployed(model: nn.Module) -> bool:
     >>> is_deployed(nn.Linear(2, 2)), is_deployed(deploy(nn.Linear(2, 2)))
     (False, True)
     """
-    train = vars(model).get("train")
-    return isinstance(train, functools.partial) and train.func is refuse_training
-
-
-def refuse_training(model: nn.Module, mode: bool = True) -> nn.Module:
-    """What `train` of a deployed twin does: `train(False)`, which is `eval()`, and nothing else.
-
-    Raises:
-        StateError: `mode` is true.
-    """
-    if mode:
-        raise StateError(
-            f"This {type(model).__name__} is a deployed twin, made for inference and explanation; it does not train: "
-            "train the network it was made from (torchbcos.load(..., deploy=False), or create_model), then deploy again."
-        )
-    return type(model).train(model, False)  # not nn.Module's: a network may have its own
+    return isinstance(vars(model).get("train"), Refusal)

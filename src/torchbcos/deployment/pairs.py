@@ -36,7 +36,9 @@ def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
     for conv_name, norm_name in pairs_of(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         if is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
-            if not (fold_checked_(conv, norm) if check else fold_pair_(conv, norm)):
+            if not check:
+                fold_pair_(conv, norm)
+            elif not fold_checked_(conv, norm):
                 raise StateError(f"Folding {norm_name!r} into {conv_name!r} changed its output: deploy cannot use this network.")
             parent, _, name = norm_name.rpartition(".")
             setattr(model.get_submodule(parent), name, bnn.Folded(conv_name).train(norm.training))
@@ -123,7 +125,7 @@ def fold_checked_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
 
 
 @torch.no_grad()
-def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
+def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> None:
     """Move the factor of the norm into the filters: one pass over them, for loading a network waits for it."""
     weight = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32))
     scale = norm.running_scale().double()
@@ -134,7 +136,6 @@ def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
     folded = (weight * factor.to(weight.dtype)).to(conv.weight.dtype)
     conv.weight = nn.Parameter(folded, requires_grad=conv.weight.requires_grad)
     conv.unit_norm = False
-    return True
 
 
 def sample(conv: Convolution) -> torch.Tensor:

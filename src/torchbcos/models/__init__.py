@@ -1,12 +1,15 @@
 """The paper's networks, by name and as modules."""
 
-from torchbcos.models.blocks import FeatureInfo as FeatureInfo
+from torchbcos.models.blocks import Head as Head
 from torchbcos.models.blocks import Style as Style
 from torchbcos.models.calibration import recalibrate as recalibrate
 from torchbcos.models.calibration import refresh_filters as refresh_filters
 from torchbcos.models.convnext import ConvNeXt as ConvNeXt
 from torchbcos.models.densenet import DenseNet as DenseNet
-from torchbcos.models.registry import Architecture as Architecture
+from torchbcos.models.family import Family as Family
+from torchbcos.models.network import Architecture as Architecture
+from torchbcos.models.network import FeatureInfo as FeatureInfo
+from torchbcos.models.network import Network as Network
 from torchbcos.models.registry import build as build
 from torchbcos.models.registry import names as names
 from torchbcos.models.resnet import ResNet as ResNet
@@ -14,6 +17,6 @@ from torchbcos.models.vgg import VGG as VGG
 from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
-    "VGG", "Architecture", "ConvNeXt", "DenseNet", "FeatureInfo", "ResNet", "Style", "ViT", "build", "names", "recalibrate",
-    "refresh_filters",
+    "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "ViT",
+    "build", "names", "recalibrate", "refresh_filters",
 ]  # fmt: skip

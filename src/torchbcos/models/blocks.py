@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "layer": bnn.LayerNorm,
     "instance": bnn.InstanceNorm,
     "position": bnn.PositionNorm,
-    "group": lambda features, **options: bnn.GroupNorm(2, features, **options),
+    "group": lambda features, **options: bnn.GroupNorm(2, features, **options),  # two groups, as the official "gn" norm
     "none": lambda features, **options: nn.Identity(),
 }
 
@@ -116,21 +116,6 @@ class StochasticDepth(nn.Module):
 
 
 @dataclass(frozen=True)
-class FeatureInfo:
-    """One stage of a network.
-
-    Attributes:
-        name: the module whose output it is.
-        channels: C of that output.
-        reduction: input pixels per feature position, along one axis.
-    """
-
-    name: str
-    channels: int
-    reduction: int
-
-
-@dataclass(frozen=True)
 class Head:
     """The classifier of a convolutional network: B-cos 1×1 before pooling, or plain linear after it.
 
@@ -176,32 +161,30 @@ class Head:
         """The same head for another number of classes; a bias that was "auto" follows."""
         return dataclasses.replace(self, num_classes=num_classes)
 
-    def run(self, classifier: nn.Module, logits: nn.Module, x: Tensor) -> Tensor:
-        """Map features (N, F, h, w) to logits (N, classes)."""
+    def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
+        """Map features (N, F, h, w) to scores (N, classes), before temperature and bias."""
         if self.style.plain:
-            out: Tensor = logits(classifier(x.flatten(2).mean(2)))
+            out: Tensor = classifier(x.flatten(2).mean(2))
         else:
-            out = logits(classifier(x).flatten(2).mean(2))
+            out = classifier(x).flatten(2).mean(2)
         return out
 
 
-def like(module: nn.Module, reference: nn.Module) -> nn.Module:
-    """`module` on the device, in the dtype and in the training mode of `reference`."""
-    parameter = next(reference.parameters())
-    return module.to(device=parameter.device, dtype=parameter.dtype).train(reference.training)
+def check_depths(depths: Sequence[int], widths: Sequence[int]) -> None:
+    """Raise InputError unless there is one positive depth for every width."""
+    if len(depths) != len(widths) or min(depths) < 1:
+        raise InputError(f"depths {list(depths)} and widths {list(widths)} must be equally many and positive.")
 
 
-def check_input(x: Tensor, channels: int) -> None:
-    """Raise InputError unless x is a batch of encoded pictures (N, C, H, W)."""
-    if x.dim() != 4:
-        raise InputError(f"Expected a batch of encoded pictures (N, {channels}, H, W), got shape {tuple(x.shape)}.")
-    if not x.is_floating_point():
-        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")
-    if x.shape[0] == 0:
-        raise InputError(f"Expected at least one picture, got an empty batch of shape {tuple(x.shape)}.")
-    if x.shape[1] != channels:
-        extra = " RGB is encoded first: torchbcos.functional.add_inverse(x)." if x.shape[1] == 3 and channels == 6 else ""
-        raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).{extra}")
+def scale_widths(widths: Sequence[int], factor: float, *, least: int = 1) -> tuple[int, ...]:
+    """Channels times `factor`, rounded, at least `least` each.
 
+    Raises:
+        InputError: the factor is not positive.
 
-torch.fx.wrap("check_input")
+    >>> scale_widths((64, 128), 0.75)
+    (48, 96)
+    """
+    if not factor > 0:
+        raise InputError(f"width_factor must be positive, not {factor!r}.")
+    return tuple(max(least, round(width * factor)) for width in widths)

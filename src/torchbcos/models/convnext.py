@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import parameter
-from torchbcos.models.blocks import FeatureInfo, Head, StochasticDepth, Style, check_input, like
-from torchbcos.models.vgg import check_size
+from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, scale_widths
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class ConvNeXtBlock(nn.Module):
         return out
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(Network):
     """A ConvNeXt over encoded pictures.
 
     Args:
@@ -81,6 +82,8 @@ class ConvNeXt(nn.Module):
         stochastic_depth: probability at the last block, growing linearly from 0; None: that of the sizes.
         layer_scale: start value of the learned factors of the branches.
     """
+
+    classifier_name = "classifier.1"
 
     def __init__(
         self,
@@ -95,8 +98,7 @@ class ConvNeXt(nn.Module):
         layer_scale: float = 1e-6,
     ) -> None:
         super().__init__()
-        if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
+        check_depths(sizes.depths, sizes.widths)
         self.in_channels = in_channels
         self.smallest = 1 if style.antialias else 4 * 2 ** (len(sizes.depths) - 1)
         last = sizes.stochastic_depth if stochastic_depth is None else stochastic_depth
@@ -114,43 +116,16 @@ class ConvNeXt(nn.Module):
         self.classifier = nn.Sequential(style.make_norm(sizes.widths[-1]), self.head.make_classifier())
         self.logits = self.head.make_logits()
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.head.num_classes
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features (N, C, h, w) after every stage."""
+        return self.run_children("features", x)
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The features after every stage, as `feature_info` describes them."""
-        check_input(x, self.in_channels)
-        check_size(x, self.smallest)
-        ends, stages = {info.name for info in self.feature_info}, []
-        for name, layer in self.features.named_children():
-            x = layer(x)
-            if f"features.{name}" in ends:
-                stages.append(x)
-        return stages
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last feature map (N, F, h, w)."""
-        return self.forward_stages(x)[-1]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Map the last feature map to logits (N, classes)."""
-        if self.head.style.plain:  # the ordinary network pools first
+    def classify(self, x: Tensor) -> Tensor:
+        """The norm, then the classifier."""
+        if self.plain:  # the ordinary network pools before its norm
             x = x.mean((2, 3), keepdim=True)
         norm, classifier = self.classifier.children()
-        return self.head.run(classifier, self.logits, norm(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
-        return self.forward_head(self.forward_features(x))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a fresh one; logit bias and class names follow."""
-        self.head = self.head.resized(num_classes)
-        self.classifier[1] = like(self.head.make_classifier(), self.classifier[1])
-        self.logits = self.head.make_logits().train(self.training)
-        self.class_names: tuple[str, ...] | None = None
+        return self.head.run(classifier, norm(x))
 
 
 def make_stem(style: Style, inputs: int, channels: int) -> nn.Module:
@@ -175,14 +150,13 @@ def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
     return x * parameter(scale)
 
 
-torch.fx.wrap("check_input")
-torch.fx.wrap("check_size")
+# `parameter` asks for the frozen state: a traced network must ask when it runs, not when it is traced.
 torch.fx.wrap("scale_channels")
 
 
-def build(sizes: ConvNeXtSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> ConvNeXt:
+def build(sizes: ConvNeXtSizes, style: Style, *, width_factor: float = 1.0, **options: Any) -> ConvNeXt:
     """A ConvNeXt of these sizes, all its widths times `width_factor`."""
-    if not width_factor > 0:
-        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
-    widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
-    return ConvNeXt(dataclasses.replace(sizes, widths=widths), style, **options)  # type: ignore[arg-type]
+    return ConvNeXt(dataclasses.replace(sizes, widths=scale_widths(sizes.widths, width_factor)), style, **options)
+
+
+FAMILY = Family(network=ConvNeXt, build=build, sizes=SIZES, styles=STYLES, activation="gelu")

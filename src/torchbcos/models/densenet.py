@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.models.blocks import FeatureInfo, Head, Style, check_input, like
-from torchbcos.models.vgg import check_size
+from torchbcos.models.blocks import Head, Style, scale_widths
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class DenseBlock(nn.Module):
         return x
 
 
-class DenseNet(nn.Module):
+class DenseNet(Network):
     """A densely connected network over encoded pictures.
 
     Args:
@@ -97,6 +99,8 @@ class DenseNet(nn.Module):
         logit_bias: added to every logit; "auto" is -ln(classes - 1); None adds nothing.
         temperature: divides the logits.
     """
+
+    classifier_name = "classifier"
 
     def __init__(
         self,
@@ -112,8 +116,10 @@ class DenseNet(nn.Module):
         if not sizes.depths or min(sizes.depths) < 1:
             raise InputError(f"depths must be positive, not {list(sizes.depths)}.")
         self.in_channels = in_channels
-        halvings = 2 ** (len(sizes.depths) - 1)
-        self.smallest = 1 if style.antialias else halvings if sizes.small else 4 * halvings - 3
+        self.picture = (32, 32) if sizes.small else self.picture
+        if not style.antialias:  # what is left after the stem is halved between the blocks
+            halvings = 2 ** (len(sizes.depths) - 1)
+            self.smallest = halvings if sizes.small else 4 * halvings - 3
         layers, channels, info = make_stem(sizes, style, in_channels), sizes.stem, []
         for i, depth in enumerate(sizes.depths, 1):
             layers[f"denseblock{i}"] = DenseBlock(style, depth, channels, sizes.growth, sizes.bottleneck)
@@ -130,40 +136,13 @@ class DenseNet(nn.Module):
         self.classifier = self.head.make_classifier()
         self.logits = self.head.make_logits()
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.head.num_classes
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features (N, C, h, w) after every dense block (the last: after its norm)."""
+        return self.run_children("features", x)
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The features after every dense block (the last: after its norm), as `feature_info` describes them."""
-        check_input(x, self.in_channels)
-        check_size(x, self.smallest)
-        ends, stages = {info.name for info in self.feature_info}, []
-        for name, layer in self.features.named_children():
-            x = layer(x)
-            if f"features.{name}" in ends:
-                stages.append(x)
-        return stages
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last feature map (N, F, h, w)."""
-        return self.forward_stages(x)[-1]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Map the last feature map to logits (N, classes)."""
-        return self.head.run(self.classifier, self.logits, self.act(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
-        return self.forward_head(self.forward_features(x))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one; logit bias and class names follow."""
-        self.head = self.head.resized(num_classes)
-        self.classifier = like(self.head.make_classifier(), self.classifier)
-        self.logits = self.head.make_logits().train(self.training)
-        self.class_names: tuple[str, ...] | None = None
+    def classify(self, x: Tensor) -> Tensor:
+        """The activation of the last norm, then the classifier."""
+        return self.head.run(self.classifier, self.act(x))
 
 
 def make_stem(sizes: DenseNetSizes, style: Style, inputs: int) -> OrderedDict[str, nn.Module]:
@@ -194,13 +173,13 @@ def make_transition(style: Style, channels: int) -> nn.Module:
     )  # fmt: skip
 
 
-torch.fx.wrap("check_input")
-torch.fx.wrap("check_size")
-
-
-def build(sizes: DenseNetSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> DenseNet:
+def build(sizes: DenseNetSizes, style: Style, *, width_factor: float = 1.0, **options: Any) -> DenseNet:
     """A DenseNet of these sizes, stem and growth times `width_factor`."""
-    if not width_factor > 0:
-        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
-    stem, growth = max(2, round(sizes.stem * width_factor)), max(1, round(sizes.growth * width_factor))
-    return DenseNet(dataclasses.replace(sizes, stem=stem, growth=growth), style, **options)  # type: ignore[arg-type]
+    (stem,), (growth,) = scale_widths((sizes.stem,), width_factor, least=2), scale_widths((sizes.growth,), width_factor)
+    return DenseNet(dataclasses.replace(sizes, stem=stem, growth=growth), style, **options)
+
+
+FAMILY = Family(
+    network=DenseNet, build=build, sizes=SIZES, styles=STYLES,
+    classes={name: 10 for name, sizes in SIZES.items() if sizes.small},
+)  # fmt: skip

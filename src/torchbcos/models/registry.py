@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
-
-from torch import nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint, natural_key
 from torchbcos.models import convnext, densenet, resnet, vgg, vit
 from torchbcos.models.blocks import Style
+from torchbcos.models.family import Family
+from torchbcos.models.network import Architecture, Network
 
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """A family of networks.
-
-    Attributes:
-        build: makes a network from sizes, a style and options.
-        network: the class it makes; its arguments are the options.
-        sizes: name -> sizes.
-        style: the B-cos style of each name; the default style where it is not listed.
-        activation: of its plain twin.
-    """
-
-    build: Callable[..., nn.Module]
-    network: type[nn.Module]
-    sizes: Mapping[str, Any]
-    style: Mapping[str, Style] = field(default_factory=dict)
-    activation: str = "relu"
-
-
-FAMILIES = (
-    Family(build=resnet.build, network=resnet.ResNet, sizes=resnet.SIZES),
-    Family(build=densenet.build, network=densenet.DenseNet, sizes=densenet.SIZES, style=densenet.STYLES),
-    Family(build=vgg.build, network=vgg.VGG, sizes=vgg.SIZES, style=vgg.STYLES),
-    Family(build=convnext.build, network=convnext.ConvNeXt, sizes=convnext.SIZES, style=convnext.STYLES, activation="gelu"),
-    Family(build=vit.build, network=vit.ViT, sizes=vit.SIZES, style=vit.STYLES, activation="gelu"),
+FAMILIES: tuple[Family, ...] = (
+    resnet.FAMILY,
+    densenet.FAMILY,
+    vgg.FAMILY,
+    convnext.FAMILY,
+    vit.FAMILY,
 )
-PLAIN = "standard_"  # official prefix of the plain vision transformers
 STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
 
 
@@ -55,14 +31,26 @@ def names(pattern: str = "*") -> list[str]:
     """
     if not isinstance(pattern, str):
         raise ArgumentTypeError(f"A pattern is a word such as 'resnet*', not {type(pattern).__name__}.")
-    known = [name for family in FAMILIES for name in family.sizes]
-    known += [PLAIN + name for name in vit.SIZES]
+    known = [name for family in FAMILIES for name in family.names()]
     return sorted(fnmatch.filter(known, pattern), key=natural_key)
+
+
+def find_family(name: str) -> tuple[Family, str, bool]:
+    """The family of a name, the name in its tables, and whether it is that of a plain twin.
+
+    Raises:
+        InputError: there is no network of that name.
+    """
+    for family in FAMILIES:
+        bare = name.removeprefix(family.plain_prefix)
+        if bare in family.sizes:
+            return family, bare, bare != name
+    raise InputError(f"There is no network {name!r}.{hint(name, names())} torchbcos.list_models() names all.")
 
 
 def build(
     name: str, *, num_classes: int | None = None, in_channels: int | None = None, plain: bool = False, **options: Any
-) -> nn.Module:
+) -> Network:
     """A freshly initialised network.
 
     Args:
@@ -80,37 +68,19 @@ def build(
     >>> build("resnet18", num_classes=10, antialias=True).num_classes
     10
     """
-    given, plain = name, plain or name.startswith(PLAIN)
-    name = name.removeprefix(PLAIN) if name.removeprefix(PLAIN) in vit.SIZES else name
-    family = next((f for f in FAMILIES if name in f.sizes), None)
-    if family is None:
-        raise InputError(f"There is no network {name!r}.{hint(name, names())} torchbcos.list_models() names all.")
-    known = STYLE_OPTIONS | family_options(family)
+    family, bare, always_plain = find_family(name)
+    plain = plain or always_plain
+    known = STYLE_OPTIONS | family.options()
     for option in options:
         if option not in known:
             tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
-            raise ArgumentTypeError(f"{name} has no option {option!r}.{tail}")
-    style = dataclasses.replace(family.style.get(name, Style()), **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
+            raise ArgumentTypeError(f"{bare} has no option {option!r}.{tail}")
+    style = dataclasses.replace(family.styles.get(bare, Style()), **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
     if plain:
         style = style.as_plain(family.activation)
-    classes = num_classes if num_classes is not None else (10 if name.startswith("cifar10_") else 1000)
+    classes = num_classes if num_classes is not None else family.classes.get(bare, 1000)
     channels = in_channels if in_channels is not None else (3 if plain else 6)
     rest = {k: v for k, v in options.items() if k not in STYLE_OPTIONS}
-    model = family.build(family.sizes[name], style, num_classes=classes, in_channels=channels, **rest)
-    model.architecture = Architecture(name=given, plain=plain, options=dict(options))  # type: ignore[assignment]
+    model = family.build(family.sizes[bare], style, num_classes=classes, in_channels=channels, **rest)
+    model.architecture = Architecture(name=name, plain=plain, options=dict(options))
     return model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """How a network was built: enough, with its classes and channels, to build it again."""
-
-    name: str
-    plain: bool
-    options: Mapping[str, Any]
-
-
-def family_options(family: Family) -> set[str]:
-    """Arguments of a family's networks that a caller may set."""
-    found = set(inspect.signature(family.network.__init__).parameters) | set(inspect.signature(family.build).parameters)
-    return found - {"self", "sizes", "style", "options", "num_classes", "in_channels"}

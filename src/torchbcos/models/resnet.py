@@ -8,15 +8,16 @@ is the ordinary network (ReLU, max pooling, linear classifier after pooling).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
-from torchbcos.models.blocks import FeatureInfo, Head, StochasticDepth, Style, check_input, like
+from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, scale_widths
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """A residual network over encoded pictures.
 
     Args:
@@ -108,6 +109,7 @@ class ResNet(nn.Module):
         stochastic_depth: probability at the last block; grows linearly from 0.
     """
 
+    classifier_name = "fc"
     adjacent = (("conv1", "bn1"),)
 
     def __init__(
@@ -122,9 +124,9 @@ class ResNet(nn.Module):
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
+        check_depths(sizes.depths, sizes.widths)
         self.in_channels = in_channels
+        self.picture = (32, 32) if sizes.small else self.picture
         channels = sizes.stem
         self._make_stem(sizes, style, channels)
         total, done = sum(sizes.depths), 0
@@ -160,49 +162,20 @@ class ResNet(nn.Module):
             self.conv1, self.bn1 = style.conv(self.in_channels, channels, 7, 2, 3), style.make_norm(channels)
             self.pool = nn.MaxPool2d(3, 2, 1) if style.plain else nn.AvgPool2d(3, 2, 1)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.head.num_classes
-
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The features after every stage, as `feature_info` describes them."""
-        check_input(x, self.in_channels)
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features (N, C, h, w) after every stage."""
         if self.stem is not None:
             x = self.stem(x)
         x = self.pool(self.act(self.bn1(self.conv1(x))))
-        stages = []
         for info in self.feature_info:
             x = self.get_submodule(info.name)(x)
-            stages.append(x)
-        return stages
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last feature map (N, F, h, w)."""
-        return self.forward_stages(x)[-1]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Map the last feature map to logits (N, classes)."""
-        return self.head.run(self.fc, self.logits, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
-        return self.forward_head(self.forward_features(x))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one; logit bias and class names follow."""
-        self.head = self.head.resized(num_classes)
-        self.fc, self.logits = like(self.head.make_classifier(), self.fc), self.head.make_logits()
-        self.class_names: tuple[str, ...] | None = None
+            yield x
 
 
-def build(sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> ResNet:
+def build(sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **options: Any) -> ResNet:
     """A ResNet of these sizes, all its widths times `width_factor`."""
-    if not width_factor > 0:
-        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
-    widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
-    scaled = dataclasses.replace(sizes, widths=widths, stem=max(1, round(sizes.stem * width_factor)))
-    return ResNet(scaled, style, **options)  # type: ignore[arg-type]
+    stem, *widths = scale_widths((sizes.stem, *sizes.widths), width_factor)
+    return ResNet(dataclasses.replace(sizes, widths=widths, stem=stem), style, **options)
 
 
-torch.fx.wrap("check_input")
+FAMILY = Family(network=ResNet, build=build, sizes=SIZES, classes={name: 10 for name, sizes in SIZES.items() if sizes.small})

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError
-from torchbcos.models.blocks import FeatureInfo, Head, Style, check_input, like
+from torchbcos.models.blocks import Head, Style, check_depths, scale_widths
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ SIZES = {name + end: sizes for name, sizes in _SIZES.items() for end in ("", "_b
 STYLES = {name: Style(norm="batch" if name.endswith("_bnu") else "none") for name in SIZES}
 
 
-class VGG(nn.Module):
+class VGG(Network):
     """A VGG over encoded pictures.
 
     Args:
@@ -54,6 +55,9 @@ class VGG(nn.Module):
         logit_bias: added to every logit; "auto" is -ln(classes - 1); None adds nothing.
         temperature: divides the logits.
     """
+
+    # The number is the official one, whatever stands between the layers.
+    classifier_name = "classifier.2"
 
     def __init__(
         self,
@@ -66,14 +70,12 @@ class VGG(nn.Module):
         temperature: float | None = None,
     ) -> None:
         super().__init__()
-        if len(sizes.depths) != len(sizes.widths) or min(sizes.depths) < 1:
-            raise InputError(f"depths {list(sizes.depths)} and widths {list(sizes.widths)} must be equally many and positive.")
+        check_depths(sizes.depths, sizes.widths)
         self.in_channels = in_channels
         self.smallest = 1 if style.antialias else 2 ** len(sizes.depths)
         self._make_features(sizes, style)
         self.head = Head(style, sizes.hidden, num_classes, logit_bias=logit_bias, temperature=temperature)
         self.classifier = nn.Sequential(make_hidden(sizes, style))
-        # The number is the official one, whatever stands between the layers.
         self.classifier.add_module("2", self.head.make_classifier())
         self.logits = self.head.make_logits()
 
@@ -92,43 +94,16 @@ class VGG(nn.Module):
             index += 1
         self.features, self.feature_info = nn.Sequential(layers), tuple(info)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.head.num_classes
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features (N, C, h, w) after every pooling."""
+        return self.run_children("features", x)
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The features after every stage, as `feature_info` describes them."""
-        check_input(x, self.in_channels)
-        check_size(x, self.smallest)
-        ends, stages = {info.name for info in self.feature_info}, []
-        for name, layer in self.features.named_children():
-            x = layer(x)
-            if f"features.{name}" in ends:
-                stages.append(x)
-        return stages
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last feature map (N, F, h, w)."""
-        return self.forward_stages(x)[-1]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Map the last feature map to logits (N, classes)."""
+    def classify(self, x: Tensor) -> Tensor:
+        """The hidden layers, then the last one."""
         *hidden, last = self.classifier.children()
         for layer in hidden:
             x = layer(x)
-        return self.head.run(last, self.logits, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
-        return self.forward_head(self.forward_features(x))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer of the classifier by a fresh one; logit bias and class names follow."""
-        self.head = self.head.resized(num_classes)
-        self.classifier.add_module("2", like(self.head.make_classifier(), self.classifier))
-        self.logits = self.head.make_logits().train(self.training)
-        self.class_names: tuple[str, ...] | None = None
+        return self.head.run(last, x)
 
 
 def make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
@@ -146,23 +121,10 @@ def make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
     return layers
 
 
-def check_size(x: Tensor, smallest: int) -> None:
-    """Raise InputError unless a picture is large enough for all poolings of a network."""
-    if min(x.shape[-2:]) < smallest:
-        raise InputError(
-            f"A picture of {x.shape[-2]} x {x.shape[-1]} is too small: this network needs at least "
-            f"{smallest} x {smallest} pixels. Give a larger picture."
-        )
-
-
-torch.fx.wrap("check_input")
-torch.fx.wrap("check_size")
-
-
-def build(sizes: VGGSizes, style: Style, *, width_factor: float = 1.0, **options: object) -> VGG:
+def build(sizes: VGGSizes, style: Style, *, width_factor: float = 1.0, **options: Any) -> VGG:
     """A VGG of these sizes, all its widths times `width_factor`."""
-    if not width_factor > 0:
-        raise InputError(f"width_factor must be positive, not {width_factor!r}.")
-    widths = tuple(max(1, round(w * width_factor)) for w in sizes.widths)
-    scaled = dataclasses.replace(sizes, widths=widths, hidden=max(1, round(sizes.hidden * width_factor)))
-    return VGG(scaled, style, **options)  # type: ignore[arg-type]
+    hidden, *widths = scale_widths((sizes.hidden, *sizes.widths), width_factor)
+    return VGG(dataclasses.replace(sizes, widths=widths, hidden=hidden), style, **options)
+
+
+FAMILY = Family(network=VGG, build=build, sizes=SIZES, styles=STYLES)

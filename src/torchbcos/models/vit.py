@@ -11,15 +11,17 @@ Shapes: N images, h × w tokens of D channels, last: (N, h, w, D).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.models.blocks import FeatureInfo, Head, Style, check_input, like
+from torchbcos.models.blocks import Head, Style
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
 
@@ -136,13 +138,13 @@ class TokenHead(Head):
         """A fresh linear layer."""
         return make_linear(self.style, self.features, num_classes or self.num_classes)
 
-    def run(self, classifier: nn.Module, logits: nn.Module, x: Tensor) -> Tensor:
-        """Map tokens (N, h, w, D) to logits (N, classes)."""
-        out: Tensor = logits(classifier(x.flatten(1, 2).mean(1)))
+    def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
+        """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""
+        out: Tensor = classifier(x.flatten(1, 2).mean(1))
         return out
 
 
-class ViT(nn.Module):
+class ViT(Network):
     """A vision transformer over encoded pictures of any size that its patches divide.
 
     Its stages are token maps (N, h, w, D): channels last.
@@ -155,6 +157,7 @@ class ViT(nn.Module):
         temperature: divides the logits.
     """
 
+    classifier_name = "linear_head.linear"
     channel_dim = -1
 
     def __init__(
@@ -171,6 +174,7 @@ class ViT(nn.Module):
         if min(sizes.dim, sizes.heads, sizes.mlp, sizes.depth, sizes.patch, sizes.head_dim) < 1:
             raise InputError(f"All sizes of a transformer must be positive: {sizes}.")
         self.in_channels = in_channels
+        self.official_prefix = "" if style.plain else "0."  # there, B-cos transformers stand in a Sequential
         self.to_patch_embedding, reduction = make_embedding(sizes, style, in_channels)
         self.positional_embedding = SinCosPosition2d(sizes.dim)
         self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes)) for i in range(sizes.depth)))
@@ -181,39 +185,13 @@ class ViT(nn.Module):
         self.linear_head = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.head.num_classes
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the tokens (N, h, w, D) after every encoder."""
+        return self.run_children("transformer", self.positional_embedding(self.to_patch_embedding(x)))
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The tokens (N, h, w, D) after every encoder, as `feature_info` describes them."""
-        check_input(x, self.in_channels)
-        x = self.positional_embedding(self.to_patch_embedding(x))
-        stages = []
-        for encoder in self.transformer.children():
-            x = encoder(x)
-            stages.append(x)
-        return stages
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last tokens (N, h, w, D)."""
-        return self.forward_stages(x)[-1]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Map the last tokens to logits (N, classes)."""
-        return self.head.run(self.linear_head, self.logits, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
-        return self.forward_head(self.forward_features(x))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a fresh one; logit bias and class names follow."""
-        self.head = self.head.resized(num_classes)
-        self.linear_head.add_module("linear", like(self.head.make_classifier(), self.linear_head))
-        self.logits = self.head.make_logits().train(self.training)
-        self.class_names: tuple[str, ...] | None = None
+    def classify(self, x: Tensor) -> Tensor:
+        """The norm of the mean token, then the classifier."""
+        return self.head.run(self.linear_head, x)
 
 
 def make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
@@ -253,9 +231,10 @@ def make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.
     return nn.Sequential(layers), reduction
 
 
-torch.fx.wrap("check_input")
-
-
-def build(sizes: ViTSizes, style: Style, **options: object) -> ViT:
+def build(sizes: ViTSizes, style: Style, **options: Any) -> ViT:
     """A vision transformer of these sizes."""
-    return ViT(sizes, style, **options)  # type: ignore[arg-type]
+    return ViT(sizes, style, **options)
+
+
+# The official zoo lists the plain twins, too, under names of their own.
+FAMILY = Family(network=ViT, build=build, sizes=SIZES, styles=STYLES, activation="gelu", plain_prefix="standard_")

@@ -17,7 +17,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.data.loading import Examples, check_batch, collate, seed_generator, seed_of
 from torchbcos.metrics import score
-from torchbcos.models import recalibrate, refresh_filters
+from torchbcos.models import Network, recalibrate, refresh_filters
 from torchbcos.training import guidance
 from torchbcos.training.machine import processes
 from torchbcos.training.objective import (
@@ -50,6 +50,7 @@ def build_network(
     """
     options: dict[str, Any] = dict(recipe.options)
     terms: str | None = None
+    network: nn.Module
     if ":" in recipe.model:
         try:
             return imported(recipe.model)(num_classes=classes, in_channels=channels, **options), terms
@@ -97,13 +98,7 @@ def imported(path: str) -> Callable[..., nn.Module]:
 
 def head_of(network: nn.Module) -> set[int]:
     """The ids of the parameters of the last layer: what `reset_classifier` replaces. Empty for networks of other makers."""
-    for name in ("classifier", "fc", "linear_head", "head"):
-        part = getattr(network, name, None)
-        if isinstance(part, nn.Module):
-            layers = [m for m in part.modules() if any(True for _ in m.parameters(recurse=False))]
-            if layers:
-                return {id(p) for p in layers[-1].parameters(recurse=False)}
-    return set()
+    return network.classifier_parameters() if isinstance(network, Network) else set()
 
 
 def check_head(network: nn.Module, recipe: Recipe) -> None:
@@ -114,8 +109,8 @@ def check_head(network: nn.Module, recipe: Recipe) -> None:
     """
     if (recipe.freeze_epochs or recipe.head_lr != 1) and not head_of(network):
         raise InputError(
-            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} has no 'classifier', 'fc', "
-            "'linear_head' or 'head': set freeze_epochs=0 and head_lr=1."
+            f"freeze_epochs and head_lr need to know the classifier, and {type(network).__name__} is no "
+            "torchbcos.models.Network, which names it: set freeze_epochs=0 and head_lr=1."
         )
 
 
