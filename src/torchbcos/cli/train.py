@@ -174,9 +174,10 @@ def following(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None
 def resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
     """A recipe by name, or from a file (or a run's folder) with the facts of the run that wrote it."""
     from torchbcos import training
+    from torchbcos.runs import RunFolder
 
-    if (Path(recipe) / "recipe.toml").is_file():
-        return training.read_recipe(Path(recipe) / "recipe.toml")
+    if (kept := RunFolder(Path(recipe)).recipe).is_file():
+        return training.read_recipe(kept)
     if recipe.endswith(".toml") or os.sep in recipe:
         return training.read_recipe(Path(recipe))
     return training.find_recipe(recipe), {}

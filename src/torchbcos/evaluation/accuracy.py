@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
+from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, loader, whole_batches
 from torchbcos.data.sources import open_labelled
 from torchbcos.metrics import score
-from torchbcos.runs.held import HELD, read_held_out
+from torchbcos.runs import HELD_OUT as HELD
+from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Card, Classifier, load
 from torchbcos.zoo.load import from_card, pick_device
 from torchbcos.zoo.store import CARD, fill, read_card
@@ -66,7 +67,7 @@ def measure_accuracy(
 
     """
     labelled = open_labelled(data)
-    chosen, name = choose(labelled, split, read_held_out(Path(run), labelled) if run is not None else {})
+    chosen, name = choose(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
     targets = matched(model, labelled, chosen)
     chosen = Split(chosen.names, targets, chosen.reader, chosen.rows)
     key = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)] if out is not None else []
@@ -222,7 +223,7 @@ def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto
         raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")
     card = read_card(run)
     network = from_card(card, {})
-    fill(network, state_of(run / "checkpoints", weights), where=f"the {weights} weights of {str(run)!r}")
+    fill(network, RunFolder(run).weights(weights), where=f"the {weights} weights of {str(run)!r}")
     return Classifier(classified(network, card).to(pick_device(device)), card)
 
 
@@ -230,22 +231,3 @@ def classified(network: nn.Module, card: Card) -> nn.Module:
     """The network, ready to answer."""
     network.class_names = card.class_names()  # type: ignore[assignment]
     return network.eval().to(memory_format=torch.channels_last)
-
-
-def state_of(folder: Path, weights: str) -> dict[str, Tensor]:
-    """Averaged, last or best weights from a run's checkpoints."""
-    file = folder / ("best.ckpt" if weights == "best" else "last.ckpt")
-    if not file.is_file():
-        raise MissingFileError(f"There is no checkpoint {str(file)!r}.")
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        state = found["state"] if weights == "best" else found["state_dict"]
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise WeightsError(f"{str(file)!r} is damaged ({type(error).__name__}).") from error
-    if weights == "best":
-        return dict(state)
-    prefix = WEIGHTS[weights]
-    chosen = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    if not chosen:
-        raise InputError(f"This run has no averaged weights: its recipe has ema_decay = 0 ({str(folder.parent)!r}).")
-    return chosen

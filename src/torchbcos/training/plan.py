@@ -12,38 +12,10 @@ from torch import Tensor
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Labelled, Split, split_rows
 from torchbcos.data.loading import seed_of
+from torchbcos.runs import RunFolder
 from torchbcos.training.recipe import Recipe
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run lives.
-
-    Attributes:
-        out: its folder; recipe, report, checkpoints, model: inside it.
-    """
-
-    out: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe, with what the run was made of."""
-        return self.out / "recipe.toml"
-
-    @property
-    def report(self) -> Path:
-        """Written when all is done."""
-        return self.out / "report.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.out / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        """The folder that `torchbcos.load` opens."""
-        return self.out / "model"
+Place = RunFolder  # until the loop is rewritten
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def finished(place: Place, before: Recipe | None, recipe: Recipe) -> dict[str, A
     Raises:
         InputError: all steps are done, and other settings are asked for now.
     """
-    if before is None or not place.report.is_file() or not place.model.is_dir():
+    if before is None or not place.finished:
         return None
     if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
         return None
@@ -109,8 +109,7 @@ def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] |
     Raises:
         InputError: what decides the trajectory has changed.
     """
-    left = place.checkpoints.is_dir() and any(place.checkpoints.iterdir())
-    if not place.recipe.is_file() or not (left or place.report.is_file()):  # nothing was trained yet
+    if not place.begun:
         return None, None
     before, facts = read_recipe(place.recipe)
     changed = in_words(before, recipe, FIXED)

@@ -18,9 +18,9 @@ from torchbcos._core.files import replacing, write_json
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, Order, loader, seed_of, whole_batches
-from torchbcos.runs.held import write_held_out
+from torchbcos.runs import provenance, write_held_out
 from torchbcos.training.augment import Augment, preprocess_of
-from torchbcos.training.files import BEST, LAST, History, read_best, read_checkpoint, surroundings, sweep, write_whole
+from torchbcos.training.files import BEST, LAST, History
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, everyones
 from torchbcos.training.plan import Place, Progress, Splits, channels_of, clock, summary
@@ -71,7 +71,7 @@ class Session:
         trainer = make_trainer(recipe, self.place, devices, nodes, strategy, accelerator)
         self.trainer = trainer
         world, rank = trainer.world_size, trainer.global_rank
-        checkpoint, told = read_checkpoint(self.place.checkpoints)
+        checkpoint, told = self.place.read_checkpoint()
         for line in told:
             self.say(f"{line} Going on from the one before.")
         torch.manual_seed(seed_of(recipe.seed, 0))
@@ -106,7 +106,7 @@ class Session:
             said = f"has trained {done} steps, and the recipe now has {self.total}"
             raise InputError(f"{str(self.place.out)!r} {said}: choose another --out.")
         self.note_changes(done)
-        self.history = History(self.place.out / "history.csv", done)
+        self.history = History(self.place.history, done)
         self.announce(checkpoint is not None, done)
         if len(order):
             examples = self.examples(self.splits.train, augment=True)
@@ -184,18 +184,18 @@ class Session:
         recipe, per_epoch, total = self.recipe, self.module.per_epoch, self.total
         if self.trainer.is_global_zero:
             self.place.out.mkdir(parents=True, exist_ok=True)
-            sweep(self.place.out, self.place.checkpoints)
+            self.place.sweep()
             facts = {
-                **surroundings(), "data": str(self.source.absolute()), "kind": self.data.kind,
+                **provenance(), "data": str(self.source.absolute()), "kind": self.data.kind,
                 "classes": list(self.data.classes), "pictures": len(self.data.train),
                 "fingerprint": self.data.train.fingerprint(), **({"changes": self.changes} if self.changes else {}),
             }  # fmt: skip
-            write_held_out(self.place.out, self.data, {"selection": self.splits.selection, "report": self.splits.report})
+            write_held_out(self.place, self.data, {"selection": self.splits.selection, "report": self.splits.report})
             with replacing(self.place.recipe, durable=True) as partial:
                 partial.write_text(to_toml(recipe, facts), "utf-8")
             card = self.card({})
             if card is not None:
-                write_json(self.place.out / "card.json", card.to_dict())
+                write_json(self.place.card, card.to_dict())
         parameters = sum(p.numel() for p in self.module.network.parameters())
         if resumed:
             where = f"step {done} of {total} (epoch {min(done // per_epoch + 1, recipe.epochs)} of {recipe.epochs})"
@@ -303,7 +303,7 @@ class Session:
             if value > self.best["score"]:
                 self.best = {"score": value, "epoch": epoch}
                 if self.trainer.is_global_zero:
-                    write_whole({"state": module.judged(None).state_dict(), **self.best}, self.place.checkpoints / BEST)
+                    self.place.write_checkpoint(BEST, {"state": module.judged(None).state_dict(), **self.best})
         elif module.average is not None and module.done == self.total:
             module.judged(self.examples(self.splits.train))  # norm statistics of the averaged weights, for the checkpoint
         rates = self.rates()
@@ -344,7 +344,7 @@ class Session:
             which = "ema" if module.average is not None else "best" if self.splits.selection is not None else "last"
         network = module.judged(self.examples(self.splits.train), which)
         if which == "best":
-            network.load_state_dict(read_best(self.place.checkpoints))
+            network.load_state_dict(self.place.read_best())
         found = {name: self.judge(split, network) for name in ("selection", "report") if (split := getattr(self.splits, name))}
         module.failures = everyones(module.failures)
         report: dict[str, Any] = {
@@ -366,7 +366,7 @@ class Session:
         network = network.cpu().eval()
         card = self.card(report)
         if card is None:  # a network of the user's own: its weights, without a card
-            write_whole(network.state_dict(), self.place.model / zoo.OWN_WEIGHTS)
+            self.place.write_own_weights(network.state_dict())
             return
         zoo.write_model(network, card, self.place.model)
 

@@ -4,16 +4,14 @@ from torchbcos.zoo.card import Card as Card
 from torchbcos.zoo.card import official_cards as official_cards
 from torchbcos.zoo.classifier import Classifier as Classifier
 from torchbcos.zoo.classifier import Prediction as Prediction
-from torchbcos.zoo.load import OWN_WEIGHTS as OWN_WEIGHTS
 from torchbcos.zoo.load import card_of as card_of
 from torchbcos.zoo.load import create_model as create_model
 from torchbcos.zoo.load import list_models as list_models
 from torchbcos.zoo.load import load as load
 from torchbcos.zoo.load import save as save
 from torchbcos.zoo.load import write_model as write_model
-from torchbcos.zoo.official import to_official as to_official
 
 __all__ = [
-    "OWN_WEIGHTS", "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
-    "to_official", "write_model",
+    "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
+    "write_model",
 ]  # fmt: skip
