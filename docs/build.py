@@ -1,10 +1,12 @@
-"""Write docs/reference/*.md from the docstrings: `make docs`."""
+"""Write docs/reference/*.md from the docstrings, and docs/how-to/settings.md from the settings: `make docs`."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from pathlib import Path
+
+from torchbcos.training.recipe import settings_page
 
 ROOMS = (
     "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data",
@@ -22,7 +24,8 @@ def entry(name: str, thing: object) -> str:
 
 
 def main() -> None:
-    """One page a room."""
+    """One page a room, and the page of settings, which is in git."""
+    (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
     out = Path(__file__).parent / "reference"
     out.mkdir(exist_ok=True)
     for room in ROOMS:

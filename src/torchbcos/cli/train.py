@@ -17,6 +17,7 @@ import typer
 from torchbcos._core.errors import InputError
 from torchbcos.cli.common import Device, DeviceOption, print_json, say, usage_errors
 from torchbcos.cli.program import INTERRUPTED
+from torchbcos.cli.settings import print_settings
 
 if TYPE_CHECKING:
     from torchbcos.training import Progress, Recipe
@@ -69,7 +70,12 @@ def train(
         str | None, typer.Option("--accelerator", metavar="NAME", hidden=True, help="Instead of --device, as Lightning names it.")
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", metavar="", help="Name all recipes and leave.")] = False,
-    show: Annotated[bool, typer.Option("--show", metavar="", help="Print the resolved recipe and leave.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", metavar="", help="Print the resolved recipe, with what each setting does, and leave.")
+    ] = False,
+    about_settings: Annotated[
+        bool, typer.Option("--settings", metavar="", help="Explain all settings, or those that contain a WORD, and leave.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as JSON; the rest goes to stderr.")] = False,
 ) -> None:  # fmt: skip
     """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
@@ -82,6 +88,9 @@ def train(
         require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
 
+        if about_settings:
+            print_settings(words or [], json=json)
+            return
         recipe, own = divide(words or [])
         settings = [*own, *(settings or [])]
         if list_all:
@@ -94,7 +103,7 @@ def train(
         extra = [f"on_error={on_error.value}"] if on_error else []
         chosen = training.with_settings(chosen, [*settings, *extra])
         if show:
-            print(training.to_toml(chosen), end="")
+            print(training.to_toml(chosen, comments=True), end="")
             return
         source = data or (Path(facts["data"]) if "data" in facts else None)
         if source is None:

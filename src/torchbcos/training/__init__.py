@@ -8,15 +8,23 @@ from torchbcos.training.guidance import energy_loss as energy_loss
 from torchbcos.training.guidance import l1_loss as l1_loss
 from torchbcos.training.machine import is_first_process as is_first_process
 from torchbcos.training.plan import Progress as Progress
+from torchbcos.training.recipe import GuidanceSettings as GuidanceSettings
+from torchbcos.training.recipe import MachineSettings as MachineSettings
+from torchbcos.training.recipe import NetworkSettings as NetworkSettings
+from torchbcos.training.recipe import OptimisationSettings as OptimisationSettings
+from torchbcos.training.recipe import PictureSettings as PictureSettings
 from torchbcos.training.recipe import Recipe as Recipe
+from torchbcos.training.recipe import Setting as Setting
+from torchbcos.training.recipe import find_recipe as find_recipe
+from torchbcos.training.recipe import list_recipes as list_recipes
+from torchbcos.training.recipe import list_settings as list_settings
 from torchbcos.training.recipe import read_recipe as read_recipe
 from torchbcos.training.recipe import to_toml as to_toml
 from torchbcos.training.recipe import with_settings as with_settings
-from torchbcos.training.recipes import find_recipe as find_recipe
-from torchbcos.training.recipes import list_recipes as list_recipes
 from torchbcos.training.run import train as train
 
 __all__ = [
-    "Progress", "Recipe", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
-    "is_first_process", "l1_loss", "list_recipes", "read_recipe", "to_toml", "train", "with_settings",
+    "GuidanceSettings", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings", "Progress", "Recipe",
+    "Setting", "energy_inside", "energy_loss", "explanation_distance", "find_recipe", "is_first_process", "l1_loss",
+    "list_recipes", "list_settings", "read_recipe", "to_toml", "train", "with_settings",
 ]  # fmt: skip

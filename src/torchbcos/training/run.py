@@ -12,14 +12,8 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.data.labelled import Labelled
 from torchbcos.data.sources import open_labelled
 from torchbcos.training.plan import Place, divide, summary
-from torchbcos.training.recipe import MACHINE, Recipe, differences, read_recipe, to_dict
+from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
 from torchbcos.training.session import Say, Session, Watch
-
-# what decides the trajectory: a run goes on only with the same
-FIXED = (
-    "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share", "report_share",
-    "optimizer", "decay_all", "averaged",
-)  # fmt: skip
 
 
 def train(
@@ -91,7 +85,7 @@ def finished(place: Place, before: Recipe | None, recipe: Recipe) -> dict[str, A
         report = json.loads(place.report.read_text("utf-8"))
     except ValueError:  # damaged: it is written anew
         return None
-    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in MACHINE])
+    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in machine_keys()])
     if changed:
         raise InputError(f"{str(place.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
     return cast(dict[str, Any], report)
@@ -112,7 +106,7 @@ def begun(place: Place, recipe: Recipe) -> tuple[Recipe | None, dict[str, Any] |
     if not place.begun:
         return None, None
     before, facts = read_recipe(place.recipe)
-    changed = in_words(before, recipe, FIXED)
+    changed = in_words(before, recipe, trajectory_keys())
     if changed:
         raise InputError(
             f"{str(place.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."

@@ -24,7 +24,7 @@ from torchbcos.training.files import BEST, LAST, History
 from torchbcos.training.machine import Stopped, answering_interrupts, make_trainer, processes, quiet, readable_errors
 from torchbcos.training.module import Training, build_network, everyones
 from torchbcos.training.plan import Place, Progress, Splits, channels_of, clock, summary
-from torchbcos.training.recipe import MACHINE, Recipe, differences, to_dict, to_toml
+from torchbcos.training.recipe import Recipe, differences, machine_keys, to_dict, to_toml
 from torchbcos.training.watch import PICTURES, log_explanations
 
 Say = Callable[[str], None]
@@ -172,7 +172,7 @@ class Session:
         """Write down which settings this session changes, so that the recipe's file does not pretend to know the whole run."""
         if self.before is None or not done:
             return
-        passing = (*MACHINE, "max_steps", "export")  # which leave the steps that there are as they are
+        passing = (*machine_keys(), "max_steps", "export")  # which leave the steps that there are as they are
         found = differences(self.before, self.recipe)
         changed = [f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items() if key not in passing]
         if changed:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint, natural_key
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe.value import Recipe
 
 NORMS = {
     "bn": "batch", "an": "all", "ln": "layer", "in": "instance", "pn": "position", "gn": "group",

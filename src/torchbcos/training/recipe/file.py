@@ -1,0 +1,131 @@
+"""Recipes in TOML files and on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.training.recipe.setting import Setting
+from torchbcos.training.recipe.value import Recipe, checked, from_dict, group_of, list_settings, to_dict
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+WIDTH = 120  # of comments
+
+
+def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
+    """A recipe with `key=value` settings, as the command line gives them; `options.KEY=value` sets one of the network's.
+
+    Raises:
+        InputError: a setting has no "=", or its key or value is wrong.
+
+    >>> with_settings(Recipe(), ["epochs=3", "options.antialias=true"]).options
+    {'antialias': True}
+    """
+    values = to_dict(recipe)
+    given: dict[str, str] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise InputError(f"--set takes key=value, not {setting!r}.")
+        if given.setdefault(key, text) != text:
+            raise InputError(f"{key} is set twice, to {given[key]} and to {text}: leave one of them out.")
+        if key.startswith("options."):
+            values["options"] = {**values["options"], key.removeprefix("options."): parsed(text)}
+        else:
+            known = list_settings().get(key)
+            values[key] = text.strip() if known is not None and known.kind is str else checked(key, parsed(text))
+    return from_dict(values)
+
+
+def parsed(text: str) -> Any:
+    """A value as TOML reads it (true, 3, 0.1, [1, 2], "x"); a bare word is a text."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def to_toml(recipe: Recipe, extra: Mapping[str, Any] | None = None, *, comments: bool = False) -> str:
+    """A recipe as a TOML file.
+
+    Args:
+        recipe: every setting of it is written.
+        extra: facts about the run, which go under [run].
+        comments: above every setting a comment says what it does.
+
+    >>> "# passes over the training data (1 to 1,000,000 epochs)\\nepochs = 90\\n" in to_toml(Recipe(), comments=True)
+    True
+    """
+    values, known = to_dict(recipe), list_settings()
+    options = values.pop("options")
+    lines: list[str] = []
+    group = ""
+    for key, value in values.items():
+        if comments:
+            lines += heading(group, group := group_of(key))
+            lines += commented(known[key])
+        lines.append(f"{key} = {literal(value)}")
+    if options:
+        lines += ["", *(commented(known["options"]) if comments else ()), "[options]", *entries(options)]
+    if extra:
+        lines += ["", "[run]", *entries(extra)]
+    return "\n".join(lines) + "\n"
+
+
+def heading(before: str, group: str) -> list[str]:
+    """The comment that stands above the first setting of a group."""
+    if group == before:
+        return []
+    return [*([""] if before else []), f"# === {group} ===", ""]
+
+
+def commented(one: Setting) -> list[str]:
+    """The lines of a comment that says what a setting does, and which values it takes."""
+    text = one.text if one.kind is str else f"{one.text} ({one.accepts})"
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def entries(table: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of a table."""
+    for key, value in table.items():
+        yield f"{literal(key)} = {literal(value)}"
+
+
+def literal(value: Any) -> str:
+    """A value in TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(entries(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(literal(v) for v in value) + "]"
+    # texts, numbers and booleans of JSON are TOML's, but for one character that TOML wants escaped
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read_recipe(file: Path) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe from a TOML file, and its [run] table; keys that the file lacks have their defaults.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is no TOML, or no recipe.
+    """
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"There is no recipe file {str(file)!r}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{str(file)!r} is no recipe file: {str(error).splitlines()[0]}") from error
+    run = values.pop("run", {})
+    try:
+        return from_dict(values), run
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from None
