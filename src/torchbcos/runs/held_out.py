@@ -1,0 +1,40 @@
+"""Which examples a run kept away from training: written where it is trained, read where it is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torchbcos._core.errors import WeightsError
+from torchbcos._core.files import write_json
+
+if TYPE_CHECKING:  # names alone: opening a model needs no data room
+    from torchbcos.data.labelled import Labelled, Split
+    from torchbcos.runs.folder import RunFolder
+
+HELD_OUT = ("selection", "report")
+
+
+def write_held_out(run: RunFolder, data: Labelled, splits: Mapping[str, Split | None]) -> None:
+    """Write the names of the examples of the splits in `HELD_OUT`, beside the data's fingerprint."""
+    named = {name: list(split.names) if (split := splits[name]) else [] for name in HELD_OUT}
+    write_json(run.splits, {"data": data.train.fingerprint(), **named})
+
+
+def read_held_out(run: RunFolder, data: Labelled) -> dict[str, list[str]]:
+    """The names of the examples of this data that a run held out; empty where it had other data, or is no run.
+
+    Returns:
+        Split name ("selection", "report") -> names of examples.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    if not run.splits.is_file():
+        return {}
+    try:
+        found = json.loads(run.splits.read_text("utf-8"))
+        return {name: list(found[name]) for name in HELD_OUT} if found["data"] == data.train.fingerprint() else {}
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(f"{str(run.splits)!r} is damaged.") from None
