@@ -81,6 +81,28 @@ def test_lists_and_shows() -> None:
     assert code == 0 and "epochs = 7" in out and 'clip = "agc"' in out
 
 
+def test_a_shown_recipe_explains_itself_and_is_a_recipe_file(tmp_path: Path) -> None:
+    code, out, _ = call("train", "--show", "finetune", "--set", "epochs=7")
+    assert code == 0 and "# passes over the training data (1 to 1,000,000 epochs)\nepochs = 7\n" in out
+    assert "# === Optimisation ===" in out and max(map(len, out.splitlines())) <= 130
+    (tmp_path / "mine.toml").write_text(out, "utf-8")
+    assert training.read_recipe(tmp_path / "mine.toml")[0] == training.find_recipe("finetune").changed(epochs=7)
+    assert call("train", "--show", tmp_path / "mine.toml")[1] == out
+
+
+def test_settings_are_explained_as_tables_and_as_json() -> None:
+    code, out, _ = call("train", "--settings")
+    words = {word.strip('",') for word in out.split()}
+    assert code == 0 and words >= {*training.list_settings(), "Optimisation", "Guidance"} and out.isascii()
+    code, out, _ = call("train", "--settings", "warmup", "batch")
+    assert code == 0 and "batch_size *" in out and "1 to 10,000,000" in out and "same value only" in out
+    assert "Pictures" not in out and "smoothing" not in out and max(map(len, out.splitlines())) <= 120
+    code, out, _ = call("train", "--settings", "crop_scale", "--json")
+    assert code == 0 and [record["key"] for record in json.loads(out)] == ["crop_scale"]
+    code, _, err = call("train", "--settings", "epohcs")
+    assert code == 2 and "Did you mean 'epochs'" in err and err.count("\n") == 1
+
+
 def test_settings_may_stand_as_words_and_the_report_is_json(run: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = call("train", "--show", "folder", "--set", "epochs=3", "lr=0.5", "options.norm=layer")
     assert code == 0 and "epochs = 3\n" in out and "lr = 0.5\n" in out and '"norm" = "layer"' in out

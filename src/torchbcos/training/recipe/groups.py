@@ -70,8 +70,8 @@ class PictureSettings(Settings):
         0, "side of the pictures that the network is judged on; 0 means image_size", unit="pixels", low=0, high=4096
     )
     test_resize: int = setting(
-        0, "shorter side of a picture before its centre is cut out to judge the network, or to train it with crop=\"none\"; 0 means test_size or image_size",
-        unit="pixels", low=0, high=4096,
+        0, 'shorter side of a picture before its centre is cut out, to judge the network and for crop="none"; 0 means the side '
+        "of that centre", unit="pixels", low=0, high=4096,
     )  # fmt: skip
     crop: Literal["random", "pad", "none"] = setting(
         "random", 'how training pictures are cut: "random" takes a part of random place and area, "pad" adds a border and cuts '

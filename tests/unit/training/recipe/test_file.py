@@ -1,0 +1,122 @@
+"""Recipes survive a file, old files still open, and what is wrong with a key gets one sentence."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.training import Recipe, find_recipe, list_settings, read_recipe, to_toml, with_settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BEFORE = sorted((Path(__file__).parents[3] / "fixtures" / "recipes-0.1").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", BEFORE, ids=lambda file: file.stem)
+def test_files_of_the_first_version_are_read_and_written_again(file: Path) -> None:
+    recipe, run = read_recipe(file)
+    before, after = tomllib.loads(file.read_text("utf-8")), tomllib.loads(to_toml(recipe, run))
+    assert before == {key: value for key, value in after.items() if key in before}
+    assert [key for key in after if key in before] == list(before)
+    if not run:
+        assert recipe == find_recipe(file.stem)
+
+
+def test_a_run_of_the_first_version_opens_with_its_facts() -> None:
+    recipe, run = read_recipe(next(file for file in BEFORE if file.stem == "run-guided"))
+    expected = find_recipe("finetune").changed(
+        name="guided", about='a run: "ä" \\ and # are no comment', epochs=3, lr=1e-5, guide="energy", guide_weight=1.0,
+        guide_at="layer2", options={"norm": "layer", "stages": [1, 2]},
+    )  # fmt: skip
+    assert recipe == expected
+    assert run["classes"] == ["apple", 'a "b"', "ü"] and run["changes"] == ["from step 4: lr 0.1 -> 0.2"]
+
+
+@pytest.mark.parametrize("name", ["folder", "bcos_final_long-convnext_base", "vit_final-standard_simple_vit_s_patch16_224"])
+def test_comments_explain_every_setting_and_change_none(name: str, tmp_path: Path) -> None:
+    recipe = with_settings(find_recipe(name), ["options.norm=layer", "about=a # b"])
+    text, file = to_toml(recipe, {"pictures": 3}, comments=True), tmp_path / "recipe.toml"
+    file.write_text(text, "utf-8")
+    assert read_recipe(file) == (recipe, {"pictures": 3})
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == [
+        line for line in to_toml(recipe, {"pictures": 3}).splitlines() if line
+    ]
+    words = " ".join(text.replace("\n# ", " ").split())
+    assert [key for key, one in list_settings().items() if one.text not in words] == []
+    assert max(map(len, text.splitlines())) <= 130
+    lines = text.splitlines()
+    above = {line.partition(" = ")[0]: before for before, line in itertools.pairwise(lines) if " = " in line}
+    assert above["epochs"] == "# passes over the training data (1 to 1,000,000 epochs)"
+    assert tomllib.loads(text)["epochs"] == recipe.epochs
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["epoch=3"], "no key 'epoch'. Did you mean 'epochs'"),
+        (["epochs"], "takes key=value"),
+        (["epochs=many"], "epochs must be a whole number, not 'many'"),
+        (["epochs=0"], "between 1 and"),
+        (["lr=fast"], "lr must be a number"),
+        (["compile=1"], "compile must be true or false"),
+        (["loss=bec"], "loss must be one of 'bce', .* Did you mean 'bce'"),
+        (["crop_scale=0.5"], "crop_scale must be two numbers"),
+        (["options=3"], "options must be a table"),
+        (["warmup_epochs=1", "warmup_steps=2"], "not both"),
+        (["ema_decay=0", "export=ema"], "needs averaged weights"),
+        (["accumulate=7"], "cannot be divided into 7 equal parts"),
+        (["epochs=inf"], "epochs must be finite"),
+        (["lr=nan"], "lr must be finite"),
+        (['crop_scale=["a", 1]'], "crop_scale must be two numbers"),
+        (["guide=energy"], "guide='energy' with guide_weight=0 and guide_share=1 changes nothing"),
+        (["teacher=runs/1"], "A teacher teaches nothing without"),
+        (["guide=energy", "guide_weight=1", "guide_share=0"], "changes nothing"),
+        (["selection_share=0", "export=best"], "export='best' needs pictures to choose by"),
+        (["plain=true", "watch_every=5"], "no exact explanations to watch"),
+        (["epochs=2", "epochs=5"], "epochs is set twice, to 2 and to 5"),
+        (["grow_from=512"], "grow_from 512 is larger than image_size"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_get_one_sentence(settings: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        with_settings(find_recipe("folder"), settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_options_and_bare_words() -> None:
+    settings = ["options.max_out=2", "augment=augmix", "teacher=runs/1", "teacher_weight=1", "crop_scale=[0.5, 1]"]
+    recipe = with_settings(find_recipe("folder"), settings)
+    assert recipe.options == {"width_factor": 0.5, "antialias": True, "max_out": 2}
+    assert (recipe.augment, recipe.teacher, recipe.crop_scale) == ("augmix", "runs/1", (0.5, 1.0))
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    with pytest.raises(MissingFileError, match="no recipe file"):
+        read_recipe(file)
+    file.write_text("epochs = = 3")
+    with pytest.raises(InputError, match="is no recipe file"):
+        read_recipe(file)
+    file.write_text("epoch = 3")
+    with pytest.raises(InputError, match=r"r.toml': A recipe has no key 'epoch'"):
+        read_recipe(file)
+
+
+@given(
+    epochs=st.integers(1, 1000), lr=st.floats(1e-9, 10), about=st.text(max_size=20), compile=st.booleans(),
+    options=st.dictionaries(st.text(min_size=1), st.integers(-5, 5) | st.booleans() | st.text(max_size=5), max_size=3),
+)  # fmt: skip
+def test_any_recipe_survives_a_file(tmp_path_factory: pytest.TempPathFactory, **values: object) -> None:
+    recipe = Recipe(**values)  # type: ignore[arg-type]
+    file = tmp_path_factory.mktemp("r") / "r.toml"
+    file.write_text(to_toml(recipe), "utf-8")
+    assert read_recipe(file)[0] == recipe
