@@ -13,7 +13,7 @@ SRC = Path(__file__).parents[2] / "src" / "torchbcos"
 HONEST = {
     "torchbcos": "",
     "torchbcos.a": "from torchbcos.a.b import f as f\n__all__ = ['f']",
-    "torchbcos.a.b": "from torchbcos.a import c\n__all__ = ['f', 'LIMIT']\nLIMIT, _few = 3, 1\ndef f(): return _g(c.T)\ndef _g(x): ...",
+    "torchbcos.a.b": "from torchbcos.a import c\n__all__ = ['f', 'MOST']\nMOST, _few = 3, 1\ndef f(): _g(c.T)\ndef _g(x): ...",
     "torchbcos.a.c": "import math\n__all__ = ['T']\nclass T: ...\nif math.pi: _x = 1",
 }
 
