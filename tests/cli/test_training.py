@@ -21,7 +21,8 @@ from tests.unit.training.data import squares
 from torchbcos import training
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.cli.__main__ import app
-from torchbcos.evaluation import accuracy, measure_accuracy, open_model
+from torchbcos.evaluation import measure_accuracy, open_model
+from torchbcos.judging import fingerprint, predict
 
 cli_train = importlib.import_module("torchbcos.cli.train")  # the name of the module is also that of the command
 SMALL = ["model=cifar10_resnet20", "options={}", "image_size=16", "crop=pad", "epochs=2", "batch_size=8", "workers=0"]
@@ -196,7 +197,7 @@ def test_other_classes_and_broken_pictures(run: tuple[Path, Path], tmp_path: Pat
 
 def test_an_interrupted_measurement_goes_on(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = run
-    monkeypatch.setattr(accuracy, "SAVE_EVERY", 1)
+    monkeypatch.setattr(predict, "SAVE_EVERY", 1)
     clf, seen = open_model(out), 0
     whole = measure_accuracy(clf, data, batch_size=5, workers=0)
 
@@ -222,20 +223,8 @@ def test_an_interrupted_measurement_goes_on(run: tuple[Path, Path], tmp_path: Pa
 
 def test_a_measurement_of_other_weights_begins_anew(run: tuple[Path, Path]) -> None:
     last, ema = (open_model(run[1], weights=weights) for weights in ("last", "ema"))
-    assert last.card == ema.card and accuracy.fingerprint(last.model) != accuracy.fingerprint(ema.model)
-    assert accuracy.fingerprint(ema.model) == accuracy.fingerprint(open_model(run[1], weights="ema").model)
-
-
-def test_scores_against_plain_counting() -> None:
-    from torchbcos.metrics import score
-
-    logits, y = torch.randn(50, 6), torch.randint(6, (50,))
-    found = score(logits, y)
-    assert found["top1"] == pytest.approx(100 * float((logits.argmax(1) == y).float().mean()))
-    five = sum(int(t) in row.topk(5).indices.tolist() for row, t in zip(logits, y, strict=True))
-    assert found["top5"] == pytest.approx(100 * five / 50)
-    with pytest.raises(InputError, match="nothing to score"):
-        score(logits[:0], y[:0])
+    assert last.card == ema.card and fingerprint(last.model) != fingerprint(ema.model)
+    assert fingerprint(ema.model) == fingerprint(open_model(run[1], weights="ema").model)
 
 
 @pytest.mark.parametrize("before", [False, True])

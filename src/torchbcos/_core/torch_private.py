@@ -189,7 +189,7 @@ def compiled(module: nn.Module) -> bool:
 
 
 def _wrapper(module: nn.Module) -> bool:
-    """True for what `torch.compile(module)` returns: its class has no public name; where it comes from tells, or what it holds."""
+    """True for what `torch.compile(module)` returns: its class has no public name, so its module or contents tell."""
     return type(module).__module__.startswith("torch._dynamo") or original(module) is not module
 
 

@@ -1,4 +1,4 @@
-"""`torchbcos`: explain and predict pictures, list and verify networks."""
+"""`torchbcos`: explain and predict pictures; list, check, train and measure networks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchbcos import __version__
+from torchbcos.cli.check import check
 from torchbcos.cli.evaluate import evaluate
 from torchbcos.cli.explain import explain
 from torchbcos.cli.models import models
@@ -43,9 +44,8 @@ def program(
 
 app.command(epilog="Example: torchbcos explain photos/ --top-k 2 --out explanations")(explain)
 app.command(epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
-app.command(epilog="Examples: torchbcos models 'resnet*'; torchbcos models --verify resnet50 --data imagenet/val")(models)
-
-
+app.command(epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
+app.command(epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
 app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
 app.add_typer(evaluate)
 

@@ -7,40 +7,31 @@ from typing import Annotated, Any
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, print_json, say, usage_errors
-from torchbcos.cli.verify import verify as run_verification
+from torchbcos.cli.check import check_weights
+from torchbcos.cli.common import Device, print_json, say, usage_errors
 
 
 def models(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A name or a wildcard in quotes such as 'resnet*'.")] = "*",
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a network.")] = False,
-    verify: Annotated[
-        str | None,
-        typer.Option("--verify", metavar="NAME", help="Check the official weights of NAME; they are downloaded once."),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="With --verify: the file, downloaded elsewhere.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", metavar="FOLDER",
-            help="With --verify: measure top-1 here. A subfolder a class (wnid, name or index), or one folder and a CSV file.",
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="CSV", help="With --data: a line a picture, its file and its class.")
-    ] = None,
-    batch_size: BatchSize = 16,
-    device: DeviceOption = Device.auto,
+    # until 1.0: what is 'torchbcos check NAME' now
+    verify: Annotated[str | None, typer.Option("--verify", metavar="NAME", hidden=True)] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", hidden=True)] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="FOLDER", hidden=True)] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", metavar="CSV", hidden=True)] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, hidden=True)] = 16,
+    device: Annotated[Device, typer.Option("--device", hidden=True)] = Device.auto,
 ) -> None:  # fmt: skip
-    """List networks and which of them have weights, or verify official weights."""
-    given = {"--weights": weights, "--data": data, "--labels": labels}
+    """List networks and which of them have weights."""
     if verify is not None:
-        run_verification(verify, weights=weights, data=data, labels=labels, batch_size=batch_size, device=device.value, json=json)
-    for option, value in given.items():
+        say("torchbcos: 'torchbcos models --verify NAME' is called 'torchbcos check NAME' now; the old name goes with 1.0.")
+        code = check_weights(
+            verify, weights=weights, data=data, labels=labels, batch_size=batch_size, device=device.value, json=json
+        )  # fmt: skip
+        raise typer.Exit(code)
+    for option, value in {"--weights": weights, "--data": data, "--labels": labels}.items():
         if value is not None:
-            say(f"torchbcos: {option} belongs to a verification: add --verify NAME.")
+            say(f"torchbcos: {option} belongs to 'torchbcos check NAME'.")
             raise typer.Exit(2)
     list_networks(pattern, json=json)
 

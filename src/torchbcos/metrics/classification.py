@@ -6,9 +6,12 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.optional import require
+from torchbcos._core.probability import SIGMOID, probabilities
+
+BINS = 15  # of the calibration error, as in the paper
 
 
-def score(logits: Tensor, targets: Tensor, *, probability: str = "sigmoid") -> dict[str, float]:
+def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
     """Metrics of a whole split, by torchmetrics.
 
     For one class each: `top1`, `top5` (of five classes or more), `loss` (negative log-likelihood of the normalised
@@ -27,34 +30,69 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = "sigmoid") -> d
     >>> score(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))["top1"]
     50.0
     """
-    if len(logits) == 0 or len(logits) != len(targets):
-        raise InputError(f"There are {len(logits)} predictions for {len(targets)} examples: nothing to score.")
-    metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
-    logits, classes = logits.float(), logits.shape[1]
+    _check_examples(logits, targets)
     if targets.dim() > 1:
-        chances, truth = logits.sigmoid(), targets.long()
-        if classes == 1:
-            precision = metrics.binary_average_precision(chances[:, 0], truth[:, 0])
-            f1 = metrics.binary_f1_score(chances[:, 0], truth[:, 0])
-        else:
-            precision = metrics.multilabel_average_precision(chances, truth, classes)
-            f1 = metrics.multilabel_f1_score(chances, truth, classes)
-        found = {
-            "map": precision,
-            "f1": f1,
-            "ece": metrics.binary_calibration_error(chances.flatten(), truth.flatten(), n_bins=15),
-        }
-        return {name: 100 * float(value) for name, value in found.items()}
+        return _score_labels(logits.float(), targets.long())
+    found = accuracy(logits, targets)
+    chances = probabilities(logits.float(), probability)
+    best = logits.argmax(1)
+    confidence = chances.gather(1, best[:, None]).squeeze(1)
+    shares = chances / chances.sum(1, keepdim=True).clamp_min(1e-30)
+    loss = -shares.gather(1, targets[:, None]).clamp_min(1e-30).log().mean()
+    return {**found, "ece": _calibration_error(confidence, (best == targets).long()), "loss": float(loss)}
+
+
+def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
+    """How often the class is the highest (`top1`), or among the five highest (`top5`, of five classes or more), in percent.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) int64 classes.
+        probability: as of all metrics; the order of the classes is the same in both.
+
+    Raises:
+        InputError: there are no examples, there is one class only, or several labels hold for an example.
+
+    >>> import torch
+    >>> accuracy(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
+    {'top1': 50.0}
+    """
+    _check_examples(logits, targets)
+    if targets.dim() > 1:
+        raise InputError(f"Accuracy needs one class an example: targets (N,), not {tuple(targets.shape)}.")
+    classes = logits.shape[1]
     if classes == 1:
         raise InputError("One class alone cannot be scored.")
-    chances = logits.softmax(1) if probability == "softmax" else logits.sigmoid()
-    sums = chances / chances.sum(1, keepdim=True).clamp_min(1e-30)
-    right = (logits.argmax(1) == targets).float()
-    confidence = chances.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
-    result = {"top1": 100 * float(right.mean())}
+    found = {"top1": _percent(logits.argmax(1) == targets)}
     if classes >= 5:
-        best = logits.topk(5, 1).indices
-        result["top5"] = 100 * float((best == targets[:, None]).any(1).float().mean())
-    result["ece"] = 100 * float(metrics.binary_calibration_error(confidence, right.long(), n_bins=15))
-    result["loss"] = float(-sums.gather(1, targets[:, None]).clamp_min(1e-30).log().mean())
-    return result
+        found["top5"] = _percent((logits.topk(5, 1).indices == targets[:, None]).any(1))
+    return found
+
+
+def _check_examples(logits: Tensor, targets: Tensor) -> None:
+    if len(logits) == 0 or len(logits) != len(targets):
+        raise InputError(f"There are {len(logits)} predictions for {len(targets)} examples: nothing to score.")
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * int(hits.sum()) / len(hits)
+
+
+def _score_labels(logits: Tensor, truth: Tensor) -> dict[str, float]:
+    """Metrics where several labels may hold: each is a question of its own, answered by its sigmoid."""
+    metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
+    chances, classes = probabilities(logits, SIGMOID), logits.shape[1]
+    if classes == 1:
+        precision = metrics.binary_average_precision(chances[:, 0], truth[:, 0])
+        f1 = metrics.binary_f1_score(chances[:, 0], truth[:, 0])
+    else:
+        precision = metrics.multilabel_average_precision(chances, truth, classes)
+        f1 = metrics.multilabel_f1_score(chances, truth, classes)
+    ece = _calibration_error(chances.flatten(), truth.flatten())
+    return {"map": 100 * float(precision), "f1": 100 * float(f1), "ece": ece}
+
+
+def _calibration_error(confidence: Tensor, right: Tensor) -> float:
+    """Expected calibration error in percent."""
+    metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
+    return 100 * float(metrics.binary_calibration_error(confidence, right, n_bins=BINS))

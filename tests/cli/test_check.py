@@ -1,4 +1,4 @@
-"""`torchbcos models --verify`: hashes and accuracies, against a file and a folder made here."""
+"""`torchbcos check`: hashes and accuracies, against a file and a folder made here."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from typer.testing import CliRunner
 import torchbcos
 from torchbcos.cli.__main__ import app
 from torchbcos.pictures import Preprocess
-from torchbcos.zoo.card import Card, imagenet_classes, imagenet_wnids, official_card, read_official_cards
-from torchbcos.zoo.labels import read_labels
+from torchbcos.zoo.card import Card, read_official_cards
 from torchbcos.zoo.official import to_official
 from torchbcos.zoo.store import hash_file
-from torchbcos.zoo.verify import Accuracy
 
 CLASSES = ("red fox", "green tea", "blue jay")
 
 
 def run(*arguments: str | Path | int) -> tuple[int, str, list[str]]:
     """Exit code, stdout, and the lines of stderr."""
-    done = CliRunner().invoke(app, ["models", *map(str, arguments)], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
     return done.exit_code, done.stdout, done.stderr.splitlines()
 
 
@@ -98,23 +96,23 @@ def truth(weights: Path, folder: Path, card: Card) -> float:
 
 
 def test_a_given_file(weights: Path, card: Card) -> None:
-    code, out, errors = run("--verify", "fake", "--weights", weights)
+    code, out, errors = run("check", "fake", "--weights", weights)
     assert (code, errors) == (0, []) and hash_file(weights) in out and "the official file" in out
-    [record] = json.loads(run("--verify", "fake", "--weights", weights, "--json")[1])
+    [record] = json.loads(run("check", "fake", "--weights", weights, "--json")[1])
     assert record == {"name": "fake", "file": str(weights), "sha256": hash_file(weights), "official": True}
 
 
 def test_a_file_from_the_network_is_kept_in_the_cache(served: None, tmp_path: Path) -> None:
-    code, out, errors = run("--verify", "fake")
+    code, out, errors = run("check", "fake")
     assert (code, errors) == (0, []) and str(tmp_path / "hub" / "checkpoints" / "fake.pth") in out
     assert [p.name for p in (tmp_path / "hub" / "checkpoints").iterdir()] == ["fake.pth"]
 
 
 def test_a_wrong_file_and_no_network_are_one_sentence(card: Card, weights: Path, tmp_path: Path) -> None:
-    code, out, errors = run("--verify", "fake")
+    code, out, errors = run("check", "fake")
     assert (code, out) == (1, "") and len(errors) == 1 and errors[0].startswith("torchbcos: No connection for fake.pth")
     weights.write_bytes(weights.read_bytes() + b"\0")
-    code, out, errors = run("--verify", "fake", "--weights", weights)
+    code, out, errors = run("check", "fake", "--weights", weights)
     assert (code, out) == (1, "") and len(errors) == 1 and "is not the official fake: its SHA-256 begins with" in errors[0]
 
 
@@ -122,11 +120,11 @@ def test_accuracy_beside_the_card(card: Card, weights: Path, tmp_path: Path, mon
     folder = pictures(tmp_path / "val")
     measured = truth(weights, folder, card)
     monkeypatch.setitem(read_official_cards(), "fake", dataclasses.replace(card, top1=measured))
-    code, out, errors = run("--verify", "fake", "--weights", weights, "--data", folder, "--batch-size", 4)
+    code, out, errors = run("check", "fake", "--weights", weights, "--data", folder, "--batch-size", 4)
     assert (code, errors) == (0, []), out
     assert f"{measured:.2f} % of 6 pictures; on the card: {measured:.2f} % (six pictures made here)" in out
     assert "They agree: +0.00 points apart" in out
-    [record] = json.loads(run("--verify", "fake", "--weights", weights, "--data", folder, "--json")[1])
+    [record] = json.loads(run("check", "fake", "--weights", weights, "--data", folder, "--json")[1])
     assert record["top1"] == record["card_top1"] == pytest.approx(measured) and record["agrees"] is True
     assert (record["images"], record["classes"], record["top5"], record["failed"]) == (6, 3, 100.0, [])
 
@@ -135,27 +133,28 @@ def test_another_accuracy_is_said(card: Card, weights: Path, tmp_path: Path, mon
     folder = pictures(tmp_path / "val", each=10)
     away = 100.0 if truth(weights, folder, card) < 50 else 0.0
     monkeypatch.setitem(read_official_cards(), "fake", dataclasses.replace(card, top1=away))
-    code, _, errors = run("--verify", "fake", "--weights", weights, "--data", folder)
-    assert code == 1 and len(errors) == 1 and "points from its card, and chance explains ±0.10" in errors[0]
+    code, _, errors = run("check", "fake", "--weights", weights, "--data", folder)
+    assert code == 1 and len(errors) == 1 and "points from its card, and samples of this size differ by up to 0.10" in errors[0]
 
 
 def test_some_classes_and_broken_pictures(card: Card, weights: Path, tmp_path: Path) -> None:
     folder = pictures(tmp_path / "val", names=CLASSES[:2])
-    code, out, errors = run("--verify", "fake", "--weights", weights, "--data", folder)
+    code, out, errors = run("check", "fake", "--weights", weights, "--data", folder)
     assert (code, errors) == (0, []) and "show 2 of 3 classes: not comparable" in out
     (folder / CLASSES[0] / "broken.jpg").write_text("text")
-    code, out, errors = run("--verify", "fake", "--weights", weights, "--data", folder)
+    code, out, errors = run("check", "fake", "--weights", weights, "--data", folder)
     assert code == 1 and len(errors) == 1 and "broken.jpg" in errors[0] and "of 4 pictures" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--verify", "fack"), "Did you mean 'fake'"),
-        (("--verify", "imagenette"), "comes with the package"),
-        (("--verify", "fake", "--weights", "absent.pth"), "no weights file 'absent.pth'"),
-        (("--data", "x"), "--data belongs to a verification: add --verify NAME"),
-        (("--verify", "fake", "--labels", "x.csv"), "give that, too"),
+        (("check", "fack"), "Did you mean 'fake'"),
+        (("check", "imagenette"), "comes with the package"),
+        (("check", "fake", "--weights", "absent.pth"), "no weights file 'absent.pth'"),
+        (("models", "--data", "x"), "--data belongs to 'torchbcos check NAME'"),
+        (("check",), "Missing argument 'NAME'"),
+        (("check", "fake", "--labels", "x.csv"), "give that, too"),
     ],
 )
 def test_wrong_requests(card: Card, arguments: tuple[str, ...], text: str) -> None:
@@ -166,83 +165,31 @@ def test_wrong_requests(card: Card, arguments: tuple[str, ...], text: str) -> No
 def test_no_folder_and_no_labels(card: Card, weights: Path, tmp_path: Path) -> None:
     for folder, text in ((tmp_path / "none", "There is no folder"), (tmp_path / "flat", "neither subfolders")):
         (tmp_path / "flat").mkdir(exist_ok=True)
-        code, _, errors = run("--verify", "fake", "--weights", weights, "--data", folder)
+        code, _, errors = run("check", "fake", "--weights", weights, "--data", folder)
         assert code == 2 and len(errors) == 1 and text in errors[0]
 
 
-# -- which picture shows which class ---------------------------------------------------------------
+def test_the_old_name_works_and_names_the_new_one(card: Card, weights: Path) -> None:
+    code, out, errors = run("models", "--verify", "fake", "--weights", weights, "--json")
+    assert code == 0 and out == run("check", "fake", "--weights", weights, "--json")[1]
+    assert errors == [
+        "torchbcos: 'torchbcos models --verify NAME' is called 'torchbcos check NAME' now; the old name goes with 1.0."
+    ]
+    weights.write_bytes(b"other")
+    assert run("models", "--verify", "fake", "--weights", weights)[0] == 1
+    assert run("models", "--verify", "fack")[0] == 2
+    assert "--verify" not in run("models", "--help")[1]
 
 
-def flat(folder: Path, table: str, name: str = "labels.csv") -> Path:
-    folder.mkdir()
-    for file in ("a.png", "b.jpg"):
-        Image.new("RGB", (8, 8)).save(folder / file)
-    (folder / name).write_text(table, "utf-8")
-    return folder
-
-
-def found(folder: Path, card: Card, labels: Path | None = None) -> dict[str, int]:
-    return {path.name: index for path, index in read_labels(folder, card, labels)}
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        "a.png,red fox\nb.jpg,blue jay\n",
-        "file,class\na.png,Red_Fox\nb.jpg,2\n",
-        "\ufefffile,width,height,label\na.png,2,1,0\nb.jpg,1,0,blue jay\n",
-        "image,name,index\na,?,0\nb,?,002\n\n",
-    ],
-)
-def test_tables(tmp_path: Path, card: Card, table: str) -> None:
-    assert found(flat(tmp_path / "f", table), card) == {"a.png": 0, "b.jpg": 2}
-
-
-@pytest.mark.parametrize(
-    ("table", "text"),
-    [
-        ("", "is empty"),
-        ("file,class\n", "names no picture"),
-        ("a.png,red fox\nc.png,red fox\n", r"labels\.csv, line 2: there is no picture 'c\.png'"),
-        ("c.png,red fox\n", r"line 1: there is no picture 'c\.png'"),
-        ("file,class\na.png,red fix\n", "line 2: 'red fix' is no class of this model. Did you mean 'red fox'"),
-        ("file,class\na.png\n", "line 2: expected a file and its class"),
-    ],
-)
-def test_wrong_tables(tmp_path: Path, card: Card, table: str, text: str) -> None:
-    with pytest.raises(torchbcos.BcosError, match=text):
-        read_labels(flat(tmp_path / "f", table), card)
-
-
-def test_a_table_elsewhere_and_kaggles(tmp_path: Path) -> None:
-    folder = flat(tmp_path / "f", "nothing,here", name="other.txt")
-    (tmp_path / "t.csv").write_text("ImageId,PredictionString\na,n01440764 1 2 30 40 n01440764 5 6 7 8\nb,n15075141\n")
-    assert found(folder, official_card("resnet18"), tmp_path / "t.csv") == {"a.png": 0, "b.jpg": 999}
-    with pytest.raises(torchbcos.BcosError, match=r"no file of labels .*u\.csv"):
-        read_labels(folder, official_card("resnet18"), tmp_path / "u.csv")
-
-
-def test_imagenet_folders(tmp_path: Path) -> None:
-    card = official_card("resnet18")
-    folder = pictures(tmp_path / "val", names=("n01440764", "goldfish", "207", "Great_White_shark"), each=1)
-    (folder / "n15075141").mkdir()  # an empty one is passed over
-    assert sorted(found(folder, card).values()) == [0, 1, 2, 207]
-    pictures(folder, names=("tensch",), each=1)
-    with pytest.raises(torchbcos.BcosError, match=r"subfolder 'tensch' is no class of this model\. Did you mean 'tench'"):
-        read_labels(folder, card)
-
-
-def test_wnids_are_imagenets(data_dir: Path) -> None:
-    assert len(set(imagenet_wnids())) == 1000 and list(imagenet_wnids()) == sorted(imagenet_wnids())
-    table = data_dir / "imagenet-samples" / "labels.csv"
-    if not table.is_file():
-        pytest.skip("no table of ImageNet classes here")
-    rows = [line.split(",") for line in table.read_text("utf-8").splitlines()[1:]]
-    assert len(rows) == 500 and all(imagenet_wnids()[int(index)] == wnid for _, wnid, index, _ in rows)
-    assert sum(imagenet_classes()[int(index)] == name for _, _, index, name in rows) >= 499
-
-
-def test_what_chance_explains() -> None:
-    few, many = (Accuracy(images=n, classes=2, correct=n // 2, correct5=n) for n in (100, 50_000))
-    assert few.tolerance(75.0) == pytest.approx(12.99, abs=0.01) and many.tolerance(75.0) == pytest.approx(0.58, abs=0.01)
-    assert few.tolerance(100.0) == 0.1
+def test_a_folder_of_broken_pictures_among_others(card: Card, weights: Path, tmp_path: Path) -> None:
+    """More of them in a row than training would try: each is named, and the others are counted."""
+    folder = pictures(tmp_path / "val")
+    for i in range(12):
+        (folder / CLASSES[1] / f"broken-{i:02}.jpg").write_text("text")
+    code, out, errors = run("check", "fake", "--weights", weights, "--data", folder)
+    assert code == 1 and "of 6 pictures" in out
+    assert [f"broken-{i:02}.jpg" in line for i, line in enumerate(errors[:12])] == [True] * 12
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    code, _, errors = run("check", "fake", "--weights", weights, "--data", folder)
+    assert code == 2 and "None of the 12 pictures can be read; the first: " in errors[0]

@@ -1,0 +1,39 @@
+"""Opening a model to measure it: what `torchbcos.load` opens, or weights that a run keeps in its checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.runs import RunFolder
+from torchbcos.zoo import Classifier, load
+from torchbcos.zoo.load import from_card, pick_device
+from torchbcos.zoo.store import fill, read_card
+
+
+def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:
+    """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
+
+    Args:
+        source: a model, or the folder of a run (`torchbcos train --out`).
+        weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints.
+        device: as in `load`.
+
+    Raises:
+        MissingFileError, InputError, WeightsError: there is no such model, or no such weights.
+    """
+    if weights == "auto":
+        return load(source, device=device)
+    if weights not in ("ema", "last", "best"):
+        raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {weights!r}.")
+    run = RunFolder(Path(source))
+    if not run.card.is_file() or not run.checkpoints.is_dir():
+        raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")
+    card = read_card(run.out)
+    network = from_card(card, {})
+    fill(network, run.weights(weights), where=f"the {weights} weights of {str(run.out)!r}")
+    network.class_names = card.class_names()  # type: ignore[assignment]
+    network = network.eval().to(memory_format=torch.channels_last).to(pick_device(device))
+    return Classifier(network, card)

@@ -1,0 +1,81 @@
+"""Which examples of the data are measured, and their targets in the order of the model's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint
+from torchbcos.data.labelled import Labelled, Split
+from torchbcos.runs import HELD_OUT
+
+SPLITS = ("val", "train", "all")
+
+
+def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str]] | None = None) -> tuple[Split, str]:
+    """The split of a name, and the name of what it turned out to be.
+
+    Args:
+        data: the examples.
+        split: "val" (the data's own; where it has none, what the run held out to report, or everything), "train", "all",
+            "selection" or "report".
+        held_out: split name -> names of the examples that a run held out (`torchbcos.runs.read_held_out`).
+
+    Raises:
+        InputError: there is no such split.
+    """
+    known, held_out = (*SPLITS, *HELD_OUT), held_out or {}
+    if split not in known:
+        raise InputError(f"There is no split {split!r}: choose {', '.join(known)}.{hint(split, known)}")
+    if split == "val" and data.report is None and held_out.get("report"):
+        split = "report"
+    if split in HELD_OUT:
+        wanted = set(held_out.get(split, ()))
+        for part in (data.train, data.report):
+            rows = [i for i, name in enumerate(part.names) if name in wanted] if part is not None else []
+            if part is not None and rows:
+                return part.take(rows), split
+        raise InputError(f"No example of this data was held out as {split!r} by a run: --model RUN names one that did.")
+    if split == "train" or data.report is None:
+        return data.train, "train" if split == "train" and data.report is not None else "all"
+    if split == "val":
+        return data.report, "val"
+    raise InputError("'all' is for data without a split of its own: this has 'train' and 'val'.")
+
+
+def match_classes(targets: Tensor, classes: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Targets in the order of a model's classes.
+
+    Args:
+        targets: (N,) int64 in the order of `classes`, or (N, len(classes)) of zeros and ones.
+        classes: of the data.
+        names: of the model; it may know more.
+
+    Returns:
+        (N,) int64, or (N, len(names)) of zeros and ones.
+
+    Raises:
+        InputError: the data has classes that the model lacks.
+
+    >>> match_classes(torch.tensor([0, 1]), ["cat", "dog"], ["dog", "fox", "cat"])
+    tensor([2, 0])
+    """
+    if tuple(names) == tuple(classes):
+        return targets
+    places = {name: i for i, name in enumerate(names)}
+    missing = [name for name in classes if name not in places]
+    if missing:
+        known = ", ".join(names[:10])
+        raise InputError(
+            f"The model knows no class {missing[0]!r}, the data has it ({len(missing)} such).{hint(missing[0], places)} It knows "
+            f"{len(places)}: {known}{', …' if len(places) > 10 else ''}."
+        )
+    order = torch.tensor([places[name] for name in classes])
+    if targets.dim() == 1:
+        return order[targets]
+    wide = torch.zeros(len(targets), len(places))
+    wide[:, order] = targets
+    return wide

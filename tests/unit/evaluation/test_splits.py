@@ -1,0 +1,52 @@
+"""Which examples are measured, and their targets in the model's order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torchbcos._core.errors import InputError
+from torchbcos.data import Labelled, Split
+from torchbcos.evaluation.splits import choose_split, match_classes
+
+
+def split(names: str) -> Split:
+    return Split(list(names), torch.zeros(len(names), dtype=torch.int64), lambda i: None, tuple(range(len(names))))
+
+
+ALONE, DIVIDED = Labelled(("x", "y"), split("abcdef")), Labelled(("x", "y"), split("abcd"), split("ef"))
+HELD_OUT = {"selection": ["b"], "report": ["e", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "names", "called"),
+    [
+        (ALONE, "val", "ce", "report"), (ALONE, "train", "abcdef", "all"), (ALONE, "all", "abcdef", "all"),
+        (ALONE, "selection", "b", "selection"), (ALONE, "report", "ce", "report"),
+        (DIVIDED, "val", "ef", "val"), (DIVIDED, "train", "abcd", "train"), (DIVIDED, "selection", "b", "selection"),
+    ],
+)  # fmt: skip
+def test_splits_by_name(data: Labelled, wanted: str, names: str, called: str) -> None:
+    chosen, what = choose_split(data, wanted, HELD_OUT)
+    assert ("".join(chosen.names), what) == (names, called)
+
+
+def test_splits_that_are_not_there() -> None:
+    assert choose_split(ALONE, "val")[1] == "all"
+    for data, wanted, message in (
+        (ALONE, "vall", "There is no split 'vall': choose val, train, all, selection, report"),
+        (ALONE, "report", "No example of this data was held out as 'report'"),
+        (DIVIDED, "all", "'all' is for data without a split of its own"),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_split(data, wanted)
+
+
+def test_targets_in_the_models_order() -> None:
+    classes, names = ("cat", "dog", "fox"), ("fox", "ape", "dog", "cat")
+    targets = torch.tensor([0, 1, 2, 0])
+    assert [names[i] for i in match_classes(targets, classes, names)] == [classes[i] for i in targets]
+    wide = match_classes(torch.eye(3), classes, names)
+    assert wide.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0]]
+    with pytest.raises(InputError, match=r"knows no class 'dgo', the data has it \(1 such\)\. Did you mean 'dog'"):
+        match_classes(targets, ("cat", "dgo"), names)

@@ -1,0 +1,28 @@
+"""`history.csv` of a run that goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torchbcos.runs import History
+
+
+def test_later_rows_are_dropped_and_new_columns_join(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.csv", 0)
+    for step in (1, 2, 3):
+        history.add({"step": step, "loss": step / 3})
+    again = History(tmp_path / "history.csv", 2)
+    again.add({"step": 3, "top1": 50.0})
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines == ["step,loss,top1", "1,0.333333,", "2,0.666667,", "3,,50"]
+
+
+@pytest.mark.parametrize("line", ["0.5", "0.5,", "0.5,2,3", "x,y"])
+def test_a_damaged_row_is_dropped(line: str, tmp_path: Path) -> None:
+    """A short row had no step, which was not asked for before it was used; a long one had no name for its last cell."""
+    file = tmp_path / "history.csv"
+    file.write_text(f"loss,step\n0.5,1\n{line}\n")
+    History(file, 5).add({"loss": 0.25, "step": 3})
+    assert file.read_text() == "loss,step\n0.5,1\n0.25,3\n"
