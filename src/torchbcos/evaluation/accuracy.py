@@ -187,7 +187,7 @@ def predict_all(
     done, failed = saved.read()
     parts = [done] if done is not None else []
     start = len(done) if done is not None else 0
-    examples = Examples(split, model.transform, model.card.plain)
+    examples = Examples(split, model.transform)
     rows = [[i + start for i in batch] for batch in whole_batches(len(split) - start, batch_size)]
     parameter = next(model.model.parameters())
     batches = loader(examples, rows, workers)  # type: ignore[arg-type]
