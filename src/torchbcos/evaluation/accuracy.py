@@ -58,7 +58,7 @@ def measure_accuracy(
     if out is not None:
         saved = SavedOutputs(Path(out), [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)])
     outputs = predict_split(
-        model.model, Examples(chosen, model.transform, model.card.plain),
+        model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
     result = {

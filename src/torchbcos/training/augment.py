@@ -10,16 +10,17 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from torchbcos.functional import add_inverse
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.training.recipe import Recipe
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
 
-def preprocess_of(recipe: Recipe) -> Preprocess:
-    """How whole pictures are prepared, for judging and for the card."""
+def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
+    """How whole pictures, or arrays of as many channels as a plain network takes, are prepared, for judging and for the card."""
     resize = recipe.test_resize or recipe.side
     moments: dict[str, Any] = {"encoding": "normalize", "mean": MEAN, "std": STD} if recipe.plain else {}
+    moments = {"encoding": "none"} if recipe.plain and channels != 3 else moments
     return Preprocess(resize=resize, crop=recipe.side, **moments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,7 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.explanation.layer import contribution_maps
-from torchbcos.functional import add_inverse
-from torchbcos.training.augment import normalized, pixels_of
+from torchbcos.training.augment import pixels_of
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
 
@@ -55,7 +55,7 @@ class Teacher:
         else:
             found = load(recipe.teacher, device="cpu")
             self.network, self.names, self.terms = found.model, found.class_names, found.card.terms
-            self.encode = normalized if (found.card.preprocess or {}).get("encoding") == "normalize" else add_inverse
+            self.encode = partial(found.transform.encode, dim=1)
             self.probability = found.card.probability
         self.run = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
 

@@ -57,7 +57,7 @@ class Session:
                 raise InputError("Guidance needs to know where things are: set augment='', mixup=0 and cutmix=0.")
             masks = find_annotations(self.source, split, share=recipe.guide_share, seed=recipe.seed)
             self.say(f"Guidance by {len(masks)} annotated examples of {len(split)}.")
-        return Examples(split, self.prepare, recipe.plain, Augment(recipe) if augment else None, recipe.seed, masks)
+        return Examples(split, self.prepare, Augment(recipe) if augment else None, recipe.seed, masks)
 
     def run(self, *, devices: int | str, nodes: int, strategy: str, accelerator: str) -> dict[str, Any]:
         """Train, judge, save; the caller's warnings and random generator are as before."""
@@ -77,6 +77,7 @@ class Session:
         torch.manual_seed(seed_of(recipe.seed, 0))
         classes = self.data.classes
         channels = channels_of(self.splits.train, recipe, self.source)
+        self.prepare = preprocess_of(recipe, channels)
         network, terms = build_network(recipe, len(classes), channels, names=classes, sync=world > 1)
         parts = self.part_size(world)
         order = Order(

@@ -101,7 +101,18 @@ class Card:
         fields = dict(values)
         if isinstance(fields.get("classes"), list):
             fields["classes"] = tuple(str(c) for c in fields["classes"])
+        fields["preprocess"] = readable(fields.get("preprocess"), fields.get("in_channels", 6))
         return Card(**fields)
+
+
+def readable(preprocess: Any, channels: Any) -> Any:
+    """Preprocessing as a card holds it today.
+
+    Plain networks of other than three channels were once saved with "normalize", which left such arrays as they were.
+    """
+    if isinstance(preprocess, Mapping) and preprocess.get("encoding") == "normalize" and channels != 3:
+        return {**{k: v for k, v in preprocess.items() if k not in ("mean", "std")}, "encoding": "none"}
+    return preprocess
 
 
 @cache

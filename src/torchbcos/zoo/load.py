@@ -19,7 +19,7 @@ from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileErr
 from torchbcos._core.names import hint, natural_key
 from torchbcos._core.optional import require
 from torchbcos.deployment import is_deployed, make_twin_
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.runs import RunFolder
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
@@ -28,7 +28,6 @@ from torchbcos.zoo.store import CARD, WEIGHTS, classes_in, fetch, fill, read_fol
 DEFAULT = "imagenette"
 HUB = "hf-hub:"
 FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every plain network expects
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -325,5 +324,5 @@ def usual_preprocess(network: models.Network) -> Preprocess | None:
     if network.in_channels == 6:
         return Preprocess(resize=resize, crop=crop)
     if network.plain and network.in_channels == 3:
-        return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=MEAN, std=STD)
+        return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return None

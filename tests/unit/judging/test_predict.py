@@ -33,7 +33,7 @@ class Numbers:
 def examples(reader: Any, count: int = 10, targets: Tensor | None = None) -> Examples:
     targets = torch.arange(count) % 2 if targets is None else targets
     split = Split([f"picture {i}" for i in range(count)], targets, reader, tuple(range(count)))
-    return Examples(split, Preprocess(resize=None, crop=None), False)
+    return Examples(split, Preprocess(resize=None, crop=None))
 
 
 class Means(nn.Module):
