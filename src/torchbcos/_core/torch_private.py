@@ -44,6 +44,16 @@ def _module(name: str) -> ModuleType | None:
         return None
 
 
+def _answering(function: Callable[..., Any] | None, *arguments: Any) -> Callable[..., Any] | None:
+    """`function` where it can be called with these arguments; a name that stayed may want others."""
+    try:
+        if function is not None:
+            function(*arguments)
+    except (TypeError, RuntimeError):
+        return None
+    return function
+
+
 class Trial:
     """A private operation with a public stand-in: its first call decides which of the two is used from then on.
 
@@ -77,10 +87,9 @@ class Trial:
 
 # -- autograd: which backward pass runs, what hooks stand on saved tensors -------------------------------------------
 
-_GRAPH_TASK: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
-_TOP_HOOKS: Callable[[bool], Any] | None = getattr(
-    getattr(torch._C, "_autograd", None), "_top_saved_tensors_default_hooks", None
-)  # fmt: skip
+_GRAPH_TASK = _answering(getattr(torch._C, "_current_graph_task_id", None))
+# since torch 2.7; True: also while torch.jit.trace runs
+_TOP_HOOKS = _answering(getattr(getattr(torch._C, "_autograd", None), "_top_saved_tensors_default_hooks", None), True)
 
 
 def knows_graph_tasks() -> bool:
@@ -90,24 +99,12 @@ def knows_graph_tasks() -> bool:
 
 def graph_task() -> int:
     """The number of the backward pass that runs here; -1 outside backward passes, and where torch does not say."""
-    return -1 if _GRAPH_TASK is None else _GRAPH_TASK()
-
-
-def _top_hook() -> tuple[bool, Any]:
-    """Whether this torch (2.7 and later) shows its hooks on saved tensors; and the innermost one that packs, or None."""
-    if _TOP_HOOKS is None:
-        return False, None
-    try:
-        top = _TOP_HOOKS(True)  # True: also while torch.jit.trace runs
-        return True, None if top is None else top[0]
-    except (TypeError, RuntimeError, LookupError):
-        return False, None
+    return -1 if _GRAPH_TASK is None else int(_GRAPH_TASK())
 
 
 def saved_tensor_hooks() -> bool:
     """True where hooks on saved tensors may be active (torch.utils.checkpoint, save_on_cpu); older torch cannot say."""
-    known, hook = _top_hook()
-    return not known or hook is not None
+    return _TOP_HOOKS is None or _TOP_HOOKS(True) is not None
 
 
 def checkpointed() -> bool:
@@ -117,11 +114,10 @@ def checkpointed() -> bool:
     torch count as well, but for those of `torch.autograd.graph` (`save_on_cpu`), which store and recompute nothing: should
     checkpoints move to another file, they are refused still.
     """
-    if torch.is_grad_enabled():
-        known, hook = _top_hook()
-        if known:
-            place = str(getattr(hook, "__module__", None))
-            return place.partition(".")[0] == "torch" and place != "torch.autograd.graph"
+    if torch.is_grad_enabled() and _TOP_HOOKS is not None:
+        top = _TOP_HOOKS(True)
+        place = "" if top is None else str(getattr(top[0], "__module__", None))
+        return place.partition(".")[0] == "torch" and place != "torch.autograd.graph"
     # this torch shows no hooks; or the reentrant variant, whose first pass runs without gradients and without hooks
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -133,10 +129,8 @@ def checkpointed() -> bool:
 
 # -- functorch, tracing, dispatch modes: where plain operations are needed ---------------------------------------------
 
-_LEVEL: Callable[[], Any] | None = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
-_DISPATCH_MODE: Callable[[], Any] | None = getattr(
-    getattr(torch.utils, "_python_dispatch", None), "_get_current_dispatch_mode", None
-)  # fmt: skip
+_LEVEL = _answering(getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None))
+_DISPATCH_MODE = _answering(getattr(getattr(torch.utils, "_python_dispatch", None), "_get_current_dispatch_mode", None))
 
 
 def transformed() -> bool:
@@ -189,7 +183,7 @@ def compiled(module: nn.Module) -> bool:
 
 
 def _wrapper(module: nn.Module) -> bool:
-    """True for what `torch.compile(module)` returns: its class has no public name, so its module or contents tell."""
+    """True for what `torch.compile(module)` returns. Its class has no public name: its module tells, or what it holds."""
     return type(module).__module__.startswith("torch._dynamo") or original(module) is not module
 
 

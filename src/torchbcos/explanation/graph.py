@@ -107,6 +107,8 @@ def explanation_graph(
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
+    for name, p in list(graph.named_parameters(recurse=False)):  # recorded steps write in place, which a learning weight forbids
+        setattr(graph, name, nn.Parameter(p.detach(), requires_grad=False))
     graph.graph.eliminate_dead_code()
     graph.recompile()
     made = ExplanationGraph(graph, tuple(names), reference.fixed, tuple(x.shape), targets is not None)
