@@ -181,7 +181,7 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
     if failed and (on_error == "stop" or batch["x"] is None):
         if on_error == "skip":
             raise InputError(f"{SPARE} examples in a row cannot be read, the first of them: {failed[0]}")
-        raise InputError(f"{failed[0]} (--on-error skip trains without such files.)")
+        raise InputError(f"{failed[0]} (--on-error skip leaves such files out.)")
     if batch["x"] is None:
         a, b = batch["shapes"][:2]
         raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: arrays are not cut to size.")
