@@ -1,13 +1,16 @@
 # One word a chore. Each sets up what it needs: python3 (3.10 or later) with pip is all you bring.
 #   make test VENV=none PYTHON=/path/to/python   uses an environment that you already have
+#   make test-torch TORCH=2.6.0                  runs the tests on that release of torch, in .venv-2.6.0
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check parity bench docs
+.PHONY: help demo test test-torch check parity bench docs
 
 VENV ?= .venv
 PYTHON ?= python3
-TORCH ?= torch torchvision
+# a release of torch (2.6.0), or nothing for the newest; torchvision 0.N+15 belongs to torch 2.N
+TORCH ?=
+TORCHES := $(if $(TORCH),torch==$(TORCH) torchvision==$(shell echo $(TORCH) | awk -F. '{ print "0." $$2 + 15 "." $$3 }'),torch torchvision)
 PHOTOS ?= docs/photos
 OUT ?= demo
 WORKERS ?= 2
@@ -24,7 +27,7 @@ endif
 export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 help: ## show this list
-	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1	\2/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
 # venv without ensurepip is how some distributions ship Python: then the outer pip fills it
 $(VENV)/ready: pyproject.toml
@@ -32,8 +35,8 @@ $(VENV)/ready: pyproject.toml
 	@echo "Setting up $(VENV) (once; some minutes, some gigabytes)"
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
 	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCHES)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCHES) --editable '.[dev,train]'
 	@touch $@
 
 demo: $(READY) ## explain photos with the embedded network, offline, into ./demo
@@ -41,6 +44,10 @@ demo: $(READY) ## explain photos with the embedded network, offline, into ./demo
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) -m 'not slow and not parity'
+
+test-torch: ## run the tests on another release of torch, in an environment of its own: make test-torch TORCH=2.6.0
+	$(if $(TORCH),,$(error Say which release: make test-torch TORCH=2.6.0))
+	@$(MAKE) --no-print-directory test VENV=.venv-$(TORCH)
 
 check: $(READY) ## lint, types, import law
 	$(PY) -m ruff check src tests recipes benchmarks docs hubconf.py

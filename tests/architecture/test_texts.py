@@ -67,7 +67,7 @@ def test_licence_and_notice() -> None:
 def test_decisions_are_numbered_and_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     notes = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
-    assert [int(path.name[:3]) for path in notes] == list(range(1, len(notes) + 1))
+    assert notes and [int(path.name[:3]) for path in notes] == list(range(1, len(notes) + 1))
     index = (folder / "README.md").read_text("utf-8")
     for path in notes:
         assert f"({path.name})" in index, f"docs/decisions/README.md does not list {path.name}"

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import torchbcos
 from torchbcos.cli.__main__ import app
 from torchbcos.pictures import Preprocess
-from torchbcos.zoo.card import Card, official_cards
+from torchbcos.zoo.card import Card, read_official_cards
 from torchbcos.zoo.official import to_official
 from torchbcos.zoo.store import hash_file
 
@@ -46,7 +46,7 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
         preprocess=Preprocess(resize=32, crop=32).to_dict(), sha256=hash_file(file)[:10], top1=50.0, top5=100.0,
         url="http://127.0.0.1:9/fake.pth", measured="six pictures made here",
     )  # fmt: skip
-    monkeypatch.setitem(official_cards(), "fake", made)
+    monkeypatch.setitem(read_official_cards(), "fake", made)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return made
 
@@ -68,7 +68,7 @@ def served(tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch) -> Itera
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/fake.pth"
-    monkeypatch.setitem(official_cards(), "fake", dataclasses.replace(card, url=url))
+    monkeypatch.setitem(read_official_cards(), "fake", dataclasses.replace(card, url=url))
     yield
     server.shutdown()
     server.server_close()
@@ -119,7 +119,7 @@ def test_a_wrong_file_and_no_network_are_one_sentence(card: Card, weights: Path,
 def test_accuracy_beside_the_card(card: Card, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pictures(tmp_path / "val")
     measured = truth(weights, folder, card)
-    monkeypatch.setitem(official_cards(), "fake", dataclasses.replace(card, top1=measured))
+    monkeypatch.setitem(read_official_cards(), "fake", dataclasses.replace(card, top1=measured))
     code, out, errors = run("check", "fake", "--weights", weights, "--data", folder, "--batch-size", 4)
     assert (code, errors) == (0, []), out
     assert f"{measured:.2f} % of 6 pictures; on the card: {measured:.2f} % (six pictures made here)" in out
@@ -132,7 +132,7 @@ def test_accuracy_beside_the_card(card: Card, weights: Path, tmp_path: Path, mon
 def test_another_accuracy_is_said(card: Card, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pictures(tmp_path / "val", each=10)
     away = 100.0 if truth(weights, folder, card) < 50 else 0.0
-    monkeypatch.setitem(official_cards(), "fake", dataclasses.replace(card, top1=away))
+    monkeypatch.setitem(read_official_cards(), "fake", dataclasses.replace(card, top1=away))
     code, _, errors = run("check", "fake", "--weights", weights, "--data", folder)
     assert code == 1 and len(errors) == 1 and "points from its card, and samples of this size differ by up to 0.10" in errors[0]
 

@@ -49,6 +49,15 @@ def test_an_exported_explanation_is_the_explanation(family: str) -> None:
         torch.testing.assert_close(total, e.values, rtol=1e-4, atol=1e-4)
 
 
+def test_the_graph_of_a_network_that_may_still_learn_runs_with_gradients_on() -> None:
+    model, x = build("cifar10_resnet20", num_classes=4).eval(), torch.rand(1, 6, 16, 16)
+    recorded = torchbcos.explanation_graph(model, x)
+    assert all(p.requires_grad for p in model.parameters())
+    weights = recorded(x)[2]
+    assert not weights.requires_grad
+    torch.testing.assert_close(weights, torchbcos.explain(model, x).weights, rtol=1e-4, atol=1e-6)
+
+
 def test_given_targets_are_an_input_of_the_graph() -> None:
     model, x = twin("resnet"), torch.rand(2, 6, 32, 32)
     recorded = torchbcos.explanation_graph(model, x, torch.tensor([[0], [1]]))

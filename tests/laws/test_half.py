@@ -24,4 +24,4 @@ def test_outputs_explanations_and_gradients_are_finite(family: str, dtype: torch
     loss = nn.functional.cross_entropy(model.train()(x).float(), torch.tensor([0, 1]))
     loss.backward()
     assert bool(loss.isfinite())
-    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())

@@ -12,10 +12,8 @@ restored by exceptions, and no module carries a flag that another thread could s
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function
 
 from torchbcos._core.errors import StateError
+from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks
 
 # OFF must be falsy. The values are strings because torch.compile guards them cheaply.
 OFF, CONSTANT, FULL = "", "constant", "full"
@@ -32,7 +31,6 @@ _session: ContextVar[Session | None] = ContextVar("torchbcos_session", default=N
 # Autograd graph tasks in which an explanation runs its backward pass, so that a forward pass
 # recomputed there (torch.utils.checkpoint, also on the engine's own threads) is frozen too.
 _tasks: dict[int, Session] = {}
-_TOP_HOOKS: Callable[..., Any] | None = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 class Session:
@@ -133,9 +131,9 @@ def mode() -> str:
     if torch.compiler.is_compiling():
         return here
     if not here and _tasks:
-        state = _tasks.get(torch._C._current_graph_task_id())
+        state = _tasks.get(graph_task())
         return state.mode if state is not None else OFF
-    if here and _session.get() is None:
+    if here and (_session.get() is None or not knows_graph_tasks()) and checkpointed():
         _refuse_recomputation()
     return here
 
@@ -146,7 +144,7 @@ def current() -> Session | None:
         return None
     state = _session.get()
     if state is None and _tasks:
-        state = _tasks.get(torch._C._current_graph_task_id())
+        state = _tasks.get(graph_task())
     return state
 
 
@@ -222,8 +220,8 @@ class _Mark(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         state: Session = ctx.state
-        if not state.live:
-            task = torch._C._current_graph_task_id()
+        if not state.live and knows_graph_tasks():
+            task = graph_task()
             _tasks[task] = state
             state.tasks.append(task)
         return gradient, None
@@ -235,34 +233,14 @@ def mark(tensor: Tensor, state: Session) -> Tensor:
     return marked
 
 
-def saved_tensor_hooks() -> bool:
-    """True where hooks on saved tensors may be active (torch.utils.checkpoint, save_on_cpu); older torch cannot say."""
-    return _TOP_HOOKS is None or _TOP_HOOKS(True) is not None
-
-
 def _refuse_recomputation() -> None:
-    """Refuse `frozen()` around torch.utils.checkpoint: its backward would recompute unfrozen."""
-    if torch.is_grad_enabled() and _TOP_HOOKS is not None:
-        top = _TOP_HOOKS(True)
-        found = top is not None and "_checkpoint_hook" in getattr(top[0], "__qualname__", "")
-    elif torch.is_grad_enabled():
-        found = _called_from("checkpoint")
-    else:  # the reentrant variant runs its first pass without gradients
-        found = _called_from("forward")
-    if found:
+    """Refuse torch.utils.checkpoint where layers recomputed in its backward pass would not be frozen."""
+    if _session.get() is not None:
         raise StateError(
-            "torch.utils.checkpoint inside torchbcos.frozen(): the backward pass would recompute these layers "
-            "outside the frozen state and give another W. Use torchbcos.explain(), or call the model without checkpoints."
+            "This network uses torch.utils.checkpoint, and this release of torch does not say which backward pass runs: "
+            "layers recomputed in it might give another W. Explain the network without checkpoints."
         )
-
-
-def _called_from(function: str) -> bool:
-    """True where a function of this name in torch's checkpoint.py is among the callers."""
-    frame: FrameType | None = sys._getframe(2)
-    for _ in range(200):
-        if frame is None:
-            return False
-        if frame.f_code.co_name == function and frame.f_code.co_filename.endswith("checkpoint.py"):
-            return True
-        frame = frame.f_back
-    return False
+    raise StateError(
+        "torch.utils.checkpoint inside torchbcos.frozen(): the backward pass would recompute these layers "
+        "outside the frozen state and give another W. Use torchbcos.explain(), or call the model without checkpoints."
+    )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, say, shown, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, print_json, say, shown, usage_errors
 from torchbcos.cli.train import OnError
 
 evaluate = typer.Typer(
@@ -81,7 +80,7 @@ def accuracy(
             progress=None if json else shown, run=Path(model),
         )  # fmt: skip
     if json:
-        print(json_module.dumps(result, indent=1, ensure_ascii=False))
+        print_json(result)
         return
     numbers = {name: value for name, value in result.items() if isinstance(value, float)}
     words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Split
-from torchbcos.functional import add_inverse
 from torchbcos.pictures.preprocess import Preprocess
 
 SPARE = 10  # pictures that are tried in place of an unreadable one
@@ -53,14 +52,15 @@ class Examples(Dataset[dict[str, Any]]):
 
     Args:
         split: the examples.
-        prepare: for judging. augment: for training.
+        prepare: resizes, crops and encodes; it alone decides how examples are encoded, where `augment` is None or the example
+            has not two space axes.
+        augment: for training, (example, mask, epoch) -> (encoded, mask).
         seed: of the augmentation.
         masks: of guided examples.
     """
 
     split: Split
     prepare: Preprocess
-    plain: bool
     augment: Callable[[Any, Tensor | None, int], tuple[Tensor, Tensor | None]] | None = None
     seed: int = 0
     masks: Any = None
@@ -88,7 +88,7 @@ class Examples(Dataset[dict[str, Any]]):
         """Example i as a network takes it, and its mask."""
         example = self.split.read(i)
         if isinstance(example, Tensor) and example.dim() != 3:
-            return (example if self.plain else add_inverse(example, dim=0)), None
+            return self.prepare.array(example), None
         if self.augment is None:
             return (self.prepare.array(example) if isinstance(example, Tensor) else self.prepare(example)), None
         mask = self.masks(i, size_of(example)) if self.masks is not None else None
@@ -181,7 +181,7 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
     if failed and (on_error == "stop" or batch["x"] is None):
         if on_error == "skip":
             raise InputError(f"{SPARE} examples in a row cannot be read, the first of them: {failed[0]}")
-        raise InputError(f"{failed[0]} (--on-error skip trains without such files.)")
+        raise InputError(f"{failed[0]} (--on-error skip leaves such files out.)")
     if batch["x"] is None:
         a, b = batch["shapes"][:2]
         raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: arrays are not cut to size.")

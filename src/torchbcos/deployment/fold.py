@@ -98,7 +98,7 @@ def make_twin_(model: M, *, check: bool = True) -> M:
     fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
-    model.train = Refusal(model)  # type: ignore[method-assign]
+    vars(model)["train"] = Refusal(model)
     return model
 
 

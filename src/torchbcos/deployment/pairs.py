@@ -85,8 +85,10 @@ def neighbours(module: nn.Module) -> list[tuple[str, str]]:
 
 def last_of(modules: dict[str, nn.Module], name: str) -> str:
     """The layer that makes the output of the module of this name: the last one of an `nn.Sequential`."""
-    while name in modules and type(modules[name]) is nn.Sequential and len(modules[name]._modules):
-        name = f"{name}.{list(modules[name]._modules)[-1]}"
+    while name in modules and type(module := modules[name]) is nn.Sequential and len(module):
+        # a layer that stands twice counts twice here: `named_children` would leave the second out
+        children = [key for key, _ in module.named_modules(remove_duplicate=False) if key and "." not in key]
+        name = f"{name}.{children[-1]}"
     return name
 
 

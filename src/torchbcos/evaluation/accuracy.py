@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +46,11 @@ def measure_accuracy(
 
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
-        `model`.
+        `model`. A number that a broken network makes infinite or no number is None, as JSON has neither.
 
     Raises:
-        InputError: no such split, or the classes are not the model's.
-
+        InputError: no such split, the classes are not the model's, or pictures cannot be read.
+        StateError: the result cannot be written.
     """
     labelled = open_labelled(data)
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
@@ -58,12 +59,13 @@ def measure_accuracy(
     if out is not None:
         saved = SavedOutputs(Path(out), [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)])
     outputs = predict_split(
-        model.model, Examples(chosen, model.transform, model.card.plain),
+        model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
     result = {
         "model": model.card.name, "data": str(data), "split": name, "pictures": len(outputs.rows),
-        "unreadable": [chosen.names[i] for i in outputs.unreadable], **judge(outputs, model.card.probability),
+        "unreadable": [chosen.names[i] for i in outputs.unreadable],
+        **{name: value if math.isfinite(value) else None for name, value in judge(outputs, model.card.probability).items()},
     }  # fmt: skip
     if out is not None and saved is not None:
         _write_result(Path(out), result)

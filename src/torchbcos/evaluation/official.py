@@ -115,7 +115,7 @@ def measure_official(
     Raises:
         InputError: none of the pictures can be read.
     """
-    examples = Examples(pictures, classifier.transform, classifier.card.plain)
+    examples = Examples(pictures, classifier.transform)
     outputs = predict_split(
         classifier.model, examples, batch_size=batch_size, workers=workers, on_error="skip", progress=progress
     )  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchbcos._core import torch_private
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError
 from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
 from torchbcos._core.names import hint
@@ -94,7 +95,7 @@ def explain_batch(
     create_graph: bool | str,
 ) -> Explanation:  # fmt: skip
     """`explain` for images that fit into memory together."""
-    model = getattr(model, "_orig_mod", model)
+    model = torch_private.original(model)
     module = find_module(model, at)
     names = {id(m): name for name, m in model.named_modules()}
     state = Session(FULL if create_graph is True else CONSTANT, names, len(x), x)
@@ -176,7 +177,7 @@ def run(model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Sessi
 def forward(model: nn.Module, inputs: Tensor) -> Tensor:
     """The outputs; an input of another dtype or device than the model's is named as such."""
     try:
-        return eager(model)(inputs)
+        return uncompiled(model)(inputs)
     except RuntimeError as error:
         own = next(model.parameters(), inputs)
         if isinstance(error, BcosError) or (own.dtype, own.device) == (inputs.dtype, inputs.device):
@@ -187,18 +188,15 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
         ) from error
 
 
-def eager(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model as it runs without torch.compile: compiled code cannot report its constants."""
-    call: Callable[[Tensor], Tensor] = model
-    if getattr(model, "_compiled_call_impl", None) is not None:
-        call = model._call_impl
     for name, module in model.named_modules():
-        if name and (type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None):
+        if name and torch_private.compiled(module):
             raise StateError(
                 f"The sub-module {name!r} is compiled on its own and would hide its constants: compile the whole network "
                 "instead, or explain it before compiling."
             )
-    return call
+    return torch_private.eager(model)
 
 
 @contextlib.contextmanager
@@ -272,7 +270,7 @@ def check_arguments(model: object, x: object, batch_size: object, create_graph: 
         raise InputError(f"create_graph must be False, True or 'truncated', not {create_graph!r}.")
     for name, module in model.named_modules():
         traced = isinstance(module, torch.fx.GraphModule) and any(
-            isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes
+            isinstance(node.target, torch_private.Operation) for node in module.graph.nodes
         )
         if traced or isinstance(module, torch.jit.ScriptModule):
             raise StateError(

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from torchbcos._core import torch_private
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.frozen import CONSTANT, Session, session
 from torchbcos.explanation.engine import check_arguments, check_outputs, differentiate, explain
@@ -90,7 +90,9 @@ def explanation_graph(
     check_arguments(model, x, None, False)
     if model.training:
         raise StateError("explanation_graph records a network in eval mode: call model.eval() or torchbcos.deploy(model).")
-    model = getattr(model, "_orig_mod", model)
+    if not torch_private.records():
+        raise StateError("This release of torch cannot record graphs (torch.fx's make_fx): use another one, or explain().")
+    model = torch_private.original(model)
     x = x.detach()
     reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
     names: list[str] = []
@@ -101,10 +103,12 @@ def explanation_graph(
     with torch.inference_mode(False), warnings.catch_warnings(), attention:
         warnings.simplefilter("ignore")
         try:
-            graph = make_fx(function, decomposition_table=PORTABLE if portable else None)(*arguments)
+            graph = torch_private.record(function, arguments, PORTABLE if portable else {})
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
+    for name, p in list(graph.named_parameters(recurse=False)):  # recorded steps write in place, which a learning weight forbids
+        setattr(graph, name, nn.Parameter(p.detach(), requires_grad=False))
     graph.graph.eliminate_dead_code()
     graph.recompile()
     made = ExplanationGraph(graph, tuple(names), reference.fixed, tuple(x.shape), targets is not None)
@@ -141,14 +145,16 @@ def spread_back(
     """A transposed convolution that returns to the shape of `x`."""
     steps = zip(g.shape[2:], x.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True)
     left = [size - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for n, size, s, p, d, k in steps]
-    out: Tensor = torch.ops.aten.convolution(g, weight, None, stride, padding, dilation, True, left, groups)
+    transposed: Any = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(stride)]
+    out: Tensor = transposed(g, weight, None, stride, padding, left, groups, dilation)
     return out
 
 
-PORTABLE: dict[OpOverload, Callable[..., Any]] = {
-    torch.ops.aten.convolution_backward.default: transposed_convolution,
-    torch.ops.aten.avg_pool2d_backward.default: transposed_pooling,
-}
+_TRANSPOSED = (
+    (torch_private.CONVOLUTION_BACKWARD, transposed_convolution),
+    (torch_private.AVERAGE_POOL_BACKWARD, transposed_pooling),
+)
+PORTABLE: dict[Any, Callable[..., Any]] = {operation: instead for operation, instead in _TRANSPOSED if operation is not None}
 
 
 def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:

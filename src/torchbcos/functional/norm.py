@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant, current, hold, mode, parameter
-from torchbcos.kernels.fused import transformed
+from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 
 

@@ -13,6 +13,7 @@ from torch.autograd.function import Function
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold, mode, parameter
+from torchbcos._core.torch_private import transformed
 
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
 LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
@@ -80,7 +81,7 @@ def unit_norm_weight(weight: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    if not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is None:
+    if not torch.compiler.is_compiling() and not transformed():
         unit: Tensor = _UnitNorm.apply(weight)
         return unit
     return weight / filter_norms(weight)

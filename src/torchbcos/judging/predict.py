@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos._core.names import hint
 from torchbcos.data.loading import Examples, check_batch, one_thread, whole_batches
 from torchbcos.judging.outputs import Outputs as Outputs
 from torchbcos.judging.saved import SavedOutputs
 
 T = TypeVar("T")
 SAVE_EVERY = 20  # batches
+ON_ERROR = ("stop", "skip")
 
 
 class ProgressBar(Protocol):  # such as the command line's; the engine itself draws nothing
@@ -59,17 +61,19 @@ def predict_split(
 
     Raises:
         InputError: an example cannot be read (on_error="stop"), or examples of one batch differ in shape.
-        StateError: `saved` cannot be written.
+        StateError: `saved` cannot be written, or a process that reads examples died.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a positive integer, not {batch_size!r}.")
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error is 'stop' or 'skip', not {on_error!r}.{hint(str(on_error), ON_ERROR)}")
     mine = range(len(examples))[rank::world]
     parts = _earlier(saved, set(mine), on_error)
     known = {row for part in parts for row in (*part.rows, *part.unreadable)}
     rest = [row for row in mine if row not in known]
     batches = [[rest[i] for i in places] for places in whole_batches(len(rest), batch_size)]
     walk: Iterable[_Batch] = _loader(examples, batches, workers)
-    with torch.no_grad(), _evaluating(network):
+    with torch.no_grad(), _evaluating(network), _reading():
         for number, batch in enumerate(progress(walk, len(batches)) if progress else walk, 1):
             parts.append(_predict(network, examples, batch, on_error))
             if saved is not None and number % SAVE_EVERY == 0:
@@ -162,3 +166,18 @@ def _evaluating(network: object) -> Iterator[None]:
         network.train(before[0][1])  # first by the method: layers forget then what they computed once for eval mode
         for module, mode in before:
             module.training = mode
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """One sentence where a process that reads examples dies; torch names its number only."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, BcosError) or "DataLoader worker" not in text:
+            raise
+        raise StateError(
+            f"A process that reads pictures died ({text.splitlines()[0][:120]}): it ran out of memory, or a file crashed it. "
+            "With workers=0 the same happens here, and shows the file."
+        ) from None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from torchbcos._core.frozen import saved_tensor_hooks
+from torchbcos._core import torch_private
 from torchbcos.kernels import fused
 
 
@@ -22,7 +22,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     torch computes them for its own batch norm about twenty times as fast as `var_mean` does over
     the same axes of a channels_last tensor.
     """
-    mean, var = torch.ops.aten.batch_norm_update_stats(x.detach(), None, None, 0.0)
+    mean, var = torch_private.channel_statistics(x.detach())
     return mean, var
 
 
@@ -43,7 +43,7 @@ def uncentered_batch_norm(x: Tensor, weight: Tensor | None, eps: float) -> tuple
         The normalised tensor, and mean and population variance (C,), which carry no gradient.
     """
     # hooks on saved tensors (torch.utils.checkpoint) let the convolution's be unpacked once, by itself
-    producer = None if saved_tensor_hooks() else x.grad_fn
+    producer = None if torch_private.saved_tensor_hooks() else x.grad_fn
     out: tuple[Tensor, Tensor, Tensor] = _UncenteredBatchNorm.apply(x, weight, eps, producer)
     return out
 

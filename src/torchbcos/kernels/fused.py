@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current, mode
+from torchbcos._core.torch_private import convolution_backward, transformed
 from torchbcos.kernels.onednn import Packed, blocks, by_rows, product
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -68,12 +69,10 @@ class Geometry:
 
     def gradients(self, g: Tensor, x: Tensor, weight: Tensor, mask: Sequence[bool]) -> tuple[Tensor, Tensor]:
         """Gradients of the convolution with respect to its input and its weight."""
-        zeros = [0] * len(self.kernel)
-        found = torch.ops.aten.convolution_backward(
-            g, x, weight, None, list(self.stride), list(self.padding), list(self.dilation), False, zeros, self.groups,
-            [*mask, False],
+        gx, gw = convolution_backward(
+            g, x, weight, list(self.stride), list(self.padding), list(self.dilation), self.groups, list(mask)
         )  # fmt: skip
-        return found[0], found[1]
+        return gx, gw
 
 
 def usable(x: Tensor, b: float | Tensor, max_out: int) -> bool:
@@ -88,11 +87,6 @@ def usable(x: Tensor, b: float | Tensor, max_out: int) -> bool:
     if state is not None:
         return state.detach
     return not mode() or not torch.is_grad_enabled()
-
-
-def transformed() -> bool:
-    """True inside functorch transforms and torch.jit.trace, which need operations that they know."""
-    return torch._C._functorch.maybe_current_level() is not None or torch._C._get_tracing_state() is not None
 
 
 def group_squares(x: Tensor, groups: int) -> Tensor:
@@ -237,7 +231,7 @@ class _Conv(Function):
         y = geometry.convolve(x, weight)
         inverse = inverse_norms(x, geometry, eps, y.shape[1])
         ctx.save_for_backward(x, weight, y, inverse)
-        ctx.geometry, ctx.eps = geometry, eps
+        ctx.step, ctx.geometry, ctx.eps = _Conv, geometry, eps
         return square_over(y, inverse)
 
     @staticmethod
@@ -260,7 +254,7 @@ class _Conv(Function):
 
 def is_conv_step(node: Any) -> bool:
     """True for the autograd node of a convolution made by `conv`."""
-    return isinstance(node, _Conv._backward_cls)  # type: ignore[attr-defined]
+    return getattr(node, "step", None) is _Conv
 
 
 def again(node: Any) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos._core.torch_private import packing
+
 ROWS = 128  # fewer rows are multiplied as torch does it
 POSITIONS = 256  # of a map, over all images; larger maps hide the reordering of the weight
 WEIGHTS = 2**15  # smaller weights are reordered in no time
@@ -40,8 +42,6 @@ def available(x: Tensor) -> bool:
 
 
 _BUILT = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-_POINTWISE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if _BUILT else None
-_REORDER: Any = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Packed:
     @staticmethod
     def pays(x: Tensor, weight: Tensor, geometry: Any) -> bool:
         """True on small maps of many channels."""
-        if x.dim() != 4 or geometry.groups != 1 or _POINTWISE is None or _REORDER is None:
+        if x.dim() != 4 or geometry.groups != 1 or packing.works is False:
             return False
         positions = len(x) * math.prod(n // s for n, s in zip(x.shape[2:], geometry.stride, strict=True))
         fits = positions <= POSITIONS and weight.numel() >= WEIGHTS and available(x)
@@ -121,8 +121,9 @@ class Order:
                 if kept is not None and self.asked != x.shape:
                     self.asked = x.shape
                     return None
-                plain = weight().detach().clone(memory_format=torch.contiguous_format).to_mkldnn()
-                kept = self.kept = (x.shape, _REORDER(plain, padding, stride, dilation, 1, list(x.shape)))
+                packed = packing.pack(weight(), padding, stride, dilation, list(x.shape))
+                if packed is None:
+                    return None
+                kept = self.kept = (x.shape, packed)
         with torch.no_grad():
-            out: Tensor = _POINTWISE(x, kept[1], None, padding, stride, dilation, 1, "none", [], "")
-        return out
+            return packing.convolve(x, kept[1], weight, padding, stride, dilation)

@@ -32,7 +32,8 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     """
     _check_examples(logits, targets)
     if targets.dim() > 1:
-        return _score_labels(logits.float(), targets.long())
+        # in float32 all logits above 17 have probability 1, and their order is lost
+        return _score_labels(logits.cpu().double(), targets.cpu().long())
     found = accuracy(logits, targets)
     chances = probabilities(logits.float(), probability)
     best = logits.argmax(1)

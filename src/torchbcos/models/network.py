@@ -83,8 +83,8 @@ class Network(nn.Module, abc.ABC):
         """Map the last stage to scores (N, classes); families with layers before the classifier run those, too."""
         return self.head.run(self.classifier_layer(), x)
 
-    @final
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[misc]  # torch declares it as an attribute
+    @final  # type: ignore[misc]  # torch declares it as an attribute
+    def forward(self, x: Tensor) -> Tensor:
         """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
         return self.forward_head(self.forward_features(x))
 

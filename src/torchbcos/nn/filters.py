@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from torchbcos._core.frozen import current
+from torchbcos._core.torch_private import dispatch_mode, transformed, version
 from torchbcos.functional.transform import unit_norm_weight
-from torchbcos.kernels.fused import transformed
 from torchbcos.kernels.onednn import Packed
 from torchbcos.nn.layer import Layer
 
@@ -48,7 +47,7 @@ class FilterLayer(Layer):
         if weight.requires_grad and (not self.unit_norm or (torch.is_grad_enabled() and (state is None or not state.detach))):
             return weight, self.unit_norm, None
         # one assignment and one reading: other threads see a whole entry or none
-        remembered, key = self._remembered, (weight._version, weight.data_ptr(), weight.dtype, weight.device)
+        remembered, key = self._remembered, (version(weight), weight.data_ptr(), weight.dtype, weight.device)
         if remembered is None or remembered.of() is not weight or remembered.key != key:
             with torch.inference_mode(False), torch.no_grad():
                 unit = unit_norm_weight(weight.detach()) if self.unit_norm else None
@@ -72,6 +71,6 @@ class FilterLayer(Layer):
 
 def _plain_tensor(weight: Tensor) -> bool:
     """True for a weight whose version can be read: no tracing, no transform, no inference tensor."""
-    if torch.compiler.is_compiling() or transformed() or weight.is_inference():
+    if torch.compiler.is_compiling() or transformed() or version(weight) is None:
         return False
-    return type(weight) in (nn.Parameter, Tensor) and _get_current_dispatch_mode() is None
+    return type(weight) in (nn.Parameter, Tensor) and not dispatch_mode()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torchbcos.pictures.find import Found as Found
 from torchbcos.pictures.find import find_images as find_images
+from torchbcos.pictures.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
+from torchbcos.pictures.preprocess import IMAGENET_STD as IMAGENET_STD
 from torchbcos.pictures.preprocess import Preprocess as Preprocess
 from torchbcos.pictures.read import MAX_PIXELS as MAX_PIXELS
 from torchbcos.pictures.read import ImageLike as ImageLike
@@ -13,10 +15,11 @@ from torchbcos.pictures.read import as_items as as_items
 from torchbcos.pictures.read import check_tensor as check_tensor
 from torchbcos.pictures.read import decode_image as decode_image
 from torchbcos.pictures.read import is_animated as is_animated
+from torchbcos.pictures.read import named_items as named_items
 from torchbcos.pictures.read import read_image as read_image
 from torchbcos.pictures.read import to_rgb as to_rgb
 
 __all__ = [
-    "MAX_PIXELS", "Found", "ImageLike", "Preprocess", "as_image", "as_images", "as_items", "check_tensor", "decode_image",
-    "find_images", "is_animated", "read_image", "to_rgb",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "Found", "ImageLike", "Preprocess", "as_image", "as_images", "as_items",
+    "check_tensor", "decode_image", "find_images", "is_animated", "named_items", "read_image", "to_rgb",
 ]  # fmt: skip

@@ -1,13 +1,13 @@
 """Preprocessing: a picture becomes the tensor that a network sees, and back.
 
-Shapes: N images, C channels (6 with the inverse, else 3), H W space.
+Shapes: N images, C channels, H W (or *S) space. `Preprocess` alone knows how pixels are encoded, and the way back.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,13 +20,15 @@ from torch.nn import functional as F
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
 from torchbcos.functional import add_inverse
-from torchbcos.pictures.read import MAX_PIXELS, as_image, as_items
+from torchbcos.pictures.read import MAX_PIXELS, ImageLike, as_image, named_items
 
-Encoding = Literal["add_inverse", "normalize"]
+Encoding = Literal["add_inverse", "normalize", "none"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 LONGEST_SIDE = 8192
-_ENCODINGS = ("add_inverse", "normalize")
+# of the colours of ImageNet's training pictures, which plain networks have been trained with since torchvision's first
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ENCODINGS = ("add_inverse", "normalize", "none")
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -36,12 +38,13 @@ class Preprocess:
 
     The steps, with torchvision's rounding: the shorter side becomes `resize` pixels (antialiased), the centre of
     `crop` x `crop` is cut out (a smaller picture gets a black border first), bytes are divided by 255, and the result
-    is encoded as [x, 1 - x] (Böhle et al. 2024, arXiv 2306.10898, section 3.2) or as (x - mean) / std.
+    is encoded as [x, 1 - x] (Böhle et al. 2024, arXiv 2306.10898, section 3.2), as (x - mean) / std, or not at all.
 
     Args:
         resize: length of the shorter side in pixels; None: as it is.
         crop: side of the square cut from the centre in pixels; None: the whole picture.
-        encoding: "add_inverse" (6 channels) or "normalize" (3 channels).
+        encoding: "add_inverse" (twice the channels: 6 for RGB), "normalize" (of three channels only) or "none" (pixels as they
+            are: for plain networks on arrays that are not RGB).
         mean: three numbers, for "normalize" only.
         std: three numbers above 0, for "normalize" only.
         interpolation: "bilinear" or "bicubic".
@@ -71,15 +74,31 @@ class Preprocess:
         given = self.mean is not None, self.std is not None
         if self.encoding == "normalize" and not all(given):
             raise InputError("encoding='normalize' needs mean and std, three numbers each.")
-        if self.encoding == "add_inverse" and any(given):
-            raise InputError("mean and std belong to encoding='normalize'; encoding='add_inverse' uses neither.")
+        if self.encoding != "normalize" and any(given):
+            raise InputError(f"mean and std belong to encoding='normalize'; encoding='{self.encoding}' uses neither.")
         if self.std is not None and min(self.std) <= 0:
             raise InputError(f"std must be above 0, got {self.std}.")
 
     @property
     def channels(self) -> int:
-        """Channels of the encoded picture: 6 or 3."""
-        return 6 if self.encoding == "add_inverse" else 3
+        """Channels of an encoded RGB picture: 6 or 3."""
+        return self.channels_of(3)
+
+    def channels_of(self, raw_channels: int) -> int:
+        """How many channels `raw_channels` become by encoding.
+
+        Raises:
+            InputError: "normalize", and not three channels.
+
+        >>> Preprocess().channels_of(2), Preprocess(encoding="none").channels_of(2)
+        (4, 2)
+        """
+        if self.encoding == "normalize" and raw_channels != 3:
+            raise InputError(
+                f"encoding='normalize' has a mean and std for three channels, and here are {raw_channels}: encoding='none' takes "
+                "any number of channels as they are, encoding='add_inverse' doubles them."
+            )
+        return 2 * raw_channels if self.encoding == "add_inverse" else raw_channels
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Encode one picture.
@@ -97,13 +116,13 @@ class Preprocess:
         >>> Preprocess()(torch.full((3, 1, 1), 0.25)).flatten()
         tensor([0.2500, 0.2500, 0.2500, 0.7500, 0.7500, 0.7500])
         """
-        return self._encode(as_image(image))
+        return self.encode(self.place(as_image(image)))
 
     def batch(self, images: object) -> Tensor:
-        """Encode pictures into one batch.
+        """Encode pictures into one batch; each is read, placed and encoded before the next is read.
 
         Args:
-            images: what `torchbcos.pictures.as_items` takes: one picture or a sequence.
+            images: what `torchbcos.pictures.named_items` takes: one picture, a sequence or an iterator.
 
         Returns:
             (N, C, H, W) float32.
@@ -114,29 +133,61 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).batch([Image.new("L", (9, 12)), torch.rand(3, 20, 10)]).shape
         torch.Size([2, 6, 8, 8])
         """
-        items = as_items(images)
-        encoded = [self._encode(as_image(item, f"images[{i}]")) for i, item in enumerate(items)]
-        for i, tensor in enumerate(encoded):
-            if tensor.shape != encoded[0].shape:
-                (h, w), (h0, w0) = tensor.shape[1:], encoded[0].shape[1:]
+        return self.stack(list(named_items(images)))
+
+    def stack(self, items: Sequence[tuple[str, ImageLike]]) -> Tensor:
+        """`batch` of pictures that have names for messages, as `torchbcos.pictures.named_items` gives them.
+
+        Raises:
+            InputError: the encoded pictures differ in size, which `crop` would prevent.
+        """
+        encoded = [self.encode(self.place(as_image(item, name))) for name, item in items]
+        first = encoded[0]
+        for (name, _), tensor in zip(items, encoded, strict=True):
+            if tensor.shape != first.shape:
+                (h, w), (h0, w0) = tensor.shape[1:], first.shape[1:]
                 raise InputError(
-                    f"Pictures of one batch need one size: images[0] is {w0} x {h0} pixels, images[{i}] {w} x {h}. "
+                    f"Pictures of one batch need one size: {items[0][0]} is {w0} x {h0} pixels, {name} {w} x {h}. "
                     "Set crop, or give them one at a time."
                 )
-            if tensor.device != encoded[0].device:
+            if tensor.device != first.device:
                 raise InputError(
-                    f"Pictures of one batch need one device: images[0] is on {encoded[0].device}, images[{i}] on {tensor.device}."
+                    f"Pictures of one batch need one device: {items[0][0]} is on {first.device}, {name} on {tensor.device}."
                 )
         return torch.stack(encoded)
 
-    def decode(self, x: Tensor) -> Tensor:
-        """Turn an encoded batch back into colours for display.
+    def encode(self, pixels: Tensor, dim: int = 0) -> Tensor:
+        """Pixels as a network takes them, without resizing.
 
         Args:
-            x: (N, C, H, W) encoded, C = 6 or 3 as the encoding says.
+            pixels: float, in [0, 1]: (C, *S) with `dim=0`, (N, C, *S) with `dim=1`; any number of channels and space axes.
+            dim: the axis of channels.
 
         Returns:
-            (N, 3, H, W) in [0, 1].
+            The same shape but for the channels, of which there are `channels_of(C)`; differentiable.
+
+        Raises:
+            InputError: "normalize", and not three channels.
+
+        >>> Preprocess().encode(torch.rand(4, 1, 8), dim=1).shape
+        torch.Size([4, 2, 8])
+        """
+        self.channels_of(pixels.shape[dim])
+        if self.encoding == "add_inverse":
+            return add_inverse(pixels, dim=dim)
+        if self.mean is None or self.std is None:
+            return pixels
+        mean, std = self._moments(pixels, dim)
+        return (pixels - mean) / std
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Turn an encoded batch back into pixels: the inverse of `encode(pixels, dim=1)`, cut to [0, 1].
+
+        Args:
+            x: (N, C, *S) encoded, at least one space axis.
+
+        Returns:
+            (N, C, *S) in [0, 1], with the channels from before the encoding: 3 for RGB.
 
         Raises:
             ArgumentTypeError: `x` is no tensor.
@@ -148,15 +199,19 @@ class Preprocess:
         """
         if not isinstance(x, Tensor):
             raise ArgumentTypeError(f"decode needs a torch.Tensor, got {type(x).__name__}.")
-        if x.dim() < 3 or x.shape[1] != self.channels or not x.is_floating_point():
+        fits = x.dim() >= 3 and {"add_inverse": x.shape[1] % 2 == 0, "normalize": x.shape[1] == 3}.get(self.encoding, True)
+        if not fits or not x.is_floating_point():
+            more = " or of another even number of channels and other space" if self.encoding == "add_inverse" else ""
             raise InputError(
-                f"decode needs a float batch (N, {self.channels}, H, W) encoded by '{self.encoding}', "
+                f"decode needs a float batch (N, {self.channels}, H, W) encoded by '{self.encoding}'{more}, "
                 f"got {tuple(x.shape)} of {x.dtype}."
             )
+        if self.encoding == "add_inverse":
+            return x[:, : x.shape[1] // 2].clamp(0, 1)
         if self.mean is not None and self.std is not None:
-            shape = (3,) + (1,) * (x.dim() - 2)
-            x = x * x.new_tensor(self.std).reshape(shape) + x.new_tensor(self.mean).reshape(shape)
-        return x[:, :3].clamp(0, 1)
+            mean, std = self._moments(x, 1)
+            x = x * std + mean
+        return x.clamp(0, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """The values as JSON can hold them; `from_dict` takes them back.
@@ -187,21 +242,31 @@ class Preprocess:
         return cls(**values)
 
     def array(self, x: Tensor) -> Tensor:
-        """Resize, crop and encode (C, H, W) numbers of any channels; `normalize` leaves other counts than three as they are.
+        """Encode numbers (C, *S) in [0, 1] of any channels; with two space axes they are resized and cropped first.
+
+        Raises:
+            InputError: "normalize", and not three channels.
 
         >>> Preprocess(resize=4, crop=4).array(torch.rand(2, 8, 6)).shape
         torch.Size([4, 4, 4])
         """
-        placed = self._place_tensor(x)
-        return placed if self.mean is not None and len(placed) != 3 else self._coded(placed)
+        return self.encode(self.place(x) if x.dim() == 3 else x)
 
-    def _encode(self, image: Image.Image | Tensor) -> Tensor:
-        return self._coded(self._place_tensor(image) if isinstance(image, Tensor) else self._place_picture(image))
+    def place(self, image: Image.Image | Tensor) -> Tensor:
+        """Resize and crop an upright RGB image, or numbers (C, H, W) in [0, 1]; nothing is encoded.
 
-    def _coded(self, x: Tensor) -> Tensor:
-        if self.mean is None or self.std is None:
-            return add_inverse(x, dim=0)
-        return (x - x.new_tensor(self.mean).reshape(3, 1, 1)) / x.new_tensor(self.std).reshape(3, 1, 1)
+        Returns:
+            (C, H, W) float32 in [0, 1]: what `encode` takes.
+
+        >>> Preprocess(crop=2).place(Image.new("RGB", (4, 3), "white")).mean()
+        tensor(1.)
+        """
+        return self._place_tensor(image) if isinstance(image, Tensor) else self._place_picture(image)
+
+    def _moments(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        """Mean and std, to be broadcast over `x` with its channels at `dim`."""
+        shape = [3 if axis == dim % x.dim() else 1 for axis in range(x.dim())]
+        return x.new_tensor(self.mean).reshape(shape), x.new_tensor(self.std).reshape(shape)
 
     def _place_picture(self, image: Image.Image) -> Tensor:
         """Resize and crop in bytes, as Pillow rounds them; (3, H, W) in [0, 1]."""

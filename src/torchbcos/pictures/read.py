@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 # state could silence) about TIFF and GIF pictures above 89 megapixels, so those end there.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
+_EMPTY = "images is empty: give at least one picture."
 _LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000}
 
 # The readers themselves, not `Image.open`: it warns about big pictures before their size can be refused.
@@ -107,12 +109,13 @@ def _decode(kind: str, data: bytes, name: str) -> Image.Image:
         image.load()
         scale_transparency(image, container.depth)
         upright = turn(flatten(image, name, container.depth), container.orientation)
-    upright.info = {"animated": container.animated}
-    return upright
+    return _mark(upright, container.animated)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Turn any Pillow image into RGB as `read_image` does: upright, over white, scaled; the image is not changed.
+
+    An image that comes from here or from `read_image` is returned itself, not copied.
 
     16-bit grey is divided by 257. Modes "I" and "F" do not say their range: it is the smallest of 0 to 1 ("F" only), to
     255, to 65535 that holds all values, else they are stretched from their lowest to their highest. An EXIF
@@ -129,14 +132,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ArgumentTypeError(f"to_rgb needs a PIL.Image.Image, got {type(image).__name__}.")
     name = f"The {image.mode} image of {image.width}x{image.height}"
     _check_size(image.size, name)
+    if _is_ours(image):
+        return image
     with _refusing(name):
         image.load()
         exif = image.info.get("exif")
         orientation = containers.read_orientation(exif) if isinstance(exif, bytes) else 1
         animated = is_animated(image)
         upright = turn(flatten(image, name), orientation)
-    upright.info = {"animated": animated}
-    return upright
+    return _mark(upright, animated)
+
+
+def _mark(image: Image.Image, animated: bool) -> Image.Image:
+    """Note on an RGB image of ours what is known of it, so that `to_rgb` need not copy it again."""
+    image.info = {"animated": animated, "upright": True}
+    return image
+
+
+def _is_ours(image: Image.Image) -> bool:
+    """Whether `_mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
+    changed = {"exif", "transparency"} & image.info.keys()
+    return image.mode == "RGB" and image.info.get("upright") is True and not changed and 0 not in image.size
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -179,7 +195,7 @@ def as_items(images: object) -> list[ImageLike]:
             f"or a list of these; got {type(images).__name__}."
         )
     if not items:
-        raise InputError("images is empty: give at least one picture.")
+        raise InputError(_EMPTY)
     return items
 
 
@@ -222,9 +238,30 @@ def as_images(images: object) -> list[Image.Image | Tensor]:
     >>> [image.shape for image in as_images(torch.rand(2, 3, 4, 5))]
     [torch.Size([3, 4, 5]), torch.Size([3, 4, 5])]
     """
+    return [as_image(item, name) for name, item in named_items(images)]
+
+
+def named_items(images: object) -> Iterator[tuple[str, ImageLike]]:
+    """What a user calls images, one at a time, each with the name that messages call it; nothing is read yet.
+
+    Args:
+        images: see `as_items`; or an iterator of single ones, which is taken only as far as is asked for.
+
+    Raises:
+        ArgumentTypeError, InputError: see `as_items`; at once, not at the first step.
+
+    >>> list(named_items("a.jpg")), next(named_items(f"{i}.jpg" for i in range(10)))
+    ([('image', 'a.jpg')], ('images[0]', '0.jpg'))
+    """
+    if isinstance(images, Iterator):
+        first = list(itertools.islice(images, 1))
+        if not first:
+            raise InputError(_EMPTY)
+        return ((f"images[{i}]", item) for i, item in enumerate(itertools.chain(first, images)))
     items = as_items(images)
-    single = len(items) == 1 and (items[0] is images)
-    return [as_image(item, "image" if single else f"images[{i}]") for i, item in enumerate(items)]
+    if len(items) == 1 and items[0] is images:
+        return iter([("image", items[0])])
+    return ((f"images[{i}]", item) for i, item in enumerate(items))
 
 
 def check_tensor(tensor: Tensor, name: str = "image") -> Tensor:
@@ -279,8 +316,8 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
         raise InputError(f"{name} must have shape (H, W) or (H, W, 3), got {array.shape}.{fix}")
     if array.size == 0:
         raise InputError(f"{name} has no pixels: its shape is {array.shape}.")
-    # A copy: Pillow may keep pointing at the caller's memory.
-    return Image.fromarray(array.copy()).convert("RGB")
+    image = Image.fromarray(array)  # of three channels it is a copy; of grey it may point at the caller's memory
+    return _mark(image if image.mode == "RGB" else image.convert("RGB"), False)
 
 
 def _quote(path: object) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import BcosError
 from torchbcos._core.frozen import frozen
+from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
 
 BCOS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
@@ -154,7 +155,7 @@ def default_tolerance(dtype: torch.dtype) -> float:
 
 def snapshot(model: nn.Module) -> list[object]:
     """What must not change: modes, hooks, gradients, versions of parameters and buffers."""
-    state: list[object] = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
-    state += [(p._version, p.requires_grad, None if p.grad is None else p.grad._version) for p in model.parameters()]
-    state += [b._version for b in model.buffers()]
+    state: list[object] = [(m.training, hook_counts(m)) for m in model.modules()]
+    state += [(version(p), p.requires_grad, None if p.grad is None else version(p.grad)) for p in model.parameters()]
+    state += [version(b) for b in model.buffers()]
     return state

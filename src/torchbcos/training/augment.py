@@ -9,18 +9,23 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from torchbcos.functional import add_inverse
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.training.recipe import Recipe
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
+    """How whole examples are prepared and encoded, for judging and for the card.
 
-def preprocess_of(recipe: Recipe) -> Preprocess:
-    """How whole pictures are prepared, for judging and for the card."""
-    resize = recipe.test_resize or recipe.side
-    moments: dict[str, Any] = {"encoding": "normalize", "mean": MEAN, "std": STD} if recipe.plain else {}
-    return Preprocess(resize=resize, crop=recipe.side, **moments)
+    Args:
+        recipe: says how large they are, and whether the network is an ordinary one.
+        channels: that an ordinary network takes: other counts than three are not encoded at all.
+    """
+    resize, crop = recipe.test_resize or recipe.side, recipe.side
+    if not recipe.plain:
+        return Preprocess(resize=resize, crop=crop)
+    if channels != 3:
+        return Preprocess(resize=resize, crop=crop, encoding="none")
+    return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def geometry(recipe: Recipe, size: int) -> list[v2.Transform]:
@@ -34,9 +39,17 @@ def geometry(recipe: Recipe, size: int) -> list[v2.Transform]:
 
 
 class Augment:
-    """Training pictures: crop, flip, policy, brightness, erasing, encoding, in the order of the official recipes."""
+    """Training pictures: crop, flip, policy, brightness, erasing, encoding, in the order of the official recipes.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: says how much of each.
+        prepare: encodes.
+    """
+
+    def __init__(self, recipe: Recipe, prepare: Preprocess) -> None:
+        self.encode = prepare.encode
+        # an ordinary network sees erased pixels as 0, the mean; a B-cos network as black, whose inverse is white
+        self.encode_first = prepare.encoding == "normalize"
         self.crop_size = recipe.crop_size
         sizes = {recipe.crop_size(epoch) for epoch in range(recipe.epochs)}
         self.geometry = {size: v2.Compose(geometry(recipe, size)) for size in sizes}
@@ -46,7 +59,7 @@ class Augment:
         }  # fmt: skip
         self.policy = policies[recipe.augment]
         self.erase = v2.RandomErasing(recipe.erasing) if recipe.erasing else None
-        self.brightness, self.plain = recipe.brightness, recipe.plain
+        self.brightness = recipe.brightness
 
     def __call__(self, picture: Any, mask: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
         """An encoded picture (C, H, W), and its mask (1, H, W) cut and turned likewise."""
@@ -59,23 +72,7 @@ class Augment:
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         if self.brightness:
             x = (x * (1 + self.brightness * (2 * torch.rand(()) - 1))).clamp(0, 1)
-        x = normalized(x) if self.plain else x
+        if self.encode_first:
+            x = self.encode(x)
         x = self.erase(x) if self.erase is not None else x
-        return (x if self.plain else add_inverse(x, dim=0)), mask
-
-
-def normalized(x: Tensor) -> Tensor:
-    """Pixels (..., C, H, W) in [0, 1] as plain networks take them; other counts of channels than three as they are."""
-    return (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1) if x.shape[-3] == 3 else x
-
-
-def pixels_of(x: Tensor, plain: bool) -> Tensor:
-    """The pixels (N, C, H, W) in [0, 1] of encoded pictures.
-
-    >>> x = torch.rand(2, 3, 4, 4)
-    >>> torch.equal(pixels_of(add_inverse(x), False), x), torch.allclose(pixels_of(normalized(x), True), x, atol=1e-6)
-    (True, True)
-    """
-    if not plain:
-        return x[:, : x.shape[1] // 2]
-    return x * x.new_tensor(STD).view(3, 1, 1) + x.new_tensor(MEAN).view(3, 1, 1) if x.shape[1] == 3 else x
+        return (x if self.encode_first else self.encode(x)), mask

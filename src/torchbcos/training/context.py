@@ -76,7 +76,7 @@ class Run:
 
     def examples(self, split: Split) -> Examples:
         """A split as encoded, whole examples."""
-        return Examples(split, self.prepare, self.recipe.plain, None, self.recipe.seed)
+        return Examples(split, self.prepare, None, self.recipe.seed)
 
     def training_examples(self) -> Examples:
         """The training split, augmented, with the annotations that guide.
@@ -90,7 +90,7 @@ class Run:
                 raise InputError("Guidance needs to know where things are: set augment='', mixup=0 and cutmix=0.")
             masks = find_annotations(self.source, split, share=recipe.guide_share, seed=recipe.seed)
             self.say(f"Guidance by {len(masks)} annotated examples of {len(split)}.")
-        return Examples(split, self.prepare, recipe.plain, Augment(recipe), recipe.seed, masks)
+        return Examples(split, self.prepare, Augment(recipe, self.prepare), recipe.seed, masks)
 
     def placed(self, x: Tensor) -> Tensor:
         """Encoded examples on the device, in the order of axes that the network's filters have."""

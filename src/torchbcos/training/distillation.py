@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.explanation.layer import contribution_maps
-from torchbcos.functional import add_inverse
-from torchbcos.training.augment import normalized, pixels_of
+from torchbcos.pictures import Preprocess
 from torchbcos.training.guidance import TINY
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
@@ -40,10 +40,14 @@ class Teacher:
 
     A program (`torch.export.save`, a .pt2 file) takes pixels (N, C, H, W) in [0, 1] and returns logits (N, classes), whose
     softmax is taken; a model folder's card says which probability belongs to it.
+
+    Args:
+        recipe: names the teacher.
+        student: how the student's examples are encoded.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.name, self.plain_student = recipe.teacher, recipe.plain
+    def __init__(self, recipe: Recipe, student: Preprocess) -> None:
+        self.name, self.student = recipe.teacher, student
         self.names: tuple[str, ...] = ()  # a program does not name its classes
         self.columns: Tensor | None = None  # of the data's classes among the teacher's; None: all, in their order
         if recipe.teacher.endswith(PROGRAM):
@@ -54,7 +58,7 @@ class Teacher:
         else:
             found = load(recipe.teacher, device="cpu")
             self.network, self.names, self.terms = found.model, found.class_names, found.card.terms
-            self.encode = normalized if (found.card.preprocess or {}).get("encoding") == "normalize" else add_inverse
+            self.encode = partial(found.transform.encode, dim=1)
             self.probability = found.card.probability
         self.run = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
 
@@ -84,7 +88,7 @@ class Teacher:
         Raises:
             InputError: it does not take such pictures, or returns logits of another shape.
         """
-        seen = self.encode(pixels_of(x, self.plain_student))
+        seen = self.encode(self.student.decode(x))
         self.network.to(x.device)
         logits = self.answers(seen).float()
         columns = torch.arange(logits.shape[1]) if self.columns is None else self.columns

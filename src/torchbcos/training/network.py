@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,29 +36,38 @@ def build_network(
     Raises:
         InputError: the network cannot be built, or a pretrained one takes other channels.
     """
-    terms: str | None = None
     if ":" in recipe.model:
         return imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
-    if recipe.pretrained == "official":
-        network = create_model(recipe.model, pretrained=True, num_classes=classes, **recipe.options)
-        terms = official_cards()[recipe.model].terms
-        if tuple(names) != official_cards()[recipe.model].class_names():
-            cast(Any, network).reset_classifier(classes)
-    elif recipe.pretrained:
-        found = load(recipe.pretrained, device="cpu", deploy=False)
-        network, terms = found.model.train().requires_grad_(True), found.card.terms
-        if tuple(found.class_names) != tuple(names):
-            cast(Any, network).reset_classifier(classes)
-        network.class_names = None  # type: ignore[assignment]
+    if recipe.pretrained:
+        network, terms = pretrained_network(recipe, classes, names)
     else:
-        network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **recipe.options)
-    if cast(Any, network).in_channels != channels:
-        raise InputError(f"The pretrained network takes {cast(Any, network).in_channels} channels, the data has {channels}.")
-    if recipe.pretrained and recipe.refresh:
-        refresh_filters(network)
+        options, terms = dict(recipe.options), None
+        network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
+    if network.in_channels != channels:
+        raise InputError(f"The pretrained network takes {network.in_channels} channels, the data has {channels}.")
     for norm in network.modules() if sync else ():
         if isinstance(norm, bnn.BatchNorm):
             norm.sync = True
+    return network, terms
+
+
+def pretrained_network(recipe: Recipe, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
+    """A network with the weights that a recipe begins with, and their terms; see `build_network`."""
+    if recipe.pretrained == "official":
+        card = official_cards()[recipe.model]
+        network = create_model(recipe.model, pretrained=True, num_classes=classes, **recipe.options)
+        known, terms = card.class_names(), card.terms
+    else:
+        found = load(recipe.pretrained, device="cpu", deploy=False)
+        if not isinstance(found.model, Network):
+            raise InputError(f"{recipe.pretrained!r} holds a {type(found.model).__name__}, which cannot be trained on.")
+        network, known, terms = found.model, found.class_names, found.card.terms
+        network.train().requires_grad_(True)
+    if tuple(known) != tuple(names):
+        network.reset_classifier(classes)
+    network.class_names = None
+    if recipe.refresh:
+        refresh_filters(network)
     return network, terms
 
 

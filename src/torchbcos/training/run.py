@@ -90,8 +90,9 @@ def train(
         fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
         splits = hold_out(labelled, recipe)
         channels = encoded_channels(splits.train, recipe, Path(data))
+        prepare = preprocess_of(recipe, channels)
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
-        run = Run(recipe, labelled, Path(data), splits, folder, preprocess_of(recipe), fabric, say, channels, steps)
+        run = Run(recipe, labelled, Path(data), splits, folder, prepare, fabric, say, channels, steps)
         with Interrupts(run.say) as interrupts:
             return work(run, begun, interrupts, progress)
 
@@ -177,7 +178,7 @@ def build_learner(run: Run) -> Learner:
     recipe, classes = run.recipe, run.data.classes
     network, began_with = build_network(recipe, len(classes), run.channels, names=classes, sync=run.fabric.world_size > 1)
     check_head(network, recipe)
-    teacher = Teacher(recipe) if recipe.teacher else None
+    teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
         teacher.check_classes(classes)
     known = (("began with weights", began_with), ("learned from a teacher", teacher.terms if teacher is not None else None))

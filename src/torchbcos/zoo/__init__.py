@@ -10,8 +10,9 @@ from torchbcos.zoo.load import list_models as list_models
 from torchbcos.zoo.load import load as load
 from torchbcos.zoo.load import save as save
 from torchbcos.zoo.load import write_model as write_model
+from torchbcos.zoo.official import to_official as to_official
 
 __all__ = [
     "Card", "Classifier", "Prediction", "card_of", "create_model", "list_models", "load", "official_cards", "save",
-    "write_model",
+    "to_official", "write_model",
 ]  # fmt: skip

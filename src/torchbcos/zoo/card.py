@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,6 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
-IMAGENETTE_TERMS = "trained on Imagenette, a part of ImageNet: non-commercial research and education"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,9 @@ class Card:
         licence, terms: what the weights may be used for.
         top1, top5: accuracy in percent; measured: on what.
         parameters: how many.
+        recipe: how the weights were trained: of a run of `torchbcos train` its recipe, else what was published.
         deployed: the weights are those of a deployed twin.
-        notes: anything else (recipe, seed, curve, time).
+        notes: anything else (seed, curve, time).
     """
 
     name: str
@@ -100,7 +101,18 @@ class Card:
         fields = dict(values)
         if isinstance(fields.get("classes"), list):
             fields["classes"] = tuple(str(c) for c in fields["classes"])
+        fields["preprocess"] = readable(fields.get("preprocess"), fields.get("in_channels", 6))
         return Card(**fields)
+
+
+def readable(preprocess: Any, channels: Any) -> Any:
+    """Preprocessing as a card holds it today.
+
+    Plain networks of other than three channels were once saved with "normalize", which left such arrays as they were.
+    """
+    if isinstance(preprocess, Mapping) and preprocess.get("encoding") == "normalize" and channels != 3:
+        return {**{k: v for k, v in preprocess.items() if k not in ("mean", "std")}, "encoding": "none"}
+    return preprocess
 
 
 @cache
@@ -117,9 +129,14 @@ def imagenet_wnids() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-@cache
 def official_cards() -> dict[str, Card]:
-    """All official cards by name."""
+    """All official cards by name; a copy, which a caller may change."""
+    return copy.deepcopy(read_official_cards())
+
+
+@cache
+def read_official_cards() -> dict[str, Card]:
+    """All official cards by name, read once; what is changed in them is changed for everybody."""
     cards = {}
     for file in (resources.files("torchbcos.zoo") / "cards").iterdir():
         if file.name.endswith(".toml"):
@@ -134,7 +151,7 @@ def official_card(name: str) -> Card:
     Raises:
         InputError: there are no official weights of that name.
     """
-    cards = official_cards()
+    cards = read_official_cards()
     if name not in cards:
         raise InputError(f"There are no official weights named {name!r}.{hint(name, cards)}")
-    return cards[name]
+    return copy.deepcopy(cards[name])

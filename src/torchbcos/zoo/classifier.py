@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +15,9 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
+from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
-from torchbcos.pictures import Preprocess, as_images, as_items
+from torchbcos.pictures import Preprocess, named_items
 from torchbcos.zoo.card import Card
 
 
@@ -50,25 +54,42 @@ class Classifier:
             images: a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in
                 [0, 1], or a sequence of these.
         """
-        parameter = next(self.model.parameters())
-        return self.transform.batch(as_images(images)).to(device=parameter.device, dtype=parameter.dtype)
+        return self._moved(self.transform.batch(images))
 
     def predict(self, images: Any, *, top_k: int = 5, batch_size: int = 16) -> list[list[Prediction]]:
-        """The `top_k` classes of every picture, most probable first."""
-        pictures = as_images(images)
-        found: list[list[Prediction]] = []
-        for start in range(0, len(pictures), _checked(batch_size)):
-            x = self.preprocess(pictures[start : start + batch_size])
+        """The `top_k` classes of every picture, most probable first; no more than one batch of pictures is in memory."""
+        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size))
+
+    def iter_predict(self, images: Any, *, top_k: int = 5, batch_size: int = 16) -> Iterator[list[Prediction]]:
+        """The `top_k` classes picture by picture, in constant memory.
+
+        Args:
+            images: as `preprocess` takes them, or an iterator of single ones, of any length.
+            top_k: how many classes.
+            batch_size: how many pictures are in memory, and in the network, at a time.
+        """
+        for _, x in self._batches(images, batch_size):
             with torch.no_grad():
-                found += self.predictions(self.model(x), top_k=top_k)
-        return found
+                outputs = self.model(x)
+            yield from self.predictions(outputs, top_k=top_k)
+
+    def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
+        """Encoded batches, and the file's name of each picture ("" where it is no file): find, read and encode, once each."""
+        named = named_items(images)
+        while items := list(itertools.islice(named, _checked(batch_size))):
+            files = [Path(item).name if isinstance(item, (str, os.PathLike)) else "" for _, item in items]
+            yield files, self._moved(self.transform.stack(items))
+
+    def _moved(self, x: Tensor) -> Tensor:
+        parameter = next(self.model.parameters())
+        return x.to(device=parameter.device, dtype=parameter.dtype)
 
     def predictions(self, outputs: Tensor, *, top_k: int = 5) -> list[list[Prediction]]:
         """The `top_k` classes for each row of logits (N, classes)."""
         if not isinstance(top_k, int) or top_k < 1:
             raise InputError(f"top_k must be a positive integer, not {top_k!r}.")
         logits = outputs.detach().float().cpu()
-        chances = logits.softmax(1) if self.card.probability == "softmax" else logits.sigmoid()
+        chances = probabilities(logits, self.card.probability)
         rows = []
         for i in range(len(logits)):
             best = logits[i].topk(min(top_k, logits.shape[1])).indices.tolist()
@@ -85,16 +106,19 @@ class Classifier:
     def iter_explain(
         self, images: Any, targets: Any = None, *, top_k: int = 1, contrast: Any = None, batch_size: int = 16
     ) -> Iterator[Explanation]:
-        """One explanation a batch: folders of any size in constant memory."""
-        sources = as_items(images)
+        """One explanation a batch: folders, and iterators, of any size in constant memory."""
         chosen, other = self.class_index(targets), self.class_index(contrast)
-        for start in range(0, len(sources), _checked(batch_size)):
-            pending = as_images(sources[start : start + batch_size])
+        start = 0
+        for files, x in self._batches(images, batch_size):
             e = explain(
-                self.model, self.preprocess(pending), _rows(chosen, start, len(pending)), top_k=top_k,
-                contrast=_rows(other, start, len(pending)),
+                self.model, x, _rows(chosen, start, len(x)), top_k=top_k, contrast=_rows(other, start, len(x))
             )  # fmt: skip
-            yield dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
+            yield self._captioned(e, files)
+            start += len(x)
+
+    def _captioned(self, e: Explanation, files: list[str]) -> Explanation:
+        """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
+        return dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
 
     def class_index(self, target: Any) -> Any:
         """A class by name or number; other forms are passed on.

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import fnmatch
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchbcos import models
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, WeightsError
 from torchbcos._core.names import hint, natural_key
 from torchbcos._core.optional import require
 from torchbcos.deployment import is_deployed, make_twin_
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.runs import RunFolder
-from torchbcos.zoo.card import Card, official_card, official_cards
+from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.store import CARD, WEIGHTS, fetch, fill, read_folder, read_weights, write_folder
+from torchbcos.zoo.store import CARD, WEIGHTS, classes_in, fetch, fill, read_folder, read_weights, write_folder
 
 DEFAULT = "imagenette"
 HUB = "hf-hub:"
+FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -39,7 +42,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """
     if not pretrained:
         return models.names(pattern)
-    return sorted(fnmatch.filter(official_cards(), pattern), key=natural_key)
+    return sorted(fnmatch.filter(read_official_cards(), pattern), key=natural_key)
 
 
 def create_model(
@@ -51,14 +54,15 @@ def create_model(
     in_channels: int | None = None,
     plain: bool = False,
     **options: Any,
-) -> nn.Module:
+) -> models.Network:
     """A network, fresh or with weights.
 
     Args:
         name: one of `list_models()`; may be left out where `weights` has a card.
         weights: an official .pth, a .safetensors, a folder written by `save`, or "hf-hub:org/name".
         pretrained: official weights, downloaded once and checked.
-        num_classes: with weights of another number of classes, the classifier is fresh.
+        num_classes: with weights of another number of classes, the classifier is fresh. None takes the number that belongs
+            to the name, or that the card says.
         in_channels: channels as `forward` sees them (6: encoded RGB).
         plain: the ordinary twin.
         **options: of the network; unknown ones are errors.
@@ -74,34 +78,76 @@ def create_model(
         raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
+    asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and _has_card(weights):
-        state, card = _read_source(weights)
-        if name is not None and name != card.architecture:
-            raise WeightsError(f"{weights} holds {card.architecture}, not {name}.")
-        model = from_card(card, options)
-        model = make_twin_(model, check=False) if card.deployed else model  # before its weights: it has fewer
-        fill(model, state, where=str(weights))
-        if in_channels not in (None, card.in_channels):
-            raise WeightsError(f"{weights} has {card.in_channels} input channels, not {in_channels}.")
+        network = with_card(*_read_source(weights), name, asked, options, where=str(weights))
+    elif name is None:
+        raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
+    elif pretrained:
+        card = official_card(name)
+        path = fetch(card)
+        network = with_card(read_weights(path), card, card.architecture, asked, options, where=path.name)
+    elif weights is not None:
+        network = with_file(name, Path(weights), {"num_classes": num_classes, **asked, **options})
     else:
-        if name is None:
-            raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
-        card = official_card(name) if pretrained or name in official_cards() else None  # type: ignore[assignment]
-        architecture = card.architecture if card is not None else name
-        merged = {**(card.options if card is not None and pretrained else {}), **options}
-        given = weights is not None or pretrained
-        model = models.build(
-            architecture, num_classes=None if given and pretrained else num_classes, in_channels=in_channels, plain=plain,
-            **merged,
-        )  # fmt: skip
-        path = fetch(card) if pretrained else (Path(weights) if weights is not None else None)
-        if path is not None:
-            fill(model, read_weights(path), where=path.name)
-        if card is not None and given:
-            model.class_names = card.class_names()  # type: ignore[assignment]
-    if num_classes is not None and model.num_classes != num_classes:
-        cast(Any, model).reset_classifier(num_classes)
-    return model
+        network = models.build(architecture_of(name), num_classes=num_classes, **asked, **options)
+    if num_classes is not None and network.num_classes != num_classes:
+        network.reset_classifier(num_classes)
+    return network
+
+
+def with_card(
+    state: Mapping[str, Tensor], card: Card, name: str | None, asked: Mapping[str, Any], options: Mapping[str, Any], *, where: str
+) -> models.Network:
+    """The network of weights that have a card, if it is the one that was asked for.
+
+    Raises:
+        WeightsError: it is another one.
+    """
+    if name is not None and name != card.architecture:
+        raise WeightsError(f"{where} holds {card.architecture}, not {name}.")
+    if asked["in_channels"] not in (None, card.in_channels):
+        raise WeightsError(f"{where} has {card.in_channels} input channels, not {asked['in_channels']}.")
+    if asked["plain"] and not card.plain:
+        raise WeightsError(f"{where} holds a B-cos network, not its plain twin: leave plain=True out.")
+    return assemble(card, state, options, where=where)
+
+
+def with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
+    """A network by name with the weights of a file without a card, whose number of classes may be another one."""
+    network = models.build(architecture_of(name), **options)
+    state = read_weights(path)
+    if options["num_classes"] is not None and (classes := classes_in(network, state)) != network.num_classes:
+        network.reset_classifier(classes)
+    fill(network, state, where=path.name)
+    card = read_official_cards().get(name)
+    if card is not None:
+        remember(network, card)
+    return network
+
+
+def architecture_of(name: str) -> str:
+    """The network of official weights ("resnet50_long" are weights of a "resnet50"); any other name is one itself."""
+    card = read_official_cards().get(name)
+    return name if card is None else card.architecture
+
+
+def assemble(card: Card, state: Mapping[str, Tensor], options: Mapping[str, Any], *, where: str) -> models.Network:
+    """The network of a card with its weights, and what the card says of them."""
+    network = from_card(card, options)
+    if card.deployed:
+        network = make_twin_(network, check=False)  # before its weights: a twin has fewer
+    fill(network, state, where=where)
+    remember(network, card)
+    return network
+
+
+def remember(network: models.Network, card: Card) -> None:
+    """Give a network what its card says of its weights: saved again, it says the same."""
+    if card.classes is not None and card.num_classes == network.num_classes:
+        network.class_names = card.class_names()
+    if card.plain == network.plain and card.in_channels == network.in_channels:
+        network.facts = {name: copy.deepcopy(getattr(card, name)) for name in FACTS}
 
 
 def save(model: nn.Module | Classifier, directory: str | Path) -> None:
@@ -136,6 +182,9 @@ def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
 def load(source: str | Path = "default", *, device: str = "auto", deploy: bool = True) -> Classifier:
     """A classifier: network, preprocessing and class names.
 
+    A name means the same wherever it is called: "default", embedded names and names with official weights are never folders.
+    A `Path`, and a string with a slash, is always a folder; for a folder that is called as a network is, write "./resnet50".
+
     Args:
         source: "default", an embedded name ("imagenette"), a name with official weights
             ("resnet50"), a folder written by `save` or `torchbcos train`, or "hf-hub:org/name".
@@ -152,28 +201,44 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
     """
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
-    text = str(source)
-    name = DEFAULT if text == "default" else text
-    if name in embedded_names():
-        state, card = read_folder(embedded_folder() / name)
-    elif text.startswith(HUB) or Path(source).is_dir():
-        state, card = _read_source(source)
-    elif name in official_cards():
-        card = official_card(name)
-        state = read_weights(fetch(card))
-    else:
-        known = [*embedded_names(), *official_cards()]
-        raise InputError(
-            f"There is no model {text!r}: expected an embedded name ({', '.join(embedded_names())}), a name with "
-            f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, known)}"
-        )
-    network = from_card(card, {})
-    if card.deployed:
-        network = make_twin_(network, check=False)  # before its weights: a twin has fewer
-    fill(network, state, where=text)
-    network.class_names = card.class_names()  # type: ignore[assignment]
-    network = network.eval().to(pick_device(device))
+    state, card = read_source(source)
+    network = assemble(card, state, {}, where=str(source)).eval().to(pick_device(device))
     return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
+
+
+def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+    """The weights and the card of what `load` takes.
+
+    Raises:
+        InputError: it is neither a name nor a folder.
+        MissingFileError, WeightsError: weights are missing or broken.
+    """
+    text = str(source)
+    if text.startswith(HUB):
+        return _read_source(source)
+    embedded, official = embedded_names(), read_official_cards()
+    if not is_path(source):
+        name = DEFAULT if text == "default" else text
+        if name in embedded:
+            return read_folder(embedded_folder() / name)
+        if name in official:
+            card = official_card(name)
+            return read_weights(fetch(card)), card
+    if Path(source).is_dir():
+        return _read_source(source)
+    raise InputError(
+        f"There is no model {text!r}: expected an embedded name ({', '.join(embedded)}), a name with "
+        f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, [*embedded, *official])}"
+    )
+
+
+def is_path(source: str | Path) -> bool:
+    """Whether a source can only be a path, not a name.
+
+    >>> is_path("resnet50"), is_path("./resnet50"), is_path(Path("resnet50"))
+    (False, True, True)
+    """
+    return not isinstance(source, str) or any(mark in source for mark in (os.sep, os.altsep) if mark)
 
 
 def embedded_folder() -> Path:
@@ -208,7 +273,7 @@ def _has_card(weights: str | Path) -> bool:
     return str(weights).startswith(HUB) or Path(weights).is_dir()
 
 
-def _read_source(source: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
+def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     text = str(source)
     if not text.startswith(HUB):
         return read_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
@@ -223,7 +288,7 @@ def _read_source(source: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     return read_folder(paths[0].parent)
 
 
-def from_card(card: Card, options: Mapping[str, Any]) -> nn.Module:
+def from_card(card: Card, options: Mapping[str, Any]) -> models.Network:
     """The network that a card describes, fresh."""
     return models.build(
         card.architecture, num_classes=card.num_classes, in_channels=card.in_channels, plain=card.plain,
@@ -237,20 +302,27 @@ def card_of(model: nn.Module) -> Card:
     Raises:
         InputError: it was not.
     """
-    made = getattr(model, "architecture", None)
-    if not isinstance(made, models.Architecture):
+    if not isinstance(model, models.Network) or model.architecture is None:
         raise InputError(
             f"save needs a network made by torchbcos.create_model, not {type(model).__name__}: its card says how to build it."
         )
-    network = cast(Any, model)
-    names = getattr(model, "class_names", None)
-    encoding = "normalize" if made.plain else "add_inverse"
-    channels = network.in_channels
-    rgb = channels == (3 if made.plain else 6)
-    moments = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if made.plain else {}
-    preprocess = Preprocess(resize=256, crop=224, encoding=encoding, **moments).to_dict() if rgb else None  # type: ignore[arg-type]
+    made, preprocess = model.architecture, usual_preprocess(model)
+    fields = {
+        "preprocess": None if preprocess is None else preprocess.to_dict(),
+        "probability": "softmax" if made.plain else "sigmoid",
+        **(model.facts or {}),
+    }
     return Card(
-        name=made.name, architecture=made.name, options=made.options, plain=made.plain, in_channels=channels,
-        classes=tuple(names) if names is not None else None, num_classes=network.num_classes, preprocess=preprocess,
-        probability="softmax" if made.plain else "sigmoid", parameters=sum(p.numel() for p in model.parameters()),
+        name=made.name, architecture=made.name, options=made.options, plain=made.plain, in_channels=model.in_channels,
+        classes=model.class_names, num_classes=model.num_classes, parameters=sum(p.numel() for p in model.parameters()), **fields,
     )  # fmt: skip
+
+
+def usual_preprocess(network: models.Network) -> Preprocess | None:
+    """What pictures go through before a network of this kind; None where its channels are no RGB."""
+    resize, crop = network.picture
+    if network.in_channels == 6:
+        return Preprocess(resize=resize, crop=crop)
+    if network.plain and network.in_channels == 3:
+        return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return None

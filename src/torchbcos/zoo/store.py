@@ -19,10 +19,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
 from torchbcos._core.files import replacing, write_json
+from torchbcos.models import Network
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.official import from_official
 
@@ -72,7 +73,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in state.items()}
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict (ours or official) strictly.
 
     Raises:
@@ -89,14 +90,26 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
         )
     for key, value in given.items():
         if value.shape != own[key].shape:
-            classes = len(value) != len(own[key]) and value.shape[1:] == own[key].shape[1:]
+            last = key.rpartition(".")[0] == model.classifier_name and value.shape[1:] == own[key].shape[1:]
+            classes = classes_in(model, state)
             reason = (
-                f"{len(value)} classes, the network has {len(own[key])}: create it with num_classes={len(value)}, "
-                "then reset_classifier(...)" if classes and key.startswith(("fc", "classifier", "linear_head"))
+                f"{classes} classes, the network has {model.num_classes}: create it with num_classes={classes}; with any "
+                "other num_classes its classifier is fresh" if last
                 else f"{key} of shape {tuple(value.shape)}, the network expects {tuple(own[key].shape)}"
             )  # fmt: skip
             raise WeightsError(f"{where} has {reason}.")
     model.load_state_dict(given)
+
+
+def classes_in(model: Network, state: Mapping[str, Tensor]) -> int:
+    """The number of classes of a state dict (ours or official) for a network like this one, whose own number may differ.
+
+    Where it has no such classifier, the number is the network's: `fill` says then what is missing.
+    """
+    key = f"{model.classifier_name}.weight"
+    own, given = model.state_dict()[key], state.get(key, from_official(model, state).get(key))
+    # in proportion: with MaxOut, a class has several filters
+    return model.num_classes if given is None or not given.dim() else len(given) * model.num_classes // len(own)
 
 
 def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
@@ -143,7 +156,7 @@ def fetch(card: Card, *, progress: bool = True) -> Path:
         raise InputError(f"{card.name} has no official weights to download.")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / card.file
-    if target.is_file() and hash_file(target).startswith(card.sha256 or ""):
+    if target.is_file() and is_official(target, card):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +197,20 @@ def _download(url: str, path: Path, label: str, progress: bool) -> None:
                 bar.advance(task, len(chunk))
     if total and path.stat().st_size != int(total):
         raise ConnectionError("the download broke off")
+
+
+# (path, size, time of change, inode) of files whose hash was seen, with that hash: to hash 100 MB takes longer than to
+# read them. A file that is written again gets another time or inode and is hashed again.
+_HASHES: dict[tuple[str, int, int, int], str] = {}
+
+
+def is_official(path: Path, card: Card) -> bool:
+    """Whether a file has the hash of the card; it is read once a process, and again when it changed."""
+    stat = path.stat()  # before it is read: what changes meanwhile is another file the next time
+    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if key not in _HASHES:
+        _HASHES[key] = hash_file(path)
+    return _HASHES[key].startswith(card.sha256 or "")
 
 
 def hash_file(path: Path) -> str:

@@ -284,7 +284,7 @@ def test_unreadable_examples_are_replaced_named_and_counted(tmp_path: Path) -> N
     data = open_labelled(classes_in(tmp_path)).train
     (tmp_path / "a" / "1.png").write_bytes(b"broken")
     (tmp_path / "a" / "2.png").unlink()
-    examples = Examples(data, Preprocess(resize=8, crop=8), plain=False)
+    examples = Examples(data, Preprocess(resize=8, crop=8))
     batch = collate([examples[(1, 0, 0)], examples[(5, 0, 0)]])
     assert batch["y"].tolist() == [1, 1]
     assert len(batch["failed"]) == 2
@@ -296,13 +296,13 @@ def test_unreadable_examples_are_replaced_named_and_counted(tmp_path: Path) -> N
 
 def test_examples_of_several_shapes_get_one_sentence() -> None:
     split = Split(["x", "y"], torch.tensor([0, 1]), lambda i: torch.zeros(1, 4 + i), (0, 1))
-    examples = Examples(split, Preprocess(), plain=True)
+    examples = Examples(split, Preprocess(encoding="none"))
     with pytest.raises(InputError, match=r"one shape, but there are \(1, 4\) and \(1, 5\)"):
         check_batch(collate([examples[0], examples[1]]), "stop")
 
 
 def test_worker_processes_read_the_same(tmp_path: Path) -> None:
-    examples = Examples(open_labelled(classes_in(tmp_path, 5)).train, Preprocess(resize=8, crop=8), plain=False)
+    examples = Examples(open_labelled(classes_in(tmp_path, 5)).train, Preprocess(resize=8, crop=8))
     rows = whole_batches(10, 4)
     alone, others = [[b["x"] for b in loader(examples, rows, n)] for n in (0, 1)]  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(alone, others, strict=True))
@@ -341,8 +341,10 @@ def test_a_table_in_another_encoding_gets_one_sentence(tmp_path: Path) -> None:
 def test_arrays_of_two_axes_are_judged_at_the_size_of_pictures() -> None:
     split = Split(["a"], torch.tensor([0]), lambda i: torch.rand(2, 20, 30), (0,))
     prepare = Preprocess(resize=8, crop=8)
-    assert Examples(split, prepare, False)[0]["x"].shape == (4, 8, 8)
+    assert Examples(split, prepare)[0]["x"].shape == (4, 8, 8)
+    assert Examples(split, Preprocess(resize=8, crop=8, encoding="none"))[0]["x"].shape == (2, 8, 8)
     plain = Preprocess(resize=8, crop=8, encoding="normalize", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    assert Examples(split, plain, True)[0]["x"].shape == (2, 8, 8)
+    failed = Examples(split, plain)[0]["failed"]  # it was left unnormalised, without a word
+    assert "'normalize' has a mean and std for three channels, and here are 2: encoding='none'" in failed[0]
     rgb = Split(["a"], torch.tensor([0]), lambda i: torch.ones(3, 20, 30), (0,))
-    assert float((Examples(rgb, plain, True)[0]["x"] - 1).abs().max()) < 1e-6  # (1 - 0.5) / 0.5
+    assert float((Examples(rgb, plain)[0]["x"] - 1).abs().max()) < 1e-6  # (1 - 0.5) / 0.5

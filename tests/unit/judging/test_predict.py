@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, StateError
 from torchbcos.data import Split
 from torchbcos.data.loading import Examples
 from torchbcos.judging import Outputs, SavedOutputs, predict, predict_split
@@ -33,7 +34,7 @@ class Numbers:
 def examples(reader: Any, count: int = 10, targets: Tensor | None = None) -> Examples:
     targets = torch.arange(count) % 2 if targets is None else targets
     split = Split([f"picture {i}" for i in range(count)], targets, reader, tuple(range(count)))
-    return Examples(split, Preprocess(resize=None, crop=None), False)
+    return Examples(split, Preprocess(resize=None, crop=None))
 
 
 class Means(nn.Module):
@@ -91,6 +92,11 @@ def test_batch_sizes(size: Any) -> None:
         predict_split(Means(), examples(Numbers()), batch_size=size, workers=0)
 
 
+def test_what_to_do_at_errors_is_one_of_two_words() -> None:
+    with pytest.raises(InputError, match=r"on_error is 'stop' or 'skip', not 'skpi'\. Did you mean 'skip'"):
+        predict_split(Means(), examples(Numbers(1)), workers=0, on_error="skpi")
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("labels", [0, 3])
 def test_processes_share_a_split(count: int, labels: int) -> None:
@@ -118,6 +124,26 @@ def test_the_callers_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     predict_split(Means(), examples(Numbers()), workers=0)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Deadly(Numbers):
+    def __call__(self, i: int) -> Tensor:
+        if i == 7:
+            os._exit(1)
+        return super().__call__(i)
+
+
+def test_a_reading_process_that_dies_is_one_sentence() -> None:
+    network = Means()
+    with pytest.raises(StateError, match=r"A process that reads pictures died \(.*workers=0"):
+        predict_split(network, examples(Deadly()), batch_size=2, workers=1)
+    assert network.training
+
+    def fails(x: Tensor) -> Tensor:
+        raise RuntimeError("of the network's own")
+
+    with pytest.raises(RuntimeError, match="of the network's own"):
+        predict_split(fails, examples(Numbers()), workers=0)
 
 
 def interrupt(after: int) -> Any:

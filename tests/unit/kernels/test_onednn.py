@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 import torchbcos
 from torchbcos import nn as bnn
+from torchbcos._core.torch_private import packing
 from torchbcos.explanation import engine
 from torchbcos.functional import bcos_linear
 from torchbcos.kernels import fused, onednn
 
-packs = pytest.mark.skipif(onednn._POINTWISE is None or onednn._REORDER is None, reason="torch was built without oneDNN")
+packs = pytest.mark.skipif(packing.works is False, reason="torch was built without oneDNN")
 
 
 @given(

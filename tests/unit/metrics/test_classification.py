@@ -1,10 +1,16 @@
-"""Scores against counting by hand, and what cannot be scored."""
+"""Scores against their float64 twins and counting by hand, and what cannot be scored."""
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 
+from tests.reference import scores as twin
 from torchbcos._core.errors import InputError
 from torchbcos.metrics import accuracy, score
 
@@ -56,3 +62,65 @@ def test_what_cannot_be_scored() -> None:
         accuracy(torch.zeros(3, 2), torch.zeros(3, 2))
     with pytest.raises(InputError, match=r"probability is 'sigmoid' or 'softmax', not 'sofmax'\. Did you mean 'softmax'"):
         score(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), probability="sofmax")
+
+
+SEEDS, SPREADS = st.integers(0, 10_000), st.sampled_from([0.3, 2.0, 8.0])
+PROBABILITIES = st.sampled_from(["sigmoid", "softmax"])
+
+
+def drawn(seed: int, n: int, classes: int, spread: float) -> Tensor:
+    """Logits without ties."""
+    return torch.randn(n, classes, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+@given(seed=SEEDS, n=st.integers(1, 40), classes=st.integers(2, 9), spread=SPREADS, probability=PROBABILITIES)
+def test_scores_of_one_class_each(seed: int, n: int, classes: int, spread: float, probability: str) -> None:
+    logits = drawn(seed, n, classes, spread)
+    targets = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed + 1))
+    rows, wanted = logits.double().tolist(), targets.tolist()
+    best = [max(range(classes), key=row.__getitem__) for row in rows]
+    confidence = [twin.chances(row, probability)[k] for row, k in zip(rows, best, strict=True)]
+    expected = {
+        "top1": twin.top(rows, wanted, 1),
+        "ece": twin.calibration(confidence, [a == b for a, b in zip(best, wanted, strict=True)]),
+        "loss": twin.loss(rows, wanted, probability),
+    }
+    if classes >= 5:
+        expected["top5"] = twin.top(rows, wanted, 5)
+    assert score(logits, targets, probability=probability) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@given(seed=SEEDS, n=st.integers(4, 40), classes=st.integers(1, 6), spread=SPREADS)
+def test_scores_of_several_labels(seed: int, n: int, classes: int, spread: float) -> None:
+    logits = drawn(seed, n, classes, spread)
+    targets = torch.randint(2, (n, classes), generator=torch.Generator().manual_seed(seed + 1))
+    targets[torch.arange(classes) % n, torch.arange(classes)] = 1  # each label at least once
+    columns = [[twin.chances([z], "sigmoid")[0] for z in column] for column in logits.double().T.tolist()]
+    truths = [[bool(t) for t in column] for column in targets.T.tolist()]
+    expected = {
+        "map": 100 * sum(map(twin.average_precision, columns, truths)) / classes,
+        "f1": 100 * sum(map(twin.f1, columns, truths)) / classes,
+        "ece": twin.calibration([*itertools.chain(*columns)], [*itertools.chain(*truths)]),
+    }
+    assert score(logits, targets.float()) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_the_twins_see_a_wrong_score() -> None:
+    logits, targets = drawn(0, 30, 6, 2.0), torch.arange(30) % 6
+    rows, wanted = logits.double().tolist(), targets.tolist()
+    assert twin.loss(rows, wanted, "sigmoid") != pytest.approx(score(logits, targets, probability="softmax")["loss"], rel=1e-2)
+    assert twin.top(rows, wanted, 2) != pytest.approx(score(logits, targets)["top1"], abs=1)
+    assert twin.average_precision([0.9, 0.8, 0.1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
+    assert twin.f1([0.9, 0.8, 0.1], [True, False, True]) == pytest.approx(0.5)
+    assert twin.calibration([0.9, 0.9], [True, False]) == pytest.approx(40)
+
+
+def test_half_precision_is_scored_as_its_own_numbers() -> None:
+    logits, targets = drawn(1, 20, 5, 3.0).half(), torch.arange(20) % 5
+    assert score(logits, targets) == score(logits.float(), targets)
+
+
+def test_probabilities_that_float32_rounds_to_one_keep_their_order() -> None:
+    logits, targets = torch.tensor([[18.0], [20.0], [22.0], [-1.0]]), torch.tensor([[0.0], [0.0], [1.0], [0.0]])
+    assert score(logits, targets)["map"] == 100.0  # the highest logit is the one positive
+    assert score(logits.expand(4, 2), targets.expand(4, 2))["map"] == 100.0

@@ -28,6 +28,7 @@ def test_the_callers_picture_is_not_changed() -> None:
     out = pictures.to_rgb(image)
     assert (image.mode, image.tobytes(), image.info) == ("RGBA", before, {"transparency": 3})
     rgb = PHOTO.copy()
+    rgb.info = {"upright": "yes"}  # a file's own note, not ours
     out = pictures.to_rgb(rgb)
     out.putpixel((0, 0), WHITE)
     assert rgb.getpixel((0, 0)) == (0, 5, 10)
@@ -36,6 +37,39 @@ def test_the_callers_picture_is_not_changed() -> None:
     array[:] = 9
     assert isinstance(item, Image.Image)
     assert item.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_an_image_of_ours_is_not_copied_again(tmp_path: Path) -> None:
+    PHOTO.copy().save(tmp_path / "p.png")
+    read = pictures.read_image(tmp_path / "p.png")
+    assert pictures.to_rgb(read) is read is pictures.as_image(read)
+    part = read.crop((0, 0, 5, 4))
+    assert pictures.to_rgb(part) is part
+    assert pictures.to_rgb(part.convert("RGBA")).mode == "RGB"
+    part.info["transparency"] = (0, 5, 10)  # what the caller says afterwards is heard
+    assert pictures.to_rgb(part).getpixel((0, 0)) == WHITE
+    with pytest.raises(InputError, match="has no pixels"):
+        pictures.to_rgb(read.crop((3, 3, 3, 3)))
+
+
+def test_arrays_are_copied_once_and_never_shared() -> None:
+    for shape in ((2, 2), (2, 2, 3)):
+        array = np.zeros(shape, np.uint8)
+        item = pictures.as_image(array)
+        array[:] = 9
+        assert isinstance(item, Image.Image) and item.getpixel((0, 0)) == (0, 0, 0)
+        item.putpixel((0, 0), WHITE)
+        assert int(array.max()) == 9
+
+
+def test_an_iterator_is_taken_only_as_far_as_is_asked_for() -> None:
+    taken: list[int] = []
+    named = pictures.named_items(taken.append(i) or f"{i}.png" for i in range(9))  # type: ignore[func-returns-value]
+    assert [next(named), next(named)] == [("images[0]", "0.png"), ("images[1]", "1.png")] and taken == [0, 1]
+    with pytest.raises(InputError, match="images is empty"):
+        pictures.named_items(iter(()))
+    with pytest.raises(ArgumentTypeError, match="images must be a path"):
+        pictures.named_items(3)
 
 
 def test_every_accepted_form_is_one_picture_each(tmp_path: Path) -> None:

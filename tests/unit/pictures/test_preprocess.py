@@ -147,6 +147,31 @@ def test_decoding_gives_the_colours_back(p: Preprocess) -> None:
     assert p.channels == x.shape[1]
 
 
+@pytest.mark.parametrize("space", [(5,), (4, 3), (2, 3, 4)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("p", [SETTINGS[0], SETTINGS[1], Preprocess(encoding="none")], ids=["add_inverse", "normalize", "none"])
+def test_encoding_and_the_way_back_for_any_channels_and_space(p: Preprocess, channels: int, space: tuple[int, ...]) -> None:
+    pixels = torch.rand(2, channels, *space)
+    if p.encoding == "normalize" and channels != 3:
+        for refused in (lambda: p.encode(pixels, dim=1), lambda: p.array(pixels[0]), lambda: p.channels_of(channels)):
+            with pytest.raises(InputError, match=rf"for three channels, and here are {channels}: encoding='none' takes"):
+                refused()
+        return
+    x = p.encode(pixels, dim=1)
+    assert x.shape == (2, p.channels_of(channels), *space)
+    assert torch.equal(x[0], p.encode(pixels[0]))
+    assert (p.decode(x) - pixels).abs().max() <= 1e-6
+    expected = {"add_inverse": torch.cat([pixels, 1 - pixels], 1), "none": pixels}.get(p.encoding)
+    if expected is None:
+        expected = (pixels - torch.tensor(MEAN).view(3, *[1] * len(space))) / torch.tensor(STD).view(3, *[1] * len(space))
+    torch.testing.assert_close(x, expected)
+
+
+def test_pictures_that_no_encoding_changes() -> None:
+    x = Preprocess(crop=4, encoding="none")(photo(9, 7))
+    assert torch.equal(x, Preprocess(crop=4)(photo(9, 7))[:3])
+
+
 @pytest.mark.parametrize(
     ("x", "error", "text"),
     [
@@ -182,6 +207,7 @@ def test_settings_survive_json(p: Preprocess) -> None:
         ({"encoding": "normalize"}, InputError, "encoding='normalize' needs mean and std"),
         ({"encoding": "normalize", "mean": MEAN}, InputError, "needs mean and std"),
         ({"mean": MEAN, "std": STD}, InputError, "mean and std belong to encoding='normalize'"),
+        ({"encoding": "none", "std": STD}, InputError, "mean and std belong to encoding='normalize'; encoding='none' uses"),
         ({"encoding": "normalize", "mean": MEAN, "std": (1, 0, 1)}, InputError, "std must be above 0"),
         ({"encoding": "normalize", "mean": (1, 2), "std": STD}, InputError, "mean must be three finite numbers"),
         ({"encoding": "normalize", "mean": "abc", "std": STD}, ArgumentTypeError, "mean must be three numbers"),

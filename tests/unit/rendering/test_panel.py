@@ -13,6 +13,7 @@ from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.rendering import Caption, panel, rgba, text
 from torchbcos.rendering.panel import MARGIN
 
+GREY = [0xD9, 0xDC, 0xE1]
 words = Caption(
     title="n01440764_4341.jpg",
     predictions=(("tench", 0.92), ("English springer", 0.03)),
@@ -67,11 +68,26 @@ def test_any_size(size: tuple[int, int]) -> None:
     assert 880 <= picture.width <= 1500 and 200 <= picture.height <= 700
 
 
-@pytest.mark.parametrize("shape", [(1,), (300,), (5000,), (1, 1), (224, 224), (1, 3, 3), (40, 20, 30)])
-def test_without_a_photo_only_the_heat_map(shape: tuple[int, ...]) -> None:
-    picture = panel(words, torch.randn(shape))
+STRIP, SQUARE = (808, 96), (420, 420)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((1,), STRIP), ((300,), STRIP), ((5000,), STRIP), ((1, 1), SQUARE), ((224, 224), SQUARE), ((1, 3, 3), SQUARE),
+        ((40, 20, 30), (504, 344)),
+    ],
+)  # fmt: skip
+def test_without_a_photo_only_the_heat_map(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """One tile of that size (a grey line around it says where it ends): blue where the map begins, red where it ends."""
+    contributions = torch.ones(shape)
+    contributions.view(-1)[: contributions.numel() // 2] = -1
+    picture = panel(words, contributions)
     assert picture.width == 880
-    assert region(picture, MARGIN, 142, 100, 60).std() > 0 or len(shape) == 2 or shape[0] == 1
+    around = region(picture, MARGIN - 1, 141, size[0] + 2, size[1] + 2).astype(int)
+    assert (around[[0, -1]] == GREY).all() and (around[:, [0, -1]] == GREY).all()
+    for (red, _, blue), sign in ((around[1, 1], -1 if contributions.numel() > 1 else 1), (around[-2, -2], 1)):
+        assert sign * (red - blue) > 100
 
 
 def test_a_map_of_zeros() -> None:

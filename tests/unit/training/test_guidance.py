@@ -25,6 +25,7 @@ from torchbcos.data.annotations import MOST, find_annotations
 from torchbcos.data.sources import open_labelled
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.models import build
+from torchbcos.pictures import Preprocess
 from torchbcos.training import (
     distillation,
     energy_inside,
@@ -35,7 +36,7 @@ from torchbcos.training import (
     optimisation,
     train,
 )
-from torchbcos.training.augment import Augment, normalized
+from torchbcos.training.augment import Augment, preprocess_of
 from torchbcos.training.recipe import Recipe
 
 
@@ -204,7 +205,8 @@ def test_wrong_boxes(row: list[object], message: str, tmp_path: Path) -> None:
 
 
 def test_masks_are_cut_and_turned_with_their_pictures() -> None:
-    augment = Augment(tiny(crop="random", crop_scale=(0.3, 1.0), image_size=32, flip=0.5, brightness=0.0))
+    recipe = tiny(crop="random", crop_scale=(0.3, 1.0), image_size=32, flip=0.5, brightness=0.0)
+    augment = Augment(recipe, preprocess_of(recipe))
     pixels = np.zeros((48, 48, 3), np.uint8)
     pixels[10:30, 15:40] = 255
     mask = torch.from_numpy(pixels[None, :, :, 0] > 0).to(torch.uint8)
@@ -348,9 +350,10 @@ def taught(recipe: Recipe, teacher: distillation.Teacher, student: nn.Module, x:
 def test_any_classifier_teaches_as_a_program(tmp_path: Path, plain: bool) -> None:
     """Its softmax of the pixels, whatever the student's encoding is."""
     recipe = Recipe(plain=plain, teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=2.0)
-    teacher = distillation.Teacher(recipe)
+    prepare = preprocess_of(recipe)
+    teacher = distillation.Teacher(recipe, prepare)
     x, logits = torch.rand(5, 3, 24, 24), torch.randn(5, 3)
-    encoded = normalized(x) if plain else torch.cat([x, 1 - x], 1)
+    encoded = prepare.encode(x, dim=1) if plain else torch.cat([x, 1 - x], 1)
     expected = torch.nn.BCEWithLogitsLoss()(logits, Reddest()(x).softmax(1))
     torch.testing.assert_close(taught(recipe, teacher, nn.Identity(), encoded, logits), 2 * expected, rtol=1e-4, atol=1e-5)
 
@@ -365,10 +368,10 @@ def test_programs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.pt2").write_bytes(b"PK but no program")
     for name, kind in (("broken.pt2", InputError), ("missing.pt2", MissingFileError)):
         with pytest.raises(kind, match=name):
-            distillation.Teacher(Recipe(teacher=str(tmp_path / name), teacher_weight=1.0))
+            distillation.Teacher(Recipe(teacher=str(tmp_path / name), teacher_weight=1.0), Preprocess())
     with pytest.raises(InputError, match="no B-cos explanations"):
         Recipe(teacher="t.pt2", teacher_explanations=1.0)
-    teacher = distillation.Teacher(Recipe(teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=1.0))
+    teacher = distillation.Teacher(Recipe(teacher=program(tmp_path / "t.pt2", Reddest()), teacher_weight=1.0), Preprocess())
     with pytest.raises(InputError, match=r"t.pt2' returns \(2, 3\).*\(2, 7\)"):
         teacher.look(torch.rand(2, 6, 8, 8), 7)
 
@@ -378,7 +381,7 @@ def test_a_teacher_of_more_classes_in_another_order_teaches_those_of_the_data(tm
     clf = torchbcos.load("imagenette")
     names = (clf.class_names[6], clf.class_names[2], clf.class_names[9])
     recipe = Recipe(teacher="imagenette", teacher_weight=1.0, teacher_explanations=1.0, guide_order="full")
-    teacher = distillation.Teacher(recipe)
+    teacher = distillation.Teacher(recipe, Preprocess())
     teacher.check_classes(names)
     torch.manual_seed(0)
     pixels = torch.rand(3, 3, 64, 64)

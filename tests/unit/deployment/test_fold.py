@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,9 +61,65 @@ def test_copies_of_a_twin_refuse_for_themselves() -> None:
     twin, x = torchbcos.deploy(network()), torch.rand(1, 6, 32, 32)
     for other in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin)), torchbcos.deploy(twin)):
         assert is_deployed(other) and torch.equal(other(x), twin(x))
-        assert vars(other)["train"].args[0] is other
+        assert vars(other)["train"].twin() is other
         with pytest.raises(torchbcos.BcosError, match=REFUSAL):
             other.train()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Without Python's garbage collector: only reference counting frees."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+NAMES = ["cifar10_resnet20", "cifar10_densenet52", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224"]
+
+
+COPIES: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
+    "itself": lambda twin: twin,
+    "a deep copy": copy.deepcopy,
+    "a pickle": lambda twin: pickle.loads(pickle.dumps(twin)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_twin_is_freed_with_its_last_reference(name: str, how: str, no_collector: None) -> None:
+    options = {} if "vit" in name else {"width_factor": 0.125}
+    twin = COPIES[how](torchbcos.deploy(torchbcos.create_model(name, num_classes=3, **options)))
+    torchbcos.explain(twin, torch.rand(1, 6, 32, 32), 0)
+    twin.eval()
+    seen = [weakref.ref(twin), *(weakref.ref(p) for p in twin.parameters())]
+    del twin
+    assert [ref for ref in seen if ref() is not None] == []
+
+
+def test_a_loaded_classifier_is_freed_with_its_last_reference(no_collector: None) -> None:
+    classifier = torchbcos.load()
+    seen = weakref.ref(classifier.model)
+    del classifier
+    assert seen() is None
+
+
+def test_a_circle_is_seen(no_collector: None) -> None:
+    model = torch.nn.Linear(2, 2)
+    model.itself = [model]
+    seen = weakref.ref(model)
+    del model
+    assert seen() is not None
+
+
+def test_the_train_method_of_a_twin_that_is_gone() -> None:
+    train = torchbcos.deploy(network()).train
+    with pytest.raises(torchbcos.BcosError, match="This network is a deployed twin"):
+        train()
+    with pytest.raises(torchbcos.BcosError, match="of a deployed twin that is gone"):
+        copy.deepcopy(train)
 
 
 def test_saved_twins_come_back_as_twins(tmp_path: Path) -> None:

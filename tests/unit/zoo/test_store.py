@@ -6,19 +6,22 @@ import dataclasses
 import hashlib
 import http.server
 import json
+import os
 import sys
 import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 import torchbcos
+from torchbcos.zoo import store, to_official
 from torchbcos.zoo.card import Card, official_card
-from torchbcos.zoo.official import to_official
-from torchbcos.zoo.store import fetch
+from torchbcos.zoo.store import fetch, read_weights
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -76,6 +79,21 @@ def test_a_broken_download_starts_again(card: Card, tmp_path: Path) -> None:
 def test_a_damaged_file_in_the_cache_is_replaced(card: Card, tmp_path: Path) -> None:
     fetch(card, progress=False).write_bytes(b"half")
     assert fetch(card, progress=False).read_bytes() == CONTENT
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changed(card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    usual = store.hash_file
+    monkeypatch.setattr(store, "hash_file", lambda path: hashed.append(path.name) or usual(path))  # type: ignore[func-returns-value]
+    path = fetch(card, progress=False)
+    for _ in range(3):
+        fetch(card, progress=False)
+    assert hashed.count("w.pth") == 1
+    time = path.stat().st_mtime_ns
+    path.write_bytes(CONTENT[::-1])  # as long as the right one
+    os.utime(path, ns=(time + 1, time + 1))
+    assert fetch(card, progress=False).read_bytes() == CONTENT
+    assert hashed.count("w.pth") == 2 and Server.asked == 2
 
 
 def test_a_wrong_hash_leaves_nothing(card: Card, tmp_path: Path) -> None:
@@ -155,3 +173,36 @@ def test_official_names_with_a_given_file(tmp_path: Path) -> None:
     again = torchbcos.create_model("vitc_ti_patch1_14", weights=tmp_path / "v.pth").eval()
     x = torch.rand(1, 6, 64, 64)
     assert torch.equal(again(x), model(x)) and len(again.class_names) == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("empty.pth", b"", "is empty"),
+        ("page.pth", b"<!DOCTYPE html><html>", "web page"),
+        ("noise.pth", b"\x80\x02" + bytes(range(256)), "objects or code|damaged"),
+        ("noise.safetensors", b"\xff" * 64, "truncated or damaged"),
+    ],
+)
+def test_broken_files(tmp_path: Path, name: str, content: bytes, text: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(torchbcos.BcosError, match=text):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / name)
+
+
+def test_mutated_safetensors_crash_nothing(tmp_path: Path) -> None:
+    path, rng = tmp_path / "m.safetensors", np.random.default_rng(0)
+    whole = save({"a": torch.rand(3, 4), "b": torch.rand(5)})
+    read = refused = 0
+    for _ in range(int(os.environ.get("TORCHBCOS_MUTATIONS", "600"))):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 6))):
+            data[int(rng.integers(len(data)))] = int(rng.integers(256))
+        path.write_bytes(data[: int(rng.integers(1, len(data) + 1))] if rng.random() < 0.5 else data)
+        try:
+            read_weights(path)
+            read += 1
+        except torchbcos.BcosError as error:
+            assert len(str(error)) <= 500
+            refused += 1
+    assert read and refused

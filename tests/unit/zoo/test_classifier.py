@@ -1,0 +1,138 @@
+"""A classifier reads, encodes and answers batch by batch, each picture once."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import torchbcos
+from torchbcos._core.errors import InputError
+from torchbcos.data.labelled import Split
+from torchbcos.data.loading import Examples
+from torchbcos.pictures import Preprocess, modes, read
+from torchbcos.zoo import Card, Classifier
+from torchbcos.zoo.load import from_card
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=3)
+    torchbcos.recalibrate(network, [torch.rand(8, 6, 32, 32)])
+    card = Card(name="tiny", architecture="cifar10_resnet20", classes=("a", "b", "c"), num_classes=3,
+                preprocess=Preprocess(resize=32, crop=32).to_dict())  # fmt: skip
+    return Classifier(network.eval(), card)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"{i}.png" for i in range(7)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 255, (50, 40, 3), np.uint8)).save(file)
+    return files
+
+
+class Alive:
+    """How many pictures that `read_image` gave are in memory, at most, whenever a network begins."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module) -> None:
+        self.pictures: list[weakref.ref[Image.Image]] = []
+        self.taken: list[int] = []
+        original = read.read_image
+
+        def reading(path: Any) -> Image.Image:
+            image = original(path)
+            self.pictures.append(weakref.ref(image))
+            self.taken.append(self.count())
+            return image
+
+        monkeypatch.setattr(read, "read_image", reading)
+
+    def count(self) -> int:
+        gc.collect()
+        return sum(reference() is not None for reference in self.pictures)
+
+
+@pytest.mark.parametrize("form", [list, iter], ids=["list", "iterator"])
+@pytest.mark.parametrize("method", ["predict", "iter_predict", "explain", "iter_explain"])
+def test_many_pictures_in_the_memory_of_a_batch(
+    classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch, method: str, form: Any
+) -> None:
+    alive = Alive(monkeypatch, classifier.model)
+    found = list(getattr(classifier, method)(form(photos), batch_size=2))
+    assert len(alive.taken) == len(photos) and max(alive.taken) == 1  # the one that is being read
+    assert sum(len(e) for e in found) == 7 if method == "iter_explain" else len(found) == 7
+
+
+def test_the_count_of_living_pictures_can_fail(
+    classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = Alive(monkeypatch, classifier.model)
+    classifier.predict(read.as_images(photos), batch_size=2)
+    assert max(alive.taken) == 7
+
+
+def test_an_iterator_is_read_only_as_far_as_the_answers_are_taken(classifier: Classifier, photos: list[Path]) -> None:
+    taken: list[Path] = []
+
+    def stream() -> Iterator[Path]:
+        for photo in photos:
+            taken.append(photo)
+            yield photo
+
+    answers = classifier.iter_predict(stream(), batch_size=2)
+    assert taken == []
+    first = next(answers)
+    assert len(taken) == 2 and [first, *answers] == classifier.predict(photos, batch_size=3)
+    targets = [0, 1, 2, 0, 1, 2, 0]
+    e = classifier.explain(iter(photos), targets, batch_size=3)
+    assert e.targets.flatten().tolist() == targets
+
+
+def test_messages_count_pictures_from_the_first_of_all(classifier: Classifier, photos: list[Path]) -> None:
+    wrong = [*photos[:4], np.zeros((3, 3))]
+    for method in (classifier.predict, classifier.explain):
+        with pytest.raises(InputError, match=r"images\[4\] must be a uint8 array"):
+            method(wrong, batch_size=2)
+    with pytest.raises(InputError, match="images is empty"):
+        classifier.predict([])
+    with pytest.raises(InputError, match="batch_size must be a positive integer, not 0"):
+        classifier.predict(photos, batch_size=0)
+
+
+def test_a_picture_becomes_rgb_once(classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for module in (read, modes):
+        original = modes.flatten
+        monkeypatch.setattr(module, "flatten", lambda *a, f=original: calls.append("flatten") or f(*a))  # type: ignore[func-returns-value]
+    classifier.predict(photos)
+    assert len(calls) == len(photos)
+    pictures = read.as_images(photos)
+    calls.clear()
+    classifier.explain(pictures)
+    assert calls == []
+
+
+def test_old_cards_of_plain_networks_on_other_than_three_channels_still_load_and_measure() -> None:
+    """They said "normalize", which left such arrays as they were."""
+    imagenet = {"encoding": "normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    values = {"name": "old", "architecture": "cifar10_resnet20", "plain": True, "in_channels": 2, "num_classes": 3,
+              "preprocess": {"resize": 32, "crop": 32, **imagenet}}  # fmt: skip
+    card = Card.from_dict(values)
+    classifier = Classifier(from_card(card, {}).eval(), card)
+    assert classifier.transform == Preprocess(resize=32, crop=32, encoding="none")
+    array = torch.rand(2, 32, 32)
+    [example] = [Examples(Split(["a"], torch.tensor([0]), lambda i: array, (0,)), classifier.transform)[0]]
+    assert torch.equal(example["x"], array) and classifier.model(example["x"][None]).shape == (1, 3)
+    colours = Card.from_dict({**values, "in_channels": 3})
+    assert colours.preprocess == values["preprocess"]
+    assert Card.from_dict(card.to_dict()) == card

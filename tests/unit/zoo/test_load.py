@@ -1,0 +1,283 @@
+"""Saving, loading, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import torchbcos
+from torchbcos.models import Network, registry
+from torchbcos.pictures import Preprocess
+from torchbcos.zoo import to_official
+from torchbcos.zoo.card import official_card, read_official_cards
+
+loading = importlib.import_module("torchbcos.zoo.load")  # the room's name for it is the function
+
+
+def small(**options: Any) -> Network:
+    torch.manual_seed(0)
+    model = torchbcos.create_model("cifar10_resnet20", **options)
+    torchbcos.recalibrate(model, [torch.rand(8, 6, 32, 32)])
+    return model.eval()
+
+
+def test_save_and_load_change_nothing(tmp_path: Path) -> None:
+    model, x = small(antialias=True, num_classes=7), torch.rand(2, 6, 32, 32)
+    torchbcos.save(model, tmp_path / "m")
+    again = torchbcos.create_model(weights=tmp_path / "m").eval()
+    assert torch.equal(again(x), model(x))
+    classifier = torchbcos.load(tmp_path / "m")
+    torch.testing.assert_close(classifier.model(x), model(x))
+    torchbcos.save(classifier, tmp_path / "n")
+    torch.testing.assert_close(torchbcos.load(tmp_path / "n").model(x), model(x))
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["card.json", "model.safetensors"]
+
+
+def test_official_files_load_both_ways(tmp_path: Path) -> None:
+    model, x = small(), torch.rand(2, 6, 32, 32)
+    state = to_official(model)
+    assert "layer1.0.conv1.linear.weight" in state
+    torch.save(state, tmp_path / "official.pth")
+    again = torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "official.pth").eval()
+    assert torch.equal(again(x), model(x))
+
+
+def test_truncated_pickled_and_foreign_weights(tmp_path: Path) -> None:
+    model = small()
+    torch.save(to_official(model), tmp_path / "w.pth")
+    whole = (tmp_path / "w.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(torchbcos.BcosError, match="truncated or damaged"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "cut.pth")
+    with pytest.raises(torchbcos.BcosError, match="does not belong to this network"):
+        torchbcos.create_model("cifar10_resnet32", weights=tmp_path / "w.pth")
+    torch.save(to_official(small(num_classes=4)), tmp_path / "four.pth")
+    with pytest.raises(torchbcos.BcosError, match="4 classes, the network has 10: create it with num_classes=4"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "four.pth")
+    with pytest.raises(torchbcos.BcosError, match="does not belong to this network"):
+        torchbcos.create_model("cifar10_densenet52", weights=tmp_path / "w.pth", num_classes=5)
+    torch.save({"a": Path("x")}, tmp_path / "objects.pth")
+    with pytest.raises(torchbcos.BcosError, match="objects or code"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "objects.pth")
+    with (tmp_path / "evil.pth").open("wb") as file:
+        pickle.dump(print, file)
+    with pytest.raises(torchbcos.BcosError):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "evil.pth")
+    with pytest.raises(torchbcos.BcosError, match="no weights file"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "absent.pth")
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(torchbcos.BcosError, match=r"no network 'resnet5'\. Did you mean 'resnet50'"):
+        torchbcos.create_model("resnet5")
+    with pytest.raises(torchbcos.BcosError, match=r"no option 'maxout'\. Did you mean 'max_out'"):
+        torchbcos.create_model("resnet18", maxout=2)
+    with pytest.raises(torchbcos.BcosError, match=r"no model 'imagenete'.*'imagenette'"):
+        torchbcos.load("imagenete")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torchbcos.zoo.store.save_file", full)
+    with pytest.raises(torchbcos.BcosError, match="No space left on device"):
+        torchbcos.save(small(), tmp_path / "m")
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_the_embedded_classifier() -> None:
+    classifier = torchbcos.load()
+    assert classifier.class_names[:2] == ("tench", "English springer") and len(classifier.class_names) == 10
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8))
+    [[best, second]] = classifier.predict(photo, top_k=2)
+    assert best.logit >= second.logit and 0 <= second.probability <= best.probability <= 1
+    e = classifier.explain([photo, photo], ["tench", 3])
+    assert e.targets.tolist() == [[0], [3]] and float(e.residual.abs().max()) <= 1e-4
+    assert e.class_names == classifier.class_names
+    assert len(list(classifier.iter_explain([photo] * 5, batch_size=2))) == 3
+    with pytest.raises(torchbcos.BcosError, match="Did you mean 'tench'"):
+        classifier.explain(photo, "tensh")
+
+
+# -- what a network says of itself is what comes back ------------------------------------------------
+
+# the first network of every family, and those for small pictures
+NAMES = [name for family in registry.FAMILIES for name in [next(iter(family.sizes)), *list(family.classes)[:1]]]
+
+
+def tiny(name: str, **options: Any) -> Network:
+    """A network by name, narrow where its family can be."""
+    width = {"width_factor": 0.125} if "width_factor" in registry.find_family(name)[0].options() else {}
+    return torchbcos.create_model(name, num_classes=3, **width, **options).eval()
+
+
+def preprocess_in(folder: Path) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads((folder / "card.json").read_text("utf-8")).get("preprocess")
+    return found
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_preprocessing_comes_back(name: str, plain: bool, tmp_path: Path) -> None:
+    model = tiny(name, plain=plain)
+    side, resize = (32, 32) if name.startswith("cifar10_") else (224, 256)
+    assert model.picture == (resize, side)
+    torchbcos.save(model, tmp_path / "a")
+    classifier = torchbcos.load(tmp_path / "a", deploy=False)
+    right = {"resize": resize, "crop": side, "encoding": "normalize" if plain else "add_inverse"}
+    assert right.items() <= classifier.transform.to_dict().items() and (classifier.transform.mean is not None) == plain
+    assert classifier.preprocess(Image.new("RGB", (40, 50))).shape == (1, model.in_channels, side, side)
+    # and again, however it is loaded and saved
+    torchbcos.save(classifier, tmp_path / "b")
+    torchbcos.save(classifier.model, tmp_path / "c")
+    torchbcos.save(torchbcos.create_model(weights=tmp_path / "a"), tmp_path / "d")
+    torchbcos.save(torchbcos.deploy(classifier.model), tmp_path / "e")
+    assert [preprocess_in(tmp_path / folder) for folder in "bcde"] == [preprocess_in(tmp_path / "a")] * 4
+
+
+def test_what_a_card_says_stays_with_its_network(tmp_path: Path) -> None:
+    model = small(num_classes=3)
+    card = dataclasses.replace(
+        loading.card_of(model), preprocess=Preprocess(resize=40, crop=36, interpolation="bicubic").to_dict(),
+        probability="softmax", terms="for tests", classes=("a", "b", "c"),
+    )  # fmt: skip
+    loading.write_model(model, card, tmp_path / "m")
+    for again in (torchbcos.create_model(weights=tmp_path / "m"), torchbcos.load(tmp_path / "m").model):
+        found = loading.card_of(again)
+        assert (found.preprocess, found.probability, found.terms) == (card.preprocess, "softmax", "for tests")
+        assert found.classes == ("a", "b", "c")
+    fresh = torchbcos.create_model(weights=tmp_path / "m", num_classes=2)
+    assert (fresh.num_classes, fresh.class_names) == (2, None)
+
+
+def test_channels_that_are_no_rgb_have_no_preprocessing(tmp_path: Path) -> None:
+    assert loading.card_of(tiny("resnet18", in_channels=5)).preprocess is None
+    assert loading.card_of(tiny("resnet18", in_channels=3)).preprocess is None  # nobody says how it is encoded
+    coded = loading.card_of(tiny("resnet18", in_channels=6, plain=True)).preprocess
+    assert coded is not None
+    assert coded["encoding"] == "add_inverse"
+
+
+def test_a_network_of_other_makers_has_no_card(tmp_path: Path) -> None:
+    model = small()
+    model.architecture = None
+    for other in (model, torch.nn.Linear(2, 2), torch.fx.symbolic_trace(small())):
+        with pytest.raises(torchbcos.BcosError, match=r"save needs a network made by torchbcos\.create_model, not"):
+            torchbcos.save(other, tmp_path / "m")
+
+
+# -- classes of weights and classes that were asked for ----------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"max_out": 2}, {"plain": True}], ids=str)
+@pytest.mark.parametrize("kind", ["file", "official file", "folder"])
+def test_other_classes_get_a_fresh_classifier(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    model = small(num_classes=7, **options) if not options.get("plain") else tiny_plain(7)
+    if kind == "folder":
+        torchbcos.save(model, source := tmp_path / "m")
+        again = torchbcos.create_model(weights=source, num_classes=5)
+    else:
+        torch.save(to_official(model) if kind == "official file" else model.state_dict(), source := tmp_path / "w.pth")
+        again = torchbcos.create_model("cifar10_resnet20", weights=source, num_classes=5, **options)
+    x = torch.rand(2, model.in_channels, 32, 32)
+    assert again.num_classes == 5 and again.eval()(x).shape == (2, 5)
+    assert torch.equal(again.forward_features(x), model.forward_features(x))
+    same = torchbcos.create_model("cifar10_resnet20", weights=source, num_classes=7, **({} if kind == "folder" else options))
+    assert torch.equal(same.eval()(x), model(x))
+
+
+def tiny_plain(classes: int) -> Network:
+    return torchbcos.create_model("cifar10_resnet20", num_classes=classes, plain=True).eval()
+
+
+def test_class_names_are_those_of_the_weights(tmp_path: Path) -> None:
+    model = tiny("resnet18")
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    again = torchbcos.create_model("resnet18", weights=tmp_path / "w.pth", num_classes=3, width_factor=0.125)
+    assert again.class_names is None  # three classes are not ImageNet's thousand
+    model.reset_classifier(1000)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    again = torchbcos.create_model("resnet18", weights=tmp_path / "w.pth", width_factor=0.125)
+    assert again.class_names is not None
+    assert again.class_names[0] == "tench"
+
+
+def test_a_folder_that_holds_another_network(tmp_path: Path) -> None:
+    torchbcos.save(small(), tmp_path / "m")
+    for asked, text in (
+        ({"name": "resnet18"}, "holds cifar10_resnet20, not resnet18"),
+        ({"in_channels": 3}, "has 6 input channels, not 3"),
+        ({"plain": True}, "holds a B-cos network, not its plain twin"),
+    ):
+        with pytest.raises(torchbcos.BcosError, match=text):
+            torchbcos.create_model(weights=tmp_path / "m", **asked)  # type: ignore[arg-type]
+
+
+# -- names and folders ---------------------------------------------------------------------------------
+
+
+def test_a_name_is_a_name_wherever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that are called as networks are: names win, paths are folders."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("imagenette", "default", "resnet18", "mine"):
+        torchbcos.save(small(num_classes=3), folder)
+
+    def classes(source: str | Path) -> int:
+        return len(torchbcos.load(source).class_names)
+
+    fetched: list[str] = []
+
+    def fetch(card: Any) -> Path:
+        fetched.append(card.name)
+        raise torchbcos.BcosError("no network here")
+
+    monkeypatch.setattr(loading, "fetch", fetch)
+    assert classes("imagenette") == classes("default") == 10
+    with pytest.raises(torchbcos.BcosError, match="no network here"):
+        torchbcos.load("resnet18")
+    assert fetched == ["resnet18"]
+    assert classes("mine") == 3
+    for folder in ("imagenette", "default", "resnet18", "mine"):
+        assert classes(Path(folder)) == classes(f"./{folder}") == classes(f"{folder}/") == classes(tmp_path / folder) == 3
+    with pytest.raises(torchbcos.BcosError, match=r"There is no model 'imagenete/'"):
+        torchbcos.load("imagenete/")
+
+
+# -- official cards and keys ---------------------------------------------------------------------------
+
+
+def test_cards_that_are_handed_out_are_copies() -> None:
+    cards = torchbcos.zoo.official_cards()
+    cards.pop("resnet18")
+    cards["resnet50"].options["logit_bias"] = 0.0  # type: ignore[index]
+    official_card("resnet34").preprocess["resize"] = 1  # type: ignore[index]
+    assert "resnet18" in torchbcos.list_models(pretrained=True)
+    assert official_card("resnet50").options["logit_bias"] < -6
+    assert torchbcos.zoo.official_cards()["resnet34"].preprocess["resize"] == 256  # type: ignore[index]
+
+
+def test_official_weights_keep_what_their_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`resnet50_long` is another preprocessing of a resnet50; a saved network still says so."""
+    card = dataclasses.replace(read_official_cards()["resnet50_long"], options={"width_factor": 0.125})
+    monkeypatch.setitem(read_official_cards(), card.name, card)
+    model = torchbcos.create_model("resnet50", width_factor=0.125)
+    torch.save(to_official(model), tmp_path / "w.pth")
+    monkeypatch.setattr(loading, "fetch", lambda card: tmp_path / "w.pth")
+    again = torchbcos.create_model("resnet50_long", pretrained=True)
+    assert again.class_names is not None
+    torchbcos.save(again, tmp_path / "m")
+    assert (found := preprocess_in(tmp_path / "m")) is not None
+    assert found["resize"] == 232
+    assert torchbcos.create_model("resnet50_long", pretrained=True, num_classes=4).num_classes == 4
+    with pytest.raises(torchbcos.BcosError, match="has 6 input channels, not 3"):
+        torchbcos.create_model("resnet50_long", pretrained=True, in_channels=3)
