@@ -165,7 +165,6 @@ def check_input(x: Tensor, channels: int, axes: Sequence[str] = ("H", "W"), smal
     if x.shape[1] != channels:
         extra = " RGB is encoded first: torchbcos.functional.add_inverse(x)." if x.shape[1] == 3 and channels == 6 else ""
         raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).{extra}")
-    # Side by side, not their minimum: exported for any height and width, a minimum would bind one to the other.
     if smallest > 1 and any(side < smallest for side in x.shape[2:]):
         size, least = (" x ".join(map(str, sides)) for sides in (x.shape[2:], [smallest] * len(axes)))
         raise InputError(f"A picture of {size} is too small: this network needs at least {least} pixels. Give a larger picture.")

@@ -132,7 +132,7 @@ def test_a_traced_network_checks_its_input_when_it_runs() -> None:
 @pytest.mark.newest
 @pytest.mark.parametrize("name", ["cifar10_resnet20", "cifar10_densenet52", "vgg11_bnu"])
 def test_exported_networks_take_any_height_and_width(name: str) -> None:
-    """A check that compares height with width would bind one to the other."""
+    """The check of sizes binds neither of them to the example's."""
     net = tiny(name).eval()
     height, width = (torch.export.Dim(side, min=8, max=64) * 32 for side in ("height", "width"))
     exported = torch.export.export(net, (torch.rand(1, 6, 256, 320),), dynamic_shapes=({2: height, 3: width},)).module()
