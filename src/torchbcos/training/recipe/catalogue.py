@@ -155,8 +155,12 @@ def cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
 def registry() -> Mapping[str, Callable[[], Recipe]]:
     """All recipes by name."""
     found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": finetune, "imagenette": imagenette}
-    for make, models in ((bcos_final, FINAL), (bcos_final_long, LONG), (vit_final, VITS), (baseline, FINAL)):
-        found |= {f"{make.__name__}-{m}": functools.partial(make, m) for m in models}
+    families = (
+        ("bcos_final", bcos_final, FINAL), ("bcos_final_long", bcos_final_long, LONG), ("vit_final", vit_final, VITS),
+        ("baseline", baseline, FINAL),
+    )  # fmt: skip
+    for family, make, models in families:
+        found |= {f"{family}-{m}": functools.partial(make, m) for m in models}
     found |= {f"vit_final-standard_{m}": functools.partial(vit_final, m, plain=True) for m in VITS}
     return found | cifar10_recipes()
 
