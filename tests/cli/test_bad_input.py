@@ -115,7 +115,7 @@ def jpeg(image: Image.Image, **options: Any) -> bytes:
     ("name", "content", "text"),
     [
         ("empty.jpg", lambda: b"", "is empty (0 bytes): copy or download it again."),
-        ("text.jpg", lambda: b"Dear diary,\ntoday\n", "is no picture that can be read, it holds text: JPEG, PNG"),
+        ("text.jpg", lambda: b"Dear diary,\ntoday\n", "is no picture that can be read: it contains text; supported: JPEG, PNG"),
         ("page.jpg", lambda: b"<!DOCTYPE html>\n<html>404</html>", "HTML or XML text (an error page saved under this name?)"),
         ("cut.jpg", lambda: jpeg(noise())[:600], "ends early: it is truncated. Copy or download it again."),
         ("bomb.png", bomb, "has 20000 x 20000 = 400 megapixels, more than the 178 that are read: make it smaller first."),

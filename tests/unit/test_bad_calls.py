@@ -103,7 +103,7 @@ def test_networks_refuse_what_explain_refuses(model: Network) -> None:
         (X[:0, :3], ValueError, r"^images is empty: give at least one picture\.$"),
         (None, TypeError, r"^images must be a path, a PIL image.* got NoneType"),
         ("absent.jpg", FileNotFoundError, r"^'absent\.jpg' does not exist\."),
-        ("https://example.com/a.jpg", FileNotFoundError, r"Addresses are not read: download the picture first"),
+        ("https://example.com/a.jpg", FileNotFoundError, r"Addresses are not read: download the file first"),
     ],
 )
 def test_pictures(clf: torchbcos.Classifier, images: object, kind: type[Exception], text: str) -> None:

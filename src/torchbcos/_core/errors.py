@@ -59,6 +59,6 @@ def shorten(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
-    head = (limit - 1 + 1) // 2
+    head = limit // 2  # the mark … takes one character
     tail = limit - 1 - head
     return text[:head] + "…" + text[len(text) - tail :]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +16,31 @@ from typing import Any
 def replacing(target: Path, *, durable: bool = False, keep: Path | None = None) -> Iterator[Path]:
     """A file beside `target` to write to; at the end of the block it takes the place of `target`.
 
-    After an error in the block, `target` is as before and nothing else is left.
+    After an error in the block, `target` is as before and nothing else is left. A new file has the permissions of any new
+    file, as umask and folder say; a file that is replaced hands its permissions on.
 
     Args:
         target: the file; its folder exists.
         durable: wait until the disk has it, so that not even a power cut leaves half of it.
         keep: where the old file goes.
 
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder, "a.txt")) as partial:
     ...         _ = partial.write_text("whole")
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".part")
-    os.close(handle)
-    partial = Path(name)
+    # a short random name: no collision between threads, and no longer than the folder allows
+    partial = target.parent / f".{uuid.uuid4().hex}.part"
+    # not tempfile, whose files are the owner's alone: the umask cannot be asked for without changing it for all threads
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
         if durable:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
+        _hand_on_mode(target, partial)
         if keep is not None and target.exists():
             os.replace(target, keep)
         os.replace(partial, target)
@@ -44,9 +48,19 @@ def replacing(target: Path, *, durable: bool = False, keep: Path | None = None) 
         partial.unlink(missing_ok=True)
 
 
+def _hand_on_mode(old: Path, new: Path) -> None:
+    try:
+        wanted = stat.S_IMODE(old.stat().st_mode)
+    except FileNotFoundError:
+        return
+    if wanted != stat.S_IMODE(new.stat().st_mode):
+        os.chmod(new, wanted)
+
+
 def write_json(target: Path, values: Mapping[str, Any]) -> None:
     """A JSON file for people and programs, whole or not at all.
 
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_json(Path(folder, "a.json"), {"name": "é"})
     ...     Path(folder, "a.json").read_text("utf-8")

@@ -1,10 +1,15 @@
-"""Names: nearest matches for typing errors, and natural order."""
+"""Names in messages: quoted, the nearest ones to a typing error, those beside a missing file; and natural order."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
+
+from torchbcos._core.errors import shorten
+
+_LONGEST = 220  # of a name in a message: 500 characters hold two of them and a sentence
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -35,3 +40,30 @@ def hint(word: str, known: Iterable[str]) -> str:
     """
     close = [repr(name) for name in nearest(word, known)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def quote(path: object) -> str:
+    """A path as it stands in messages: in quotation marks, on one line, its end (the file's name) always there.
+
+    >>> quote("a\\nb.png")
+    "'a\\\\nb.png'"
+    """
+    return shorten(repr(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else repr(path), _LONGEST)
+
+
+def nearby(path: str | os.PathLike[str]) -> str:
+    """A tail for the message that `path` does not exist: names like it beside it, or that its folder is missing, too.
+
+    >>> nearby("https://example.org/a.jpg"), nearby("/no/such/folder/a.jpg")
+    (' Addresses are not read: download the file first.', " There is no folder '/no/such/folder' either.")
+    """
+    text = os.fspath(path)
+    if "://" in text[:10] or re.match(r"https?:/", text):  # pathlib makes one slash of two
+        return " Addresses are not read: download the file first."
+    folder, name = os.path.split(os.path.normpath(text))
+    try:
+        if not os.path.isdir(folder or "."):
+            return f" There is no folder {quote(folder)} either."
+        return hint(name, os.listdir(folder or "."))
+    except (OSError, ValueError):
+        return ""

@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, missed with the command that installs them."""
+"""Optional packages are imported where they are used; if one is absent, the error names the command that installs it."""
 
 from __future__ import annotations
 

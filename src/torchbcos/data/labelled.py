@@ -74,6 +74,7 @@ class Labelled:
         report: the split that is reported, if the data set has one of its own ("val" or "test").
         multi_label: several labels may hold for one example.
         kind: "folder", "table", "shards", "cifar10".
+        repeated: further names of files that are counted once: links, hard links, rows that are there twice.
     """
 
     classes: tuple[str, ...]
@@ -81,6 +82,11 @@ class Labelled:
     report: Split | None = None
     multi_label: bool = False
     kind: str = "folder"
+    repeated: int = 0
+
+    def __len__(self) -> int:
+        """All examples, those of the report included."""
+        return len(self.train) + (len(self.report) if self.report is not None else 0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def read_array(path: str) -> Tensor:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path!r} is no .npy file that can be read: {str(error).splitlines()[0]}") from error
     if array.dtype.kind not in "fub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
-        raise InputError(f"{path!r} holds {array.dtype} of shape {array.shape}: numbers of shape (C, *S) are read.")
+        raise InputError(f"{path!r} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
     numbers = torch.from_numpy(array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1))
     if not numbers.isfinite().all():
         raise InputError(f"{path!r} holds NaN or infinity.")

@@ -22,7 +22,9 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.preprocess import Preprocess
 
-SPARE = 10  # pictures that are tried in place of an unreadable one
+# Examples that are tried in place of an unreadable one. A single damaged file must not stop a run of days; ten in a row are
+# no accident but a missing disk, and then it is better to stop than to train on the few that are left.
+SPARE = 10
 Key = tuple[int, int, int]  # example, epoch, copy
 
 
@@ -111,10 +113,13 @@ class Order(Sampler[list[Key]]):
         batch: of one step and all processes; fewer where there are fewer examples.
         epochs: how many.
         seed: of the permutations.
-        repeats: so many copies of each example in a row, which differ in augmentation (repeated augmentation, arXiv
-            1901.09335); the epoch stays as long, so that it sees 1/repeats of the examples.
-        rank, world: this process, and how many there are.
-        start: batches that are already done. stop: batches in all, where fewer than all epochs have.
+        repeats: copies of each example in a row, which differ in augmentation (repeated augmentation, arXiv 1901.09335); the
+            epoch keeps its length, so it sees 1/repeats of the examples.
+        rank, world: the number of this process, and how many processes there are.
+        start: batches that are already done.
+
+    Attributes:
+        stop: batches after which to end, of all epochs together; 0: at the end of the last epoch.
 
     >>> [len(keys) for keys in Order(10, 4, epochs=1)]
     [4, 4]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
-from torchbcos._core.names import hint, natural_key
+from torchbcos._core.names import hint, natural_key, nearby, quote
+from torchbcos._core.tables import Row, Table, read_table
 from torchbcos.data.annotations import MASKS
+from torchbcos.data.cifar10 import is_cifar10, open_cifar10
 from torchbcos.data.labelled import FileReader, Labelled, Split
-from torchbcos.data.packed import is_cifar10, open_cifar10, open_shards, shards_in
-from torchbcos.pictures.find import SUFFIXES
+from torchbcos.data.once import Files, apart, once
+from torchbcos.data.shards import open_shards, shards_in
+from torchbcos.pictures.find import SUFFIXES, Walked, walk
 
 TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 TABLE = "labels.csv"
+WANTED = (*SUFFIXES, ".npy")
 
 
 def open_labelled(path: str | os.PathLike[str]) -> Labelled:
@@ -44,7 +48,7 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     """
     place = Path(path)
     if not place.exists():
-        raise MissingFileError(f"There is no data at {str(place)!r}.{nearby(place)}")
+        raise MissingFileError(f"There is no data at {quote(place)}.{nearby(place)}")
     if place.is_file():
         if place.suffix.lower() != ".csv":
             raise InputError(f"{str(place)!r} is a file: data is a folder, or a table that ends in .csv.")
@@ -58,26 +62,31 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     return open_folder(place)
 
 
-def nearby(place: Path) -> str:
-    """The names beside one that is missing."""
-    parent = place.absolute().parent
-    return hint(place.name, os.listdir(parent)) if parent.is_dir() else f" There is no folder {str(parent)!r} either."
-
-
 def open_folder(place: Path) -> Labelled:
     """A folder of classes, or `train/` and `val/` of them."""
     found = {name.name.lower(): name for name in folders_of(place)}
     train = next((found[n] for n in TRAIN if n in found), None)
-    if train is None:
-        classes, split = read_classes(place, None)
-        return Labelled(classes, split)
-    classes, split = read_classes(train, None)
-    report = next((found[n] for n in REPORT if n in found), None)
-    return Labelled(classes, split, read_classes(report, classes)[1] if report is not None else None)
+    whole = read_classes(place if train is None else train, None)
+    report = next((found[n] for n in REPORT if n in found and train is not None), None)
+    if report is None:
+        return Labelled(whole.classes, whole.split, repeated=whole.repeated)
+    other = read_classes(report, whole.classes)
+    apart(whole.files, other.files)
+    return Labelled(whole.classes, whole.split, other.split, repeated=whole.repeated + other.repeated)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A folder of classes, read."""
+
+    classes: tuple[str, ...]
+    split: Split
+    files: Files
+    repeated: int
 
 
 def folders_of(place: Path) -> list[Path]:
-    """Folders in a folder but hidden ones, in natural order."""
+    """Folders in a folder but hidden ones, by name: the order of the classes."""
     try:
         inside = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
     except OSError as error:
@@ -85,8 +94,12 @@ def folders_of(place: Path) -> list[Path]:
     return sorted(inside, key=lambda p: p.name)
 
 
-def read_classes(place: Path, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], Split]:
-    """The classes of a folder (or those given, in their order) and its examples."""
+def read_classes(place: Path, classes: tuple[str, ...] | None) -> Classes:
+    """The classes of a folder (or those given, in their order) and its examples, each real file once.
+
+    Raises:
+        InputError: a class is unknown or empty, or one file lies in two classes.
+    """
     inside = without_annotations(folders_of(place))
     names = tuple(p.name for p in inside)
     if len(names) < 2 and classes is None:
@@ -101,16 +114,20 @@ def read_classes(place: Path, classes: tuple[str, ...] | None) -> tuple[tuple[st
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"{str(place)!r} has a class {unknown[0]!r} that the training data lacks.{hint(unknown[0], known)}")
-    files: list[str] = []
+    walked: list[Walked] = []
     targets: list[int] = []
     for folder in inside:
-        found = sorted(walk(folder), key=natural_key)
+        found = sorted(walk(folder, WANTED), key=lambda file: natural_key(file.path))
         if not found:
-            kinds = ", ".join((*SUFFIXES, ".npy"))
-            raise InputError(f"The class {folder.name!r} in {str(place)!r} holds no files that end in {kinds}.")
-        files += found
+            raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(WANTED)}.")
+        walked += found
         targets += [known.index(folder.name)] * len(found)
-    return known, file_split(files, torch.tensor(targets), place)
+    # a file's own name before the links to it, whichever is first in the alphabet: masks and boxes go by names
+    order = sorted(range(len(walked)), key=lambda i: walked[i].linked)
+    files = Files.walked(walked[i] for i in order)
+    kept = sorted(order[k] for k in once(files, [targets[i] for i in order]))
+    split = file_split([walked[i].path for i in kept], torch.tensor([targets[i] for i in kept]), place)
+    return Classes(known, split, Files.walked(walked[i] for i in kept), len(walked) - len(kept))
 
 
 def without_annotations(folders: list[Path]) -> list[Path]:
@@ -125,58 +142,53 @@ def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
     return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
 
 
-def walk(folder: Path) -> list[str]:
-    """Pictures and arrays below a folder."""
-    wanted = (*SUFFIXES, ".npy")
-    return [
-        os.path.join(where, name)
-        for where, inside, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(wanted) and not name.startswith(".")
-    ]
-
-
 def open_table(table: Path) -> Labelled:
     """A CSV table: `file`, then one column a label, or `class`; `split` may divide it."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"{str(table)!r} is no table in UTF-8 that can be read: {str(error).splitlines()[0]}") from error
-    if "file" not in columns or len(columns) < 2:
-        raise InputError(f"{str(table)!r} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
-    if not rows:
-        raise InputError(f"{str(table)!r} has no rows.")
-    labels = tuple(c for c in columns if c not in ("file", "split"))
+    read = read_table(table)
+    if "file" not in read.columns or len(read.columns) < 2:
+        columns = ", ".join(read.columns)
+        raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
+    if not read.rows:
+        raise InputError(f"{quote(table)} has no rows.")
+    classes, targets = read_targets(read)
+    short = next((row.line for row in read.rows if not row["file"]), None)
+    if short is not None:
+        raise InputError(f"{quote(table)}, line {short}, names no file.")
+    parts = [row.cells.get("split", "").strip().lower() or TRAIN[0] for row in read.rows]
+    for row, part in zip(read.rows, parts, strict=True):
+        if part not in TRAIN + REPORT:
+            raise InputError(f"{quote(table)}, line {row.line}: the split {part!r} is neither 'train' nor 'val'.")
+    paths = [str(table.parent / row["file"]) for row in read.rows]
+    train, report = (once_each(paths, targets, [i for i, part in enumerate(parts) if part in names]) for names in (TRAIN, REPORT))
+    if not train:
+        raise InputError(f"{quote(table)} has no row whose split is 'train': there is nothing to train on.")
+    apart(*(Files.named(paths[i] for i in rows) for rows in (train, report)))
+    whole = file_split(paths, targets, table.parent)
+    return Labelled(classes, whole.take(train), whole.take(report) if report else None, targets.dim() > 1, "table",
+                    len(paths) - len(train) - len(report))  # fmt: skip
+
+
+def once_each(paths: Sequence[str], targets: Tensor, rows: Sequence[int]) -> list[int]:
+    """These rows without those that name a file again."""
+    return [rows[k] for k in once(Files.named(paths[i] for i in rows), [targets[i].tolist() for i in rows])]
+
+
+def read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
+    """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
+    labels = tuple(c for c in table.columns if c not in ("file", "split"))
     if "class" in labels and len(labels) > 1:
         others = ", ".join(repr(c) for c in labels if c != "class")
-        raise InputError(f"{str(table)!r} has a column 'class' and {others} beside it: give the class, or a column a label.")
-    if labels == ("class",):
-        classes = tuple(sorted({row["class"] or "" for row in rows}, key=natural_key))
-        targets, multi = torch.tensor([classes.index(row["class"] or "") for row in rows]), False
-    else:
-        classes, multi = labels, True
-        targets = torch.tensor([[number(table, line, row, label) for label in labels] for line, row in enumerate(rows, 2)])
-    short = next((line for line, row in enumerate(rows, 2) if not row["file"]), None)
-    if short is not None:
-        raise InputError(f"{str(table)!r}, line {short}, names no file.")
-    whole = file_split([str(table.parent / row["file"]) for row in rows], targets, table.parent)
-    parts = [(row.get("split") or TRAIN[0]).strip().lower() for row in rows]
-    for line, part in enumerate(parts, 2):
-        if part not in TRAIN + REPORT:
-            raise InputError(f"{str(table)!r}, line {line}: the split {part!r} is neither 'train' nor 'val'.")
-    train = [i for i, part in enumerate(parts) if part in TRAIN]
-    report = [i for i, part in enumerate(parts) if part in REPORT]
-    if not train:
-        raise InputError(f"{str(table)!r} has no row whose split is 'train': there is nothing to train on.")
-    return Labelled(classes, whole.take(train), whole.take(report) if report else None, multi, "table")
+        raise InputError(f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label.")
+    if labels != ("class",):
+        return labels, torch.tensor([[number(table.file, row, label) for label in labels] for row in table.rows])
+    classes = tuple(sorted({row["class"] for row in table.rows}, key=natural_key))
+    places = {name: i for i, name in enumerate(classes)}
+    return classes, torch.tensor([places[row["class"]] for row in table.rows])
 
 
-def number(table: Path, line: int, row: dict[str, str], label: str) -> float:
+def number(table: Path, row: Row, label: str) -> float:
     """0 or 1 in a cell of a table."""
-    text = (row[label] or "").strip()
+    text = row[label].strip()
     if text not in ("0", "1", "0.0", "1.0"):
-        raise InputError(f"{str(table)!r}, line {line}, column {label!r}: {shorten(repr(text), 40)} is neither 0 nor 1.")
+        raise InputError(f"{quote(table)}, line {row.line}, column {label!r}: {shorten(repr(text), 40)} is neither 0 nor 1.")
     return float(text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torchbcos.pictures.find import SUFFIXES as SUFFIXES
 from torchbcos.pictures.find import Found as Found
+from torchbcos.pictures.find import Walked as Walked
 from torchbcos.pictures.find import find_images as find_images
+from torchbcos.pictures.find import walk as walk
 from torchbcos.pictures.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
 from torchbcos.pictures.preprocess import IMAGENET_STD as IMAGENET_STD
 from torchbcos.pictures.preprocess import Preprocess as Preprocess
@@ -20,6 +23,7 @@ from torchbcos.pictures.read import read_image as read_image
 from torchbcos.pictures.read import to_rgb as to_rgb
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "Found", "ImageLike", "Preprocess", "as_image", "as_images", "as_items",
-    "check_tensor", "decode_image", "find_images", "is_animated", "named_items", "read_image", "to_rgb",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Walked", "as_image",
+    "as_images", "as_items", "check_tensor", "decode_image", "find_images", "is_animated", "named_items", "read_image", "to_rgb",
+    "walk",
 ]  # fmt: skip

@@ -8,11 +8,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
-from torchbcos._core.names import hint, natural_key
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
+from torchbcos._core.names import natural_key, nearby, quote
 
 SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp")
 _MAGIC = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A file that `walk` met.
+
+    Attributes:
+        path: the folder's path and the file's below it.
+        key: the device and the number on it: the same for all names, links and hard links, of one file. Some disks give
+            one number to several files; `os.path.samefile` is sure.
+        linked: whether it is a link, or lies below one.
+    """
+
+    path: str
+    key: tuple[int, int]
+    linked: bool
 
 
 @dataclass(frozen=True)
@@ -84,60 +100,107 @@ def find_images(
 def _resolve(text: str) -> tuple[str, list[str]]:
     """The folder that a path's pictures are relative to, and the pictures."""
     if not text or "\0" in text:
-        raise InputError(f"{_quote(text)} is no path: name a picture, a folder or a pattern.")
+        raise InputError(f"{quote(text)} is no path: name a picture, a folder or a pattern.")
     try:
         if os.path.isdir(text):
             return text, _in_folder(text)
         if os.path.exists(text):
             return os.path.dirname(text) or ".", [text]
         if os.path.lexists(text):
-            raise MissingFileError(f"{_quote(text)} is a link to something that does not exist.")
+            raise MissingFileError(f"{quote(text)} is a link to something that does not exist.")
         if _MAGIC & set(text):
             return _matches(text)
     except BcosError:  # MissingFileError is an OSError too
         raise
     except OSError as error:
-        raise InputError(f"{_quote(text)} cannot be searched: {error.strerror or error}.") from error
-    raise MissingFileError(f"{_quote(text)} does not exist.{_near(text)}")
+        raise InputError(f"{quote(text)} cannot be searched: {error.strerror or error}.") from error
+    raise MissingFileError(f"{quote(text)} does not exist.{nearby(text)}")
 
 
 def _in_folder(folder: str) -> list[str]:
-    found = sorted((file for file in _files(folder) if _is_picture(file)), key=_order)
+    found = sorted((file.path for file in walk(folder)), key=_order)
     if not found:
         kinds = ", ".join(SUFFIXES)
-        raise InputError(f"The folder {_quote(folder)} holds no pictures; files ending in {kinds} are looked for.")
+        raise InputError(f"The folder {quote(folder)} holds no pictures; files ending in {kinds} are looked for.")
     return found
 
 
-def _files(folder: str) -> Iterator[str]:
-    """All files below a folder but hidden ones."""
-    for place in _folders(folder):
-        for entry in _list(place):
-            if not entry.startswith(".") and os.path.isfile(os.path.join(place, entry)):
-                yield os.path.join(place, entry)
+def walk(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Walked]:
+    """The files below a folder that end in one of `suffixes`, in whatever case.
+
+    Hidden files and folders are left out. Each real folder is walked once, however many links lead to it, so links in circles
+    end; folders that only links lead to come last. A file with two names is met twice, with the same `key`.
+
+    Raises:
+        InputError: a folder may not be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.PNG").touch(), Path(folder, "loop").symlink_to("."), Path(folder, "a.txt").touch()
+    ...     [os.path.relpath(file.path, folder) for file in walk(folder)]
+    ['a.PNG']
+    """
+    for place in _folders(os.fspath(folder)):
+        for entry in place.entries:
+            if os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
+                yield Walked(
+                    os.path.join(place.path, entry.name), key_of(entry, place.device), place.linked or entry.is_symlink()
+                )
 
 
-def _folders(folder: str) -> Iterator[str]:
+def key_of(entry: os.DirEntry[str], device: int) -> tuple[int, int]:
+    """`Walked.key` of a file in a folder on a device: only a link costs a look at the disk."""
+    if not entry.is_symlink():
+        return device, entry.inode()
+    there = entry.stat()
+    return there.st_dev, there.st_ino
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder on a walk: its entries but hidden ones, in natural order, and whether a link led to it."""
+
+    path: str
+    entries: list[os.DirEntry[str]]
+    device: int
+    linked: bool
+
+
+def _folders(folder: str) -> Iterator[_Place]:
     """A folder and all below it but hidden ones: each real folder once, links only after all that is no link."""
-    waiting, links, seen = [folder], list[str](), set[str]()
+    waiting, links, seen = [(folder, False)], list[str](), set[tuple[int, int]]()
     while waiting or links:
-        place = waiting.pop() if waiting else links.pop(0)
-        real = os.path.realpath(place)
+        path, linked = waiting.pop() if waiting else (links.pop(0), True)
+        real, entries = _look(path)
         if real in seen:
             continue
         seen.add(real)
-        yield place
-        for entry in sorted(_list(place), key=natural_key, reverse=True):
-            below = os.path.join(place, entry)
-            if not entry.startswith(".") and os.path.isdir(below):
-                (links if os.path.islink(below) else waiting).append(below)
+        yield _Place(path, entries, real[0], linked)
+        for entry in reversed(entries):
+            if entry.is_dir():
+                below = os.path.join(path, entry.name)
+                if entry.is_symlink():
+                    links.append(below)
+                else:
+                    waiting.append((below, linked))
+
+
+def _look(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
+    """What tells a folder from all others, by whatever path it is reached, and its entries but hidden ones."""
+    try:
+        found = os.stat(folder)
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"The folder {quote(folder)} cannot be read: {error.strerror or error}.") from error
+    return (found.st_dev, found.st_ino), sorted(shown, key=lambda entry: natural_key(entry.name))
 
 
 def _list(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError as error:
-        raise InputError(f"The folder {_quote(folder)} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"The folder {quote(folder)} cannot be read: {error.strerror or error}.") from error
 
 
 def _matches(pattern: str) -> tuple[str, list[str]]:
@@ -153,11 +216,11 @@ def _matches(pattern: str) -> tuple[str, list[str]]:
     found: set[str] = set()
     for match in _expand(base, parts[fixed:]) if os.path.isdir(base) else ():
         if os.path.isdir(match):
-            found.update(file for file in _files(match) if _is_picture(file))
+            found.update(file.path for file in walk(match))
         elif os.path.isfile(match) and (any_suffix or _is_picture(match)):
             found.add(match)
     if not found:
-        raise MissingFileError(f"No picture matches {_quote(pattern)}.{_near(os.path.join(base, parts[-1]))}")
+        raise MissingFileError(f"No picture matches {quote(pattern)}.{nearby(os.path.join(base, parts[-1]))}")
     return base, sorted(found, key=_order)
 
 
@@ -169,7 +232,7 @@ def _expand(base: str, parts: tuple[str, ...]) -> Iterator[str]:
     part, rest = parts[0], parts[1:]
     if part == "**":
         for place in _folders(base) if os.path.isdir(base) else ():
-            yield from _expand(place, rest)
+            yield from _expand(place.path, rest)
     elif os.path.lexists(os.path.join(base, part)):
         yield from _expand(os.path.join(base, part), rest)
     elif os.path.isdir(base):
@@ -210,20 +273,3 @@ def _is_picture(path: str) -> bool:
 
 def _order(path: str) -> list[list[tuple[int, int, str]]]:
     return [natural_key(part) for part in Path(path).parts]
-
-
-def _quote(text: str) -> str:
-    return shorten(repr(text), 220)
-
-
-def _near(text: str) -> str:
-    """Names like the one that is missing, or the folder that is missing already."""
-    folder, name = os.path.split(os.path.normpath(text))
-    if "://" in text[:10]:
-        return " Addresses are not read: download the picture first."
-    if not os.path.isdir(folder or "."):
-        return f" There is no folder {_quote(folder)} either."
-    try:
-        return hint(name, os.listdir(folder or "."))
-    except OSError:
-        return ""

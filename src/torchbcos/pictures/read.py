@@ -11,7 +11,6 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
-from torchbcos._core.names import hint
+from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
 
@@ -73,7 +72,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     ...     read_image(f"{folder}/white.jpg").getpixel((0, 0))
     (255, 255, 255)
     """
-    name = _quote(path)
+    name = quote(path)
     kind, data = _read_bytes(path, name)
     return _decode(kind, data, name)
 
@@ -91,8 +90,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     """
     kind = containers.identify(data[:512])
     if kind is None:
-        what = containers.name_other(data[:512]) if data else "nothing"
-        raise InputError(f"{name} is no picture that can be read, it holds {what}: {_list_kinds()} are read.")
+        raise _no_picture(name, data[:512])
     return _decode(kind, data, name)
 
 
@@ -320,11 +318,6 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
     return _mark(image if image.mode == "RGB" else image.convert("RGB"), False)
 
 
-def _quote(path: object) -> str:
-    """The path as it stands in messages: quoted, on one line, its end (the file's name) always there."""
-    return shorten(repr(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else repr(path), 220)
-
-
 def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
     """The kind and the bytes of a picture file, refused as early as possible."""
     if not isinstance(path, (str, os.PathLike)):
@@ -341,34 +334,24 @@ def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
             if not head:
                 raise InputError(f"{name} is empty (0 bytes): copy or download it again.")
             if kind is None:
-                what = containers.name_other(head)
-                raise InputError(f"{name} is no picture that can be read, it holds {what}: {_list_kinds()} are read.")
+                raise _no_picture(name, head)
             if found.st_size > MAX_BYTES:
                 raise InputError(f"{name} has {found.st_size:,} bytes, more than the {MAX_BYTES:,} that are read.")
             return kind, head + file.read()
     except BcosError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingFileError(f"{name} does not exist.{_near(path)}") from None
+        raise MissingFileError(f"{name} does not exist.{nearby(path)}") from None
     except PermissionError:
         raise InputError(f"{name} may not be read: permission denied. Change its permissions (chmod +r).") from None
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a null character in the name
         raise InputError(f"{name} cannot be read: {_one_line(error)}.") from error
 
 
-def _near(path: str | os.PathLike[str]) -> str:
-    """The names most like that of a missing file, or why there are none."""
-    text = os.fspath(path)
-    if "://" in text[:10]:
-        return " Addresses are not read: download the picture first."
-    try:
-        return hint(Path(text).name, os.listdir(Path(text).parent))
-    except (OSError, ValueError):
-        return ""
-
-
-def _list_kinds() -> str:
-    return ", ".join(containers.KINDS[:-1]) + " and " + containers.KINDS[-1]
+def _no_picture(name: str, head: bytes) -> InputError:
+    what = containers.name_other(head) if head else "nothing"
+    kinds = ", ".join(containers.KINDS[:-1]) + " and " + containers.KINDS[-1]
+    return InputError(f"{name} is no picture that can be read: it contains {what}; supported: {kinds}.")
 
 
 @contextlib.contextmanager

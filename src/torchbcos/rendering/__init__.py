@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torchbcos.rendering.files import FORMATS as FORMATS
+from torchbcos.rendering.files import save_image as save_image
 from torchbcos.rendering.files import save_png as save_png
 from torchbcos.rendering.files import to_uint8 as to_uint8
 from torchbcos.rendering.heatmap import heat_limit as heat_limit
@@ -29,6 +30,7 @@ __all__ = [
     "panel",
     "photo",
     "rgba",
+    "save_image",
     "save_png",
     "slice_indices",
     "to_uint8",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, StateError
+from torchbcos._core.files import replacing
 from torchbcos.rendering.heatmap import over
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -50,7 +49,7 @@ def to_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
     return rounded
 
 
-def save_png(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) -> Path:
+def save_image(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) -> Path:
     """Write a picture whole or not at all: to a new file in the same folder, which then takes the name.
 
     Args:
@@ -69,7 +68,7 @@ def save_png(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) 
 
     Example:
         >>> import tempfile
-        >>> save_png(np.zeros((2, 2, 4)), Path(tempfile.mkdtemp()) / "a.png").name
+        >>> save_image(np.zeros((2, 2, 4)), Path(tempfile.mkdtemp()) / "a.png").name
         'a.png'
     """
     target = Path(path)
@@ -79,18 +78,16 @@ def save_png(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) 
     if not target.parent.is_dir():
         raise MissingFileError(f"The folder {str(target.parent)!r} does not exist; make it before saving there.")
     data = _encode(picture, kind, target)
-    # a short random name: no collision between threads, and no longer than the folder allows
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
+        with replacing(target) as partial:
+            partial.write_bytes(data)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StateError(f"Could not write {str(target)!r}: {reason}. Nothing was left behind.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return target
+
+
+save_png = save_image  # its first name, from when it wrote PNG only
 
 
 def _encode(picture: NDArray[Any] | Image.Image, kind: str, target: Path) -> bytes:

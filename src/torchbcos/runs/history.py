@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchbcos._core.files import replacing
+from torchbcos._core.tables import read_rows
 
 
 class History:
@@ -31,8 +32,9 @@ class History:
         self.file = file
         self.rows: list[dict[str, str]] = []
         if file.is_file():
-            with file.open(newline="", encoding="utf-8") as lines:
-                self.rows = [row for row in csv.DictReader(lines) if _is_whole(row) and int(row["step"]) <= step]
+            (_, columns), *rows = read_rows(file) or [(1, [])]
+            whole = [dict(zip(columns, cells, strict=True)) for _, cells in rows if len(cells) == len(columns)]
+            self.rows = [row for row in whole if row.get("step", "").isdigit() and int(row["step"]) <= step]
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add a row, and write the file anew: it is short."""
@@ -42,7 +44,3 @@ class History:
             writer = csv.DictWriter(lines, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-
-
-def _is_whole(row: Mapping[Any, Any]) -> bool:
-    return None not in row and None not in row.values() and str(row.get("step", "")).isdigit()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from torchbcos._core.files import replacing
+from torchbcos._core.files import replacing, write_json
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -31,3 +32,37 @@ def test_durable_files_are_on_the_disk_before_they_take_their_place(tmp_path: Pa
             partial.write_text("x")
         (tmp_path / "a").unlink()
     assert seen == [False]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o077, 0o600), (0o027, 0o640), (0o002, 0o664), (0, 0o666)])
+def test_new_files_obey_the_umask(tmp_path: Path, umask: int, expected: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "a", {})
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "a") == mode(tmp_path / "plain") == expected
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o640, 0o666, 0o444])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path, permissions: int, keep: bool) -> None:
+    target, old = tmp_path / "a", tmp_path / "old"
+    target.write_text("first")
+    target.chmod(permissions)
+    with replacing(target, keep=old if keep else None) as partial:
+        partial.write_text("second")
+    assert target.read_text() == "second" and mode(target) == permissions
+    assert not keep or (old.read_text(), mode(old)) == ("first", permissions)
+
+
+def test_the_longest_names_that_a_folder_allows(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    with replacing(target) as partial:
+        partial.write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]

@@ -56,7 +56,7 @@ def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     refused(tmp_path / "holidy.jpg", "does not exist. Did you mean 'holiday.jpg'?", MissingFileError)
     refused(tmp_path / "holiday.jpg" / "x.jpg", "does not exist.", MissingFileError)
-    with pytest.raises(MissingFileError, match="Addresses are not read: download the picture first"):
+    with pytest.raises(MissingFileError, match="Addresses are not read: download the file first"):
         pictures.read_image("https://example.org/a.jpg")
 
 
@@ -85,14 +85,14 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("content", "text"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"just some text\n", "it holds text: JPEG, PNG, GIF, WebP, BMP and TIFF are read."),
-        (b"\n<!DOCTYPE html><html>404</html>", "it holds HTML or XML text (an error page saved under this name?)"),
-        (b"<svg xmlns=''/>", "it holds an SVG drawing"),
-        (b"%PDF-1.7", "it holds a PDF document"),
-        (b"\0\0\0\x18ftypheic", "it holds a HEIC picture"),
-        (b"\0\0\0\x18ftypmp42", "it holds a film or a HEIF picture"),
-        (b"\0" * 400, "it holds unknown data"),
-        (b"GIF89", "it holds text"),
+        (b"just some text\n", "it contains text; supported: JPEG, PNG, GIF, WebP, BMP and TIFF."),
+        (b"\n<!DOCTYPE html><html>404</html>", "it contains HTML or XML text (an error page saved under this name?)"),
+        (b"<svg xmlns=''/>", "it contains an SVG drawing"),
+        (b"%PDF-1.7", "it contains a PDF document"),
+        (b"\0\0\0\x18ftypheic", "it contains a HEIC picture"),
+        (b"\0\0\0\x18ftypmp42", "it contains a film or a HEIF picture"),
+        (b"\0" * 400, "it contains unknown data"),
+        (b"GIF89", "it contains text"),
     ],
 )
 def test_other_content_under_a_pictures_name(tmp_path: Path, content: bytes, text: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
-from torchbcos.pictures import find_images
+from torchbcos.pictures import find_images, walk
 from torchbcos.pictures.find import _place
 
 
@@ -156,6 +156,21 @@ def test_a_folder_that_may_not_be_read(tree: Path, monkeypatch: pytest.MonkeyPat
     def deny(_: object) -> list[str]:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "listdir", deny)
+    monkeypatch.setattr(os, "scandir", deny)
     with pytest.raises(InputError, match="The folder 'sub' cannot be read: Permission denied"):
         find_images("sub")
+
+
+def test_a_walk_tells_files_apart_whatever_their_names(tree: Path) -> None:
+    os.link(tree / "a1.jpg", tree / "x" / "hard.jpg")
+    (tree / "x" / "link.PNG").symlink_to(tree / "a1.jpg")
+    (tree / "0out").symlink_to(tree / "sub" / "deep")
+    found = {os.path.relpath(file.path, tree): file for file in walk(tree, (".jpg", ".png", ".webp", ".md"))}
+    assert sorted(found) == ["a1.jpg", "a10.jpg", "a9.JPG", "a[1].jpg", "none/readme.md", "sub/b.png", "sub/deep/ü ö.webp",
+                             "x/b.png", "x/hard.jpg", "x/link.PNG"]  # fmt: skip
+    assert len({file.key for file in found.values()}) == len(found) - 2
+    assert found["a1.jpg"].key == found["x/hard.jpg"].key == found["x/link.PNG"].key
+    assert [name for name, file in found.items() if file.linked] == ["x/link.PNG"]
+    assert [file.linked for file in walk(tree / "0out")] == [False]  # the folder that was asked for is no link on the way
+    (tree / "none" / "out").symlink_to(tree / "x")
+    assert all(file.linked for file in walk(tree / "none"))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, StateError
-from torchbcos.rendering import save_png, to_uint8
+from torchbcos.rendering import save_image, save_png, to_uint8
 
 picture = np.random.default_rng(0).random((5, 7, 4), dtype=np.float32)
 
@@ -37,16 +37,16 @@ def test_uint8_errors(value: Any, kind: type[Exception], message: str) -> None:
 
 
 def test_png_keeps_every_byte(tmp_path: Path) -> None:
-    assert save_png(picture, tmp_path / "a.png") == tmp_path / "a.png"
+    assert save_image(picture, tmp_path / "a.png") == tmp_path / "a.png"
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), to_uint8(picture))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.JPEG", "a.webp"])
 @pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "P"])
 def test_every_format_takes_every_picture(tmp_path: Path, name: str, mode: str) -> None:
-    save_png(picture, str(tmp_path / name))
-    save_png(picture[..., :3], tmp_path / name)
-    save_png(Image.fromarray(to_uint8(picture)).convert(mode), tmp_path / name)
+    save_image(picture, str(tmp_path / name))
+    save_image(picture[..., :3], tmp_path / name)
+    save_image(Image.fromarray(to_uint8(picture)).convert(mode), tmp_path / name)
     with Image.open(tmp_path / name) as saved:
         saved.load()
         assert saved.size == (7, 5)
@@ -56,26 +56,26 @@ def test_every_format_takes_every_picture(tmp_path: Path, name: str, mode: str) 
 def test_jpeg_is_composed_over_white(tmp_path: Path) -> None:
     clear = np.zeros((8, 8, 4), np.float32)
     for source in (clear, Image.fromarray(to_uint8(clear))):
-        save_png(source, tmp_path / "a.jpg")
+        save_image(source, tmp_path / "a.jpg")
         assert np.asarray(Image.open(tmp_path / "a.jpg")).min() >= 254
 
 
 def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    save_png(picture, tmp_path / "a.png")
+    save_image(picture, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("name", ["a.bmp", "a", "png"])
 def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"must end with one of \.png, \.jpg, \.jpeg, \.webp"):
-        save_png(picture, tmp_path / name)
+        save_image(picture, tmp_path / name)
     assert os.listdir(tmp_path) == []
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"The folder .*nowhere' does not exist"):
-        save_png(picture, tmp_path / "nowhere" / "a.png")
+        save_image(picture, tmp_path / "nowhere" / "a.png")
 
 
 @pytest.mark.parametrize("stage", ["write", "replace"])
@@ -98,7 +98,7 @@ def test_a_failed_save_leaves_nothing_and_the_old_file_as_it_was(
     else:
         monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(StateError, match=r"Could not write '.*a\.png': (No space left|Permission denied)"):
-        save_png(picture, target)
+        save_image(picture, target)
     assert os.listdir(tmp_path) == ["a.png"] and target.read_bytes() == b"old"
 
 
@@ -108,18 +108,22 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_png(picture, tmp_path / "a.png")
+        save_image(picture, tmp_path / "a.png")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(StateError, match=r"Could not write '.*a\.png'"):
-        save_png(picture, tmp_path / "a.png")
+        save_image(picture, tmp_path / "a.png")
     assert os.listdir(tmp_path) == ["a.png"]
 
 
 def test_too_large_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"cannot write a 70000x1 picture as WEBP .*PNG holds any picture"):
-        save_png(np.zeros((1, 70000, 3)), tmp_path / "a.webp")
+        save_image(np.zeros((1, 70000, 3)), tmp_path / "a.webp")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_first_name_still_works() -> None:
+    assert save_png is save_image

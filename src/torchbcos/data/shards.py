@@ -1,15 +1,14 @@
-"""Pictures packed into few files: tar shards in WebDataset's form, and CIFAR-10."""
+"""Pictures packed into few files: tar shards in WebDataset's form."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
 import tarfile
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key
-from torchbcos._core.optional import require
+from torchbcos._core.tables import read_table, read_text
 from torchbcos.data.labelled import Labelled, Split
+from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 from torchbcos.pictures.read import decode_image
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LABELS = (".cls", ".cls.txt")
-LARGE = 10_000  # pictures from which on reading every header anew, at each start of each process, would be felt
+# Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
+# takes seconds for tens of thousands of pictures; below it the file would save too little to be worth its place.
+LARGE = 10_000
+FORM = 2  # of the index: since 2 a member that was replaced is no longer in it
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def shards_in(place: Path) -> list[Path]:
 def open_shards(place: Path) -> Labelled:
     """Tar shards: `train*.tar` and `val*.tar` (or `test*`); all are for training where none is so named."""
     tars = shards_in(place)
-    report = [t for t in tars if t.name.startswith(("val", "test"))]
-    train = [t for t in tars if t not in report]
+    report = one_name_each([t for t in tars if t.name.startswith(("val", "test"))])
+    train = one_name_each([t for t in tars if not t.name.startswith(("val", "test"))])
+    apart(Files.named(map(str, train)), Files.named(map(str, report)))
     if not train:
         raise InputError(f"{str(place)!r} holds no shards to train on, only {report[0].name!r} and the like.")
     found = index_shards(train)
@@ -65,7 +68,12 @@ def open_shards(place: Path) -> Labelled:
     names = class_names(place, classes)
     split = shard_split(train, found, classes)
     other = shard_split(report, index_shards(report), classes) if report else None
-    return Labelled(names, split, other, kind="shards")
+    return Labelled(names, split, other, kind="shards", repeated=len(tars) - len(train) - len(report))
+
+
+def one_name_each(tars: list[Path]) -> list[Path]:
+    """The shards without those that are other names, links say, of earlier ones."""
+    return [tars[i] for i in once(Files.named(map(str, tars)), [None] * len(tars))]
 
 
 Index = tuple[list[tuple[int, int, int, str]], list[str]]
@@ -94,7 +102,7 @@ def index_shards(tars: list[Path]) -> Index:
 def remembered_at(tars: list[Path]) -> Path:
     """The index of these very files, in torch's cache folder."""
     facts = [(str(t.absolute()), t.stat().st_size, t.stat().st_mtime_ns) for t in tars]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([FORM, facts]).encode()).hexdigest()[:24]
     return Path(torch.hub.get_dir()) / "torchbcos" / f"shards-{digest}.npz"
 
 
@@ -105,17 +113,18 @@ def read_index(tars: list[Path]) -> Index:
     for k, tar in enumerate(tars):
         try:
             with tarfile.open(tar, "r:") as file:
-                pictures, labels = list[tuple[int, int, int, str]](), dict[str, str]()
+                pictures, labels = dict[str, tuple[int, int, int, str]](), dict[str, str]()
                 for member in file:
                     base, suffix = split_name(member.name)
                     if member.isfile() and suffix in LABELS:
                         labels[base] = file.extractfile(member).read().decode().strip()  # type: ignore[union-attr]
                     elif member.isfile() and suffix in SUFFIXES:
-                        pictures.append((k, member.offset_data, member.size, member.name))
+                        # a later member takes the place of an earlier one of its name, as when the archive is unpacked
+                        pictures[member.name] = k, member.offset_data, member.size, member.name
         except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
             why = str(error).splitlines()[0]
             raise InputError(f"{str(tar)!r} is no uncompressed tar file that can be read: {why}") from error
-        for place in pictures:
+        for place in pictures.values():
             base = split_name(place[3])[0]
             label = labels.get(base) or os.path.basename(os.path.dirname(place[3]))
             if not label:
@@ -154,104 +163,10 @@ def class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     """Readable names from `classes.csv` (columns `wnid` or `id`, and `name`) or `classes.txt` (a line a class)."""
     table, lines = place / "classes.csv", place / "classes.txt"
     if table.is_file():
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [{**row, "id": row.get("wnid") or row.get("id") or ""} for row in csv.DictReader(file)]
-        names = {row["id"]: row.get("name") or row["id"] for row in rows}
-        return tuple(names.get(c, c) for c in classes)
+        cells = [row.cells for row in read_table(table, ["name"]).rows]
+        names = {row.get("wnid") or row.get("id") or "": row["name"] for row in cells}
+        return tuple(names.get(c) or c for c in classes)
     if lines.is_file() and all(c.isdigit() for c in classes):
-        named = lines.read_text("utf-8").splitlines()
+        named = read_text(lines).splitlines()
         return tuple(named[int(c)] if int(c) < len(named) else c for c in classes)
     return classes
-
-
-@dataclass(frozen=True)
-class MemberReader:
-    """JPEG files that share one header, in one array of bytes."""
-
-    header: bytes
-    data: Any = field(repr=False)
-    offsets: Any = field(repr=False)
-    source: str = ""
-
-    def __call__(self, i: int) -> Image.Image:
-        body = self.data[self.offsets[i] : self.offsets[i + 1]].tobytes()
-        return decode_image(self.header + body, f"Picture {i} of {self.source!r}")
-
-
-@dataclass(frozen=True)
-class PixelReader:
-    """Pictures in one uint8 array (N, H, W, 3)."""
-
-    pixels: Any = field(repr=False)
-
-    def __call__(self, i: int) -> Image.Image:
-        return Image.fromarray(self.pixels[i])
-
-
-def is_cifar10(place: Path) -> bool:
-    """Whether a folder holds CIFAR-10 in one of its three forms."""
-    return cifar10_form(place) is not None
-
-
-def cifar10_form(place: Path) -> tuple[str, Path] | None:
-    """The form of CIFAR-10 in a folder, and where exactly it lies."""
-    for below in (place, place / "cifar-10-batches-bin"):
-        if (below / "data_batch_1.bin").is_file():
-            return "binary", below
-    for below in (place, place.parent):
-        inside = below / "cifar-10-batches-py"
-        if inside in (place, place / inside.name) and (inside / "data_batch_1").is_file():
-            return "python", below
-    if (place / "train.npz").is_file() and (place / "test.npz").is_file():
-        return "jpeg", place
-    return None
-
-
-def open_cifar10(place: Path) -> Labelled:
-    """CIFAR-10 (Krizhevsky 2009): the 50,000 training pictures, and the 10,000 test pictures as the reported split.
-
-    Raises:
-        InputError: a file is broken.
-        MissingPackageError: torchvision's form, without torchvision.
-    """
-    form = cifar10_form(place)
-    if form is None:
-        raise InputError(f"{str(place)!r} does not hold CIFAR-10.")
-    read = {"binary": read_binary, "python": read_torchvision, "jpeg": read_jpeg}[form[0]]
-    try:
-        train, report = read(form[1], True), read(form[1], False)
-    except (BcosError, MemoryError):
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"CIFAR-10 in {str(place)!r} cannot be read: {str(error).splitlines()[0]}") from error
-    return Labelled(CIFAR10, train, report, kind="cifar10")
-
-
-def numbered(part: str, targets: Any, reader: Any) -> Split:
-    """A split whose examples are named by number."""
-    labels = torch.as_tensor(np.asarray(targets), dtype=torch.long)
-    return Split([f"{part}/{i}" for i in range(len(labels))], labels, reader, tuple(range(len(labels))))
-
-
-def read_binary(place: Path, train: bool) -> Split:
-    """The binary version: records of one label and 3,072 bytes, channel by channel."""
-    files = [place / f"data_batch_{i}.bin" for i in range(1, 6)] if train else [place / "test_batch.bin"]
-    records = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, 3073) for file in files])
-    pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return numbered("train" if train else "test", records[:, 0], PixelReader(np.ascontiguousarray(pixels)))
-
-
-def read_torchvision(place: Path, train: bool) -> Split:
-    """The version that torchvision downloads; it checks the hashes before it unpickles."""
-    datasets = require("torchvision.datasets", extra="train", why="CIFAR-10 in torchvision's form")
-    found = datasets.CIFAR10(str(place), train=train, download=False)
-    return numbered("train" if train else "test", found.targets, PixelReader(found.data))
-
-
-def read_jpeg(place: Path, train: bool) -> Split:
-    """`train.npz` or `test.npz`: one JPEG header, bodies, offsets, labels."""
-    name = "train" if train else "test"
-    with np.load(place / f"{name}.npz", allow_pickle=False) as file:
-        parts = {key: file[key] for key in ("header", "data", "offsets", "labels")}
-    reader = MemberReader(parts["header"].tobytes(), parts["data"], parts["offsets"], f"{name}.npz")
-    return numbered(name, parts["labels"], reader)

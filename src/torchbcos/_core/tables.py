@@ -1,0 +1,164 @@
+"""Text and CSV files that users write: one reader, whose errors name the file and the line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchbcos._core.errors import InputError, MissingFileError, shorten
+from torchbcos._core.names import hint, nearby, quote
+
+__all__ = ["Row", "Table", "read_rows", "read_table", "read_text"]
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its number in the file, counted from 1, and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells[column]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file with a line of column names."""
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8, with or without the mark that some programs put at its start.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is a folder, may not be read, or is no UTF-8 text; the message names the line.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "names.txt").write_bytes("Blümchen".encode("latin-1"))
+    ...     try: read_text(Path(folder, "names.txt"))
+    ...     except InputError as error: print(str(error).partition("names.txt', ")[2])
+    line 1, is not text in UTF-8 (byte 0xfc): save it as UTF-8, which editors call its encoding.
+    """
+    name = quote(file)
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{name} does not exist.{nearby(file)}") from None
+    except IsADirectoryError:
+        raise InputError(f"{name} is a folder; a text file is expected there.") from None
+    except PermissionError:
+        raise InputError(f"{name} may not be read: permission denied. Change its permissions (chmod +r).") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"{name} cannot be read: {shorten(' '.join(str(error).split()), 160)}.") from error
+    return _decode(data, name)
+
+
+def _decode(data: bytes, name: str) -> str:
+    advice = "save it as UTF-8, which editors call its encoding."
+    if data.startswith(_UTF_16):
+        raise InputError(f"{name} is text in UTF-16: {advice}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{name}, line {line}, is not text in UTF-8 (byte 0x{data[error.start]:02x}): {advice}") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{name}, line {line}, contains a zero byte: it is no text, or damaged. Save it again as UTF-8.")
+    return text
+
+
+def read_rows(file: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not empty: the number of each, counted from 1, and its cells.
+
+    Raises:
+        MissingFileError, InputError: see `read_text`; or a quotation mark is not closed, or stands in the middle of a cell.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "t.csv").write_text('file,class\\n\\n"a,b.png",cat\\n')
+    ...     read_rows(Path(folder, "t.csv"))
+    [(1, ['file', 'class']), (3, ['a,b.png', 'cat'])]
+    """
+    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)  # strict: an open quote would swallow the rest
+    found: list[tuple[int, list[str]]] = []
+    while True:
+        line = reader.line_num + 1  # where the next row begins; a cell in quotes may go over several lines
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{quote(file)}, line {line}, begins no row of a CSV file: {error}. Cells are separated by commas; "
+                "quotation marks come in pairs, around a whole cell."
+            ) from error
+        if cells is None:
+            return found
+        if cells:
+            found.append((line, cells))
+
+
+def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
+    """A CSV file whose first line names the columns.
+
+    A row that is shorter than the first has "" in the columns that it lacks.
+
+    Args:
+        file: in UTF-8, cells separated by commas.
+        needed: columns that it must have.
+
+    Raises:
+        MissingFileError, InputError: see `read_rows`; or a column is missing or there twice, or a row has more cells than there
+            are columns.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "t.csv").write_text("file,class\\n1.png,cat\\n")
+    ...     read_table(Path(folder, "t.csv"), ["file"]).rows[0]["class"]
+    'cat'
+    """
+    name, lines = quote(file), read_rows(file)
+    if not lines:
+        raise InputError(f"{name} is empty: its first line names the columns{_named(needed)}.")
+    columns = tuple(cell.strip() for cell in lines[0][1])
+    _check_columns(name, columns, needed)
+    rows = []
+    for line, cells in lines[1:]:
+        more = [cell for cell in cells[len(columns) :] if cell.strip()]
+        if more:
+            raise InputError(
+                f"{name}, line {line}, has {len(cells)} cells, and there are {len(columns)} columns: a cell that contains a "
+                'comma is written in quotation marks, "a,b.png".'
+            )
+        rows.append(Row(line, dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))))
+    return Table(file, columns, tuple(rows))
+
+
+def _check_columns(name: str, columns: tuple[str, ...], needed: Sequence[str]) -> None:
+    other = next((word for mark, word in _SEPARATORS.items() if len(columns) == 1 and mark in columns[0]), None)
+    if other is not None:
+        raise InputError(f"{name} is separated by {other}: save it with commas.")
+    twice = next((column for k, column in enumerate(columns) if column and column in columns[:k]), None)
+    if twice is not None:
+        raise InputError(f"{name} has the column {twice!r} twice.")
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise InputError(
+            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(columns)}.{hint(missing[0], columns)}"
+        )
+
+
+def _named(needed: Sequence[str]) -> str:
+    return f" ({', '.join(needed)})" if needed else ""

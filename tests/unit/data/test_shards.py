@@ -1,0 +1,80 @@
+"""Tar shards: found, indexed and read in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.data.make import png, write_shard
+from torchbcos._core.errors import InputError
+from torchbcos.data import shards
+from torchbcos.data.shards import split_name
+from torchbcos.data.sources import open_labelled
+
+
+def test_shards_of_both_forms_and_names_of_classes(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-0.tar", [("001.png", png(1)), ("001.cls", b"1"), ("002.png", png(2)), ("002.cls", b"0\n")])
+    write_shard(tmp_path / "train-1.tar", [("003.cls", b"1"), ("003.png", png(3)), ("003.json", b"{}")])
+    write_shard(tmp_path / "val-0.tar", [("9.png", png(9)), ("9.cls", b"1")])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    found = open_labelled(tmp_path)
+    assert (found.kind, found.classes) == ("shards", ("cat", "dog"))
+    assert found.train.targets.tolist() == [1, 0, 1]
+    assert [found.train.read(i).getpixel((0, 0))[0] for i in range(3)] == [1, 2, 3]
+    assert found.report is not None and found.report.names == ["val-0.tar/9.png"]
+    other = tmp_path / "folders"
+    other.mkdir()
+    write_shard(other / "x.tar", [("n02/1.png", png(1)), ("n01/2.png", png(2))])
+    assert open_labelled(other).classes == ("n01", "n02")
+
+
+def test_shards_that_webdataset_writes_are_read(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    with webdataset.TarWriter(str(tmp_path / "train-000.tar")) as sink:
+        for i in range(4):
+            sink.write({"__key__": f"{i:03}", "png": png(i), "cls": i % 2})
+    found = open_labelled(tmp_path)
+    assert found.train.targets.tolist() == [0, 1, 0, 1]
+    assert found.train.read(3).getpixel((0, 0))[0] == 3
+
+
+def test_the_index_of_large_shards_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, read = tmp_path / "data", shards.read_index
+    data.mkdir()
+    write_shard(data / "train-0.tar", [("cat/1.png", png(1)), ("dög/2.png", png(2)), ("cat/3.png", png(3))])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    calls: list[int] = []
+    monkeypatch.setattr(shards, "read_index", lambda tars: calls.append(len(tars)) or read(tars))  # type: ignore[func-returns-value]
+    first = open_labelled(data)
+    assert calls == [1] and not (tmp_path / "cache").exists()  # too small to be worth a file
+    monkeypatch.setattr(shards, "LARGE", 3)
+    for expected in ([1, 1], [1, 1]):
+        found = open_labelled(data)
+        assert calls == expected
+        assert found.train.names == first.train.names and found.classes == ("cat", "dög")
+        assert [found.train.read(i).getpixel((0, 0))[0] for i in range(3)] == [1, 2, 3]
+    (file,) = (tmp_path / "cache").rglob("*.npz")
+    file.write_bytes(b"damaged")
+    assert open_labelled(data).train.names == first.train.names and len(calls) == 3
+    write_shard(data / "train-0.tar", [("cat/1.png", png(1)), ("dog/2.png", png(2)), ("dog/4.png", png(3))])
+    assert open_labelled(data).classes == ("cat", "dog") and len(calls) == 4  # another file of the same name
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/proc/nowhere")
+    assert open_labelled(data).classes == ("cat", "dog")
+
+
+def test_wrong_shards(tmp_path: Path) -> None:
+    (tmp_path / "train.tar").write_bytes(b"no tar")
+    with pytest.raises(InputError, match="no uncompressed tar file"):
+        open_labelled(tmp_path)
+    write_shard(tmp_path / "train.tar", [("1.png", png(1))])
+    with pytest.raises(InputError, match=r"'1.png' has neither a '.cls' beside it nor a folder"):
+        open_labelled(tmp_path)
+    (tmp_path / "train.tar").rename(tmp_path / "val.tar")
+    with pytest.raises(InputError, match="no shards to train on"):
+        open_labelled(tmp_path)
+
+
+def test_keys_end_at_the_first_dot() -> None:
+    assert split_name("a.b/001.seg.PNG") == ("a.b/001", ".seg.png")
