@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import torch
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import hint
+from torchbcos._core.tables import read_rows
 from torchbcos.data.labelled import Split
+from torchbcos.data.once import Files, once
 from torchbcos.data.sources import file_split, folders_of
 from torchbcos.pictures import find_images
 
@@ -55,7 +56,9 @@ def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path 
 
 
 def _split_of(root: Path, rows: Sequence[tuple[Path, int]]) -> Split:
-    return file_split([str(path) for path, _ in rows], torch.tensor([index for _, index in rows]), root)
+    files, targets = [str(path) for path, _ in rows], [index for _, index in rows]
+    kept = once(Files.named(files), targets)
+    return file_split([files[i] for i in kept], torch.tensor([targets[i] for i in kept]), root)
 
 
 def _from_folders(folders: Sequence[Path], known: Mapping[str, int]) -> list[tuple[Path, int]]:
@@ -72,14 +75,17 @@ def _from_folders(folders: Sequence[Path], known: Mapping[str, int]) -> list[tup
 
 def _from_table(root: Path, table: Path, known: Mapping[str, int]) -> list[tuple[Path, int]]:
     """The pictures that a CSV file names."""
-    rows = _read_table(table)
+    lines = read_rows(table)
+    if not lines:
+        raise InputError(f"{str(table)!r} is empty: expected a line a picture, its file and its class.")
+    rows = [row for _, row in lines]
     files = {found.path.relative_to(root).as_posix(): found.path for found in find_images(root)}
     files = {**{name.rpartition(".")[0]: path for name, path in files.items()}, **files}
     head = [cell.strip().casefold() for cell in rows[0]]
     column = next((head.index(name, 1) for name in COLUMNS if name in head[1:]), 0)
     titled = bool(column) or (rows[0][0] not in files and _find_class(head[-1], known) is None)
     found = []
-    for number, row in list(enumerate(rows, 1))[titled:]:
+    for number, row in lines[titled:]:
         place = f"{table.name}, line {number}"
         if len(row) <= max(column, 1):
             raise InputError(f"{place}: expected a file and its class, got {shorten(repr(row), 200)}.")
@@ -90,20 +96,6 @@ def _from_table(root: Path, table: Path, known: Mapping[str, int]) -> list[tuple
     if not found:
         raise InputError(f"{str(table)!r} names no picture.")
     return found
-
-
-def _read_table(table: Path) -> list[list[str]]:
-    """The rows of a CSV file that are not empty."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except FileNotFoundError:
-        raise MissingFileError(f"There is no file of labels {str(table)!r}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{str(table)!r} cannot be read as CSV: {shorten(str(error), 200)}.") from None
-    if not rows:
-        raise InputError(f"{str(table)!r} is empty: expected a line a picture, its file and its class.")
-    return rows
 
 
 def _class_of(text: str, known: Mapping[str, int], complaint: str) -> int:

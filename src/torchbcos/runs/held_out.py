@@ -38,3 +38,5 @@ def read_held_out(run: RunFolder, data: Labelled) -> dict[str, list[str]]:
         return {name: list(found[name]) for name in HELD_OUT} if found["data"] == data.train.fingerprint() else {}
     except (ValueError, KeyError, TypeError):
         raise WeightsError(f"{str(run.splits)!r} is damaged.") from None
+    except OSError as error:
+        raise WeightsError(f"{str(run.splits)!r} cannot be read: {error.strerror or error}.") from None

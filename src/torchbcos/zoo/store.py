@@ -140,6 +140,8 @@ def read_card(directory: Path) -> Card:
         values = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         raise WeightsError(f"{str(path)!r} is not valid JSON: the card is damaged.") from None
+    except OSError as error:
+        raise WeightsError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
     return Card.from_dict(values, where=str(path))
 
 
