@@ -21,51 +21,80 @@ from torch import Tensor, nn
 from torch.autograd.function import Function
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks
+from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks, original
 
 # OFF must be falsy. The values are strings because torch.compile guards them cheaply.
 OFF, CONSTANT, FULL = "", "constant", "full"
 
 _mode: ContextVar[str] = ContextVar("torchbcos_mode", default=OFF)
 _session: ContextVar[Session | None] = ContextVar("torchbcos_session", default=None)
+# The innermost layer that runs here: constants are named after it. Recomputed forward passes run on threads of
+# the engine, so this cannot stand in the session, which those threads share.
+_layer: ContextVar[nn.Module | None] = ContextVar("torchbcos_layer", default=None)
 # Autograd graph tasks in which an explanation runs its backward pass, so that a forward pass
 # recomputed there (torch.utils.checkpoint, also on the engine's own threads) is frozen too.
 _tasks: dict[int, Session] = {}
 
 
 class Session:
-    """What one call of `explain` keeps while its forward and backward passes run.
+    """What one explanation keeps while its forward and backward passes run; `Session.of` starts one.
 
     Attributes:
         mode: CONSTANT or FULL, the mode of recomputed forward passes.
         names: module name of every module of the explained network, by `id`.
+        model: the network itself, without the wrapper of torch.compile.
+        inputs: (N, C, *S) what the network sees: the leaf that W is the gradient of.
         probes: one (N,) tensor of zeros for every named constant; the gradient with respect
             to it is the constant's contribution for each example.
+        fixed: by the same names, whether every such constant is the fixed logit bias.
         live: True once the first derivative has been taken (FULL mode only).
-        held: how often a layer asked for its factors to be held.
+        took_part: True once an operation of this library ran.
         detach: True where no gradient of the parameters is wanted.
-        final: True while the last backward pass runs: what it reads nobody reads again.
+        final: True during the last backward pass: what was saved for it may be overwritten.
     """
 
-    def __init__(self, mode: str, names: dict[int, str], batch: int, like: Tensor) -> None:
+    model: nn.Module
+
+    def __init__(self, mode: str, names: dict[int, str], batch: int, inputs: Tensor) -> None:
         self.mode = mode
         self.names = names
         self.batch = batch
-        self.like = like
+        self.inputs = inputs
         self.probes: dict[str, Tensor] = {}
+        self.fixed: dict[str, bool] = {}
         self.live = False
         self.detach = mode == CONSTANT
         self.final = False
-        self.held = 0
+        self.took_part = False
         self.tasks: list[int] = []
 
-    def probe(self, owner: nn.Module | None, label: str) -> Tensor:
-        """The probe of a constant, created at its first use."""
-        place = self.names.get(id(owner), type(owner).__name__ if owner is not None else "")
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, model: nn.Module, x: Tensor, create_graph: bool | str = False) -> Iterator[Session]:
+        """Start an explanation of `model` at `x`: inside the block the session holds and gradients are recorded.
+
+        Args:
+            model: the network, compiled as a whole or not.
+            x: (N, C, *S); tensors made in inference mode are copied, others are not changed.
+            create_graph: False, True or "truncated", as in `torchbcos.explain`.
+        """
+        model = original(model)
+        names = {id(m): name for name, m in model.named_modules()}
+        with torch.inference_mode(False), torch.enable_grad():
+            state = cls(FULL if create_graph is True else CONSTANT, names, len(x), as_leaf(x, bool(create_graph)))
+            state.model, state.detach = model, not create_graph
+            with session(state):
+                yield state
+
+    def probe(self, label: str, fixed: bool) -> Tensor:
+        """The probe of a constant of the layer that runs here, created at its first use."""
+        layer = _layer.get()
+        place = "" if layer is None else self.names.get(id(layer), type(layer).__name__)
         key = f"{place}.{label}" if place else label
+        self.fixed[key] = fixed and self.fixed.get(key, True)
         if key not in self.probes:
-            dtype = torch.float32 if self.like.dtype in (torch.float16, torch.bfloat16) else self.like.dtype
-            zeros = torch.zeros(self.batch, dtype=dtype, device=self.like.device)
+            dtype = torch.float32 if self.inputs.dtype in (torch.float16, torch.bfloat16) else self.inputs.dtype
+            zeros = torch.zeros(self.batch, dtype=dtype, device=self.inputs.device)
             self.probes[key] = zeros.requires_grad_()
         return self.probes[key]
 
@@ -105,24 +134,32 @@ def frozen() -> Iterator[None]:
 @contextlib.contextmanager
 def session(state: Session) -> Iterator[Session]:
     """Run one explanation: the frozen mode of `state`, and `state` itself, in this context."""
-    mode_token, session_token = _mode.set(state.mode), _session.set(state)
+    # a layer of another network may have started this explanation, in a hook: it names no constant here
+    tokens = _mode.set(state.mode), _session.set(state), _layer.set(None)
     try:
         yield state
     finally:
-        _session.reset(session_token)
-        _mode.reset(mode_token)
+        _layer.reset(tokens[2])
+        _session.reset(tokens[1])
+        _mode.reset(tokens[0])
         state.close()
 
 
+def as_leaf(x: Tensor, keep_graph: bool) -> Tensor:
+    """`x` as an input that gradients can be taken of: itself where its own graph is wanted, else without it."""
+    if x.is_inference():  # autograd cannot record an inference tensor; outside inference mode a copy is an ordinary one
+        return x.clone().requires_grad_()
+    return x if keep_graph and x.requires_grad else x.detach().requires_grad_()
+
+
 @contextlib.contextmanager
-def ordinary() -> Iterator[None]:
-    """Leave any frozen state for the length of this block (nested calls of other models)."""
-    mode_token, session_token = _mode.set(OFF), _session.set(None)
+def running(layer: nn.Module) -> Iterator[None]:
+    """Inside this block constants are named after `layer`; blocks nest as layers do."""
+    token = _layer.set(layer)
     try:
         yield
     finally:
-        _session.reset(session_token)
-        _mode.reset(mode_token)
+        _layer.reset(token)
 
 
 def mode() -> str:
@@ -160,11 +197,18 @@ def hold(tensor: Tensor) -> Tensor:
         return tensor
     state = current()
     if state is not None:
-        state.held += 1
+        state.took_part = True
         if here == FULL:
             held: Tensor = _Hold.apply(tensor, state)
             return held
     return tensor.detach()
+
+
+def took_part() -> None:
+    """Say that an operation of this library ran here; for those that hold their factor by themselves, or have none."""
+    state = current() if mode() else None  # `mode` refuses what cannot be explained, as in `hold`
+    if state is not None:
+        state.took_part = True
 
 
 def parameter(tensor: Tensor) -> Tensor:
@@ -176,17 +220,26 @@ def parameter(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
-def add_constant(x: Tensor, constant: Tensor, owner: nn.Module | None, label: str) -> Tensor:
+def add_constant(x: Tensor, constant: Tensor, label: str, *, fixed: bool = False) -> Tensor:
     """`x + constant`, where `constant` broadcasts against x and does not depend on the input.
 
     During an explanation the constant's contribution to the explained value is measured: it is
     multiplied by `1 + p` with a probe `p = 0` for every example, and the gradient with respect
     to `p` is that contribution. The sum itself is unchanged, bit for bit.
+
+    Args:
+        x: (N, ...).
+        constant: what is added.
+        label: its name within the layer that runs here.
+        fixed: True for the fixed logit bias, which the share of the pixels leaves out.
+
+    Raises:
+        StateError: the first axis of `x` is not that of the explained images.
     """
     state = current()
     if state is None:
         return x + constant
-    probe = state.probe(owner, label)
+    probe = state.probe(label, fixed)
     if x.shape[0] != probe.shape[0]:
         raise StateError(
             f"The constant '{label}' is added to {x.shape[0]} rows, but {probe.shape[0]} images are explained: "

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from torchbcos._core import torch_private
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError
-from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
+from torchbcos._core.frozen import Session, current, mark
 from torchbcos._core.names import hint
 from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.result import Explanation
 from torchbcos.nn import Folded
 
-PIXELS = 4 * 224 * 224  # of the images that are explained together on a CPU
+# Pixels that are explained together on a CPU: larger batches wait for memory from the system (docs/decisions/005).
+PIXELS = 4 * 224 * 224
 _hook_lock = threading.Lock()
 
 
@@ -50,7 +51,7 @@ def explain(
         targets: None (the `top_k` highest outputs of each image), an int, N ints or (N, K) ints.
         top_k: K where `targets` is None.
         contrast: the same forms; explains `output[target] - output[contrast]`.
-        at: name of a sub-module; targets are then channels of its output.
+        at: name of a sub-module that runs once; targets are then channels of its output.
         position: with `at`, one integer for every space axis of that output; None sums over space.
         batch_size: explain this many images at a time (results are joined). None: all together, but on a
             CPU, in eval mode and without `create_graph`, about four pictures of 224 x 224 at a time:
@@ -63,7 +64,8 @@ def explain(
 
     Raises:
         InputError: the input, a target or the position does not fit.
-        StateError: the model cannot be explained exactly (a traced or exported graph, no B-cos layer).
+        StateError: the model cannot be explained exactly (a traced or exported graph, no B-cos layer), or the module
+            named by `at` does not run exactly once.
 
     >>> import torch, torchbcos
     >>> model = torch.nn.Sequential(torchbcos.nn.BcosConv2d(6, 3, 3), torchbcos.nn.GlobalAveragePool())
@@ -95,33 +97,23 @@ def explain_batch(
     create_graph: bool | str,
 ) -> Explanation:  # fmt: skip
     """`explain` for images that fit into memory together."""
-    model = torch_private.original(model)
-    module = find_module(model, at)
-    names = {id(m): name for name, m in model.named_modules()}
-    state = Session(FULL if create_graph is True else CONSTANT, names, len(x), x)
-    state.detach = not create_graph
-    with torch.inference_mode(False), torch.enable_grad():
-        if create_graph:
-            inputs = x if x.requires_grad else x.detach().requires_grad_()
-        else:
-            inputs = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        with session(state):
-            outputs, feature = run(model, module, inputs, state)
-            check_outputs(outputs, len(x), state)
-            explained = outputs if feature is None else select(feature, module, inputs.dim(), position)
-            columns = resolve_targets(targets, explained, top_k=top_k, what="classes" if at is None else "channels")
-            values = explained.gather(1, columns)
-            other = None
-            if contrast is not None:
-                other = resolve_targets(contrast, explained, name="contrast").expand_as(columns)
-                values = values - explained.gather(1, other)
-            weights, constants = differentiate(mark(values, state), inputs, state, bool(create_graph))
-        keep = (lambda t: t) if create_graph else Tensor.detach
-        return Explanation(
-            inputs=keep(inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values),
-            weights=weights, constants=constants, fixed=fixed_names(model, constants),
-            class_names=getattr(model, "class_names", None), at=at,
-        )  # fmt: skip
+    with Session.of(model, x, create_graph) as state:
+        module = find_module(state.model, at)
+        outputs, feature = run(state, module)
+        explained = outputs if feature is None else select(feature, module, x.dim(), position)
+        what = "classes" if at is None else "channels"
+        columns = resolve_targets(targets, explained, top_k=top_k, what=what)
+        values, other = explained.gather(1, columns), None
+        if contrast is not None:
+            other = resolve_targets(contrast, explained, name="contrast", what=what).expand_as(columns)
+            values = values - explained.gather(1, other)
+        weights, constants = differentiate(mark(values, state), state.inputs, state, bool(create_graph))
+    keep = (lambda t: t) if create_graph else Tensor.detach
+    return Explanation(
+        inputs=keep(state.inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values), weights=weights,
+        constants=constants, fixed=tuple(name for name in constants if state.fixed[name]),
+        class_names=getattr(state.model, "class_names", None), at=at,
+    )  # fmt: skip
 
 
 def differentiate(values: Tensor, inputs: Tensor, state: Session, create_graph: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,16 +154,41 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True))
 
 
-def run(model: nn.Module, module: nn.Module | None, inputs: Tensor, state: Session) -> tuple[Tensor, Tensor | None]:
-    """The outputs, and the output of `module` where one is given."""
+def run(state: Session, module: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    """The outputs (N, classes) of the network of a session, and the output of `module` where one is given.
+
+    Raises:
+        StateError: the network is none that can be explained, or `module` did not run exactly once.
+    """
     if module is None:
-        return forward(model, inputs), None
-    seen: list[Tensor] = []
-    with capture(module, seen, state):
-        outputs = forward(model, inputs)
+        outputs, feature = forward(state.model, state.inputs), None
+    else:
+        seen: list[object] = []
+        with capture(module, seen, state):
+            outputs = forward(state.model, state.inputs)
+        feature = only_one(seen, state.names[id(module)])
+    check_outputs(outputs, state)
+    return outputs, feature
+
+
+def only_one(seen: list[object], name: str) -> Tensor:
+    """The output of a module that ran once and gave a tensor."""
     if not seen:
-        raise StateError("The module named by at= did not run in this forward pass, or its output is not a tensor.")
-    return outputs, seen[-1]
+        raise StateError(f"The module {name!r} did not run in this forward pass: name one that does.")
+    if len(seen) > 1:
+        outer = name.rpartition(".")[0]
+        around = f", such as {outer!r}" if outer else ""
+        raise StateError(
+            f"The module {name!r} ran {len(seen)} times in this forward pass, so its name does not say which output is meant: "
+            f"name a module around one of its runs{around}, or give each place in the network a module of its own."
+        )
+    if not isinstance(seen[0], Tensor):
+        raise StateError(f"The module {name!r} gave a {type(seen[0]).__name__}, not a tensor: name a module that gives one.")
+    if not seen[0].requires_grad:
+        raise StateError(
+            f"What the module {name!r} gave does not depend on the input: name a module that the input passes through."
+        )
+    return seen[0]
 
 
 def forward(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -200,12 +217,11 @@ def uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @contextlib.contextmanager
-def capture(module: nn.Module, seen: list[Tensor], state: Session) -> Iterator[None]:
-    """Collect the outputs of `module` in this explanation, and in no other thread's."""
-    from_here = threading.get_ident()
+def capture(module: nn.Module, seen: list[object], state: Session) -> Iterator[None]:
+    """Collect the outputs of `module` in this explanation: not in other threads, nor in an explanation inside this one."""
 
     def keep(_module: nn.Module, _args: object, output: object) -> None:
-        if threading.get_ident() == from_here and isinstance(output, Tensor) and not state.live:
+        if current() is state:
             seen.append(output)
 
     with _hook_lock:
@@ -217,11 +233,16 @@ def capture(module: nn.Module, seen: list[Tensor], state: Session) -> Iterator[N
             handle.remove()
 
 
+def channel_axis(feature: Tensor, module: nn.Module | None, ndim: int) -> int:
+    """Which axis of a module's output holds channels: the one it names, else the first, but the last of tokens."""
+    default = 1 if feature.dim() in (2, ndim) else -1
+    axis: int = getattr(module, "channel_dim", default)
+    return axis if feature.dim() > 2 else 1
+
+
 def select(feature: Tensor, module: nn.Module | None, ndim: int, position: object) -> Tensor:
     """Channels of a feature at one position, or summed over space: (N, channels)."""
-    default = 1 if feature.dim() in (2, ndim) else -1
-    dim = getattr(module, "channel_dim", default)
-    feature = feature.movedim(dim, 1) if feature.dim() > 2 else feature
+    feature = feature.movedim(channel_axis(feature, module, ndim), 1) if feature.dim() > 2 else feature
     if position is None:
         return feature.flatten(2).sum(2) if feature.dim() > 2 else feature
     given = (position,) if isinstance(position, int) else position
@@ -279,22 +300,22 @@ def check_arguments(model: object, x: object, batch_size: object, create_graph: 
             )
 
 
-def check_outputs(outputs: object, n: int, state: Session) -> None:
+def check_outputs(outputs: object, state: Session) -> None:
     """Raise unless the model gave (N, classes) and one of our layers took part."""
+    n = state.batch
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[0] != n:
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise StateError(f"Expected the model to give ({n}, classes), got {shape}.")
-    if not state.held:
+    if not outputs.requires_grad:
+        raise StateError(
+            "The model's outputs do not depend on its input, or were computed without gradients: look for torch.no_grad, "
+            "detach or numpy in its forward."
+        )
+    if not state.took_part:
         raise StateError(
             "No torchbcos layer ran in this model, so its gradient is not W(x): build it with torchbcos.nn, or "
             "explain the network this graph was exported from."
         )
-
-
-def fixed_names(model: nn.Module, constants: dict[str, Tensor]) -> tuple[str, ...]:
-    """The constants that are the fixed logit bias (the share is taken of the value without it)."""
-    kinds = {name: type(m).__name__ for name, m in model.named_modules()}
-    return tuple(key for key in constants if kinds.get(key.rpartition(".")[0]) == "Logits")
 
 
 def part_of(targets: object, rows: slice, n: int) -> object:

@@ -21,8 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core import torch_private
 from torchbcos._core.errors import InputError, StateError
-from torchbcos._core.frozen import CONSTANT, Session, session
-from torchbcos.explanation.engine import check_arguments, check_outputs, differentiate, explain
+from torchbcos._core.frozen import Session
+from torchbcos.explanation.engine import check_arguments, differentiate, explain
+from torchbcos.explanation.engine import run as run_network
 
 TOLERANCE = 1e-4  # of the largest value, float32
 
@@ -92,7 +93,6 @@ def explanation_graph(
         raise StateError("explanation_graph records a network in eval mode: call model.eval() or torchbcos.deploy(model).")
     if not torch_private.records():
         raise StateError("This release of torch cannot record graphs (torch.fx's make_fx): use another one, or explain().")
-    model = torch_private.original(model)
     x = x.detach()
     reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
     names: list[str] = []
@@ -159,17 +159,12 @@ PORTABLE: dict[Any, Callable[..., Any]] = {operation: instead for operation, ins
 
 def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:
     """The function that is recorded; fills `names` with those of the constants."""
-    places = {id(m): name for name, m in model.named_modules()}
 
     def run(x: Tensor, targets: Tensor | None) -> tuple[Tensor, ...]:
-        state = Session(CONSTANT, places, len(x), x)
-        with torch.enable_grad():
-            inputs = x.detach().requires_grad_()
-            with session(state):
-                outputs = model(inputs)
-                check_outputs(outputs, len(x), state)
-                columns = outputs.detach().topk(top_k, dim=1).indices if targets is None else targets
-                weights, constants = differentiate(outputs.gather(1, columns), inputs, state, False)
+        with Session.of(model, x) as state:
+            outputs, _ = run_network(state, None)
+            columns = outputs.detach().topk(top_k, dim=1).indices if targets is None else targets
+            weights, constants = differentiate(outputs.gather(1, columns), state.inputs, state, False)
         names[:] = list(constants)
         rows = torch.stack(list(constants.values()), -1) if constants else x.new_zeros((*columns.shape, 0))
         weights = weights.detach()

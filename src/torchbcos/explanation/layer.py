@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from torchbcos._core.frozen import CONSTANT, FULL, Session, mark, session
-from torchbcos.explanation.engine import check_arguments, check_outputs, explain, find_module, gradients_of, run
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import Session, mark
+from torchbcos._core.targets import resolve_targets
+from torchbcos.explanation.engine import channel_axis, check_arguments, explain, find_module, gradients_of, run
 
 
 def contribution_maps(
-    model: nn.Module, x: Tensor, targets: Tensor, *, at: str | None = None, create_graph: bool | str = False
+    model: nn.Module, x: Tensor, targets: Tensor, *, wrt: str | None = None, create_graph: bool | str = False
 ) -> Tensor:
     """What every position contributes to one logit of each image, summed over channels.
 
@@ -21,34 +22,33 @@ def contribution_maps(
         model: a network of torchbcos layers.
         x: (N, C, *S) encoded.
         targets: (N,) classes.
-        at: name of a module whose output is (N, C', *S'); None: the input.
+        wrt: name of a module that runs once and gives (N, C', *S') or tokens (N, *S', C'); None: the input.
         create_graph: as in `explain`.
 
     Returns:
         (N, *S) or (N, *S').
 
     Raises:
-        InputError: the model has no such module.
+        InputError: the model has no such module, or a target does not fit.
+        StateError: the module does not run exactly once, or the model cannot be explained.
 
+    >>> import torch
     >>> from torchbcos.models import build
     >>> net = build("cifar10_resnet20", num_classes=3)
-    >>> contribution_maps(net, torch.rand(2, 6, 16, 16), torch.tensor([0, 2]), at="layer2").shape
+    >>> contribution_maps(net, torch.rand(2, 6, 16, 16), torch.tensor([0, 2]), wrt="layer2").shape
     torch.Size([2, 8, 8])
     """
-    if at is None:
+    if wrt is None:
         return explain(model, x, targets, create_graph=create_graph).contributions.squeeze(1)
     check_arguments(model, x, None, create_graph)
-    module = find_module(model, at)
-    names = {id(m): name for name, m in model.named_modules()}
-    state = Session(FULL if create_graph is True else CONSTANT, names, len(x), x)
-    state.detach = not create_graph
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = x.detach().requires_grad_()
-        with session(state):
-            outputs, feature = run(model, module, inputs, state)
-            check_outputs(outputs, len(x), state)
-            assert feature is not None
-            value = mark(outputs.gather(1, targets[:, None]), state).sum()
-            (weights,) = gradients_of(value, [feature], create_graph=bool(create_graph), retain_graph=bool(create_graph))
-        maps = (weights * feature).sum(1)
+    with Session.of(model, x, create_graph) as state:
+        module = find_module(state.model, wrt)
+        outputs, feature = run(state, module)
+        assert feature is not None
+        columns = resolve_targets(targets, outputs)
+        if columns.shape[1] != 1:
+            raise InputError(f"contribution_maps takes one class an image, not {columns.shape[1]}.")
+        value = mark(outputs.gather(1, columns), state).sum()
+        (weights,) = gradients_of(value, [feature], create_graph=bool(create_graph), retain_graph=bool(create_graph))
+        maps = (weights * feature).sum(channel_axis(feature, module, x.dim()))
     return maps if create_graph else maps.detach()

@@ -6,13 +6,14 @@ Shapes: N images, C channels, *S space, O outputs, G groups, M MaxOut filters an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import hold
+from torchbcos._core.frozen import took_part
 from torchbcos._core.names import hint
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
 from torchbcos.kernels import fused
@@ -37,7 +38,6 @@ def bcos_conv(
     unit_norm: bool = True,
     scale: float | None = None,
     eps: float = CONV_EPS,
-    packed: Packed | None = None,
 ) -> Tensor:
     """B-cos convolution: `|cos(x_p, w)|^(B-1) · ŵ·x_p` at every patch p (arXiv 2306.10898, eq. 3).
 
@@ -53,7 +53,6 @@ def bcos_conv(
         unit_norm: divide each filter by its norm.
         scale: divide the output by this number (the layer scale of B-cos v1).
         eps: added to the squared patch norm, inside the root.
-        packed: this very weight in oneDNN's order, kept by a caller whose weight stands still.
 
     Returns:
         (N, O, *S'), or (O, *S') for unbatched input.
@@ -66,14 +65,32 @@ def bcos_conv(
     >>> bcos_conv(x, w, padding=1).shape
     torch.Size([2, 4, 8, 8])
     """
+    options = Options(b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps)
+    return convolve(x, weight, options)
+
+
+class Options(NamedTuple):
+    """The arguments of `bcos_conv` after the weight."""
+
+    b: float | Tensor
+    stride: Size
+    padding: Size | str
+    dilation: Size
+    groups: int
+    padding_mode: str
+    max_out: int
+    unit_norm: bool
+    scale: float | None
+    eps: float
+
+
+def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None = None) -> Tensor:
+    """`bcos_conv`, for a layer that keeps its weight in oneDNN's order too, as `packed`, while the weight stands still."""
+    b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps = options
     space = weight.dim() - 2
     check_conv(x, weight, groups, max_out, padding_mode)
     if x.dim() == space + 1:
-        out = bcos_conv(
-            x.unsqueeze(0), weight, b=b, stride=stride, padding=padding, dilation=dilation, groups=groups,
-            padding_mode=padding_mode, max_out=max_out, unit_norm=unit_norm, scale=scale, eps=eps,
-        )  # fmt: skip
-        return out.squeeze(0)
+        return convolve(x.unsqueeze(0), weight, options).squeeze(0)
     kernel = tuple(weight.shape[2:])
     stride, dilation = spread(stride, space, "stride"), spread(dilation, space, "dilation")
     pads = pad_widths(padding, kernel, dilation)
@@ -82,7 +99,7 @@ def bcos_conv(
     widths = [left for left, _ in pads]
     check_extent(x, kernel, dilation, widths)
     if fused.usable(x, b, max_out):
-        hold(x)  # counted: the layer took part in the explanation
+        took_part()
         geometry = fused.Geometry(kernel, stride, tuple(widths), dilation, groups)
         out = fused.conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
         return out if scale is None else out / scale

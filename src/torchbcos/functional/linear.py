@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import hold
+from torchbcos._core.frozen import took_part
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, layer_weight, square
 from torchbcos.kernels import fused
 
@@ -49,7 +49,7 @@ def bcos_linear(
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
     if eps == 0 and fused.usable(x, b, max_out):
-        hold(x)  # counted: the layer took part in the explanation
+        took_part()
         return fused.linear(x, layer_weight(weight, unit_norm), norm_eps)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:

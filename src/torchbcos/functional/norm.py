@@ -16,7 +16,7 @@ import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import add_constant, current, hold, mode, parameter
+from torchbcos._core.frozen import add_constant, current, hold, mode, parameter, took_part
 from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 
@@ -46,20 +46,20 @@ def normalize(
     return (wide / hold(var + eps).sqrt()).to(x.dtype)
 
 
-def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int, owner: torch.nn.Module | None) -> Tensor:
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int) -> Tensor:
     """`x * weight + bias` along axis `dim`; the bias is a named constant of the explanation."""
     shape = [1] * x.dim()
     shape[dim] = -1
     if weight is not None:
         x = x * parameter(weight).reshape(shape).to(x.dtype)
     if bias is not None:
-        x = add_constant(x, parameter(bias).reshape(shape).to(x.dtype), owner, "bias")
+        x = add_constant(x, parameter(bias).reshape(shape).to(x.dtype), "bias")
     return x
 
 
-def shift(x: Tensor, mean: Tensor, owner: torch.nn.Module | None, label: str) -> Tensor:
+def shift(x: Tensor, mean: Tensor, label: str) -> Tensor:
     """`x - mean` for a mean that does not depend on the image: a named constant."""
-    return add_constant(x, -mean.to(x.dtype), owner, label)
+    return add_constant(x, -mean.to(x.dtype), label)
 
 
 def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> tuple[Tensor, Tensor, int]:
@@ -83,19 +83,17 @@ def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> t
 
 def layer_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
-    owner: torch.nn.Module | None = None,
 ) -> Tensor:  # fmt: skip
     """Statistics over all channels and positions of an image: (N, C, *S)."""
     check_images(x)
     if native(x, weight, bias, centered):
         return grouped(x, 1, weight, bias, eps)
     y = normalize(x, range(1, x.dim()), eps=eps, centered=centered)
-    return affine(y, weight, bias, 1, owner)
+    return affine(y, weight, bias, 1)
 
 
 def position_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
-    owner: torch.nn.Module | None = None,
 ) -> Tensor:  # fmt: skip
     """Statistics over the channels of every position: (N, C, *S)."""
     check_images(x)
@@ -103,13 +101,13 @@ def position_norm(
         return torch.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
     if held_in_one_step(x, weight, centered):
         y = frozen_layer_norm(x.movedim(1, -1), weight, eps).movedim(-1, 1)
-        return affine(y, None, bias, 1, owner)
-    return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1, owner)
+        return affine(y, None, bias, 1)
+    return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1)
 
 
 def group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5,
-    centered: bool = True, owner: torch.nn.Module | None = None,
+    centered: bool = True,
 ) -> Tensor:  # fmt: skip
     """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
     check_images(x)
@@ -117,30 +115,28 @@ def group_norm(
         return grouped(x, groups, weight, bias, eps)
     y = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = normalize(y, range(2, y.dim()), eps=eps, centered=centered).flatten(1, 2)
-    return affine(y, weight, bias, 1, owner)
+    return affine(y, weight, bias, 1)
 
 
 def instance_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
-    owner: torch.nn.Module | None = None,
 ) -> Tensor:  # fmt: skip
     """Statistics over the positions of every channel: (N, C, *S)."""
     check_images(x)
     if native(x, weight, bias, centered):
         return grouped(x, x.shape[1], weight, bias, eps)
-    return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1, owner)
+    return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1)
 
 
 def token_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
-    owner: torch.nn.Module | None = None,
 ) -> Tensor:  # fmt: skip
     """Statistics over the last axis: (..., D), the layer norm of transformers."""
     if native(x, weight, bias, centered):
         return torch.layer_norm(x, x.shape[-1:], weight, bias, eps)
     if held_in_one_step(x, weight, centered):
-        return affine(frozen_layer_norm(x, weight, eps), None, bias, -1, owner)
-    return affine(normalize(x, [-1], eps=eps, centered=centered), weight, bias, -1, owner)
+        return affine(frozen_layer_norm(x, weight, eps), None, bias, -1)
+    return affine(normalize(x, [-1], eps=eps, centered=centered), weight, bias, -1)
 
 
 def native(x: Tensor, weight: Tensor | None, bias: Tensor | None, centered: bool) -> bool:
@@ -160,7 +156,7 @@ def held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
 
 def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Layer norm over the last axis with its spread held and no gradient for the weight."""
-    hold(x)  # counted: the norm took part in the explanation
+    took_part()
     out: Tensor = FrozenLayerNorm.apply(x, None if weight is None else parameter(weight), eps)
     return out
 

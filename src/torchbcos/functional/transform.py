@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import hold, mode, parameter
+from torchbcos._core.frozen import hold, parameter, took_part
 from torchbcos._core.torch_private import transformed
 
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
@@ -52,7 +52,7 @@ def bcos_transform(
     if not isinstance(b, Tensor):
         check_exponent(b)
         if b == 1:
-            hold(squared_norm)  # counted: the layer took part in the explanation
+            took_part()
             return linear
     y = hold(linear)
     # float16 squares overflow at 256: norms and cosines are taken in float32
@@ -135,8 +135,3 @@ def check_exponent(b: float) -> None:
     """Raise InputError unless `b` is a real number ≥ 1."""
     if isinstance(b, bool) or not isinstance(b, int | float) or not b >= 1:
         raise InputError(f"b must be a real number of at least 1, not {b!r}: B-cos layers multiply by |cos|^(b-1).")
-
-
-def frozen_here() -> bool:
-    """True inside `frozen()` or an explanation."""
-    return bool(mode())

@@ -77,7 +77,14 @@ class Geometry:
 
 def usable(x: Tensor, b: float | Tensor, max_out: int) -> bool:
     """True where the fused steps give what the plain ones give."""
-    if isinstance(b, Tensor) or b != 2 or max_out != 1 or torch.compiler.is_compiling():
+    if isinstance(b, Tensor) or b != 2 or max_out != 1:
+        return False
+    return steps_fit(x)
+
+
+def steps_fit(x: Tensor) -> bool:
+    """True where steps of our own may stand in for those that autograd records, whatever they compute."""
+    if torch.compiler.is_compiling():
         return False
     if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
         return False

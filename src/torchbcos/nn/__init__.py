@@ -5,8 +5,8 @@ from torchbcos.nn.conv import BcosConv1d as BcosConv1d
 from torchbcos.nn.conv import BcosConv2d as BcosConv2d
 from torchbcos.nn.conv import BcosConv3d as BcosConv3d
 from torchbcos.nn.conv import LowPass as LowPass
-from torchbcos.nn.head import AddInverse as AddInverse
-from torchbcos.nn.head import Folded as Folded
+from torchbcos.nn.encode import AddInverse as AddInverse
+from torchbcos.nn.folded import Folded as Folded
 from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
 from torchbcos.nn.head import Logits as Logits
 from torchbcos.nn.layer import Layer as Layer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
-from torchbcos.functional.conv import PADDING_MODES, pad_widths, spread
+from torchbcos.functional.conv import PADDING_MODES, Options, convolve, pad_widths, spread
 from torchbcos.functional.transform import CONV_EPS
 from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import Layer
@@ -62,11 +62,11 @@ class _BcosConv(FilterLayer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S')."""
         weight, unit_norm, packed = self.filters()
-        return functional.bcos_conv(
-            x, weight, b=self.b, stride=self.stride, padding=self.padding, dilation=self.dilation,
-            groups=self.groups, padding_mode=self.padding_mode, max_out=self.max_out, unit_norm=unit_norm,
-            scale=self.scale, eps=self.eps, packed=packed,
+        options = Options(
+            self.b, self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.max_out, unit_norm,
+            self.scale, self.eps,
         )  # fmt: skip
+        return convolve(x, weight, options, packed)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""

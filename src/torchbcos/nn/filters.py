@@ -39,7 +39,7 @@ class FilterLayer(Layer):
     _remembered: Remembered | None = None
 
     def filters(self) -> tuple[Tensor, bool, Packed | None]:
-        """The weight, whether it has still to be brought to unit norm, and its place for oneDNN's order of it."""
+        """The weight, whether it must still be brought to unit norm, and the cache for its packed form."""
         weight = self.weight
         if self.training or not _plain_tensor(weight):
             return weight, self.unit_norm, None
@@ -52,7 +52,7 @@ class FilterLayer(Layer):
             with torch.inference_mode(False), torch.no_grad():
                 unit = unit_norm_weight(weight.detach()) if self.unit_norm else None
             remembered = self._remembered = Remembered(weakref.ref(weight), key, unit, Packed())
-        # a weight that still learns would pay for the packing at every step
+        # packing pays over many calls; a weight that learns changes at every step
         packed = None if weight.requires_grad else remembered.packed
         return weight if remembered.unit is None else remembered.unit, False, packed
 

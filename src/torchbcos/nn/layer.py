@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchbcos._core.frozen import current, running
+
 
 class Layer(nn.Module):
     """A layer that computes in `compute`; `torch.fx` records it as one step.
@@ -33,8 +35,11 @@ class Layer(nn.Module):
 
 
 def run_layer(layer: Layer, x: Tensor) -> Tensor:
-    """Call `layer.compute(x)`; a single node in a traced graph."""
-    return layer.compute(x)
+    """Call `layer.compute(x)`, telling the explanation that runs here which layer it is; one node in a traced graph."""
+    if current() is None:
+        return layer.compute(x)
+    with running(layer):
+        return layer.compute(x)
 
 
-torch.fx.wrap("run_layer")
+torch.fx.wrap("run_layer")  # torch.fx records a call of this name in this module as one step

@@ -14,9 +14,8 @@ from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, hold, mode, parameter
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
-from torchbcos.functional.transform import frozen_here
 from torchbcos.kernels.batchnorm import uncentered_batch_norm
-from torchbcos.kernels.fused import usable
+from torchbcos.kernels.fused import steps_fit
 from torchbcos.nn.layer import Layer
 
 
@@ -100,7 +99,7 @@ class BatchNorm(Norm):
         if self.training and self.fast(x):
             y, mean, var = uncentered_batch_norm(x, self.weight, self.eps)
             self.track(mean, var, x.numel() // self.num_features)
-            return y if self.bias is None else affine(y, None, self.bias, 1, self)
+            return y if self.bias is None else affine(y, None, self.bias, 1)
         shape = [1, -1] + [1] * (x.dim() - 2)
         if not self.training:
             mean, var, label = self.running_mean.reshape(shape), self.running_var.reshape(shape), "running_mean"
@@ -108,13 +107,13 @@ class BatchNorm(Norm):
             wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             mean, var, count = batch_statistics(hold(wide), self.axes(x), sync=self.sync)
             label = "batch_mean"
-            if not frozen_here():
+            if not mode():
                 self.track(mean.detach(), var.detach(), count)
         if self.centered:
-            x = shift(x, mean, self, label)
+            x = shift(x, mean, label)
         if self.training:
-            return affine(normalize(x, (), eps=self.eps, centered=False, var=var), self.weight, self.bias, 1, self)
-        return affine(x * self.running_scale().reshape(shape).to(x.dtype), None, self.bias, 1, self)
+            return affine(normalize(x, (), eps=self.eps, centered=False, var=var), self.weight, self.bias, 1)
+        return affine(x * self.running_scale().reshape(shape).to(x.dtype), None, self.bias, 1)
 
     def alone(self) -> bool:
         """True where every channel has statistics of its own, of this process."""
@@ -128,7 +127,7 @@ class BatchNorm(Norm):
 
     def fast(self, x: Tensor) -> bool:
         """True where an uncentred training step is one autograd step."""
-        return not self.centered and self.alone() and usable(x, 2, 1) and not mode()
+        return not self.centered and self.alone() and steps_fit(x) and not mode()
 
     def running_scale(self) -> Tensor:
         """`weight / sqrt(running_var + eps)` (C,): what eval mode multiplies with."""
@@ -176,7 +175,7 @@ class LayerNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
-        return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+        return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered)
 
 
 class InstanceNorm(Norm):
@@ -189,7 +188,7 @@ class InstanceNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
-        return functional.instance_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+        return functional.instance_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered)
 
 
 class PositionNorm(Norm):
@@ -202,7 +201,7 @@ class PositionNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
-        return functional.position_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+        return functional.position_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered)
 
 
 class GroupNorm(Norm):
@@ -231,7 +230,7 @@ class GroupNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
-        return functional.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+        return functional.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps, centered=self.centered)
 
 
 class TokenNorm(Norm):
@@ -247,4 +246,4 @@ class TokenNorm(Norm):
         """Normalise (..., D)."""
         if x.shape[-1] != self.num_features:
             raise InputError(f"Expected (..., {self.num_features}), got shape {tuple(x.shape)}.")
-        return functional.token_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered, owner=self)
+        return functional.token_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered)

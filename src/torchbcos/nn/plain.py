@@ -34,7 +34,7 @@ class Conv2d(nn.Conv2d):
             out: Tensor = self._conv_forward(x, self.weight, self.bias)
             return out
         y = self._conv_forward(x, parameter(self.weight), None)
-        return y if self.bias is None else add_constant(y, parameter(self.bias).reshape(-1, 1, 1), self, "bias")
+        return y if self.bias is None else add_constant(y, parameter(self.bias).reshape(-1, 1, 1), "bias")
 
     __fx_create_arg__ = Layer.__fx_create_arg__
 
@@ -57,7 +57,7 @@ class Linear(nn.Linear):
         if current() is None:
             return F.linear(x, self.weight, self.bias)
         y = F.linear(x, parameter(self.weight))
-        return y if self.bias is None else add_constant(y, parameter(self.bias), self, "bias")
+        return y if self.bias is None else add_constant(y, parameter(self.bias), "bias")
 
     __fx_create_arg__ = Layer.__fx_create_arg__
 

@@ -40,7 +40,7 @@ class SinCosPosition2d(Layer):
         if x.dim() != 4 or x.shape[-1] != self.dim:
             raise InputError(f"Expected tokens (N, H, W, {self.dim}), got shape {tuple(x.shape)}.")
         table = sin_cos_2d(x.shape[1], x.shape[2], self.dim, temperature=self.temperature, dtype=x.dtype, device=x.device)
-        return add_constant(x, table, owner=self, label="position")
+        return add_constant(x, table, "position")
 
     def extra_repr(self) -> str:
         """The size."""

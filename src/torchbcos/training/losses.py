@@ -164,7 +164,7 @@ class Guidance:
         if not count:  # other processes explain: synchronised norms wait for this one, too
             annotated = torch.arange(len(x), device=x.device) == 0
         classes = y if y.dim() == 1 else (y * (1 + torch.rand_like(y))).argmax(1)
-        maps = contribution_maps(answer.network, x[annotated], classes[annotated], at=self.at or None, create_graph=self.order)
+        maps = contribution_maps(answer.network, x[annotated], classes[annotated], wrt=self.at or None, create_graph=self.order)
         inside = mask[annotated].float()
         if inside.shape[2:] != maps.shape[1:]:
             inside = F.adaptive_max_pool2d(inside, maps.shape[1:])

@@ -123,11 +123,11 @@ def test_maps_of_the_input_and_of_layers_sum_to_the_logit() -> None:
     value = model(x).gather(1, y[:, None]).squeeze(1)
     torch.testing.assert_close(contribution_maps(model, x, y), torchbcos.explain(model, x, y).contributions[:, 0])
     for at in (None, "0", "1", "2"):
-        maps = contribution_maps(model, x, y, at=at)
+        maps = contribution_maps(model, x, y, wrt=at)
         assert maps.shape == (2, 6, 5)
         torch.testing.assert_close(maps.sum((1, 2)), value.detach())
     with pytest.raises(InputError, match="no module '7'"):
-        contribution_maps(model, x, y, at="7")
+        contribution_maps(model, x, y, wrt="7")
 
 
 @pytest.mark.parametrize("at", [None, "1"])
@@ -139,12 +139,12 @@ def test_the_full_derivative_of_guidance_is_that_of_finite_differences(at: str |
     weight = model[0].weight
 
     def loss() -> Tensor:
-        return energy_loss(contribution_maps(model, x, y, at=at, create_graph=True), mask).sum()
+        return energy_loss(contribution_maps(model, x, y, wrt=at, create_graph=True), mask).sum()
 
     (gradient,) = torch.autograd.grad(loss(), weight)
     assert float(gradient.abs().max()) > 1e-3
     (truncated,) = torch.autograd.grad(
-        energy_loss(contribution_maps(model, x, y, at=at, create_graph="truncated"), mask).sum(), weight
+        energy_loss(contribution_maps(model, x, y, wrt=at, create_graph="truncated"), mask).sum(), weight
     )
     with torch.no_grad():
         for index in ((0, 0, 0, 0), (1, 2, 1, 1), (4, 3, 2, 0)):
@@ -161,7 +161,7 @@ def test_the_full_derivative_of_guidance_is_that_of_finite_differences(at: str |
 def test_nothing_is_left_behind() -> None:
     model, x = build("cifar10_resnet20", num_classes=3).train(), torch.rand(2, 6, 16, 16)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    contribution_maps(model, x, torch.tensor([0, 1]), at="layer2", create_graph=True).sum().backward()
+    contribution_maps(model, x, torch.tensor([0, 1]), wrt="layer2", create_graph=True).sum().backward()
     assert model.training and x.grad is None
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
