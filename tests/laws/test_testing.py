@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+import torchbcos
 from torchbcos import nn as bnn
+from torchbcos.functional import norm
 from torchbcos.testing import LawBroken, check_layer, check_model
 
 
@@ -83,3 +91,122 @@ def test_broken_layers_are_named(layer: nn.Module, law: str) -> None:
     x = torch.tensor([[9.0, 0.1, 0.1, 0.1]]).double()
     with pytest.raises(LawBroken, match=law):
         check_layer(layer.double(), x)
+
+
+class Maps(nn.Module):
+    """A layer of somebody else: a function and nothing more."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def drawn(layer: nn.Module) -> nn.Module:
+    """With parameters and running means that are not zero."""
+    for tensor in [*layer.parameters(), *(b for n, b in layer.named_buffers() if n.endswith("running_mean"))]:
+        nn.init.normal_(tensor)
+    return layer
+
+
+MAPS, TOKENS = (2, 4, 5, 5), (2, 6, 4)
+NORMS = [
+    make(centered=centered, affine=affine)
+    for centered in (True, False)
+    for affine in (True, False)
+    for make in (
+        partial(bnn.BatchNorm, 4), partial(bnn.AllNorm, 4), partial(bnn.LayerNorm, 4), partial(bnn.InstanceNorm, 4),
+        partial(bnn.PositionNorm, 4), partial(bnn.GroupNorm, 2, 4),
+    )
+]  # fmt: skip
+LINEAR_ONCE_HELD: list[tuple[nn.Module, tuple[int, ...]]] = [
+    *((norm, MAPS) for norm in NORMS),
+    *((copy.deepcopy(norm).eval(), MAPS) for norm in NORMS),
+    *((bnn.TokenNorm(4, centered=centered), TOKENS) for centered in (True, False)),
+    (bnn.Attention(4, 2, head_dim=4, norm=bnn.TokenNorm(4)), TOKENS),
+    (bnn.Attention(4, 2, head_dim=4, norm=bnn.TokenNorm(4), to_out=bnn.Linear(8, 4)), TOKENS),
+    (bnn.ReLU(), MAPS), (bnn.GELU(), MAPS), (bnn.LowPass(), MAPS), (bnn.GlobalAveragePool(), MAPS),
+    (bnn.Logits(-1.0, 2.0), (2, 3)), (bnn.SinCosPosition2d(4), (2, 3, 3, 4)),
+    (bnn.Linear(4, 3), TOKENS), (bnn.Conv2d(4, 3, 3), MAPS), (nn.Linear(4, 3), TOKENS), (nn.Conv2d(4, 3, 3), MAPS),
+    (nn.AvgPool2d(2), MAPS), (nn.MaxPool2d(2), MAPS), (nn.Dropout(0.5), MAPS), (nn.BatchNorm2d(4, affine=False).eval(), MAPS),
+    (bnn.BcosConv2d(4, 3, 3), MAPS[1:]), (Maps(lambda x: x * x.abs().detach()), MAPS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "shape"), LINEAR_ONCE_HELD, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_layers_that_are_linear_once_held_pass(layer: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = layer if isinstance(layer, nn.BatchNorm2d) else drawn(copy.deepcopy(layer))
+    layer, x, before = layer.to(dtype), torch.randn(shape, dtype=dtype), torch.get_rng_state()
+    buffers = copy.deepcopy(list(layer.buffers()))
+    check_layer(layer, x)
+    assert torch.equal(before, torch.get_rng_state()) and all(map(torch.equal, buffers, layer.buffers()))
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * ctx.saved_tensors[0]  # W·x is the output, and W depends on x
+
+
+BENT: list[tuple[nn.Module, tuple[int, ...], str]] = [
+    (Maps(lambda x: x * x.abs()), MAPS, "W depends on the input"),
+    (Maps(lambda x: x + 1e-3 * x * x), MAPS, "W depends on the input"),
+    (Maps(lambda x: x / x.norm()), MAPS, "W depends on the input"),
+    (nn.LayerNorm(4), TOKENS, "W depends on the input"),
+    (nn.GroupNorm(2, 4), MAPS, "W depends on the input"),
+    (nn.InstanceNorm2d(4), MAPS, "W depends on the input"),
+    (nn.BatchNorm2d(4), MAPS, "W depends on the input"),
+    (nn.GELU(), MAPS, "W depends on the input"),
+    (nn.SiLU(), MAPS, "W depends on the input"),
+    (nn.Sigmoid(), MAPS, "W depends on the input"),
+    (nn.Softmax(-1), TOKENS, "W depends on the input"),
+    (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), TOKENS, "W depends on the input"),
+    (Maps(Once.apply), MAPS, "no second derivative"),
+    (Maps(lambda x: x + (x.round() - x).detach()), MAPS, "miss the output"),  # straight-through: a gradient that is not its own
+    (Maps(torch.round), MAPS, "miss the output"),
+    (Maps(lambda x: x + 0.5), MAPS, "miss the output"),  # a constant that nobody names
+    (drawn(nn.BatchNorm2d(4)).eval(), MAPS, "miss the output"),  # its running mean is another
+    (Maps(lambda x: x.detach()), MAPS, "no gradient flows"),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "text"), BENT)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_layers_that_are_not_are_named(layer: nn.Module, shape: tuple[int, ...], text: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(LawBroken, match=f"Linear once held.*{text}") as caught:
+        check_layer(layer.to(dtype), torch.randn(shape, dtype=dtype))
+    assert len(str(caught.value)) <= 500
+
+
+def test_a_norm_of_ours_that_forgets_to_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = bnn.PositionNorm(4).double(), torch.randn(MAPS).double()
+    check_layer(layer, x)
+    monkeypatch.setattr(norm, "hold", lambda tensor: tensor)
+    with pytest.raises(LawBroken, match="W depends on the input"):
+        check_layer(layer, x)
+
+
+def test_an_explanation_of_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that explanations take alone, planted wrong: frozen() does not show it."""
+    layer, x = bnn.TokenNorm(4).double(), torch.randn(TOKENS).double()
+    monkeypatch.setattr(norm, "frozen_layer_norm", lambda x, weight, eps: torch.nn.functional.layer_norm(x, x.shape[-1:]))
+    with pytest.raises(LawBroken, match="in an explanation W differs"):
+        check_layer(layer, x)
+
+
+def test_what_is_no_layer_of_one_tensor_is_refused() -> None:
+    with pytest.raises(torchbcos.BcosError, match=r"Maps gave tuple"):
+        check_layer(Maps(lambda x: (x, x)), torch.rand(MAPS))  # type: ignore[arg-type, return-value]
+    with pytest.raises(torchbcos.BcosError, match="floating-point input, got torch.int64"):
+        check_layer(nn.Identity(), torch.ones(2, 3, dtype=torch.int64))

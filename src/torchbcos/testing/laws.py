@@ -1,7 +1,7 @@
 """The laws that every layer and network of this library keeps, as functions anyone can call.
 
-Complete, frozen changes no output, nothing left behind, batch = one by one; for single B-cos
-layers also homogeneous of degree one and bounded by the patch norm.
+Networks: complete, frozen changes no output, nothing left behind, batch = one by one. Layers: frozen
+changes no output, held means linear; B-cos layers also homogeneous of degree one and bounded by the patch norm.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import BcosError
-from torchbcos._core.frozen import frozen
+from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
 
@@ -54,23 +55,30 @@ def check_model(model: nn.Module, x: Tensor, *, tolerance: float | None = None) 
 
 
 def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) -> None:
-    """Check the laws of one layer: frozen changes no output; its output is linear in the input once
-    its factors are held; a B-cos layer is homogeneous and, with unit-norm weights, bounded.
+    """Check the laws of one layer: frozen changes no output; held it is linear, plus named constants; B-cos layers more.
+
+    *Held means linear*: inside `frozen()` the gradient W of the output does not depend on the input, and the output
+    is `W·x` plus constants. Those are what `add_constant` names, and parameters whose name ends in "bias". Any layer
+    is tested for it, in the mode it is in. Layers of `torchbcos.nn` with a B-cos transform are also homogeneous, and
+    bounded where their weights have unit norm.
 
     Args:
-        layer: a layer; any input it accepts.
-        x: its input, not dim (entries well above 1e-3).
+        layer: a layer that maps one tensor to one; it is copied, nothing in it changes.
+        x: (N, ...) floating point, its input, not dim (entries well above 1e-3).
         tolerance: relative; default 1e-9 in float64, 1e-4 in float32, 5e-2 below.
 
     Raises:
         LawBroken: a law does not hold.
+        InputError: the layer or the input is not of this form.
 
     >>> check_layer(bnn.BcosLinear(4, 3), torch.randn(2, 4))
     """
     bound = tolerance if tolerance is not None else default_tolerance(x.dtype)
+    if not x.is_floating_point():
+        raise InputError(f"check_layer needs a floating-point input, got {x.dtype}.")
     check_frozen(layer, x, bound)
+    check_linear(layer, x, bound)
     if isinstance(layer, BCOS):
-        check_linear(layer, x, bound)
         check_homogeneous(layer, x, max(bound, 1e-4))
         if layer.unit_norm and getattr(layer, "scale", None) is None:
             check_bounded(layer, x, bound)
@@ -92,9 +100,9 @@ def check_frozen(module: nn.Module, x: Tensor, bound: float) -> None:
     if module.training:
         module = copy.deepcopy(module).eval()
     with torch.no_grad():
-        outside = module(x)
+        outside = output_of(module, x)
         with frozen():
-            inside = module(x)
+            inside = output_of(module, x)
     worst = relative(inside, outside)
     if not worst <= bound:
         raise LawBroken(f"Frozen changes no output: outputs differ by {worst:.1e} (at most {bound:.0e}).")
@@ -110,15 +118,87 @@ def check_batch(model: nn.Module, x: Tensor, e: Explanation, bound: float) -> No
 
 
 def check_linear(layer: nn.Module, x: Tensor, bound: float) -> None:
-    """With its factors held, the layer's output is its gradient times the input."""
-    leaf = x.detach().clone().requires_grad_()
-    with torch.enable_grad(), frozen():
-        out = layer(leaf)
-        (gradient,) = torch.autograd.grad(out.sum(), leaf)
-    out = out.detach()
-    worst = abs(float((gradient * leaf.detach()).sum() - out.sum())) / max(1.0, float(out.abs().sum()))
+    """With its factors held, W does not depend on the input, and the output is W·x plus named constants."""
+    # the same numbers at every run of the layer (dropout, say), and the caller's generator as it was
+    with torch.random.fork_rng(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        held, out, direction = gradient_when_held(copy.deepcopy(layer), x, bound)
+        explained, constants = explained_parts(copy.deepcopy(layer), x, direction)
+    if not relative(explained, held) <= bound:
+        raise LawBroken(
+            f"Linear once held: in an explanation W differs by {relative(explained, held):.1e} from W inside frozen()."
+        )
+    value, carried = (out * direction).sum(), (held * x.detach()).sum()
+    scale = max(1.0, float((out * direction).abs().sum()))
+    worst = abs(float(value - carried - constants)) / scale
     if not worst <= bound:
-        raise LawBroken(f"Linear once held: W·x misses the output by {worst:.1e} (at most {bound:.0e}).")
+        raise LawBroken(
+            f"Linear once held: W·x and the named constants miss the output by {worst:.1e} (at most {bound:.0e}): hold what "
+            "depends on the input with torchbcos._core.frozen.hold, and add constants with add_constant."
+        )
+
+
+def gradient_when_held(layer: nn.Module, x: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Inside `frozen()`: the gradient of a random mixture of the outputs, which must not depend on x; outputs; mixture."""
+    leaf = x.detach().clone().requires_grad_()
+    torch.manual_seed(0)
+    with frozen():
+        out = output_of(layer, leaf)
+    if not out.requires_grad:
+        raise LawBroken("Linear once held: inside frozen() no gradient flows from the layer's output to its input.")
+    direction = torch.randn(out.shape, dtype=torch.float64).to(out).requires_grad_()
+    (held,) = torch.autograd.grad((out * direction).sum(), leaf, create_graph=True, allow_unused=True)
+    if held is not None:
+        check_gradient(held, leaf, direction, bound)
+    return torch.zeros_like(leaf) if held is None else held.detach(), out.detach(), direction.detach()
+
+
+def check_gradient(held: Tensor, leaf: Tensor, direction: Tensor, bound: float) -> None:
+    """The gradient `held` is linear in the mixture of outputs that it is of, and does not depend on the input."""
+    mixture = torch.randn(held.shape, dtype=torch.float64).to(held)
+    total = (held * mixture).sum()
+    try:
+        moved, along = torch.autograd.grad(total, [leaf, direction], allow_unused=True) if total.requires_grad else (None, None)
+        reason = "its gradient has no graph"
+    except RuntimeError as error:
+        moved, along, reason = None, None, str(error).splitlines()[0][:150]
+    size = max(float((held * mixture).detach().abs().sum()), torch.finfo(held.dtype).tiny)
+    # a backward pass without derivatives would look as if W did not depend on x; but then it does not depend on the mixture
+    seen = 0.0 if along is None else float((along * direction).detach().sum())
+    if not abs(seen - float(total.detach())) <= max(bound, 1e-6) * size:
+        raise LawBroken(
+            f"Linear once held: the layer has no second derivative ({reason}), so nobody can see whether W depends on the "
+            "input: compute its backward pass by differentiable operations."
+        )
+    # how far W moves when x moves by its own size, in units of W
+    worst = 0.0 if moved is None else float((moved * leaf).detach().abs().sum()) / size
+    if not worst <= bound:
+        raise LawBroken(
+            f"Linear once held: W depends on the input, by {worst:.1e} of its size (at most {bound:.0e}): a factor that "
+            "depends on the input is not held."
+        )
+
+
+def explained_parts(layer: nn.Module, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """W of that mixture of the outputs in an explanation, and what named constants and biases give to it."""
+    torch.manual_seed(0)
+    with Session.of(layer, x.detach()) as state:  # our own layers name their biases, and detach them from their parameters
+        out = output_of(layer, state.inputs)
+        biases = [p for name, p in layer.named_parameters() if name.endswith("bias") and p.requires_grad]
+        leaves = [state.inputs, *state.probes.values(), *biases]
+        found = torch.autograd.grad((out * direction).sum(), leaves, allow_unused=True)
+    gradients = [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves, strict=True)]
+    factors = [*(torch.ones_like(p) for p in state.probes.values()), *(b.detach() for b in biases)]
+    total = sum(((g * f).sum() for g, f in zip(gradients[1:], factors, strict=True)), torch.zeros((), device=out.device))
+    return gradients[0], total
+
+
+def output_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """The output, which must be a tensor."""
+    out = layer(x)
+    if not isinstance(out, Tensor) or not out.is_floating_point():
+        what = out.dtype if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(f"The laws are of layers that map one floating-point tensor to one; {type(layer).__name__} gave {what}.")
+    return out
 
 
 def check_homogeneous(layer: nn.Module, x: Tensor, bound: float) -> None:
@@ -129,13 +209,13 @@ def check_homogeneous(layer: nn.Module, x: Tensor, bound: float) -> None:
         raise LawBroken(f"Homogeneous: f(4x) / 4 differs from f(x) by {worst:.1e} (at most {bound:.0e}).")
 
 
-def check_bounded(layer: nn.Module, x: Tensor, bound: float) -> None:
+def check_bounded(layer: bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d | bnn.BcosLinear, x: Tensor, bound: float) -> None:
     """No output exceeds the norm of the whole input of its example (and so of any patch with zero padding)."""
     if getattr(layer, "padding_mode", "zeros") != "zeros":
         return
     with torch.no_grad():
         out = layer(x)
-    dims = tuple(range(1, x.dim())) if not isinstance(layer, bnn.BcosLinear) else (-1,)
+    dims = (-1,) if isinstance(layer, bnn.BcosLinear) else tuple(range(-layer.weight.dim() + 1, 0))  # batched or not
     norm = x.float().pow(2).sum(dims, keepdim=True).sqrt()
     excess = float((out.abs().float() / norm.clamp_min(1e-12)).max())
     if not excess <= 1 + max(bound, 1e-5):
