@@ -9,7 +9,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos.rendering import Caption, heatmap, panel, rgba, save_png
+from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png
+
+TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +39,8 @@ class Explanation:
         class_names: names of the classes, if known.
         at: the module whose output is explained, or None.
         probability: "sigmoid" or "softmax".
+        photos: (N, 3, H, W) in [0, 1], what panels show beside the explanation, or None.
+        titles: what panels call each image (a file's name); empty or N of them.
     """
 
     inputs: Tensor
@@ -51,37 +54,23 @@ class Explanation:
     class_names: Sequence[str] | None = None
     at: str | None = None
     probability: str = "sigmoid"
-    photos: tuple[Image.Image, ...] | None = field(default=None, repr=False)
+    photos: Tensor | None = field(default=None, repr=False)
+    titles: tuple[str, ...] = ()
 
     @property
     def contributions(self) -> Tensor:
         """(N, K, *S): `weights * inputs`, summed over channels."""
-        # target by target: the products of a thousand targets need not be held at once
-        return torch.stack([(w * self.inputs).sum(1) for w in self.weights.unbind(1)], 1)
+        return self._once("contributions", self._contributions)
 
     @property
     def total(self) -> Tensor:
         """(N, K): the sum of all contributions, what the pixels carry."""
-        return self._summed() if self.weights.requires_grad else self._total
-
-    @cached_property
-    def _total(self) -> Tensor:
-        """Every number of a panel needs the sum; it is kept where no graph hangs on it."""
-        return self._summed()
-
-    def _summed(self) -> Tensor:
-        wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
-        inputs = self.inputs.flatten(1).to(wide)
-        sums = [(w.flatten(1).to(wide) * inputs).sum(1) for w in self.weights.unbind(1)]
-        return torch.stack(sums, 1).to(self.values.dtype)
+        return self._once("total", self._total)
 
     @property
     def residual(self) -> Tensor:
         """(N, K): value - contributions - constants; rounding, unless the model adds something unnamed."""
-        rest = self.values - self.total
-        for constant in self.constants.values():
-            rest = rest - constant.to(rest.dtype)
-        return rest
+        return self._once("residual", self._residual)
 
     @property
     def share(self) -> Tensor:
@@ -91,6 +80,33 @@ class Explanation:
             value = value - self.constants[name].to(value.dtype)
         return torch.where(value == 0, torch.full_like(value, math.nan), self.total / value)
 
+    def _once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What `compute` gives, computed at the first use; each time anew where its graph may be freed by a backward pass."""
+        if any(t.requires_grad for t in (self.inputs, self.values, self.weights)):
+            return compute()
+        key = f"_{name}_once"
+        if key not in self.__dict__:
+            with torch.inference_mode(False):  # what is kept must also serve callers outside inference mode
+                self.__dict__[key] = compute()
+        kept: Tensor = self.__dict__[key]
+        return kept
+
+    def _contributions(self) -> Tensor:
+        # target by target: the products of a thousand targets need not stand in memory together
+        return torch.stack([(w * self.inputs).sum(1) for w in self.weights.unbind(1)], 1)
+
+    def _total(self) -> Tensor:
+        wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
+        inputs = self.inputs.flatten(1).to(wide)
+        sums = [(w.flatten(1).to(wide) * inputs).sum(1) for w in self.weights.unbind(1)]
+        return torch.stack(sums, 1).to(self.values.dtype)
+
+    def _residual(self) -> Tensor:
+        rest = self.values - self.total
+        for constant in self.constants.values():
+            rest = rest - constant.to(rest.dtype)
+        return rest
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -99,8 +115,7 @@ class Explanation:
         if not isinstance(i, int) or not -len(self) <= i < len(self):
             raise InputError(f"There are {len(self)} explained images; {i!r} is not one of them.")
         start = i % len(self)
-        photos = None if self.photos is None else self.photos[start : start + 1]
-        return dataclasses.replace(self._map(lambda t: t[start : start + 1]), photos=photos)
+        return dataclasses.replace(self._map(lambda t: t[start : start + 1]), titles=self.titles[start : start + 1])
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[i] for i in range(len(self)))
@@ -114,26 +129,51 @@ class Explanation:
         return self._map(Tensor.detach)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Explanation:
-        names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
-        tensors: dict[str, Any] = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in names}
+        tensors: dict[str, Any] = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in TENSORS}
         return dataclasses.replace(self, **tensors, constants={k: change(v) for k, v in self.constants.items()})
 
     @staticmethod
     def join(parts: Sequence[Explanation]) -> Explanation:
-        """One explanation of all images of several."""
-        first = parts[0]
-
-        names = ("inputs", "outputs", "targets", "values", "weights", "contrast")
-        present = [n for n in names if getattr(first, n) is not None]
-        joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in present}
+        """One explanation of all images of several; photos and titles where each part has its own."""
+        present = {n: [getattr(p, n) for p in parts] for n in TENSORS}
+        joined: dict[str, Any] = {n: None if any(t is None for t in ts) else torch.cat(ts) for n, ts in present.items()}
         keys = list(dict.fromkeys(k for p in parts for k in p.constants))
-        constants = {
-            k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys
-        }  # fmt: skip
-        photos = None
-        if all(p.photos is not None for p in parts):
-            photos = tuple(photo for p in parts for photo in p.photos or ())
-        return dataclasses.replace(first, **joined, constants=constants, photos=photos)
+        constants = {k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys}
+        return dataclasses.replace(
+            parts[0], **joined, constants=constants, fixed=tuple(dict.fromkeys(k for p in parts for k in p.fixed)),
+            titles=tuple(t for p in parts for t in p.titles) if all(p.titles for p in parts) else (),
+        )  # fmt: skip
+
+    def shown_with(
+        self, *, photos: Tensor | Sequence[Any] | None = None, titles: Sequence[str] | None = None
+    ) -> Explanation:  # fmt: skip
+        """This explanation with photos and titles for its panels; None leaves what is there.
+
+        Args:
+            photos: N pictures as the network saw them, resized and cropped alike: a tensor (N, 3, H, W) in [0, 1], or a
+                sequence of PIL images, (H, W, 3) arrays or (3, H, W) tensors.
+            titles: N names, of files for example.
+
+        Raises:
+            InputError: not one for each image, or a photo of another size than the explained input.
+        """
+        for name, given in (("photos", photos), ("titles", titles)):
+            if given is not None and len(given) != len(self):
+                raise InputError(f"{name}: {len(given)} given for {len(self)} explained images; give one for each.")
+        changed: dict[str, Any] = {}
+        if titles is not None:
+            changed["titles"] = tuple(titles)
+        if photos is not None:
+            shown = [photo(np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p) for p in photos]
+            space = tuple(self.inputs.shape[2:])
+            for i, picture in enumerate(shown):
+                if picture.shape[:2] != space:
+                    raise InputError(
+                        f"photos[{i}] is {picture.shape[0]} x {picture.shape[1]}, the explained input {' x '.join(map(str, space))} "
+                        "(height first): give the photo as the network saw it, resized and cropped."
+                    )
+            changed["photos"] = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).to(self.inputs.device)
+        return dataclasses.replace(self, **changed)
 
     # -- words and numbers --------------------------------------------------------------------
 
@@ -189,15 +229,18 @@ class Explanation:
         return heatmap(self.contributions[i, k].detach())
 
     def panel(self, i: int = 0, k: int = 0) -> Image.Image:
-        """Input, picture, heat map and overlay side by side, with names, share and residual."""
+        """Input, picture, heat map and overlay side by side, with names, share and residual; without a photo no input.
+
+        Encoded RGB shows its own photo; inputs of other channels need one (`shown_with`).
+        """
         i, k = self._place(i, k)
         contributions = self.contributions[i, k].detach()
         caption = self._caption(i, k)
-        if self.inputs.dim() != 4 or self.inputs.shape[1] != 6:
-            photo: Any = None if self.photos is None else self.photos[i]
-            return panel(caption, contributions, image=photo, picture=None)
-        photo = self.inputs[i, :3].detach().float().clamp(0, 1) if self.photos is None else self.photos[i]
-        return panel(caption, contributions, image=photo, picture=self.rgba(i, k))
+        encoded = self.inputs.dim() == 4 and self.inputs.shape[1] == 6  # the network saw r, g, b, 1-r, 1-g, 1-b
+        image = None if self.photos is None else self.photos[i]
+        if image is None and encoded:
+            image = self.inputs[i, :3].detach().float().clamp(0, 1)
+        return panel(caption, contributions, image=image, picture=self.rgba(i, k) if encoded else None)
 
     def save(self, path: str | Path, i: int = 0, k: int = 0) -> Path:
         """Write the panel to `path` (.png, .jpg or .webp); nothing is left half-written.
@@ -224,7 +267,7 @@ class Explanation:
         top = chances.topk(min(3, len(chances)))
         predictions = tuple((self._class(int(c)), float(p)) for p, c in zip(top.values, top.indices, strict=True))
         return Caption(
-            title="", predictions=predictions, explained=record["label"],
+            title=self.titles[i] if self.titles else "", predictions=predictions, explained=record["label"],
             contrast=record["contrast"]["label"] if "contrast" in record else None,
             value=float(self.values[i, k]), contribution=float(self.total[i, k]),
             constants=sum(float(c[i, k]) for c in self.constants.values()),
