@@ -208,5 +208,5 @@ def test_an_explanation_of_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_no_layer_of_one_tensor_is_refused() -> None:
     with pytest.raises(torchbcos.BcosError, match=r"Maps gave tuple"):
         check_layer(Maps(lambda x: (x, x)), torch.rand(MAPS))  # type: ignore[arg-type, return-value]
-    with pytest.raises(torchbcos.BcosError, match="floating-point input, got torch.int64"):
+    with pytest.raises(torchbcos.BcosError, match=r"floating-point input, got torch\.int64"):
         check_layer(nn.Identity(), torch.ones(2, 3, dtype=torch.int64))

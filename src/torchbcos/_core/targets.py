@@ -44,4 +44,5 @@ def resolve_targets(targets: object, outputs: Tensor, *, top_k: int = 1, name: s
     if given.numel() and not (int(given.min()) >= 0 and int(given.max()) < classes):
         wrong = given[(given < 0) | (given >= classes)][0].item()
         raise InputError(f"{name} must be from 0 to {classes - 1} ({classes} {what}), not {wrong}.")
-    return given.contiguous()
+    # autograd cannot keep what was made in inference mode, by argmax of a prediction, say
+    return given.clone() if given.is_inference() else given.contiguous()

@@ -74,7 +74,7 @@ def explain(
             records = []
             for i, item in enumerate(batch):
                 try:
-                    records.append(write(classifier, e[i], item, out))
+                    records.append(write(classifier, e[i].shown_with(titles=[item.path.name]), item, out))
                 except BcosError as error:
                     records.append(failure(item, error))
                 if not json and not records[-1]["error"]:

@@ -158,21 +158,20 @@ class Explanation:
             InputError: not one for each image, or a photo of another size than the explained input.
         """
         for name, given in (("photos", photos), ("titles", titles)):
-            if given is not None and len(given) != len(self):
-                raise InputError(f"{name}: {len(given)} given for {len(self)} explained images; give one for each.")
-        changed: dict[str, Any] = {}
-        if titles is not None:
-            changed["titles"] = tuple(titles)
+            if given is not None and (isinstance(given, str) or len(given) != len(self)):
+                raise InputError(
+                    f"{name}: give one for each of the {len(self)} explained images, not {len(given)} of {type(given)}."
+                )
+        changed: dict[str, Any] = {} if titles is None else {"titles": tuple(titles)}
         if photos is not None:
-            shown = [photo(np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p) for p in photos]
-            space = tuple(self.inputs.shape[2:])
-            for i, picture in enumerate(shown):
-                if picture.shape[:2] != space:
-                    raise InputError(
-                        f"photos[{i}] is {picture.shape[0]} x {picture.shape[1]}, the explained input {' x '.join(map(str, space))} "
-                        "(height first): give the photo as the network saw it, resized and cropped."
-                    )
-            changed["photos"] = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).to(self.inputs.device)
+            shown = photos if isinstance(photos, Tensor) else stacked(photos)
+            if shown.shape[1:] != (3, *self.inputs.shape[2:]) or not shown.is_floating_point():
+                size = " x ".join(map(str, self.inputs.shape[2:]))
+                raise InputError(
+                    f"photos must be floats (N, 3, H, W) of the explained size, {size}, as the network saw them, resized and "
+                    f"cropped; got {tuple(shown.shape)} of {shown.dtype}."
+                )
+            changed["photos"] = shown.detach().to(device=self.inputs.device, dtype=torch.float32).clamp(0, 1)
         return dataclasses.replace(self, **changed)
 
     # -- words and numbers --------------------------------------------------------------------
@@ -276,6 +275,15 @@ class Explanation:
 
     def _class(self, index: int) -> str:
         return dataclasses.replace(self, at=None).label(index)
+
+
+def stacked(photos: Sequence[Any]) -> Tensor:
+    """PIL images, (H, W, 3) arrays or (3, H, W) tensors of one size as (N, 3, H, W) in [0, 1]."""
+    shown = [photo(np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p) for p in photos]
+    sizes = sorted({p.shape[:2] for p in shown})
+    if len(sizes) > 1:
+        raise InputError(f"photos must have one size, that of the explained inputs; these differ: {sizes[0]} and {sizes[1]}.")
+    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
 
 
 def number(value: Tensor) -> float | None:

@@ -118,7 +118,8 @@ class Classifier:
 
     def _captioned(self, e: Explanation, files: list[str]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
-        return dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
+        named = dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
+        return named.shown_with(photos=self.transform.decode(e.inputs), titles=files)
 
     def class_index(self, target: Any) -> Any:
         """A class by name or number; other forms are passed on.
