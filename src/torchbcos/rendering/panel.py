@@ -22,6 +22,8 @@ from torchbcos.rendering.heatmap import heat_limit, heatmap, over, overlay, phot
 from torchbcos.rendering.text import Pen, format_number, format_share
 
 MARGIN, GUTTER = 36, 24
+HEAD = 142  # height of the question, the predictions and the tiles' labels
+LEGEND, NUMBERS, WARNING = 44, 72, 42  # heights of what stands below the tiles
 TILE = (320, 320)  # one of several tiles, width and height at most
 LONE_TILE = (808, 420)  # the only tile
 STRIP = (808, 96)  # a 1-D signal
@@ -119,15 +121,15 @@ def panel(
     widths = [_column(tile) for tile in tiles]
     width = max(LEAST_WIDTH, sum(widths) + GUTTER * (len(tiles) - 1) + 2 * MARGIN)
     tallest = max(tile.picture.height for tile in tiles)
-    height = 142 + tallest + 44 + 72 + (42 if caption.warning else 0) + MARGIN
+    height = HEAD + tallest + LEGEND + NUMBERS + (WARNING if caption.warning else 0) + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     pen = Pen(ImageDraw.Draw(canvas))
     _head(pen, caption, width - 2 * MARGIN)
     left = MARGIN
     for tile, column in zip(tiles, widths, strict=True):
-        _place(canvas, pen, tile, left, 142)
+        _place(canvas, pen, tile, left, HEAD)
         left += column + GUTTER
-    _numbers(pen, caption, 142 + tallest + 44, width)
+    _numbers(pen, caption, HEAD + tallest + LEGEND, width)
     return canvas
 
 
