@@ -24,6 +24,7 @@ from torchbcos.models import Network, convnext, densenet, registry, vgg, vit
 from torchbcos.models.blocks import Style
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
+from torchbcos.zoo.official import from_official, to_official
 
 DENSE = densenet.DenseNetSizes(depths=(2, 3), growth=4, stem=8)
 SMALL_DENSE = densenet.DenseNetSizes(depths=(2, 2), growth=4, stem=8, small=True)
@@ -183,6 +184,27 @@ def test_reset_classifier(name: str, kind: str) -> None:
     assert torch.equal(model.forward_features(x), features) and list(model.state_dict()) == keys
     assert model.logits.bias == (None if kind == "plain" else pytest.approx(-0.6931471805599453))
     assert not any(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_deployed_twin_is_the_network(name: str, kind: str) -> None:
+    model = make(name, kind)
+    x = shown_to(model, name)
+    twin = torchbcos.deploy(model)
+    assert list(dict(twin.named_modules())) == list(dict(model.named_modules()))
+    ours, theirs = torchbcos.explain(twin, x, targets=1), torchbcos.explain(model, x, targets=1)
+    assert (ours.outputs - theirs.outputs).abs().max() <= 1e-9 * theirs.outputs.abs().max()
+    assert (ours.weights - theirs.weights).abs().max() <= 1e-9 * theirs.weights.abs().max()
+    assert ours.constants.keys() == theirs.constants.keys()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_official_keys_come_back(name: str) -> None:
+    model = make(name)
+    official = to_official(model)
+    assert len(official) == len(model.state_dict())
+    assert from_official(model, official).keys() == model.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
