@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from torchbcos.pictures import Found
+    from torchbcos.zoo.records import Record
 
-    Work = Callable[[list[Found], list[Image.Image]], list[dict[str, Any]]]
+    Work = Callable[[list[tuple[Found, Image.Image]]], list[Record]]
+    Show = Callable[[Record], None]
 
 
 T = TypeVar("T")
@@ -76,17 +78,13 @@ def print_json(records: list[dict[str, Any]] | dict[str, Any]) -> None:
     print(json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False))
 
 
-def empty_record(file: str, error: str | None) -> dict[str, Any]:
-    """The record of a picture that could not be read."""
-    return {"file": file, "error": error, "predictions": [], "explanations": []}
-
-
 def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[str, Any]]]:
     """The pictures that `paths` name, and a record for each path that names none; those are named on stderr.
 
     Leaves with exit code 2 where there is no picture at all.
     """
     from torchbcos.pictures import find_images
+    from torchbcos.zoo.records import failed_record
 
     errors: list[BcosError] = []
     missing: list[dict[str, Any]] = []
@@ -95,7 +93,7 @@ def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[s
         for path in paths:
             yield path  # the error of this one, if any, is there when the next is asked for
             if len(errors) > len(missing):
-                missing.append(empty_record(path, str(errors[-1])))
+                missing.append(failed_record(path, errors[-1]))
 
     found = find_images(each(), errors=errors)
     for error in errors:
@@ -121,51 +119,61 @@ def shown(batches: Iterable[T], count: int, *, quiet: bool = False, label: str =
         yield from bar.track(batches, total=count, description=label)
 
 
-def walk(found: list[Found], batch_size: int, work: Work, *, quiet: bool) -> list[dict[str, Any]]:
+def walk(found: list[Found], batch_size: int, work: Work, show: Show | None) -> list[Record]:
     """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
+
+    Args:
+        found: the pictures.
+        batch_size: how many are read at a time.
+        work: answers for the pictures of one batch that could be read.
+        show: prints the record of a picture as soon as it is there; None prints nothing, and shows no progress bar.
 
     Returns:
         A record a picture, in the order of the files.
     """
-    from torchbcos.pictures import is_animated, read_image
+    from torchbcos.zoo.records import attempt
 
-    records: dict[int, dict[str, Any]] = {}
-    told = False
+    records: list[Record] = []
+    read = reader()
     starts = range(0, len(found), batch_size)
-    for start in shown(starts, len(starts), quiet=quiet):
-        good: list[int] = []
-        pictures = []
-        for i in range(start, min(start + batch_size, len(found))):
-            try:
-                picture = read_image(found[i].path)
-            except BcosError as error:
-                records[i] = failure(found[i], error)
-                continue
-            if is_animated(picture) and not told:
-                say(f"torchbcos: {str(found[i].path)!r} is animated or has pages: the first is used (said once).")
-                told = True
-            good.append(i)
-            pictures.append(picture)
-        if good:
-            records.update(zip(good, attempt(work, [found[i] for i in good], pictures), strict=True))
-    return [records[i] for i in sorted(records)]
+    for start in shown(starts, len(starts), quiet=show is None):
+        batch = [(item, read(item)) for item in found[start : start + batch_size]]
+        good = [(item, picture) for item, picture in batch if not isinstance(picture, dict)]
+        answers = iter(attempt(work, good, lambda pair: str(pair[0].path)) if good else [])
+        for item, picture in batch:
+            record = picture if isinstance(picture, dict) else next(answers)
+            records.append(record)
+            if record["error"] is not None:
+                say_failure(item, record["error"])
+            elif show is not None:
+                show(record)
+    return records
 
 
-def attempt(work: Work, found: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
-    """The records of a batch; where it fails, one by one, so that one picture cannot take others with it."""
-    try:
-        return work(found, pictures)
-    except BcosError as error:
-        if len(found) == 1:
-            return [failure(found[0], error)]
-    return [record for one, picture in zip(found, pictures, strict=True) for record in attempt(work, [one], [picture])]
+def reader() -> Callable[[Found], Image.Image | Record]:
+    """Reads a picture, or gives its failed record; says once that animations are cut."""
+    from torchbcos.pictures import is_animated, read_image
+    from torchbcos.zoo.records import failed_record
+
+    cut: list[Found] = []
+
+    def read(item: Found) -> Image.Image | Record:
+        try:
+            picture = read_image(item.path)
+        except BcosError as error:
+            return failed_record(str(item.path), error)
+        if is_animated(picture):
+            if not cut:
+                say(f"torchbcos: {str(item.path)!r} is animated or has pages: the first is used (said once).")
+            cut.append(item)
+        return picture
+
+    return read
 
 
-def failure(found: Found, error: BcosError) -> dict[str, Any]:
-    """Name a picture that failed on stderr; its record."""
-    path, text = str(found.path), str(error)
-    say(f"torchbcos: {text if found.path.name in text else f'{path!r}: {text}'}")
-    return empty_record(path, text)
+def say_failure(found: Found, error: str) -> None:
+    """Name a picture that failed on stderr."""
+    say(f"torchbcos: {error if found.path.name in error else f'{str(found.path)!r}: {error}'}")
 
 
 def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -177,8 +185,3 @@ def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_j
     elif total > 1:
         print(f"{total - failed} of {total} pictures done.")
     raise typer.Exit(1 if failed else 0)
-
-
-def predictions_of(rows: list[Any]) -> list[dict[str, Any]]:
-    """Predictions as JSON-able dicts."""
-    return [{"index": p.index, "label": p.label, "probability": p.probability, "logit": p.logit} for p in rows]

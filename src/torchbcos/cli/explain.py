@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos._core.errors import InputError, StateError
 from torchbcos.cli.common import (
     BatchSize,
     Device,
@@ -17,10 +17,8 @@ from torchbcos.cli.common import (
     Json,
     Model,
     Paths,
-    failure,
     finish,
     gather,
-    predictions_of,
     say,
     usage_errors,
     walk,
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from torchbcos.explanation import Explanation
     from torchbcos.pictures import Found
     from torchbcos.zoo import Classifier
+    from torchbcos.zoo.records import Record
 
 
 def explain(
@@ -55,6 +54,7 @@ def explain(
 ) -> None:
     """Explain pictures exactly: for each explained class a picture of why, and numbers that add up to its logit."""
     from torchbcos.zoo import load
+    from torchbcos.zoo.records import explained
 
     with usage_errors():
         found, missing = gather(paths, as_json=json)
@@ -68,36 +68,30 @@ def explain(
         if not json:
             announce(classifier)
 
-        def work(batch: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
-            rows = None if targets is None else [targets] * len(pictures)
-            e = classifier.explain(pictures, rows, top_k=top_k, contrast=other, batch_size=len(pictures))
-            records = []
-            for i, item in enumerate(batch):
-                try:
-                    records.append(write(classifier, e[i].shown_with(titles=[item.path.name]), item, out))
-                except BcosError as error:
-                    records.append(failure(item, error))
-                if not json and not records[-1]["error"]:
-                    print_record(records[-1])
-            return records
+        def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
+            files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
 
-        records = walk(found, batch_size, work, quiet=json)
+            def draw(i: int, e: Explanation, k: int, record: Record) -> str:
+                return str(write(e, k, out / place_of(batch[i][0], record)))
+
+            return explained(classifier, files, pictures, targets, top_k=top_k, contrast=other, draw=draw)
+
+        records = walk(found, batch_size, work, None if json else print_record)
     finish(records, missing, as_json=json)
 
 
-def write(classifier: Classifier, e: Explanation, found: Found, out: Path) -> dict[str, Any]:
-    """Write the panels of one picture; its record."""
-    explanations = e.to_dict()["explanations"][0]
-    for k, record in enumerate(explanations):
-        name = record["label"].replace("/", "-").replace(" ", "-")
-        if "contrast" in record:
-            name += "-not-" + record["contrast"]["label"].replace("/", "-").replace(" ", "-")
-        target = out / found.relative.parent / f"{found.relative.name}.{name}.png"
-        make_folder(target.parent)
-        e.save(target, 0, k)
-        record["picture"] = str(target)
-    predictions = predictions_of(classifier.predictions(e.outputs)[0])
-    return {"file": str(found.path), "error": None, "predictions": predictions, "explanations": explanations}
+def place_of(found: Found, record: Record) -> Path:
+    """Where the panel of one explanation of a picture goes, below the output folder."""
+    name = record["label"].replace("/", "-").replace(" ", "-")
+    if "contrast" in record:
+        name += "-not-" + record["contrast"]["label"].replace("/", "-").replace(" ", "-")
+    return found.relative.parent / f"{found.relative.name}.{name}.png"
+
+
+def write(e: Explanation, k: int, target: Path) -> Path:
+    """Write the panel of one explanation, and make its folder if need be."""
+    make_folder(target.parent)
+    return e.save(target, 0, k)
 
 
 def without_results(found: list[Found], paths: list[str], out: Path) -> list[Found]:
@@ -145,7 +139,7 @@ def announce(classifier: Classifier) -> None:
     print(f"{classifier.card.name} knows {len(names)} classes{known}")
 
 
-def print_record(record: dict[str, Any]) -> None:
+def print_record(record: Record) -> None:
     """One picture: its classes, and for each explanation where it is and how far its numbers add up."""
     best = ", ".join(f"{p['label']} {p['probability']:.0%}" for p in record["predictions"][:3])
     print(f"{record['file']}: {best}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ from torchbcos.cli.common import (
     Paths,
     finish,
     gather,
-    predictions_of,
     usage_errors,
     walk,
 )
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from torchbcos.pictures import Found
+    from torchbcos.zoo.records import Record
 
 
 def predict(
@@ -36,19 +36,20 @@ def predict(
 ) -> None:
     """Classify pictures: the most probable classes of each, without an explanation."""
     from torchbcos.zoo import load
+    from torchbcos.zoo.records import predicted
 
     with usage_errors():
         found, missing = gather(paths, as_json=json)
         classifier = load(model, device=device.value)
 
-        def work(batch: list[Found], pictures: list[Image.Image]) -> list[dict[str, Any]]:
-            rows = classifier.predict(pictures, top_k=top_k, batch_size=len(pictures))
-            records = []
-            for item, row in zip(batch, rows, strict=True):
-                records.append({"file": str(item.path), "error": None, "predictions": predictions_of(row), "explanations": []})
-                if not json:
-                    print(f"{item.path}: " + ", ".join(f"{p.label} {p.probability:.1%}" for p in row))
-            return records
+        def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
+            files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
+            return predicted(classifier, files, pictures, top_k=top_k)
 
-        records = walk(found, batch_size, work, quiet=json)
+        records = walk(found, batch_size, work, None if json else print_record)
     finish(records, missing, as_json=json)
+
+
+def print_record(record: Record) -> None:
+    """One picture and its classes."""
+    print(f"{record['file']}: " + ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"]))

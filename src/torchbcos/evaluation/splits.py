@@ -22,7 +22,7 @@ def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str
         data: the examples.
         split: "val" (the data's own; where it has none, what the run held out to report, or everything), "train", "all",
             "selection" or "report".
-        held_out: split name -> names of the examples that a run held out (`torchbcos.runs.read_held_out`).
+        held_out: split name -> names of the examples that a run held out (`read_held_out`).
 
     Raises:
         InputError: there is no such split.

@@ -78,3 +78,11 @@ def test_wrong_shards(tmp_path: Path) -> None:
 
 def test_keys_end_at_the_first_dot() -> None:
     assert split_name("a.b/001.seg.PNG") == ("a.b/001", ".seg.png")
+
+
+@pytest.mark.parametrize("name", ["classes.csv", "classes.txt"])
+def test_names_of_classes_in_another_encoding_get_one_sentence(tmp_path: Path, name: str) -> None:
+    write_shard(tmp_path / "train.tar", [("1.png", png(1)), ("1.cls", b"0"), ("2.png", png(2)), ("2.cls", b"1")])
+    (tmp_path / name).write_bytes("id,name\n0,grün\n".encode("latin-1"))
+    with pytest.raises(InputError, match=rf"{name}', line 2, is not text in UTF-8 \(byte 0xfc\)"):
+        open_labelled(tmp_path)

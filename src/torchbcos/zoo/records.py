@@ -1,0 +1,113 @@
+"""The record of a picture, as `--json` prints it: made here for every program that answers for pictures.
+
+    {"file", "error": None or a sentence, "predictions": [{"index", "label", "probability", "logit"}],
+     "explanations": [{"index", "label", "value", "contribution", "constants", "residual", "share", "picture"}]}
+
+An explanation with a contrast has "contrast": {"index", "label"}, too. Everything in a record is ready for JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torchbcos._core.errors import BcosError
+from torchbcos.explanation import Explanation
+from torchbcos.zoo.classifier import Classifier, Prediction
+
+Record = dict[str, Any]
+# which of the pictures, its explanation (N = 1), which of its targets, the record so far -> what "picture" becomes
+Draw = Callable[[int, Explanation, int, Record], str]
+T = TypeVar("T")
+
+
+def record_of(file: str, predictions: Iterable[Prediction], explanations: Iterable[Record] = ()) -> Record:
+    """The record of a picture that was answered.
+
+    >>> record_of("a.png", [Prediction(3, "cat", 0.5, 0.0)])["predictions"]
+    [{'index': 3, 'label': 'cat', 'probability': 0.5, 'logit': 0.0}]
+    """
+    rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    return {"file": file, "error": None, "predictions": rows, "explanations": list(explanations)}
+
+
+def failed_record(file: str, error: BcosError | str) -> Record:
+    """The record of a picture that could not be read or answered.
+
+    >>> failed_record("a.png", "'a.png' is empty.")["error"]
+    "'a.png' is empty."
+    """
+    return {"file": file, "error": str(error), "predictions": [], "explanations": []}
+
+
+def predicted(classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], *, top_k: int = 5) -> list[Record]:
+    """A record with predictions for each picture of one batch.
+
+    Args:
+        classifier: who answers.
+        files: what the records call the pictures.
+        pictures: as `Classifier.predict` takes them, one a file.
+        top_k: how many classes.
+    """
+    rows = classifier.predict(list(pictures), top_k=top_k, batch_size=len(pictures))
+    return [record_of(file, row) for file, row in zip(files, rows, strict=True)]
+
+
+def explained(
+    classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
+    top_k: int = 1, contrast: int | None = None, draw: Draw | None = None,
+) -> list[Record]:  # fmt: skip
+    """A record with predictions and explanations for each picture of one batch.
+
+    Args:
+        classifier: who answers.
+        files: what the records call the pictures.
+        pictures: as `Classifier.explain` takes them, one a file.
+        targets: the classes to explain, for each picture the same; None: its `top_k` highest.
+        top_k: how many classes are explained where no targets are given.
+        contrast: the class to which each is compared.
+        draw: writes or keeps the panel of an explanation, and gives what "picture" says of it; if it raises a BcosError, that
+            picture's record is a failed one. None: "picture" is None.
+    """
+    rows = None if targets is None else [list(targets)] * len(pictures)
+    e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
+    e = e.shown_with(titles=[Path(file).name for file in files])
+    predictions = classifier.predictions(e.outputs)
+    found = []
+    for i, file in enumerate(files):
+        try:
+            found.append(record_of(file, predictions[i], _explanations(i, e[i], draw)))
+        except BcosError as error:
+            found.append(failed_record(file, error))
+    return found
+
+
+def _explanations(i: int, e: Explanation, draw: Draw | None) -> list[Record]:
+    records: list[Record] = e.to_dict()["explanations"][0]
+    for k, record in enumerate(records):
+        record["picture"] = None if draw is None else draw(i, e, k, record)
+    return records
+
+
+def attempt(work: Callable[[list[T]], list[Record]], items: list[T], name: Callable[[T], str]) -> list[Record]:
+    """The records of a batch; if the batch fails, of each item alone, so that one picture takes no other with it.
+
+    Args:
+        work: answers for several items, one record each, or raises a BcosError.
+        items: of one batch.
+        name: what a failed record calls an item.
+
+    >>> def work(items):
+    ...     if 0 in items: raise BcosError("nothing there")
+    ...     return [record_of(str(item), []) for item in items]
+    >>> [record["error"] for record in attempt(work, [1, 0, 2], str)]
+    [None, 'nothing there', None]
+    """
+    try:
+        return work(items)
+    except BcosError as error:
+        if len(items) == 1:
+            return [failed_record(name(items[0]), error)]
+    return [record for item in items for record in attempt(work, [item], name)]
