@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py --runs 7 --threads 1
 
-Prints Markdown tables. Nothing is cached by us; the files are in the operating system's cache after the first,
-uncounted round, as they are for everyone's second call.
+Prints Markdown tables. Nothing is cached by us. The first round is not counted; after it the files are in the operating
+system's cache, as in anybody's second call.
 """
 
 from __future__ import annotations

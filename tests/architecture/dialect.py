@@ -78,33 +78,39 @@ def origin(use: Use, modules: Mapping[str, ast.Module]) -> Use:
     return use
 
 
-def uses(tree: ast.Module, modules: Mapping[str, ast.Module]) -> set[Use]:
-    """Names of our modules that a file imports, or reaches as attributes of a module that it imported."""
-    found: set[Use] = set()
-    aliases: dict[str, str] = {}
+def aliases(tree: ast.Module, modules: Mapping[str, ast.Module]) -> dict[str, str]:
+    """What a file calls our modules, however it imports them."""
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name in modules:
-                    aliases[alias.asname or PACKAGE] = alias.name if alias.asname else PACKAGE
+                    found[alias.asname or PACKAGE] = alias.name if alias.asname else PACKAGE
         if isinstance(node, ast.ImportFrom) and node.module in modules:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                if inner in modules:
-                    aliases[alias.asname or alias.name] = inner
-                else:
-                    found.add((node.module, alias.name))
+            inner = {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+            found |= {name: module for name, module in inner.items() if module in modules}
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node.value.args:  # importlib.import_module(…)
+            word = node.value.args[0].value if isinstance(node.value.args[0], ast.Constant) else None
+            found |= {target.id: str(word) for target in targets(node) if word in modules}
+    return found
+
+
+def uses(tree: ast.Module, modules: Mapping[str, ast.Module]) -> set[Use]:
+    """Names of our modules that a file imports, or reaches as attributes of a module that it imported."""
+    found, known = set[Use](), aliases(tree, modules)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (place := reached(node.value, aliases, modules)):
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            found |= {(node.module, alias.name) for alias in node.names}
+        if isinstance(node, ast.Attribute) and (place := reached(node.value, known, modules)):
             found.add((place, node.attr))
     return {use for use in found if f"{use[0]}.{use[1]}" not in modules}
 
 
-def reached(node: ast.expr, aliases: Mapping[str, str], modules: Mapping[str, ast.Module]) -> str | None:
+def reached(node: ast.expr, known: Mapping[str, str], modules: Mapping[str, ast.Module]) -> str | None:
     """The module that an expression such as `torchbcos.nn` means."""
     if isinstance(node, ast.Name):
-        return aliases.get(node.id)
-    if isinstance(node, ast.Attribute) and (outer := reached(node.value, aliases, modules)):
+        return known.get(node.id)
+    if isinstance(node, ast.Attribute) and (outer := reached(node.value, known, modules)):
         return f"{outer}.{node.attr}" if f"{outer}.{node.attr}" in modules else None
     return None
 
@@ -120,10 +126,7 @@ def mentions(text: str, modules: Mapping[str, ast.Module]) -> set[Use]:
 def patched(tree: ast.Module, modules: Mapping[str, ast.Module]) -> set[Use]:
     """Names that a test reaches by a word, as `monkeypatch.setattr(module, "name", …)` does, in a module it imports."""
     words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    near = {module for module, _ in uses(tree, modules)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module in modules:
-            near |= {f"{node.module}.{a.name}" for a in node.names if f"{node.module}.{a.name}" in modules}
+    near = {*aliases(tree, modules).values(), *(module for module, _ in uses(tree, modules))}
     return {(module, name) for module in near for name in defined(modules[module]) if name in words}
 
 

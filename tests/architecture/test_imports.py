@@ -1,15 +1,21 @@
-"""Imports go one way, at the top of files, and never to the official package."""
+"""Imports go one way, at the top of files, and never to the official package; and the page of rooms says so."""
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src" / "torchbcos"
@@ -98,3 +104,57 @@ def test_dodging_is_seen(source: str) -> None:
 
 def test_honest_imports_are_not_called_dodges() -> None:
     assert dodges("import torch\nfrom torchbcos import nn as bnn\nfrom torchbcos.nn import BcosLinear\n") == []
+
+
+def floors(text: str) -> list[list[str]]:
+    """The rooms of each floor, from the roof down, as the import law in pyproject has them."""
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    return [re.findall(r"\w+", layer) for layer in contracts[0]["layers"]]
+
+
+def misplaced(page: str, law: list[list[str]], rooms: set[str]) -> list[str]:
+    """What ROOMS.md says otherwise than the import law, in words."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    lines = {row[0].strip("`"): row for row in rows}
+    found = [f"no line for {room}" for room in sorted(rooms - {*lines})] + [
+        f"no room {room}" for room in lines if room not in rooms
+    ]
+    expected = [room for floor in law for room in floor if room in lines]
+    if list(lines) != expected:
+        found.append("not in the order of the floors")
+    for room, row in lines.items():
+        here = next((i for i, floor in enumerate(law) if room in floor), len(law))
+        below = {name for floor in law[here + 1 :] for name in floor} & rooms
+        if len(row) != 4 or not row[1] or not row[2] or set(re.findall(r"`(\w+)`", row[3])) != below:
+            found.append(f"{room}: what it may import, takes in or gives out")
+    return found
+
+
+LAW = (ROOT / "pyproject.toml").read_text("utf-8")
+PAGE = (SRC / "ROOMS.md").read_text("utf-8")
+
+
+def test_the_page_of_rooms_says_what_the_law_says() -> None:
+    assert misplaced(PAGE, floors(LAW), ROOMS) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("| `nn` |", "| nn |", "no line for nn"),
+        ("| `nn` |", "| `kitchen` |", "no room kitchen"),
+        ("`functional`, `kernels`, `_core` |\n| `pictures`", "`kernels`, `_core` |\n| `pictures`", "nn: what it may import"),
+        ("`kernels`, `_core` |\n| `kernels`", "`kernels`, `nn`, `_core` |\n| `kernels`", "functional: what it may import"),
+        ("| logits and targets |", "| |", "metrics: what it may import"),
+    ],
+)
+def test_a_wrong_page_of_rooms_is_seen(old: str, new: str, fault: str) -> None:
+    assert PAGE.count(old) == 1
+    assert any(text.startswith(fault) for text in misplaced(PAGE.replace(old, new), floors(LAW), ROOMS))
+
+
+def test_a_page_in_another_order_is_seen() -> None:
+    lines = PAGE.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| `nn` |"))
+    lines[at], lines[at - 4] = lines[at - 4], lines[at]
+    assert "not in the order of the floors" in misplaced("\n".join(lines), floors(LAW), ROOMS)

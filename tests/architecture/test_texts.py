@@ -74,6 +74,46 @@ def test_decisions_are_numbered_and_listed() -> None:
         assert re.match(rf"# {path.name[:3]} \S", path.read_text("utf-8")), path.name
 
 
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Targets of a page's links that are no file or folder beside it."""
+    outside_code = re.sub(r"```.*?```", "", text, flags=re.S)
+    return [target for target in LINK.findall(outside_code) if not (page.parent / target).exists()]
+
+
+def pages() -> list[Path]:
+    """Every page that we wrote; the reference is built."""
+    found = [*ROOT.glob("*.md"), *(ROOT / "src").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    return sorted(path for path in found if "reference" not in path.parts)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page, page.read_text("utf-8")) == []
+
+
+def test_a_broken_link_is_seen() -> None:
+    page = ROOT / "docs" / "index.md"
+    text = "[a](start.md) [b](https://x.y) [c](#below) [d](start.md#x)"
+    assert broken_links(page, text) == []
+    assert broken_links(page, text + " [e](stop.md) ![f](../start.md#x)") == ["stop.md", "../start.md"]
+
+
+def unlisted(index: str) -> list[str]:
+    """Pages under docs that the index does not link; decisions have an index of their own."""
+    folder = ROOT / "docs"
+    names = [page.relative_to(folder).as_posix() for page in pages() if page.is_relative_to(folder)]
+    return [name for name in names if name != "index.md" and not re.match(r"decisions/\d", name) and f"({name})" not in index]
+
+
+def test_the_index_links_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert unlisted(index) == []
+    assert unlisted(index.replace("(start.md)", "")) == ["start.md"]  # it can fail
+
+
 HUB = """
 import sys, torch
 sys.path.insert(0, {repo!r})

@@ -33,7 +33,7 @@ def calibration(confidence: Numbers, right: Sequence[bool]) -> float:
     """Percent: how far confidence and frequency are apart, over bins of equal width (Guo et al. 2017, arXiv 1706.04599)."""
     bins: dict[int, list[tuple[float, bool]]] = {}
     for c, r in zip(confidence, right, strict=True):
-        bins.setdefault(math.floor(c * BINS), []).append((c, r))
+        bins.setdefault(min(math.floor(c * BINS), BINS - 1), []).append((c, r))
     gaps = [abs(sum(c for c, _ in found) - sum(r for _, r in found)) for found in bins.values()]
     return 100 * sum(gaps) / len(confidence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
@@ -31,11 +32,12 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     50.0
     """
     _check_examples(logits, targets)
+    # in float32 all logits above 17 have probability 1, and their order is lost
+    logits, targets = logits.cpu().double(), targets.cpu()
     if targets.dim() > 1:
-        # in float32 all logits above 17 have probability 1, and their order is lost
-        return _score_labels(logits.cpu().double(), targets.cpu().long())
+        return _score_labels(logits, targets.long())
     found = accuracy(logits, targets)
-    chances = probabilities(logits.float(), probability)
+    chances = probabilities(logits, probability)
     best = logits.argmax(1)
     confidence = chances.gather(1, best[:, None]).squeeze(1)
     shares = chances / chances.sum(1, keepdim=True).clamp_min(1e-30)
@@ -96,4 +98,6 @@ def _score_labels(logits: Tensor, truth: Tensor) -> dict[str, float]:
 def _calibration_error(confidence: Tensor, right: Tensor) -> float:
     """Expected calibration error in percent."""
     metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
-    return 100 * float(metrics.binary_calibration_error(confidence, right, n_bins=BINS))
+    # torchmetrics opens one more bin for exactly 1; the last bin includes it
+    inside = confidence.clamp(max=1 - torch.finfo(confidence.dtype).eps)
+    return 100 * float(metrics.binary_calibration_error(inside, right, n_bins=BINS))

@@ -58,7 +58,9 @@ def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path, permis
     with replacing(target, keep=old if keep else None) as partial:
         partial.write_text("second")
     assert target.read_text() == "second" and mode(target) == permissions
-    assert not keep or (old.read_text(), mode(old)) == ("first", permissions)
+    assert old.exists() == keep
+    if keep:
+        assert (old.read_text(), mode(old)) == ("first", permissions)
 
 
 def test_the_longest_names_that_a_folder_allows(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A measurement as JSON: numbers that JSON lacks, names that a terminal lacks, and files that cannot be written."""
+"""Numbers as counted by hand; a measurement as JSON whatever its numbers and names; and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import torchbcos
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.evaluation import measure_accuracy
+from torchbcos.pictures import Preprocess
+from torchbcos.zoo import Card, Classifier
 
 
 @pytest.fixture
@@ -67,3 +71,64 @@ def test_a_result_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=r"Could not write .*a\.json"):
         measure_accuracy(torchbcos.load(device="cpu"), data, workers=0, out=tmp_path / "file" / "a.json")
+
+
+COLOURS = ("blue", "green", "red")  # of the folders, in their order
+CHANNELS = ("red", "green", "blue")  # of the classifier, in its own
+
+
+class Channel(nn.Module):
+    """Each class's logit is ten times the mean of its channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x[:, :3].mean((2, 3))
+
+
+def classifier(classes: tuple[str, ...] = CHANNELS) -> Classifier:
+    preprocess = Preprocess(resize=None, crop=None).to_dict()
+    return Classifier(
+        Channel().eval(), Card(name="colours", architecture="none", classes=classes, num_classes=3, preprocess=preprocess)
+    )
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Four pictures of each colour; one of the green ones is red."""
+    for name in COLOURS:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.zeros((8, 8, 3), np.uint8)
+            pixels[..., CHANNELS.index("red" if (name, i) == ("green", 0) else name)] = 255
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_every_number_is_as_counted(colours: Path) -> None:
+    found = measure_accuracy(classifier(), colours, batch_size=5, workers=0)
+    chance = 1 / (1 + np.exp(-10))
+    share = np.array([chance, 0.5, 0.5]) / (chance + 1)
+    assert (found["model"], found["split"], found["pictures"], found["unreadable"]) == ("colours", "all", 12, [])
+    assert found["top1"] == pytest.approx(100 * 11 / 12) and "top5" not in found
+    assert found["loss"] == pytest.approx(-(11 * np.log(share[0]) + np.log(share[1])) / 12, rel=1e-5)
+    assert found["ece"] == pytest.approx(100 * (chance - 11 / 12), rel=1e-5)
+
+
+def test_classes_are_matched_by_name_not_by_place(colours: Path) -> None:
+    """The same network with its classes called otherwise is wrong on all but the colour whose name stays."""
+    found = measure_accuracy(classifier(("blue", "green", "red")), colours, workers=0)
+    assert found["top1"] == pytest.approx(100 * 3 / 12)
+    with pytest.raises(InputError, match=r"knows no class 'blue', the data has it \(1 such\)\. Did you mean 'blues'"):
+        measure_accuracy(classifier(("red", "green", "blues")), colours, workers=0)
+
+
+def test_what_cannot_be_read_is_named_or_stops(colours: Path) -> None:
+    (colours / "red" / "2.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"2\.png"):
+        measure_accuracy(classifier(), colours, workers=0)
+    found = measure_accuracy(classifier(), colours, workers=0, on_error="skip")
+    assert found["pictures"] == 11 and [Path(name).as_posix() for name in found["unreadable"]] == ["red/2.png"]
+    assert found["top1"] == pytest.approx(100 * 10 / 11)

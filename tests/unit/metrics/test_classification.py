@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -113,6 +114,12 @@ def test_the_twins_see_a_wrong_score() -> None:
     assert twin.average_precision([0.9, 0.8, 0.1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
     assert twin.f1([0.9, 0.8, 0.1], [True, False, True]) == pytest.approx(0.5)
     assert twin.calibration([0.9, 0.9], [True, False]) == pytest.approx(40)
+
+
+def test_certainty_is_in_the_last_of_the_bins() -> None:
+    logits, targets = torch.tensor([[90.0, 0.0], [90.0, 0.0], [3.0, 0.0]]), torch.tensor([1, 0, 0])
+    chance = 1 / (1 + math.exp(-3))  # in the last bin, too: what both are wrong by is averaged there
+    assert score(logits, targets, probability="softmax")["ece"] == pytest.approx(100 * (2 + chance - 2) / 3)
 
 
 def test_half_precision_is_scored_as_its_own_numbers() -> None:
