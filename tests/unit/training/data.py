@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
+from torchbcos import nn as bnn
 from torchbcos.training import Recipe, find_recipe
 
 COLOURS = {"blue": (50, 60, 220), "green": (40, 200, 60), "red": (220, 40, 40)}
@@ -34,3 +36,11 @@ def tiny(**values: Any) -> Recipe:
         "workers": 0, "lr": 2e-3, "ema_decay": 0.9, "warmup_epochs": 0, "channels_last": False,
     }  # fmt: skip
     return find_recipe("folder").changed(**{**base, **values})
+
+
+def patches(num_classes: int, in_channels: int) -> nn.Module:
+    """A network of a thousand numbers, with norms."""
+    return nn.Sequential(
+        bnn.BcosConv2d(in_channels, 8, 3, padding=1), bnn.BatchNorm(8, centered=False),
+        bnn.BcosConv2d(8, 8, 3, stride=2, padding=1), bnn.GlobalAveragePool(), bnn.BcosLinear(8, num_classes),
+    )  # fmt: skip
