@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +58,8 @@ def recorder(name: str, found: dict[str, float]) -> Any:
     """A hook that notes a layer's mean |cos|."""
 
     def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        layer, x = cast(Any, module), args[0]
+        layer: Any = module
+        x = args[0]
         norm = x.norm(dim=-1, keepdim=True) if isinstance(module, bnn.BcosLinear) else patch_norm(layer, x)
         size = output.abs() * (layer.scale if getattr(layer, "scale", None) is not None else 1.0)
         cosine = (size / norm.clamp_min(1e-12)).clamp(0, 1) ** (1 / layer.b)
