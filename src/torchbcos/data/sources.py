@@ -136,9 +136,17 @@ def without_annotations(folders: list[Path]) -> list[Path]:
     return [p for p in folders if not (p.name == MASKS and names & {inner.name for inner in folders_of(p)})]
 
 
+def relative_to(file: str, place: Path) -> str:
+    """The path of a file from a folder, with slashes; cut off where that will do, since `relpath` takes as long as the walk."""
+    start = os.path.join(str(place), "")
+    if file.startswith(start) and ".." not in file:
+        return file[len(start) :].replace(os.sep, "/")
+    return Path(os.path.relpath(file, place)).as_posix()
+
+
 def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
     """A split of files, named relative to the folder they came from."""
-    names = [Path(os.path.relpath(f, place)).as_posix() for f in files]
+    names = [relative_to(file, place) for file in files]
     return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
 
 

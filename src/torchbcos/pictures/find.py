@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
 from torchbcos._core.names import natural_key, nearby, quote
@@ -15,8 +16,7 @@ SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".
 _MAGIC = frozenset("*?[")
 
 
-@dataclass(frozen=True)
-class Walked:
+class Walked(NamedTuple):
     """A file that `walk` met.
 
     Attributes:
@@ -126,7 +126,7 @@ def _in_folder(folder: str) -> list[str]:
 
 
 def walk(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Walked]:
-    """The files below a folder that end in one of `suffixes`, in whatever case.
+    """The files below a folder that end in one of `suffixes`, in whatever case; those of one folder in no order.
 
     Hidden files and folders are left out. Each real folder is walked once, however many links lead to it, so links in circles
     end; folders that only links lead to come last. A file with two names is met twice, with the same `key`.
@@ -158,7 +158,7 @@ def key_of(entry: os.DirEntry[str], device: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder on a walk: its entries but hidden ones, in natural order, and whether a link led to it."""
+    """A folder on a walk: its entries but hidden ones, and whether a link led to it."""
 
     path: str
     entries: list[os.DirEntry[str]]
@@ -176,13 +176,13 @@ def _folders(folder: str) -> Iterator[_Place]:
             continue
         seen.add(real)
         yield _Place(path, entries, real[0], linked)
-        for entry in reversed(entries):
-            if entry.is_dir():
-                below = os.path.join(path, entry.name)
-                if entry.is_symlink():
-                    links.append(below)
-                else:
-                    waiting.append((below, linked))
+        inner = (entry for entry in entries if entry.is_dir())
+        for entry in sorted(inner, key=lambda entry: natural_key(entry.name), reverse=True):
+            below = os.path.join(path, entry.name)
+            if entry.is_symlink():
+                links.append(below)
+            else:
+                waiting.append((below, linked))
 
 
 def _look(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
@@ -193,7 +193,7 @@ def _look(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"The folder {quote(folder)} cannot be read: {error.strerror or error}.") from error
-    return (found.st_dev, found.st_ino), sorted(shown, key=lambda entry: natural_key(entry.name))
+    return (found.st_dev, found.st_ino), shown
 
 
 def _list(folder: str) -> list[str]:
