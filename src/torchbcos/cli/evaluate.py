@@ -57,7 +57,7 @@ def accuracy(
         Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
     ] = Weights.auto,
     split: Annotated[
-        Split, typer.Option("--split", help="val: the data's own, or what the run held out, or all; selection, report: of a run.")
+        Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
     ] = Split.val,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write JSON here; an interrupted measurement goes on.")
