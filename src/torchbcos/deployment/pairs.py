@@ -18,7 +18,8 @@ from torch import nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
-from torchbcos.functional.transform import filter_norms, unit_norm_weight
+from torchbcos.functional.transform import unit_norm_weight
+from torchbcos.kernels.unitnorm import filter_norms
 from torchbcos.nn.filters import FilterLayer
 
 TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place

@@ -15,13 +15,15 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import took_part
 from torchbcos._core.names import hint
-from torchbcos.functional.transform import CONV_EPS, bcos_transform, layer_weight, square
-from torchbcos.kernels import fused
+from torchbcos.functional.transform import CONV_EPS, bcos_transform, held_wide, layer_weight
+from torchbcos.kernels.conv import conv
+from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.onednn import Packed
+from torchbcos.kernels.patches import patch_squared_norms
+from torchbcos.kernels.usable import usable
 
 Size = int | Sequence[int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def bcos_conv(
@@ -98,16 +100,16 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
         x, pads = pad(x, pads, padding_mode), [(0, 0)] * space
     widths = [left for left, _ in pads]
     check_extent(x, kernel, dilation, widths)
-    if fused.usable(x, b, max_out):
+    if usable(x, b, max_out):
         took_part()
-        geometry = fused.Geometry(kernel, stride, tuple(widths), dilation, groups)
-        out = fused.conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
+        geometry = Geometry(kernel, stride, tuple(widths), dilation, groups)
+        out = conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
         return out if scale is None else out / scale
     weight = layer_weight(weight, unit_norm)
     if groups == 1 and all(k == 1 for k in stride) and not any(widths) and as_product(x, weight):
         out = F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0]).permute(0, 3, 1, 2)
     else:
-        out = _CONV[space](x, weight, None, stride, widths, dilation, groups)
+        out = CONVOLUTIONS[space](x, weight, None, stride, widths, dilation, groups)
     if max_out > 1:
         out = out.reshape(out.shape[0], -1, max_out, *out.shape[2:]).amax(2)
     norm = patch_squared_norm(x, kernel, stride, widths, dilation, groups)
@@ -133,18 +135,7 @@ def patch_squared_norm(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
 ) -> Tensor:
     """Squared norm of every patch and group of zero-padded input: (N, G, *S')."""
-    squares = square(x)
-    if groups == 1:
-        squares = squares.sum(1, keepdim=True)
-    elif groups != x.shape[1]:
-        squares = squares.reshape(squares.shape[0], groups, -1, *squares.shape[2:]).sum(2)
-    if all(k == 1 for k in kernel):
-        if any(padding):
-            squares = F.pad(squares, [p for w in reversed(padding) for p in (w, w)])
-        index = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
-        return squares[index] if any(s > 1 for s in stride) else squares
-    ones = squares.new_ones((groups, 1, *kernel))
-    return _CONV[len(kernel)](squares, ones, None, list(stride), list(padding), list(dilation), groups)
+    return patch_squared_norms(held_wide(x), Geometry(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), groups))
 
 
 def spread(value: Size, space: int, name: str) -> tuple[int, ...]:
@@ -187,7 +178,7 @@ def pad(x: Tensor, pads: Sequence[tuple[int, int]], padding_mode: str) -> Tensor
 def check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
     """Raise InputError where a convolution of these tensors is not defined."""
     space = weight.dim() - 2
-    if space not in _CONV:
+    if space not in CONVOLUTIONS:
         raise InputError(f"weight must be (O, C/G, *kernel) with 1 to 3 kernel axes, not of shape {tuple(weight.shape)}.")
     if x.dim() not in (space + 1, space + 2):
         raise InputError(f"Expected (N, C, *S) or (C, *S) with {space} space axes, got shape {tuple(x.shape)}.")
@@ -239,6 +230,6 @@ def low_pass(x: Tensor, stride: int = 2) -> Tensor:
     for _ in range(space - 1):
         full = full.unsqueeze(-1) * kernel
     filters = full.expand(x.shape[1], 1, *full.shape)
-    out = _CONV[space](x, filters, None, stride, 1, 1, x.shape[1])
+    out = CONVOLUTIONS[space](x, filters, None, stride, 1, 1, x.shape[1])
     ones = x.new_ones((1, 1, *x.shape[2:]))
-    return out / _CONV[space](ones, full[None, None], None, stride, 1)
+    return out / CONVOLUTIONS[space](ones, full[None, None], None, stride, 1)

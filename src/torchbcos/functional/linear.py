@@ -7,8 +7,9 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import took_part
-from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, layer_weight, square
-from torchbcos.kernels import fused
+from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide, layer_weight
+from torchbcos.kernels.linear import linear
+from torchbcos.kernels.usable import usable
 
 
 def bcos_linear(
@@ -48,10 +49,10 @@ def bcos_linear(
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
-    if eps == 0 and fused.usable(x, b, max_out):
+    if eps == 0 and usable(x, b, max_out):
         took_part()
-        return fused.linear(x, layer_weight(weight, unit_norm), norm_eps)
+        return linear(x, layer_weight(weight, unit_norm), norm_eps)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:
         out = out.reshape(*out.shape[:-1], -1, max_out).amax(-1)
-    return bcos_transform(out, square(x).sum(-1, keepdim=True), b, eps=eps, norm_eps=norm_eps)
+    return bcos_transform(out, held_wide(x).square().sum(-1, keepdim=True), b, eps=eps, norm_eps=norm_eps)

@@ -5,15 +5,14 @@ Shapes: N images, C channels, *S space, G groups, B the exponent.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold, parameter, took_part
 from torchbcos._core.torch_private import transformed
+from torchbcos.kernels.lengths import never_zero
+from torchbcos.kernels.unitnorm import filter_norms, unit_norm
 
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
 LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
@@ -59,8 +58,7 @@ def bcos_transform(
     if y.dtype in (torch.float16, torch.bfloat16):
         y = y.float()
     if eps <= 0:
-        # the root has no derivative at zero; the smallest normal number keeps it finite
-        squared_norm = squared_norm.clamp_min(torch.finfo(squared_norm.dtype).tiny)
+        squared_norm = never_zero(squared_norm)
     norm = (hold(squared_norm) + eps).sqrt() if eps > 0 else hold(squared_norm).sqrt()
     if norm_eps:
         norm = norm + norm_eps
@@ -82,39 +80,8 @@ def unit_norm_weight(weight: Tensor) -> Tensor:
             [0.0000, 0.0000]])
     """
     if not torch.compiler.is_compiling() and not transformed():
-        unit: Tensor = _UnitNorm.apply(weight)
-        return unit
+        return unit_norm(weight)
     return weight / filter_norms(weight)
-
-
-def filter_norms(weight: Tensor) -> Tensor:
-    """Euclidean norm of every filter (O, 1, ...), one where it is zero."""
-    flat = weight.flatten(1)
-    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
-    norm = torch.linalg.vector_norm(wide, dim=1)
-    norm = torch.where(norm == 0, torch.ones_like(norm), norm)
-    return norm.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1))
-
-
-class _UnitNorm(Function):
-    """`w / ‖w‖` with the gradient `(g - ŵ (ŵ·g)) / ‖w‖`: two passes over the weights instead of six."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        norm = filter_norms(weight)
-        unit = weight / norm
-        ctx.save_for_backward(weight, unit, norm)
-        return unit
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        weight, unit, norm = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: by operations that have derivatives
-            live: Tensor = torch.autograd.grad(weight / filter_norms(weight), weight, g, create_graph=True)[0]
-            return live
-        along = (unit * g).flatten(1).sum(1).reshape(norm.shape)
-        gradient: Tensor = torch.addcmul(g, unit, along, value=-1).div_(norm)
-        return gradient
 
 
 def layer_weight(weight: Tensor, unit_norm: bool) -> Tensor:
@@ -123,12 +90,10 @@ def layer_weight(weight: Tensor, unit_norm: bool) -> Tensor:
     return unit_norm_weight(weight) if unit_norm else weight
 
 
-def square(x: Tensor) -> Tensor:
-    """`x²` of the held input, accumulated in float32 for half precision."""
+def held_wide(x: Tensor) -> Tensor:
+    """The held input, in float32 for half precision, whose squares would overflow."""
     x = hold(x)
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    return x * x
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def check_exponent(b: float) -> None:

@@ -1,1 +1,4 @@
-"""Fast twins of equations: each gives what the equation in `functional` gives, in fewer passes over memory."""
+"""Fast twins of equations: each gives what an equation of `functional` gives, in fewer passes over memory.
+
+`functional/twins.py` puts each beside its equation, and one test compares them all.
+"""

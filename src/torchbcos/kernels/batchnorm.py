@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core import torch_private
-from torchbcos.kernels import fused
+from torchbcos.kernels.conv import again, again_with_graph, is_conv_step
+
+__all__ = ["channel_statistics", "per_channel", "uncentered_batch_norm"]
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +50,7 @@ def uncentered_batch_norm(x: Tensor, weight: Tensor | None, eps: float) -> tuple
     return out
 
 
-def plain(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+def _plain(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """The same by operations that autograd can differentiate again."""
     dims = [0, *range(2, x.dim())]
     y = x / (x.var(dims, correction=0, keepdim=True) + eps).sqrt()
@@ -58,17 +60,22 @@ def plain(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 class _UncenteredBatchNorm(Function):
     """Keeps its input only; where a B-cos convolution made that input, not even this.
 
-    The convolution keeps its linear output y, and the input here is `y · |y| / ‖patch‖`: made
-    again in three passes over memory, it need not be stored.
+    Why a norm reads what the node before it saved: a training step has to keep, for every layer, what its backward pass
+    needs. A plain network keeps two maps a layer, the convolution's input and the norm's input. The B-cos convolution
+    keeps its input and its linear output y; its result `y · |y| / ‖patch‖` would be a third map, kept by the norm alone.
+    That result is made again from y in three passes over memory, so the norm keeps the autograd node of the convolution
+    (`x.grad_fn`) instead, and a B-cos layer keeps two maps, as a plain one does. The node outlives the norm's backward
+    pass, for autograd runs it, and frees what it saved, only afterwards. Hooks on saved tensors (torch.utils.checkpoint)
+    unpack them once for each node: with them the norm keeps its input. Measured in docs/decisions/003.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float, producer: Any) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = channel_statistics(x)
         inverse = (var + eps).rsqrt()
-        again = fused.is_conv_step(producer)
-        ctx.producer = producer if again else None
-        ctx.save_for_backward(None if again else x, weight, mean, inverse)
+        remade = is_conv_step(producer)
+        ctx.producer = producer if remade else None
+        ctx.save_for_backward(None if remade else x, weight, mean, inverse)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, var)
         scale = inverse if weight is None else inverse * weight
@@ -81,7 +88,7 @@ class _UncenteredBatchNorm(Function):
             gx, gw = _differentiable(ctx, g, x, weight)
             return gx, gw, None, None
         if x is None:
-            x = fused.again(ctx.producer)
+            x = again(ctx.producer)
         dims = [0, *range(2, x.dim())]
         along = (g * x).sum(dims)
         gx = None
@@ -96,8 +103,8 @@ class _UncenteredBatchNorm(Function):
 def _differentiable(ctx: Any, g: Tensor, x: Tensor | None, weight: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Gradients with a graph (create_graph=True)."""
     if x is None:
-        x = fused.again_with_graph(ctx.producer)
+        x = again_with_graph(ctx.producer)
     wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed and t is not None]
-    found = iter(torch.autograd.grad(plain(x, weight, ctx.eps), wanted, g, create_graph=True))
+    found = iter(torch.autograd.grad(_plain(x, weight, ctx.eps), wanted, g, create_graph=True))
     gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
     return gx, gw

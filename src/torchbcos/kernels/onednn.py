@@ -2,46 +2,37 @@
 
 Measured in docs/decisions/005: on processors that are not Intel's, oneDNN's convolution multiplies matrices twice as fast
 as `F.linear`; and on small maps of many channels a convolution spends most of its time on bringing its weight into
-oneDNN's order, which a weight that stands still needs once.
+oneDNN's order, which needs to be done once for a weight that does not change.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.torch_private import packing
+from torchbcos.kernels.geometry import Geometry
 
-ROWS = 128  # fewer rows are multiplied as torch does it
-POSITIONS = 256  # of a map, over all images; larger maps hide the reordering of the weight
-WEIGHTS = 2**15  # smaller weights are reordered in no time
-BLOCK = 2**18  # numbers that a chain of steps walks over together, to find them in the cache
+__all__ = ["Packed", "available", "product"]
 
+# Setting up a convolution takes some 20 µs more than `F.linear` does; from about so many rows on the product hides that.
+_ROWS = 128
+# Positions of a map, over all images. On larger maps the convolution itself takes so long that reordering hardly counts.
+_POSITIONS = 256
+# Numbers in a weight. A call of oneDNN's private operation takes some 40 µs more than `F.conv2d` does; smaller weights are
+# reordered faster than that, while 2048 x 512 on 7 x 7 took 1.0 ms reordered and 0.25 ms packed.
+_WEIGHTS = 2**15
 
-def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of `rows` rows, each of about `BLOCK` numbers."""
-    step = max(1, BLOCK // max(1, width))
-    return (slice(start, start + step) for start in range(0, rows, step))
-
-
-def by_rows(y: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) in channels_last as rows of C, and a map (N, 1, H, W) as rows of one number; others as they are."""
-    if y.dim() == 4 and factor.shape[1] == 1 and y.is_contiguous(memory_format=torch.channels_last):
-        return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1]), factor.permute(0, 2, 3, 1).reshape(-1, 1)
-    return y, factor.expand(len(y), *factor.shape[1:])
+_BUILT = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def available(x: Tensor) -> bool:
-    """True where oneDNN may be asked."""
+    """True where oneDNN computes with `x`: float32 on a CPU, in a torch that has oneDNN and has not switched it off."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled) and _BUILT
-
-
-_BUILT = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -59,7 +50,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     True
     """
     rows, (outputs, width) = math.prod(x.shape[:-1]), weight.shape
-    if rows < ROWS or min(outputs, width) < 16 or not available(x):
+    if rows < _ROWS or min(outputs, width) < 16 or not available(x):
         return F.linear(x, weight)
     # a picture of one column in channels_last, and filters of one pixel: views, nothing is copied
     picture = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2)
@@ -70,21 +61,21 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 class Packed:
     """A convolution's weight in oneDNN's own order, for both directions, made when first needed.
 
-    It belongs to one value of the weight: whoever keeps it forgets it when the weight changes. The order depends on the
-    shape of the input. One is kept for each direction; another shape replaces it when it is met twice in a row.
+    It belongs to one value of the weight: whoever keeps it discards it when the weight changes. The order depends on the
+    shape of the input. One is kept for each direction; another shape replaces it when two calls in a row have that shape.
     """
 
     def __init__(self) -> None:
-        self.ahead = Order()
-        self.back = Order()
+        self.ahead = _PackedOnce()
+        self.back = _PackedOnce()
 
-    def convolve(self, x: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
+    def convolve(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
         """`x` convolved with `weight`, or None where packing does not pay."""
         if not self.pays(x, weight, geometry):
             return None
         return self.ahead.run(x, lambda: weight, geometry.padding, geometry.stride, geometry.dilation)
 
-    def gradient(self, g: Tensor, weight: Tensor, geometry: Any) -> Tensor | None:
+    def gradient(self, g: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
         """The gradient with respect to the input, of a convolution of stride 1, or None."""
         padding = [d * (k - 1) - p for k, p, d in zip(geometry.kernel, geometry.padding, geometry.dilation, strict=True)]
         if any(s != 1 for s in geometry.stride) or min(padding) < 0 or not self.pays(g, weight, geometry):
@@ -94,32 +85,36 @@ class Packed:
         )  # fmt: skip
 
     @staticmethod
-    def pays(x: Tensor, weight: Tensor, geometry: Any) -> bool:
+    def pays(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
         """True on small maps of many channels."""
         if x.dim() != 4 or geometry.groups != 1 or packing.works is False:
             return False
         positions = len(x) * math.prod(n // s for n, s in zip(x.shape[2:], geometry.stride, strict=True))
-        fits = positions <= POSITIONS and weight.numel() >= WEIGHTS and available(x)
+        fits = positions <= _POSITIONS and weight.numel() >= _WEIGHTS and available(x)
         return fits and x.is_contiguous(memory_format=torch.channels_last)
 
 
-class Order:
+class _PackedOnce:
     """A weight packed for one shape of input."""
 
     def __init__(self) -> None:
         # one assignment and one reading each: threads that meet here repeat work, and no more
         self.kept: tuple[torch.Size, Tensor] | None = None
-        self.asked: torch.Size | None = None
+        self.last_other: torch.Size | None = None
 
     def run(
         self, x: Tensor, weight: Callable[[], Tensor], padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
     ) -> Tensor | None:
-        """The convolution, without autograd; None for a shape that was not met twice."""
+        """The convolution, without autograd.
+
+        None where `x` has another shape than the packed weight is for: the caller convolves as usual. A second call with
+        that shape packs anew, so that shapes that take turns do not reorder the weight at every call.
+        """
         kept, (padding, stride, dilation) = self.kept, (list(padding), list(stride), list(dilation))
         with torch.inference_mode(False), torch.no_grad():
             if kept is None or kept[0] != x.shape:
-                if kept is not None and self.asked != x.shape:
-                    self.asked = x.shape
+                if kept is not None and self.last_other != x.shape:
+                    self.last_other = x.shape
                     return None
                 packed = packing.pack(weight(), padding, stride, dilation, list(x.shape))
                 if packed is None:

@@ -15,7 +15,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, hold, mode, parameter
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.kernels.batchnorm import uncentered_batch_norm
-from torchbcos.kernels.fused import steps_fit
+from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.layer import Layer
 
 

@@ -14,6 +14,7 @@ from torchbcos import functional
 from torchbcos import nn as bnn
 from torchbcos._core import frozen
 from torchbcos._core.errors import StateError
+from torchbcos.explanation import engine
 from torchbcos.explanation.layer import contribution_maps as maps
 from torchbcos.models import build
 
@@ -299,3 +300,24 @@ def test_the_input_of_maps_keeps_its_graph_where_one_is_wanted(wrt: str | None) 
     (slope,) = torch.autograd.grad(found.sum(), x)
     assert slope.abs().sum() > 0
     assert not maps(model, x, torch.tensor([0, 1]), wrt=wrt).requires_grad
+
+
+# -- what is explained together -----------------------------------------------------------------------------------
+
+
+def test_many_targets_at_once_are_the_targets_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3), bnn.BcosConv2d(8, 8, 3), bnn.GlobalAveragePool(), bnn.BcosLinear(8, 5)).eval()
+    x = torch.rand(2, 6, 9, 9)
+    together = torchbcos.explain(model, x, [[0, 3, 4], [1, 1, 2]])
+    for k, targets in enumerate(([0, 1], [3, 1], [4, 2])):
+        alone = torchbcos.explain(model, x, targets)
+        torch.testing.assert_close(together.weights[:, k], alone.weights[:, 0], atol=1e-7, rtol=1e-5)
+
+
+def test_the_usual_batch_keeps_to_the_pixels() -> None:
+    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3)).eval()
+    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), False) == 4
+    assert engine.usual_batch(model, torch.rand(2, 3, 2000, 2000), False) == 1
+    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), True) == 9
+    assert engine.usual_batch(model.train(), torch.rand(9, 3, 224, 224), False) == 9

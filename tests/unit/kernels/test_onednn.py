@@ -14,9 +14,8 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos._core.torch_private import packing
-from torchbcos.explanation import engine
-from torchbcos.functional import bcos_linear
-from torchbcos.kernels import fused, onednn
+from torchbcos.kernels import onednn
+from torchbcos.kernels.geometry import Geometry
 
 packs = pytest.mark.skipif(packing.works is False, reason="torch was built without oneDNN")
 
@@ -37,21 +36,8 @@ def test_products_are_those_of_a_float64_twin(rows: list[int], width: int, outpu
     torch.testing.assert_close(found.double(), expected, atol=2e-6 * width, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(300, 24), (3, 100, 24), (2, 7, 20, 24)], ids=str)
-def test_gradients_of_large_linear_layers_are_those_of_float64(shape: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    x, weight = torch.randn(shape), torch.randn(32, 24)
-    found = []
-    for dtype in (torch.float32, torch.float64):
-        a, w = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
-        y = bcos_linear(a, w)
-        found.append([y.detach(), *torch.autograd.grad(y.sin().sum(), (a, w))])
-    for single, twin in zip(*found, strict=True):
-        assert float((single - twin).norm() / twin.norm()) < 1e-5
-
-
-def geometry(kernel: tuple[int, int], stride: int, padding: int, dilation: int) -> fused.Geometry:
-    return fused.Geometry(kernel, (stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
+def geometry(kernel: tuple[int, int], stride: int, padding: int, dilation: int) -> Geometry:
+    return Geometry(kernel, (stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
 
 
 def inputs(n: int, side: int, channels: int) -> Tensor:
@@ -156,47 +142,3 @@ def test_threads_of_two_shapes_share_one_packed_network() -> None:
     for thread in threads:
         thread.join()
     assert not failed
-
-
-@given(rows=st.integers(1, 40), width=st.integers(1, 30), size=st.integers(1, 200))
-def test_blocks_cover_every_row_once(rows: int, width: int, size: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "BLOCK", size)
-        seen = [k for block in onednn.blocks(rows, width) for k in range(rows)[block]]
-    assert seen == list(range(rows))
-
-
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
-@pytest.mark.parametrize("groups", [1, 4])
-def test_steps_in_blocks_are_the_steps_at_once(layout: torch.memory_format, groups: int) -> None:
-    y = torch.randn(3, 8, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
-    inverse = torch.rand(3, 8 if groups > 1 else 1, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
-    g = torch.randn_like(y)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "BLOCK", 24)
-        factor = torch.empty_like(y)
-        torch.testing.assert_close(fused.square_over(y, inverse), y * y.abs() * inverse)
-        torch.testing.assert_close(fused.times_own_size_(y.clone(), inverse, factor), y * y.abs() * inverse)
-        torch.testing.assert_close(factor, y.abs() * inverse)
-        if groups == 1:
-            gy, along = fused.slope(y, inverse, g, groups)
-            torch.testing.assert_close(gy, y.abs() * g * inverse)
-            torch.testing.assert_close(along, (y.abs() * g * inverse * y).sum(1, keepdim=True))
-
-
-def test_many_targets_at_once_are_the_targets_one_by_one() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3), bnn.BcosConv2d(8, 8, 3), bnn.GlobalAveragePool(), bnn.BcosLinear(8, 5)).eval()
-    x = torch.rand(2, 6, 9, 9)
-    together = torchbcos.explain(model, x, [[0, 3, 4], [1, 1, 2]])
-    for k, targets in enumerate(([0, 1], [3, 1], [4, 2])):
-        alone = torchbcos.explain(model, x, targets)
-        torch.testing.assert_close(together.weights[:, k], alone.weights[:, 0], atol=1e-7, rtol=1e-5)
-
-
-def test_the_usual_batch_keeps_to_the_pixels() -> None:
-    model = nn.Sequential(bnn.BcosConv2d(6, 8, 3)).eval()
-    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), False) == 4
-    assert engine.usual_batch(model, torch.rand(2, 3, 2000, 2000), False) == 1
-    assert engine.usual_batch(model, torch.rand(9, 3, 224, 224), True) == 9
-    assert engine.usual_batch(model.train(), torch.rand(9, 3, 224, 224), False) == 9

@@ -1,0 +1,178 @@
+"""Every kernel beside the equation that it must equal.
+
+A kernel is faster than the operations that it replaces, and nothing else may differ: values, first and second derivatives,
+and, while its factors are held, W. One test draws inputs for each pair and compares
+(tests/unit/functional/test_twins.py); the equations themselves answer to the slow twins in tests/reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos.functional.norm import affine, normalize
+from torchbcos.functional.transform import bcos_transform, held_wide
+from torchbcos.kernels import batchnorm, layernorm, onednn, unitnorm
+from torchbcos.kernels.conv import conv
+from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
+from torchbcos.kernels.linear import linear
+
+__all__ = ["TWINS", "Twin"]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A kernel, and the equation that it must equal.
+
+    Attributes:
+        name: what the two compute.
+        kernel: called with the drawn tensors and options.
+        equation: called likewise; operations that autograd records by itself.
+        draw: makes tensors and options from a generator; the first tensor is the layer's input, which W belongs to.
+        orders: derivatives that are compared: 2, or 0 for kernels that run without gradients.
+        held: whether it may run while factors are held, with W to compare.
+        free: whether it may run while they are not.
+    """
+
+    name: str
+    kernel: Callable[..., Tensor]
+    equation: Callable[..., Tensor]
+    draw: Callable[[torch.Generator], tuple[tuple[Tensor, ...], dict[str, Any]]]
+    orders: int = 2
+    held: bool = True
+    free: bool = True
+
+
+_Drawn = tuple[tuple[Tensor, ...], dict[str, Any]]
+
+
+def _some(generator: torch.Generator, *choices: Any) -> Any:
+    """One of the choices."""
+    return choices[int(torch.randint(len(choices), (), generator=generator))]
+
+
+def _normal(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal numbers; pictures by chance in channels_last."""
+    x = torch.randn(*shape, generator=generator, dtype=dtype)
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 and _some(generator, True, False) else x
+
+
+def _convolution(x: Tensor, weight: Tensor, *, geometry: Geometry, eps: float) -> Tensor:
+    y = geometry.convolve(x, weight)
+    ones = x.new_ones((geometry.groups, x.shape[1] // geometry.groups, *geometry.kernel))
+    squares = held_wide(x).square()
+    shape = (list(geometry.stride), list(geometry.padding), list(geometry.dilation), geometry.groups)
+    norms = CONVOLUTIONS[len(geometry.kernel)](squares, ones, None, *shape)
+    return bcos_transform(y, norms.repeat_interleave(y.shape[1] // geometry.groups, dim=1), eps=eps)
+
+
+def _draw_convolution(generator: torch.Generator) -> _Drawn:
+    space, groups = _some(generator, 1, 2, 2, 2, 3), _some(generator, 1, 1, 2, 6, 12)
+
+    def size(*choices: int) -> tuple[int, ...]:
+        return tuple(_some(generator, *choices) for _ in range(space))
+
+    geometry = Geometry(size(1, 2, 3), size(1, 1, 2), size(0, 1, 2), size(1, 1, 2), groups)
+    x = _normal(generator, 2, 12, *size(5, 6, 7))
+    weight = _normal(generator, 12, 12 // groups, *geometry.kernel)
+    # a patch of padding alone has length zero, where only eps > 0 leaves second derivatives
+    return (x, weight), {"geometry": geometry, "eps": _some(generator, 1e-6, 0.1, 0.1 if any(geometry.padding) else 0.0)}
+
+
+def _linear(x: Tensor, weight: Tensor, *, norm_eps: float) -> Tensor:
+    squares = held_wide(x).square().sum(-1, keepdim=True)
+    return bcos_transform(F.linear(x, weight), squares, eps=0.0, norm_eps=norm_eps)
+
+
+def _draw_linear(generator: torch.Generator) -> _Drawn:
+    shape = _some(generator, (5,), (3, 5), (2, 3, 5), (20, 10, 5))
+    return (_normal(generator, *shape), _normal(generator, 4, 5)), {"norm_eps": _some(generator, 1e-12, 0.1)}
+
+
+def _batch_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    return affine(normalize(x, [0, *range(2, x.dim())], eps=eps, centered=False), weight, None, 1)
+
+
+def _draw_batch_norm(generator: torch.Generator) -> _Drawn:
+    shape = _some(generator, (5, 4), (3, 4, 5), (3, 4, 3, 2), (2, 4, 2, 3, 2))
+    return (_normal(generator, *shape), _normal(generator, 4)), {"eps": _some(generator, 1e-5, 0.1)}
+
+
+def _draw_both(generator: torch.Generator) -> _Drawn:
+    (x, weight), options = _draw_convolution(generator)
+    return (x, weight, _normal(generator, 12)), options
+
+
+def _draw_layer_norm(generator: torch.Generator) -> _Drawn:
+    shape = _some(generator, (3, 5), (2, 3, 5), (2, 3, 2, 5))
+    return (_normal(generator, *shape), _normal(generator, 5)), {"eps": _some(generator, 1e-5, 0.1)}
+
+
+def _draw_filters(generator: torch.Generator) -> _Drawn:
+    return (_normal(generator, *_some(generator, (4, 5), (4, 3, 2), (4, 3, 2, 3), (1, 1, 1, 1))),), {}
+
+
+def _draw_product(generator: torch.Generator) -> _Drawn:
+    shape = _some(generator, (7, 24), (300, 24), (3, 100, 24), (2, 7, 20, 24))
+    single = torch.float32  # what oneDNN computes in
+    return (_normal(generator, *shape, dtype=single), _normal(generator, _some(generator, 8, 32), 24, dtype=single)), {}
+
+
+def _packed(x: Tensor, weight: Tensor, *, geometry: Geometry) -> Tensor:
+    """Twice: packed, and with what was packed."""
+    packed = onednn.Packed()
+    packed.convolve(x, weight, geometry)
+    out = packed.convolve(x, weight, geometry)
+    return geometry.convolve(x, weight) if out is None else out
+
+
+def _packed_gradient(g: Tensor, weight: Tensor, *, geometry: Geometry) -> Tensor:
+    out = onednn.Packed().gradient(g, weight, geometry)
+    return _gradient(g, weight, geometry=geometry) if out is None else out
+
+
+def _gradient(g: Tensor, weight: Tensor, *, geometry: Geometry) -> Tensor:
+    padding, dilation = list(geometry.padding), list(geometry.dilation)
+    return F.conv_transpose2d(g, weight, None, 1, padding, 0, 1, dilation)
+
+
+def _draw_packed(generator: torch.Generator) -> _Drawn:
+    kernel, dilation = (_some(generator, 1, 2, 3), _some(generator, 1, 2, 3)), _some(generator, 1, 2)
+    geometry = Geometry(kernel, (1, 1), (_some(generator, 0, 1),) * 2, (dilation, dilation), 1)
+    x = torch.randn(_some(generator, 1, 2), 192, 7, 8, generator=generator).contiguous(memory_format=torch.channels_last)
+    return (x, torch.randn(192, 192, *kernel, generator=generator)), {"geometry": geometry}
+
+
+TWINS = (
+    Twin("B-cos convolution, b = 2", conv, _convolution, _draw_convolution),
+    Twin("B-cos linear layer, b = 2", linear, _linear, _draw_linear),
+    Twin(
+        "uncentred batch norm", lambda x, weight, eps: batchnorm.uncentered_batch_norm(x, weight, eps)[0], _batch_norm,
+        _draw_batch_norm, held=False,
+    ),
+    Twin(
+        "uncentred batch norm after a B-cos convolution",
+        lambda x, weight, scale, geometry, eps: batchnorm.uncentered_batch_norm(conv(x, weight, geometry, eps), scale, 1e-3)[0],
+        lambda x, weight, scale, geometry, eps: _batch_norm(
+            _convolution(x, weight, geometry=geometry, eps=eps), scale, eps=1e-3
+        ),
+        _draw_both, held=False,
+    ),
+    Twin(
+        "layer norm, held", lambda x, weight, eps: layernorm.FrozenLayerNorm.apply(x, weight, eps),
+        lambda x, weight, eps: affine(normalize(x, [-1], eps=eps, centered=True), weight, None, -1), _draw_layer_norm,
+        free=False,
+    ),
+    Twin("filters of unit norm", unitnorm.unit_norm, lambda w: w / unitnorm.filter_norms(w), _draw_filters, held=False),
+    Twin("matrix product by oneDNN", onednn.product, F.linear, _draw_product),
+    Twin(
+        "convolution with a packed weight", _packed, lambda x, weight, geometry: geometry.convolve(x, weight), _draw_packed,
+        orders=0,
+    ),
+    Twin("its gradient with a packed weight", _packed_gradient, _gradient, _draw_packed, orders=0),
+)  # fmt: skip

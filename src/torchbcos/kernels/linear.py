@@ -1,0 +1,88 @@
+"""The B-cos linear layer, b = 2 without MaxOut, as one step of autograd.
+
+Outside explanations a layer keeps its input, the linear output y and one number a row; while an explanation runs, only the
+factor `|y| / ‖x‖`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import Function
+
+from torchbcos._core.frozen import current
+from torchbcos.kernels.lengths import length, never_zero
+from torchbcos.kernels.onednn import product
+
+__all__ = ["linear"]
+
+
+def linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+    """`y · |y| / (‖x‖ + norm_eps)` of y = x wᵀ over the last axis."""
+    if current() is not None:
+        held: Tensor = _FrozenLinear.apply(x, weight, norm_eps)
+        return held
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        out: Tensor = _Linear.apply(x, weight, norm_eps)
+        return out
+    y = product(x, weight)
+    return y.abs().mul_(_inverse(length(x), norm_eps)).mul_(y)
+
+
+def _inverse(norm: Tensor, norm_eps: float) -> Tensor:
+    return norm.add(norm_eps).reciprocal_()
+
+
+class _Linear(Function):
+    """A B-cos linear layer, b = 2, outside explanations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+        y, norm = product(x, weight), length(x)
+        ctx.save_for_backward(x, weight, y, norm)
+        ctx.norm_eps = norm_eps
+        return y.abs().mul_(_inverse(norm, norm_eps)).mul_(y)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, y, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(_plain(x, weight, ctx.norm_eps), wanted, g, create_graph=True))
+            gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return gx, gw, None
+        inverse = _inverse(norm, ctx.norm_eps)
+        gy = (y.abs() * g).mul_(2 * inverse)
+        gx = gw = None
+        if ctx.needs_input_grad[1]:
+            gw = product(gy.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(gy, x)
+        if ctx.needs_input_grad[0]:
+            gx = product(gy, weight.t())
+            # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
+            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(inverse).div_(norm), value=-0.5)
+        return gx, gw, None
+
+
+class _FrozenLinear(Function):
+    """The same with the factor `|y| / ‖x‖` held."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+        y = product(x, weight)
+        factor = y.abs().mul_(_inverse(length(x), norm_eps))
+        ctx.save_for_backward(factor, weight)
+        return y.mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        factor, weight = ctx.saved_tensors
+        return product(g * factor, weight.t()), None, None
+
+
+def _plain(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+    """The same linear layer by operations that autograd can differentiate again."""
+    y = F.linear(x, weight)
+    return y * y.abs() / (never_zero((x * x).sum(-1, keepdim=True)).sqrt() + norm_eps)

@@ -1,0 +1,27 @@
+"""Norms of patches by slices and by convolutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from torchbcos.functional import bcos_conv
+from torchbcos.kernels import patches
+
+
+def double(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def test_derivatives_of_many_groups() -> None:
+    x, w = double(1, 10, 5, 4), double(10, 1, 3, 3)
+    for options in ({"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}):
+        assert torch.autograd.gradcheck(lambda x, w, o=options: bcos_conv(x, w, groups=10, **o), (x, w))
+        slices, convolutions = [], []
+        for few, found in ((100, slices), (0, convolutions)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(patches, "FEW", few)
+                y = bcos_conv(x, w, groups=10, **options)  # type: ignore[arg-type]
+                found += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, w))]
+        torch.testing.assert_close(slices, convolutions)
