@@ -136,3 +136,24 @@ def test_old_cards_of_plain_networks_on_other_than_three_channels_still_load_and
     colours = Card.from_dict({**values, "in_channels": 3})
     assert colours.preprocess == values["preprocess"]
     assert Card.from_dict(card.to_dict()) == card
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_explanations_carry_the_photo_that_the_network_saw_and_its_name(plain: bool, photos: list[Path]) -> None:
+    torch.manual_seed(0)
+    moments = {"encoding": "normalize", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)} if plain else {}
+    preprocess = Preprocess(resize=40, crop=32, **moments)  # type: ignore[arg-type]
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=3, plain=plain).eval()
+    card = Card(
+        name="tiny", architecture="cifar10_resnet20", classes=("a", "b", "c"), num_classes=3, preprocess=preprocess.to_dict()
+    )
+    e = Classifier(network, card).explain([*photos[:3], Image.open(photos[3])], batch_size=2)
+    assert e.titles == ("0.png", "1.png", "2.png", "")
+    expected = Preprocess(resize=40, crop=32).batch(photos[:4])[:, :3]
+    assert e.photos is not None
+    torch.testing.assert_close(e.photos, expected, rtol=0, atol=1e-6)
+    panel = np.asarray(e.panel(2))
+    assert (panel[70:100, -200:] != 255).any()  # the name, top right
+    shown = Image.fromarray(panel).crop((36, 142, 36 + 320, 142 + 320)).resize((32, 32), Image.Resampling.BOX)
+    seen = expected[2].permute(1, 2, 0).numpy() * 255
+    assert np.abs(np.asarray(shown, dtype=np.float32) - seen).mean() < 2
