@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from torchbcos.pictures.preprocess import Preprocess
 # Examples that are tried in place of an unreadable one. A single damaged file must not stop a run of days; ten in a row are
 # no accident but a missing disk, and then it is better to stop than to train on the few that are left.
 SPARE = 10
+GRACE = 30  # seconds for which a worker outlives SIGTERM: as long as SLURM waits before it kills
 Key = tuple[int, int, int]  # example, epoch, copy
 
 
@@ -202,9 +204,15 @@ def loader(examples: Examples, order: Sampler[Any], workers: int, *, pin: bool =
 
 
 def one_thread(_: int) -> None:
-    """Workers share the processor with the training: one thread each; Ctrl-C is the training's to answer."""
+    """Workers share the processor with the training: one thread each; signals are the training's to answer.
+
+    Ctrl-C is ignored. SIGTERM, which SLURM sends to every process of a job, ends a worker some time later: the training needs
+    its pictures to finish the step.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def whole_batches(count: int, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:

@@ -204,6 +204,7 @@ def test_ones_own_network_beside_the_command(data: Path, tmp_path: Path, monkeyp
         run(tiny(model="nets_of_mine:bad"), data, tmp_path / "run")
     report, _ = run(tiny(model="nets_of_mine:good"), data, tmp_path / "run")  # nothing was trained: the folder is free
     assert report["steps"] == 6
+    assert str(tmp_path) not in sys.path  # the caller's imports are as before
     for source in (tmp_path / "run", tmp_path / "run" / "model"):
         with pytest.raises(MissingFileError, match="a network of your own: build it"):
             torchbcos.load(source)

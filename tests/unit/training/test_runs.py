@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -540,23 +539,6 @@ def test_devices_that_are_not_there(data: Path, tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="These devices cannot be used"):
         run(tiny(), data, tmp_path / "run", accelerator="gpu")
-
-
-KILLS = int(os.environ.get("TORCHBCOS_KILLS", "3"))
-
-
-def test_kill_9_at_random_points(data: Path, tmp_path: Path) -> None:
-    """Real processes, really killed; TORCHBCOS_KILLS=20 for the whole experiment."""
-    script = Path(__file__).with_name("killing.py")
-    out = subprocess.run(
-        [sys.executable, str(script), str(data), str(tmp_path), str(KILLS), str(random.Random(7).randrange(100))],
-        capture_output=True, text=True, timeout=280 + 15 * KILLS, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
-    assert out.returncode == 0, out.stderr[-2000:]
-    found = json.loads(out.stdout.splitlines()[-1])
-    assert len(found) == KILLS
-    assert all(difference == 0 for difference, _ in found), found
-    assert sum(kills for _, kills in found) >= KILLS // 2
 
 
 def test_two_processes_reach_the_weights_of_one(data: Path, tmp_path: Path) -> None:
