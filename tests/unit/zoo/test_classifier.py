@@ -136,3 +136,10 @@ def test_old_cards_of_plain_networks_on_other_than_three_channels_still_load_and
     colours = Card.from_dict({**values, "in_channels": 3})
     assert colours.preprocess == values["preprocess"]
     assert Card.from_dict(card.to_dict()) == card
+
+
+def test_panels_show_what_the_network_saw_under_the_files_name(classifier: Classifier, photos: list[Path]) -> None:
+    e = classifier.explain([photos[3], Image.open(photos[1])], batch_size=1)
+    assert e.titles == ("3.png", "") and e.photos is not None
+    for photo, path in zip(e.photos, (photos[3], photos[1]), strict=True):
+        assert (photo - classifier.transform.place(read.read_image(path))).abs().max() < 1e-6  # resized and cropped alike
