@@ -11,6 +11,7 @@ PYTHON ?= python3
 # a release of torch (2.6.0), or nothing for the newest; torchvision 0.N+15 belongs to torch 2.N
 TORCH ?=
 TORCHES := $(if $(TORCH),torch==$(TORCH) torchvision==$(shell echo $(TORCH) | awk -F. '{ print "0." $$2 + 15 "." $$3 }'),torch torchvision)
+VENV_OF_TORCH ?= .venv-$(TORCH)
 PHOTOS ?= docs/photos
 OUT ?= demo
 WORKERS ?= 2
@@ -47,7 +48,7 @@ test: $(READY) ## run the tests
 
 test-torch: ## run the tests on another release of torch, in an environment of its own: make test-torch TORCH=2.6.0
 	$(if $(TORCH),,$(error Say which release: make test-torch TORCH=2.6.0))
-	@$(MAKE) --no-print-directory test VENV=.venv-$(TORCH)
+	@$(MAKE) --no-print-directory test VENV=$(VENV_OF_TORCH)
 
 check: $(READY) ## lint, types, import law
 	$(PY) -m ruff check src tests recipes benchmarks docs hubconf.py

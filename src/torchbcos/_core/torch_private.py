@@ -35,6 +35,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+__all__ = [
+    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "Trial", "channel_statistics", "checkpointed",
+    "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts", "knows_graph_tasks", "original",
+    "packing", "record", "records", "saved_tensor_hooks", "transformed", "version",
+]  # fmt: skip
+
 
 def _module(name: str) -> ModuleType | None:
     """A module of torch, or None where this torch has none of that name."""

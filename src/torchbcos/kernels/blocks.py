@@ -13,12 +13,12 @@ from torch import Tensor
 
 __all__ = ["blocks", "by_rows", "group_sums", "slope", "square_over", "times_own_size_"]
 
-BLOCK = 2**18  # numbers: 1 MiB in float32, of which two or three tensors fit into a core's cache
+_BLOCK = 2**18  # numbers: 1 MiB in float32, of which two or three tensors fit into a core's cache
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of `rows` rows, each of about `BLOCK` numbers."""
-    step = max(1, BLOCK // max(1, width))
+    """Slices of `rows` rows, each of about `_BLOCK` numbers."""
+    step = max(1, _BLOCK // max(1, width))
     return (slice(start, start + step) for start in range(0, rows, step))
 
 

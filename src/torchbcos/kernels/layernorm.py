@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+__all__ = ["FrozenLayerNorm"]
+
 
 class FrozenLayerNorm(Function):
     """`(x - mean) · rstd · weight` with rstd a constant: linear in x, and one number a token is kept."""

@@ -17,13 +17,13 @@ __all__ = ["inverse_norms", "inverse_of_groups", "over_channels", "patch_squared
 
 # Up to so many maps are summed as shifted slices, which cost next to nothing for one. Depthwise layers have as many maps as
 # channels: two depthwise convolutions along one axis each took 7 ms there, one 7x7 convolution 14.
-FEW = 8
+_FEW = 8
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def patch_squared_norms(x: Tensor, geometry: Geometry) -> Tensor:
     """Squared norm of every patch and group of zero-padded input (N, C, *S): (N, G, *S')."""
-    return patch_sums(group_squares(x, geometry.groups), geometry)
+    return _patch_sums(_group_squares(x, geometry.groups), geometry)
 
 
 def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> Tensor:
@@ -32,7 +32,7 @@ def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> T
     return over_channels((squares + eps if eps > 0 else never_zero(squares)).rsqrt_(), channels)
 
 
-def group_squares(x: Tensor, groups: int) -> Tensor:
+def _group_squares(x: Tensor, groups: int) -> Tensor:
     """Sum of squares over the channels of each group: (N, G, *S)."""
     if groups == x.shape[1]:
         return x * x
@@ -46,7 +46,7 @@ def group_squares(x: Tensor, groups: int) -> Tensor:
     return (x * x).sum(1, keepdim=True)
 
 
-def patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
+def _patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
     """Sum of every patch of (N, G, *S), zero padding counted: (N, G, *S')."""
     if geometry.pointwise:
         index = (slice(None), slice(None), *(slice(None, None, s) for s in geometry.stride))
@@ -54,31 +54,31 @@ def patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
     for axis, (k, s, p, d) in enumerate(geometry.axes()):
         if k == s == 1 and p == 0:
             continue
-        if maps.shape[1] > FEW:
+        if maps.shape[1] > _FEW:
             ones, (s_, p_, d_) = maps.new_ones((maps.shape[1], 1, *geometry.along(axis, k))), geometry.alone(axis)
             maps = CONVOLUTIONS[len(geometry.kernel)](maps, ones, None, s_, p_, d_, maps.shape[1])
         else:
-            maps = box_sums(maps, axis + 2, k, s, p, d)
+            maps = _box_sums(maps, axis + 2, k, s, p, d)
     return maps
 
 
 def spread_sums(maps: Tensor, geometry: Geometry, space: torch.Size) -> Tensor:
-    """The transpose of `patch_sums`: every position collects from the patches that contain it."""
+    """The transpose of `_patch_sums`: every position collects from the patches that contain it."""
     if geometry.pointwise and all(s == 1 for s in geometry.stride):
         return maps
     for axis, (k, s, p, d) in enumerate(geometry.axes()):
         if k == s == 1 and p == 0:
             continue
-        if maps.shape[1] > FEW:
+        if maps.shape[1] > _FEW:
             ones, (s_, p_, d_) = maps.new_ones((maps.shape[1], 1, *geometry.along(axis, k))), geometry.alone(axis)
             left = geometry.along(axis, space[axis] - ((maps.shape[2 + axis] - 1) * s - 2 * p + d * (k - 1) + 1), 0)
             maps = _TRANSPOSED[len(geometry.kernel)](maps, ones, None, s_, p_, left, maps.shape[1], d_)
         else:
-            maps = spread_box_sums(maps, axis + 2, k, s, p, d, space[axis])
+            maps = _spread_box_sums(maps, axis + 2, k, s, p, d, space[axis])
     return maps
 
 
-def box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int) -> Tensor:
+def _box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int) -> Tensor:
     """Sums of `k` neighbours along one axis, as `k` shifted slices: a few small maps need no convolution."""
     size = maps.shape[dim]
     count = (size + 2 * p - d * (k - 1) - 1) // s + 1
@@ -92,8 +92,8 @@ def box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int) -> Tensor:
     return total
 
 
-def spread_box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int, size: int) -> Tensor:
-    """The transpose of `box_sums`, back to `size` positions."""
+def _spread_box_sums(maps: Tensor, dim: int, k: int, s: int, p: int, d: int, size: int) -> Tensor:
+    """The transpose of `_box_sums`, back to `size` positions."""
     shape = list(maps.shape)
     shape[dim] = size + 2 * p
     total = maps.new_zeros(shape)

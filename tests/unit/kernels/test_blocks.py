@@ -13,7 +13,7 @@ from torchbcos.kernels import blocks
 @given(rows=st.integers(1, 40), width=st.integers(1, 30), size=st.integers(1, 200))
 def test_blocks_cover_every_row_once(rows: int, width: int, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", size)
+        patch.setattr(blocks, "_BLOCK", size)
         seen = [k for part in blocks.blocks(rows, width) for k in range(rows)[part]]
     assert seen == list(range(rows))
 
@@ -25,7 +25,7 @@ def test_steps_in_blocks_are_the_steps_at_once(layout: torch.memory_format, grou
     inverse = torch.rand(3, 8 if groups > 1 else 1, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
     g = torch.randn_like(y)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", 24)
+        patch.setattr(blocks, "_BLOCK", 24)
         factor = torch.empty_like(y)
         torch.testing.assert_close(blocks.square_over(y, inverse), y * y.abs() * inverse)
         torch.testing.assert_close(blocks.times_own_size_(y.clone(), inverse, factor), y * y.abs() * inverse)

@@ -21,7 +21,7 @@ def test_derivatives_of_many_groups() -> None:
         slices, convolutions = [], []
         for few, found in ((100, slices), (0, convolutions)):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(patches, "FEW", few)
+                patch.setattr(patches, "_FEW", few)
                 y = bcos_conv(x, w, groups=10, **options)  # type: ignore[arg-type]
                 found += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, w))]
         torch.testing.assert_close(slices, convolutions)
