@@ -205,6 +205,8 @@ def announce(run: Run, learner: Learner, begun: Begun | None, done: int, *, resu
         f"{run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
         f"{f', of which {run.total} steps' if recipe.max_steps else ''}."
     )
+    if run.data.repeated:
+        run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
 
 
 def write_beginning(run: Run, learner: Learner, changes: Sequence[str]) -> None:

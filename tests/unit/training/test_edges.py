@@ -308,3 +308,15 @@ def test_a_program_without_dynamic_shapes(data: Path, tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Fixed(), (torch.rand(4, 3, 16, 16),)), tmp_path / "t.pt2")
     with pytest.raises(InputError, match=r"does not take a batch of shape \(8, 3, 16, 16\).*needs dynamic shapes"):
         run(tiny(teacher=str(tmp_path / "t.pt2"), teacher_weight=1.0), data, tmp_path / "run")
+
+
+def test_links_in_the_data_are_counted_once_and_said(tmp_path: Path) -> None:
+    data, lines = squares(tmp_path / "data", 4), list[str]()
+    for name in ("blue", "red"):
+        (data / name / "loop").symlink_to(".")
+        (data / name / "again.png").symlink_to("00.png")
+    train(
+        tiny(epochs=1, selection_share=0, report_share=0), data, tmp_path / "run", say=lines.append, accelerator="cpu", devices=1
+    )
+    assert sum("; 12 to train on;" in line for line in lines) == 1, lines
+    assert "2 further names of the same files (links, rows that are there twice) are counted once." in lines
