@@ -124,8 +124,9 @@ def mentions(text: str, modules: Mapping[str, ast.Module]) -> set[Use]:
 
 
 def patched(tree: ast.Module, modules: Mapping[str, ast.Module]) -> set[Use]:
-    """Names that a test reaches by a word, as `monkeypatch.setattr(module, "name", …)` does, in a module it imports."""
+    """Names that a test may reach in a module that it imports: `monkeypatch.setattr(module, "name", …)`, `one_of_them.name`."""
     words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    words |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}  # of a module that a loop runs over
     near = {*aliases(tree, modules).values(), *(module for module, _ in uses(tree, modules))}
     return {(module, name) for module in near for name in defined(modules[module]) if name in words}
 

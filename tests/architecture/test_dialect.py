@@ -58,13 +58,13 @@ def test_faults_are_seen(module: str, text: str, fault: str) -> None:
 
 
 def test_users_are_found_wherever_they_stand() -> None:
-    modules = trees(a_c="A = B = C = D = E = F = G = 1\nclass T: ...")
+    modules = trees(a_c="A = B = C = D = E = F = G = H = 1\nclass T: ...")
     code = [
         "from torchbcos.a.c import A",
-        "from torchbcos.a import c\nc.B\npatch.setattr(c, 'C', 2)",
+        "from torchbcos.a import c\nc.B\npatch.setattr(c, 'C', 2)\nfor m in [c]: m.H",
         "it = importlib.import_module('torchbcos.a.c')\nit.F\npatch.setattr(it, 'G', 1)",
         "run('from torchbcos.a.c import D')\npatch.setattr('torchbcos.a.c.E', 1)",
     ]
     used = dialect.used_elsewhere(modules, code, ["`torchbcos.a.f` is public"])
-    assert {name for module, name in used if module == "torchbcos.a.c"} == {"A", "B", "C", "D", "E", "F", "G", "T"}
+    assert {name for module, name in used if module == "torchbcos.a.c"} == {"A", "B", "C", "D", "E", "F", "G", "H", "T"}
     assert ("torchbcos.a.b", "f") in used and ("torchbcos.a.b", "_g") not in used
