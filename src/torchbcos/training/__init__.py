@@ -6,7 +6,7 @@ from torchbcos.training.distillation import explanation_distance as explanation_
 from torchbcos.training.guidance import energy_inside as energy_inside
 from torchbcos.training.guidance import energy_loss as energy_loss
 from torchbcos.training.guidance import l1_loss as l1_loss
-from torchbcos.training.machine import Interrupted as Interrupted
+from torchbcos.training.interrupts import Interrupted as Interrupted
 from torchbcos.training.machine import is_first_process as is_first_process
 from torchbcos.training.progress import Progress as Progress
 from torchbcos.training.recipe import GuidanceSettings as GuidanceSettings

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import PictureSettings, Recipe
 
 
 def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
@@ -28,7 +28,7 @@ def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
     return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def geometry(recipe: Recipe, size: int) -> list[v2.Transform]:
+def geometry(recipe: PictureSettings, size: int) -> list[v2.Transform]:
     """Crops of one size, and mirroring."""
     flips = [v2.RandomHorizontalFlip(recipe.flip)] if recipe.flip else []
     if recipe.crop == "random":

@@ -11,9 +11,9 @@ from torch import nn
 
 from torchbcos.data.loading import check_batch, seed_generator, seed_of
 from torchbcos.training.context import Run
+from torchbcos.training.interrupts import Interrupts
 from torchbcos.training.journal import Journal
 from torchbcos.training.judge import judge_epoch
-from torchbcos.training.machine import Interrupts
 from torchbcos.training.network import head_of
 from torchbcos.training.optimisation import Mixer, check_finite, clip_gradients, set_rates, update_average
 from torchbcos.training.state import State

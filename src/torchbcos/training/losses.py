@@ -15,7 +15,7 @@ from torchbcos.explanation.layer import contribution_maps
 from torchbcos.training.distillation import Taught, Teacher, explanation_distance
 from torchbcos.training.guidance import TINY, energy_loss, l1_loss
 from torchbcos.training.machine import processes
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 Order = Literal["truncated", True]  # of the second derivative: `create_graph` of `torchbcos.explain`
 
@@ -122,7 +122,7 @@ def smoothed(targets: Tensor, share: float, even: float) -> Tensor:
     return targets * (1 - share) + share * even if share else targets
 
 
-def classification(recipe: Recipe, classes: int, *, multi_label: bool = False) -> Bce | CrossEntropy:
+def classification(recipe: OptimisationSettings, classes: int, *, multi_label: bool = False) -> Bce | CrossEntropy:
     """The loss by which a recipe classifies; several labels (`multi_label`) always need "bce"."""
     if recipe.loss == "cross_entropy" and not multi_label:
         return CrossEntropy(recipe.smoothing)

@@ -15,12 +15,12 @@ from torch import nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.models import Network, refresh_filters
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
 from torchbcos.zoo import create_model, load, official_cards
 
 
 def build_network(
-    recipe: Recipe, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
+    recipe: NetworkSettings, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
 ) -> tuple[nn.Module, str | None]:
     """The network of a recipe, and the terms of the weights that it begins with.
 
@@ -51,7 +51,7 @@ def build_network(
     return network, terms
 
 
-def pretrained_network(recipe: Recipe, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
+def pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
     """A network with the weights that a recipe begins with, and their terms; see `build_network`."""
     if recipe.pretrained == "official":
         card = official_cards()[recipe.model]
@@ -123,7 +123,7 @@ def check_head(network: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def channels_last(network: nn.Module, recipe: Recipe) -> nn.Module:
+def channels_last(network: nn.Module, recipe: MachineSettings) -> nn.Module:
     """The network with its filters in that order, where the recipe wants it and they are of two dimensions."""
     flat = all(p.dim() <= 4 for p in network.parameters())
     return network.to(memory_format=torch.channels_last) if recipe.channels_last and flat else network

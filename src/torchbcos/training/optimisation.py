@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from torchbcos._core.errors import StateError
 from torchbcos._core.optional import require
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import OptimisationSettings, PictureSettings
 
 
 def targets_of(y: Tensor, classes: int) -> Tensor:
@@ -22,13 +22,13 @@ def targets_of(y: Tensor, classes: int) -> Tensor:
     return F.one_hot(y, classes).float() if y.dim() == 1 else y.float()
 
 
-def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:
+def rate_factor(step: int, per_epoch: int, recipe: OptimisationSettings) -> float:
     """The learning rate of a step, as a multiple of `recipe.lr`.
 
     Warm-up is linear from `warmup_start`; then cosine to `lr_end`, a factor `gamma` every `step_size` epochs, or
     `gamma` an epoch. With `schedule_by="epoch"` the rate changes at the beginning of epochs only.
 
-    >>> [round(1e-3 * rate_factor(e, 1, Recipe(warmup_epochs=5, schedule_by="epoch")), 7) for e in (0, 1, 5, 6)]
+    >>> [round(1e-3 * rate_factor(e, 1, OptimisationSettings(warmup_epochs=5, schedule_by="epoch")), 7) for e in (0, 1, 5, 6)]
     [1e-05, 0.000208, 0.001, 0.0009997]
     """
     by_epoch = recipe.schedule_by == "epoch"
@@ -45,7 +45,7 @@ def rate_factor(step: int, per_epoch: int, recipe: Recipe) -> float:
     return float(recipe.gamma ** (at - warm)) if recipe.schedule == "exponential" else 1.0
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, recipe: OptimisationSettings, head: set[int]) -> torch.optim.Optimizer:
     """The optimiser of a recipe; the parameters of the classifier (by id) form the group with `head` true."""
     parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for p in model.parameters():
@@ -60,14 +60,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe, head: set[int]) -> torch.op
     return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, step: int, per_epoch: int, recipe: Recipe) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, step: int, per_epoch: int, recipe: OptimisationSettings) -> None:
     """Give every group of parameters the learning rate of a step."""
     rate = recipe.lr * rate_factor(step, per_epoch, recipe)
     for group in optimizer.param_groups:
         group["lr"] = rate * (recipe.head_lr if group["head"] else 1.0)
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], recipe: Recipe) -> None:
+def clip_gradients(parameters: Iterable[nn.Parameter], recipe: OptimisationSettings) -> None:
     """Clip in place: "agc" bounds each filter's gradient by its own norm (Brock et al. 2021, arXiv 2102.06171, eq. 3)."""
     own = [p for p in parameters if p.grad is not None]
     if recipe.clip == "agc":
@@ -80,7 +80,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], recipe: Recipe) -> None:
 class Mixer:
     """Mixup (arXiv 1710.09412) and CutMix (1905.04899) of encoded batches; where both are on, one is drawn a batch."""
 
-    def __init__(self, recipe: Recipe, classes: int) -> None:
+    def __init__(self, recipe: PictureSettings, classes: int) -> None:
         self.kinds: list[v2.Transform] = []
         if recipe.mixup:
             self.kinds.append(v2.MixUp(alpha=recipe.mixup, num_classes=classes))
@@ -97,13 +97,13 @@ class Mixer:
         return mixed
 
 
-def average_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
+def average_of(model: nn.Module, recipe: OptimisationSettings) -> nn.Module | None:
     """The network that will hold averaged weights and buffers, or None where the recipe has none."""
     return copy.deepcopy(model).requires_grad_(False).eval() if recipe.ema_decay else None
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, step: int, per_epoch: int, recipe: Recipe) -> None:
+def update_average(average: nn.Module, model: nn.Module, step: int, per_epoch: int, recipe: OptimisationSettings) -> None:
     """One step of the average: it follows the network until `ema_from_epoch`, then moves by 1 - decay.
 
     With `ema_scaled` that is (1 - decay) · batch_size · ema_every / epochs, as in torchvision's references. Otherwise

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Labelled, Split, split_rows
 from torchbcos.data.loading import Order, seed_of
-from torchbcos.training.recipe import Recipe
+from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def check_arrays(example: Tensor, recipe: Recipe) -> None:
         )
 
 
-def epoch_steps(recipe: Recipe, count: int, world: int) -> int:
+def epoch_steps(recipe: OptimisationSettings, count: int, world: int) -> int:
     """Optimiser steps of an epoch.
 
     Args:
@@ -111,7 +111,7 @@ def batch_order(recipe: Recipe, count: int, done: int, rank: int, world: int) ->
     return order
 
 
-def part_size(recipe: Recipe, count: int, world: int) -> int:
+def part_size(recipe: OptimisationSettings, count: int, world: int) -> int:
     """Pictures of one part of a step, over all processes: fewer than asked for where there are too few.
 
     Raises:

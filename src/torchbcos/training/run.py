@@ -21,12 +21,11 @@ from torchbcos.training.begun import Begun, check_same_data, find_begun, finishe
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.finish import card_of, finish
+from torchbcos.training.interrupts import Interrupted, Interrupts
 from torchbcos.training.journal import Journal, Watch
 from torchbcos.training.loop import fit
 from torchbcos.training.losses import Objective, terms_of
 from torchbcos.training.machine import (
-    Interrupted,
-    Interrupts,
     build_fabric,
     generator_kept,
     half_of,

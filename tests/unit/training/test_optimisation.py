@@ -8,11 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from torchbcos._core.errors import StateError
 from torchbcos.training import Recipe, find_recipe
-from torchbcos.training.losses import classification
 from torchbcos.training.optimisation import (
     Mixer,
     average_of,
@@ -23,47 +22,6 @@ from torchbcos.training.optimisation import (
     targets_of,
     update_average,
 )
-
-
-def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe, *, multi_label: bool = False) -> Tensor:
-    return classification(recipe, logits.shape[1], multi_label=multi_label).loss(logits, targets)
-
-
-def bce_twin(logits: list[list[float]], targets: list[list[float]]) -> float:
-    total, count = 0.0, 0
-    for row, wanted in zip(logits, targets, strict=True):
-        for z, t in zip(row, wanted, strict=True):
-            p = 1 / (1 + math.exp(-z))
-            total -= t * math.log(p) + (1 - t) * math.log(1 - p)
-            count += 1
-    return total / count
-
-
-@given(
-    n=st.integers(1, 4), c=st.integers(2, 6), smoothing=st.sampled_from([0.0, 0.1]), kind=st.sampled_from(["bce", "bce_uniform"])
-)  # fmt: skip
-def test_bce_with_uniform_off_labels_and_smoothing(n: int, c: int, smoothing: float, kind: str) -> None:
-    torch.manual_seed(n * 10 + c)
-    logits, y = torch.randn(n, c, dtype=torch.float64), torch.randint(c, (n,))
-    recipe = Recipe(loss=kind, smoothing=smoothing)  # type: ignore[arg-type]
-    wanted = [[(1.0 if k == int(y[i]) else 0.0) * (1 - smoothing) + smoothing / c for k in range(c)] for i in range(n)]
-    if kind == "bce_uniform":
-        wanted = [[max(t, 1 / c) for t in row] for row in wanted]
-    found = classification_loss(logits, targets_of(y, c).double(), recipe)
-    assert float(found) == pytest.approx(bce_twin(logits.tolist(), wanted), rel=1e-9)
-
-
-def test_cross_entropy_threshold_and_several_labels() -> None:
-    logits, targets = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.6, 0.4, 0.0]])
-    found = classification_loss(logits, targets, Recipe(loss="cross_entropy"))
-    p = [math.exp(z) / sum(math.exp(v) for v in (1, -2, 0.5)) for z in (1, -2, 0.5)]
-    assert float(found) == pytest.approx(-0.6 * math.log(p[0]) - 0.4 * math.log(p[1]), rel=1e-6)
-    found = classification_loss(logits, targets, Recipe(threshold=0.5))
-    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[1.0, 0.0, 0.0]]), rel=1e-6)
-    found = classification_loss(logits, torch.tensor([[1.0, 1.0, 0.0]]), Recipe(loss="bce_uniform"), multi_label=True)
-    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[1.0, 1.0, 0.0]]), rel=1e-6)
-    found = classification_loss(logits, torch.tensor([[1.0, 1.0, 0.0]]), Recipe(smoothing=0.2), multi_label=True)
-    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[0.9, 0.9, 0.1]]), rel=1e-6)
 
 
 def test_rates_of_the_official_recipe() -> None:

@@ -1,0 +1,109 @@
+"""Losses against plain float64 twins, and their sum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from torchbcos.training import Recipe
+from torchbcos.training.losses import (
+    Answer,
+    Batch,
+    Bce,
+    CrossEntropy,
+    Distillation,
+    ExplanationDistillation,
+    Guidance,
+    Objective,
+    classification,
+    terms_of,
+)
+from torchbcos.training.optimisation import targets_of
+
+
+def classification_loss(logits: Tensor, targets: Tensor, recipe: Recipe, *, multi_label: bool = False) -> Tensor:
+    return classification(recipe, logits.shape[1], multi_label=multi_label).loss(logits, targets)
+
+
+def bce_twin(logits: list[list[float]], targets: list[list[float]]) -> float:
+    total, count = 0.0, 0
+    for row, wanted in zip(logits, targets, strict=True):
+        for z, t in zip(row, wanted, strict=True):
+            p = 1 / (1 + math.exp(-z))
+            total -= t * math.log(p) + (1 - t) * math.log(1 - p)
+            count += 1
+    return total / count
+
+
+@given(
+    n=st.integers(1, 4), c=st.integers(2, 6), smoothing=st.sampled_from([0.0, 0.1]), kind=st.sampled_from(["bce", "bce_uniform"])
+)  # fmt: skip
+def test_bce_with_uniform_off_labels_and_smoothing(n: int, c: int, smoothing: float, kind: str) -> None:
+    torch.manual_seed(n * 10 + c)
+    logits, y = torch.randn(n, c, dtype=torch.float64), torch.randint(c, (n,))
+    recipe = Recipe(loss=kind, smoothing=smoothing)  # type: ignore[arg-type]
+    wanted = [[(1.0 if k == int(y[i]) else 0.0) * (1 - smoothing) + smoothing / c for k in range(c)] for i in range(n)]
+    if kind == "bce_uniform":
+        wanted = [[max(t, 1 / c) for t in row] for row in wanted]
+    found = classification_loss(logits, targets_of(y, c).double(), recipe)
+    assert float(found) == pytest.approx(bce_twin(logits.tolist(), wanted), rel=1e-9)
+
+
+def test_cross_entropy_threshold_and_several_labels() -> None:
+    logits, targets = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.6, 0.4, 0.0]])
+    found = classification_loss(logits, targets, Recipe(loss="cross_entropy"))
+    p = [math.exp(z) / sum(math.exp(v) for v in (1, -2, 0.5)) for z in (1, -2, 0.5)]
+    assert float(found) == pytest.approx(-0.6 * math.log(p[0]) - 0.4 * math.log(p[1]), rel=1e-6)
+    found = classification_loss(logits, targets, Recipe(threshold=0.5))
+    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[1.0, 0.0, 0.0]]), rel=1e-6)
+    found = classification_loss(logits, torch.tensor([[1.0, 1.0, 0.0]]), Recipe(loss="bce_uniform"), multi_label=True)
+    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[1.0, 1.0, 0.0]]), rel=1e-6)
+    found = classification_loss(logits, torch.tensor([[1.0, 1.0, 0.0]]), Recipe(smoothing=0.2), multi_label=True)
+    assert float(found) == pytest.approx(bce_twin(logits.tolist(), [[0.9, 0.9, 0.1]]), rel=1e-6)
+
+
+def test_the_losses_of_a_recipe_are_values_with_weights() -> None:
+    """Equal recipes have equal losses; each ingredient adds one."""
+    assert terms_of(Recipe(loss="cross_entropy", smoothing=0.1), 4) == (CrossEntropy(0.1),)
+    assert terms_of(Recipe(loss="cross_entropy"), 4, multi_label=True) == (Bce(),)
+    assert terms_of(Recipe(loss="bce_uniform"), 4) == (Bce(even=0.25, least=0.25),)
+    recipe = Recipe(
+        guide="l1", guide_weight=2.0, guide_at="layer1", guide_order="full", guide_per_box=True, teacher="t", teacher_weight=0.5,
+        teacher_explanations=3.0,
+    )  # fmt: skip
+    own, *others = terms_of(recipe, 2)
+    assert own == Bce(even=0.5) and own.weight == 1
+    assert others == [Guidance(2.0, "l1", "layer1", True, True), Distillation(0.5), ExplanationDistillation(3.0, True)]
+    (own, one) = terms_of(Recipe(loss="cross_entropy", teacher="t.pt2", teacher_weight=1.0), 3)
+    assert one == Distillation(1.0, shared=True)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A loss of a test's own: any value with a weight and a term."""
+
+    weight: float
+
+    def term(self, answer: Answer) -> Tensor:
+        return answer.logits.square().mean()
+
+
+@pytest.mark.parametrize("half", [None, torch.bfloat16])
+def test_the_objective_is_the_weighted_sum(half: torch.dtype | None) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.rand(4, 3, 2, 2)
+    batch = Batch(x, targets_of(torch.tensor([0, 1, 2, 0]), 3), torch.tensor([0, 1, 2, 0]))
+    loss = Objective(network, [Bce(), Size(0.5)], half=half)(batch)
+    logits = network(x)
+    expected = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets) + 0.5 * logits.square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-5 if half is None else 2e-2, atol=1e-6 if half is None else 1e-2)
+    assert loss.dtype == torch.float32
+    assert (loss != expected) or half is None
+    loss.backward()
+    assert next(network.parameters()).grad is not None
