@@ -14,14 +14,19 @@ Messages say what was expected, what came, where, and the next step; none is lon
 
 from __future__ import annotations
 
-LONGEST = 500
+__all__ = [
+    "ArgumentTypeError", "BcosError", "InputError", "MissingFileError", "MissingPackageError", "StateError", "WeightsError",
+    "shorten",
+]  # fmt: skip
+
+_LONGEST = 500
 
 
 class BcosError(Exception):
     """Base of every error that torchbcos raises on purpose."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(shorten(message, LONGEST))
+        super().__init__(shorten(message, _LONGEST))
 
 
 class InputError(BcosError, ValueError):

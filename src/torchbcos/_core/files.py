@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+__all__ = ["replacing", "write_json"]
+
 
 @contextmanager
 def replacing(target: Path, *, durable: bool = False, keep: Path | None = None) -> Iterator[Path]:

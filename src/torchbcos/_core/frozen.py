@@ -23,10 +23,15 @@ from torch.autograd.function import Function
 from torchbcos._core.errors import StateError
 from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks, original
 
-# OFF must be falsy. The values are strings because torch.compile guards them cheaply.
-OFF, CONSTANT, FULL = "", "constant", "full"
+__all__ = [
+    "CONSTANT", "FULL", "Session", "add_constant", "current", "frozen", "hold", "mark", "mode", "parameter", "running",
+    "session", "took_part",
+]  # fmt: skip
 
-_mode: ContextVar[str] = ContextVar("torchbcos_mode", default=OFF)
+# OFF must be falsy. The values are strings because torch.compile guards them cheaply.
+_OFF, CONSTANT, FULL = "", "constant", "full"
+
+_mode: ContextVar[str] = ContextVar("torchbcos_mode", default=_OFF)
 _session: ContextVar[Session | None] = ContextVar("torchbcos_session", default=None)
 # The innermost layer that runs here: constants are named after it. Recomputed forward passes run on threads of
 # the engine, so this cannot stand in the session, which those threads share.
@@ -81,7 +86,7 @@ class Session:
         model = original(model)
         names = {id(m): name for name, m in model.named_modules()}
         with torch.inference_mode(False), torch.enable_grad():
-            state = cls(FULL if create_graph is True else CONSTANT, names, len(x), as_leaf(x, bool(create_graph)))
+            state = cls(FULL if create_graph is True else CONSTANT, names, len(x), _as_leaf(x, bool(create_graph)))
             state.model, state.detach = model, not create_graph
             with session(state):
                 yield state
@@ -145,7 +150,7 @@ def session(state: Session) -> Iterator[Session]:
         state.close()
 
 
-def as_leaf(x: Tensor, keep_graph: bool) -> Tensor:
+def _as_leaf(x: Tensor, keep_graph: bool) -> Tensor:
     """`x` as an input that gradients can be taken of: itself where its own graph is wanted, else without it."""
     if x.is_inference():  # autograd cannot record an inference tensor; outside inference mode a copy is an ordinary one
         return x.clone().requires_grad_()
@@ -169,7 +174,7 @@ def mode() -> str:
         return here
     if not here and _tasks:
         state = _tasks.get(graph_task())
-        return state.mode if state is not None else OFF
+        return state.mode if state is not None else _OFF
     if here and (_session.get() is None or not knows_graph_tasks()) and checkpointed():
         _refuse_recomputation()
     return here

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from torchbcos._core.errors import shorten
 
+__all__ = ["hint", "natural_key", "nearby", "nearest", "quote"]
+
 _LONGEST = 220  # of a name in a message: 500 characters hold two of them and a sentence
 
 

@@ -7,6 +7,8 @@ from types import ModuleType
 
 from torchbcos._core.errors import MissingPackageError
 
+__all__ = ["require"]
+
 
 def require(module: str, *, extra: str, why: str) -> ModuleType:
     """Import `module` or say how to get it.

@@ -7,8 +7,10 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-SIGMOID, SOFTMAX = "sigmoid", "softmax"
-PROBABILITIES = (SIGMOID, SOFTMAX)
+__all__ = ["SIGMOID", "probabilities", "trained_with"]
+
+SIGMOID, _SOFTMAX = "sigmoid", "softmax"
+_PROBABILITIES = (SIGMOID, _SOFTMAX)
 
 
 def probabilities(logits: Tensor, kind: str) -> Tensor:
@@ -29,11 +31,11 @@ def probabilities(logits: Tensor, kind: str) -> Tensor:
     >>> probabilities(torch.tensor([[0.0, 0.0]]), "softmax"), probabilities(torch.zeros(1, 1), "sigmoid")
     (tensor([[0.5000, 0.5000]]), tensor([[0.5000]]))
     """
-    if kind == SOFTMAX:
+    if kind == _SOFTMAX:
         return logits.softmax(1)
     if kind == SIGMOID:
         return logits.sigmoid()
-    raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), PROBABILITIES)}")
+    raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), _PROBABILITIES)}")
 
 
 def trained_with(loss: str, *, multi_label: bool = False) -> str:
@@ -42,4 +44,4 @@ def trained_with(loss: str, *, multi_label: bool = False) -> str:
     >>> trained_with("cross_entropy"), trained_with("bce"), trained_with("cross_entropy", multi_label=True)
     ('softmax', 'sigmoid', 'sigmoid')
     """
-    return SOFTMAX if loss == "cross_entropy" and not multi_label else SIGMOID
+    return _SOFTMAX if loss == "cross_entropy" and not multi_label else SIGMOID

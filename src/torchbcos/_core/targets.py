@@ -7,6 +7,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 
+__all__ = ["resolve_targets"]
+
 
 def resolve_targets(targets: object, outputs: Tensor, *, top_k: int = 1, name: str = "targets", what: str = "classes") -> Tensor:
     """Targets as an (N, K) int64 tensor.

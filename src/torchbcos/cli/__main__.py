@@ -16,6 +16,8 @@ from torchbcos.cli.predict import predict
 from torchbcos.cli.program import Program
 from torchbcos.cli.train import train
 
+__all__ = ["app", "main", "program"]
+
 app = typer.Typer(
     name="torchbcos",
     cls=Program,
@@ -26,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
         print(f"torchbcos {__version__}")
@@ -36,7 +38,7 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def program(
     version: Annotated[
-        bool, typer.Option("--version", metavar="", callback=show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", metavar="", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Image classifiers whose every decision is exactly a linear map of the input."""

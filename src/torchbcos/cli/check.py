@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torchbcos.evaluation.official import Accuracy
     from torchbcos.zoo.card import Card
 
+__all__ = ["check", "check_weights"]
+
 
 def check(
     name: Annotated[
@@ -68,14 +70,14 @@ def check_weights(
             pictures = open_named(data, names_of(card), labels)
             classifier = make_classifier(card, path, device)
             accuracy = measure_official(classifier, pictures, batch_size=batch_size, progress=None if json else shown)
-            good = report(accuracy, card, data, quiet=json)
-            record.update(record_of(accuracy, card))
+            good = _report(accuracy, card, data, quiet=json)
+            record.update(_record_of(accuracy, card))
     if json:
         print_json([record])
     return 0 if good else 1
 
 
-def report(accuracy: Accuracy, card: Card, data: Path, *, quiet: bool) -> bool:
+def _report(accuracy: Accuracy, card: Card, data: Path, *, quiet: bool) -> bool:
     """Say the measured numbers beside the card's; whether there is nothing to complain about."""
     agrees = accuracy.agrees(card)
     for sentence in accuracy.failed:
@@ -96,7 +98,7 @@ def report(accuracy: Accuracy, card: Card, data: Path, *, quiet: bool) -> bool:
     return agrees is not False and not accuracy.failed
 
 
-def record_of(accuracy: Accuracy, card: Card) -> dict[str, Any]:
+def _record_of(accuracy: Accuracy, card: Card) -> dict[str, Any]:
     """The numbers for JSON; "agrees" is null where they cannot be compared."""
     return {
         "top1": accuracy.top1, "top5": accuracy.top5, "card_top1": card.top1, "card_top5": card.top5,

@@ -13,17 +13,22 @@ import typer
 
 from torchbcos._core.errors import BcosError
 
+__all__ = [
+    "BatchSize", "Device", "DeviceOption", "Json", "Model", "Paths", "finish", "gather", "print_json", "say", "shown",
+    "usage_errors", "walk",
+]  # fmt: skip
+
 if TYPE_CHECKING:
     from PIL import Image
 
     from torchbcos.pictures import Found
     from torchbcos.zoo.records import Record
 
-    Work = Callable[[list[tuple[Found, Image.Image]]], list[Record]]
-    Show = Callable[[Record], None]
+    _Work = Callable[[list[tuple[Found, Image.Image]]], list[Record]]
+    _Show = Callable[[Record], None]
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Device(str, enum.Enum):
@@ -105,7 +110,7 @@ def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[s
     return found, missing
 
 
-def shown(batches: Iterable[T], count: int, *, quiet: bool = False, label: str = "pictures") -> Iterator[T]:
+def shown(batches: Iterable[_T], count: int, *, quiet: bool = False, label: str = "pictures") -> Iterator[_T]:
     """The batches, with a progress bar where stderr is a terminal and somebody may wait."""
     from rich.console import Console
     from rich.progress import Progress
@@ -119,7 +124,7 @@ def shown(batches: Iterable[T], count: int, *, quiet: bool = False, label: str =
         yield from bar.track(batches, total=count, description=label)
 
 
-def walk(found: list[Found], batch_size: int, work: Work, show: Show | None) -> list[Record]:
+def walk(found: list[Found], batch_size: int, work: _Work, show: _Show | None) -> list[Record]:
     """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
 
     Args:
@@ -134,7 +139,7 @@ def walk(found: list[Found], batch_size: int, work: Work, show: Show | None) -> 
     from torchbcos.zoo.records import attempt
 
     records: list[Record] = []
-    read = reader()
+    read = _reader()
     starts = range(0, len(found), batch_size)
     for start in shown(starts, len(starts), quiet=show is None):
         batch = [(item, read(item)) for item in found[start : start + batch_size]]
@@ -144,13 +149,13 @@ def walk(found: list[Found], batch_size: int, work: Work, show: Show | None) -> 
             record = picture if isinstance(picture, dict) else next(answers)
             records.append(record)
             if record["error"] is not None:
-                say_failure(item, record["error"])
+                _say_failure(item, record["error"])
             elif show is not None:
                 show(record)
     return records
 
 
-def reader() -> Callable[[Found], Image.Image | Record]:
+def _reader() -> Callable[[Found], Image.Image | Record]:
     """Reads a picture, or gives its failed record; says once that animations are cut."""
     from torchbcos.pictures import is_animated, read_image
     from torchbcos.zoo.records import failed_record
@@ -171,7 +176,7 @@ def reader() -> Callable[[Found], Image.Image | Record]:
     return read
 
 
-def say_failure(found: Found, error: str) -> None:
+def _say_failure(found: Found, error: str) -> None:
     """Name a picture that failed on stderr."""
     say(f"torchbcos: {error if found.path.name in error else f'{str(found.path)!r}: {error}'}")
 

@@ -11,13 +11,15 @@ import typer
 from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, print_json, say, shown, usage_errors
 from torchbcos.cli.train import OnError
 
+__all__ = ["accuracy", "evaluate", "group"]
+
 evaluate = typer.Typer(
     name="evaluate", help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
     epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json",
 )  # fmt: skip
 
 
-class Split(str, enum.Enum):
+class _Split(str, enum.Enum):
     """Which part of the data."""
 
     val = "val"
@@ -27,7 +29,7 @@ class Split(str, enum.Enum):
     report = "report"
 
 
-class Weights(str, enum.Enum):
+class _Weights(str, enum.Enum):
     """Which weights of a run."""
 
     auto = "auto"
@@ -54,11 +56,11 @@ def accuracy(
         ),
     ] = "default",
     weights: Annotated[
-        Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
-    ] = Weights.auto,
+        _Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
+    ] = _Weights.auto,
     split: Annotated[
-        Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
-    ] = Split.val,
+        _Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
+    ] = _Split.val,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write JSON here; an interrupted measurement goes on.")
     ] = None,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
+__all__ = ["explain"]
+
 
 def explain(
     paths: Paths,
@@ -58,29 +60,29 @@ def explain(
 
     with usage_errors():
         found, missing = gather(paths, as_json=json)
-        found = without_results(found, paths, out)
-        check_writable(out)
+        found = _without_results(found, paths, out)
+        _check_writable(out)
         classifier = load(model, device=device.value)
         targets = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
         if not json:
-            announce(classifier)
+            _announce(classifier)
 
         def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
 
             def draw(i: int, e: Explanation, k: int, record: Record) -> str:
-                return str(write(e, k, out / place_of(batch[i][0], record)))
+                return str(_write(e, k, out / _place_of(batch[i][0], record)))
 
             return explained(classifier, files, pictures, targets, top_k=top_k, contrast=other, draw=draw)
 
-        records = walk(found, batch_size, work, None if json else print_record)
+        records = walk(found, batch_size, work, None if json else _print_record)
     finish(records, missing, as_json=json)
 
 
-def place_of(found: Found, record: Record) -> Path:
+def _place_of(found: Found, record: Record) -> Path:
     """Where the panel of one explanation of a picture goes, below the output folder."""
     name = record["label"].replace("/", "-").replace(" ", "-")
     if "contrast" in record:
@@ -88,13 +90,13 @@ def place_of(found: Found, record: Record) -> Path:
     return found.relative.parent / f"{found.relative.name}.{name}.png"
 
 
-def write(e: Explanation, k: int, target: Path) -> Path:
+def _write(e: Explanation, k: int, target: Path) -> Path:
     """Write the panel of one explanation, and make its folder if need be."""
-    make_folder(target.parent)
+    _make_folder(target.parent)
     return e.save(target, 0, k)
 
 
-def without_results(found: list[Found], paths: list[str], out: Path) -> list[Found]:
+def _without_results(found: list[Found], paths: list[str], out: Path) -> list[Found]:
     """Leave out what an earlier run wrote to `out`, unless a path lies in there itself."""
     results = out.resolve()
     if any(Path(path).resolve().is_relative_to(results) for path in paths):
@@ -107,15 +109,15 @@ def without_results(found: list[Found], paths: list[str], out: Path) -> list[Fou
     return kept
 
 
-def make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     """Create a folder for pictures, or say why not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StateError(f"Could not make the folder {str(folder)!r}: {reason(error)}.") from None
+        raise StateError(f"Could not make the folder {str(folder)!r}: {_reason(error)}.") from None
 
 
-def check_writable(out: Path) -> None:
+def _check_writable(out: Path) -> None:
     """Raise before any work where nothing could be written: a file of that name, no permission, a read-only disk."""
     there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
     if not os.path.isdir(there):
@@ -124,32 +126,32 @@ def check_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise InputError(f"--out {str(out)!r}: nothing can be written to {str(there)!r}: {reason(error)}.") from None
+        raise InputError(f"--out {str(out)!r}: nothing can be written to {str(there)!r}: {_reason(error)}.") from None
 
 
-def reason(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """What the operating system says."""
     return error.strerror or type(error).__name__
 
 
-def announce(classifier: Classifier) -> None:
+def _announce(classifier: Classifier) -> None:
     """Which model answers, and what it knows."""
     names = classifier.class_names
     known = f": {', '.join(names)}" if len(names) <= 12 else ""
     print(f"{classifier.card.name} knows {len(names)} classes{known}")
 
 
-def print_record(record: Record) -> None:
+def _print_record(record: Record) -> None:
     """One picture: its classes, and for each explanation where it is and how far its numbers add up."""
     best = ", ".join(f"{p['label']} {p['probability']:.0%}" for p in record["predictions"][:3])
     print(f"{record['file']}: {best}")
     for e in record["explanations"]:
         why = f"why {e['label']}" + (f" rather than {e['contrast']['label']}" if "contrast" in e else "")
         what = "difference" if "contrast" in e else "logit"
-        value, share, residual = written(e["value"], ".2f"), written(e["share"], ".1%"), written(e["residual"], ".0e")
+        value, share, residual = _written(e["value"], ".2f"), _written(e["share"], ".1%"), _written(e["residual"], ".0e")
         print(f"  {why}: {what} {value}, of which the pixels carry {share}, residual {residual} -> {e['picture']}")
 
 
-def written(number: float | None, form: str) -> str:
+def _written(number: float | None, form: str) -> str:
     """A number, or a dash for what is none."""
     return "–" if number is None else format(number, form)

@@ -10,6 +10,8 @@ import typer
 from torchbcos.cli.check import check_weights
 from torchbcos.cli.common import Device, print_json, say, usage_errors
 
+__all__ = ["models"]
+
 
 def models(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A name or a wildcard in quotes such as 'resnet*'.")] = "*",
@@ -33,10 +35,10 @@ def models(
         if value is not None:
             say(f"torchbcos: {option} belongs to 'torchbcos check NAME'.")
             raise typer.Exit(2)
-    list_networks(pattern, json=json)
+    _list_networks(pattern, json=json)
 
 
-def list_networks(pattern: str, *, json: bool) -> None:
+def _list_networks(pattern: str, *, json: bool) -> None:
     """A line a network: its name, where weights are, its size, and what its card says of its accuracy."""
     import fnmatch
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torchbcos.pictures import Found
     from torchbcos.zoo.records import Record
 
+__all__ = ["predict"]
+
 
 def predict(
     paths: Paths,
@@ -46,10 +48,10 @@ def predict(
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
             return predicted(classifier, files, pictures, top_k=top_k)
 
-        records = walk(found, batch_size, work, None if json else print_record)
+        records = walk(found, batch_size, work, None if json else _print_record)
     finish(records, missing, as_json=json)
 
 
-def print_record(record: Record) -> None:
+def _print_record(record: Record) -> None:
     """One picture and its classes."""
     print(f"{record['file']}: " + ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"]))

@@ -17,9 +17,11 @@ from typer.core import TyperGroup
 from torchbcos._core.names import nearest
 from torchbcos.cli.common import say
 
+__all__ = ["INTERRUPTED", "Program"]
+
 # What typer raises for a wrong request. Typer brought click along in one release and a copy of it in another; the base
 # of the one error that it exports itself is the same in both.
-UsageError: Any = typer.BadParameter.__bases__[0]
+_UsageError: Any = typer.BadParameter.__bases__[0]
 INTERRUPTED = 130
 
 
@@ -38,8 +40,8 @@ class Program(TyperGroup):
         try:
             code = super().main(given or ["--help"], prog_name or "torchbcos", **extra) or (0 if given else 2)
             sys.stdout.flush()
-        except UsageError as error:
-            say(f"torchbcos: {sentence(error)}")
+        except _UsageError as error:
+            say(f"torchbcos: {_sentence(error)}")
             code = 2
         except typer.Abort:
             say("torchbcos: interrupted; pictures that were finished are kept.")
@@ -47,11 +49,11 @@ class Program(TyperGroup):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EPIPE):
                 raise
-            code = output_failed(error)
+            code = _output_failed(error)
         sys.exit(code)
 
 
-def sentence(error: Any) -> str:
+def _sentence(error: Any) -> str:
     """A usage error in one sentence, with the nearest names and where to read on."""
     text = " ".join(str(error.format_message()).split())
     context = error.ctx
@@ -60,21 +62,21 @@ def sentence(error: Any) -> str:
     if unknown and context is not None:
         kind, word = unknown.groups()
         dashes = "--" if kind == "option" else ""
-        close = nearest(word.lstrip("-"), [name.lstrip("-") for name in names(kind, context.command)])
+        close = nearest(word.lstrip("-"), [name.lstrip("-") for name in _names(kind, context.command)])
         tail = f" Did you mean {' or '.join(repr(dashes + name) for name in close)}?" if close else ""
         return f"There is no {kind} {word!r}.{tail} See '{command} --help'."
     text = text.replace("Value error, ", "").removesuffix(".")
     return f"{text}. See '{command} --help'."
 
 
-def names(kind: str, command: Any) -> list[str]:
+def _names(kind: str, command: Any) -> list[str]:
     """The sub-commands, or the long options, of a command."""
     if kind == "command":
         return list(command.commands)
     return ["--help", *(name for p in command.params for name in p.opts if name.startswith("--"))]
 
 
-def output_failed(error: OSError) -> int:
+def _output_failed(error: OSError) -> int:
     """Standard output is full, or its reader has left: say so once, and keep the interpreter from trying again."""
     if error.errno != errno.EPIPE:
         say(f"torchbcos: could not write to standard output: {error.strerror}.")

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from torchbcos.training import Setting
 
-PIPED = 120  # columns where no terminal says how many it has
+__all__ = ["print_settings"]
+
+_PIPED = 120  # columns where no terminal says how many it has
 
 
 def print_settings(words: list[str], *, json: bool) -> None:
@@ -26,16 +28,16 @@ def print_settings(words: list[str], *, json: bool) -> None:
         return
     console = Console()
     if not console.is_terminal:
-        console = Console(width=PIPED)
+        console = Console(width=_PIPED)
     for title in GROUPS:
         own = [one for one in found if group_of(one.key) == title]
         if own:
-            console.print(table_of(title, own), "")
+            console.print(_table_of(title, own), "")
     if any(one.resume == "fixed" for one in found):
         console.print("* A run that was begun goes on with the same value only.")
 
 
-def table_of(title: str, settings: list[Setting]) -> Table:
+def _table_of(title: str, settings: list[Setting]) -> Table:
     """The table of one group."""
     from rich.table import Table
     from rich.text import Text

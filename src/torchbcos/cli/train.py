@@ -22,6 +22,8 @@ from torchbcos.cli.settings import print_settings
 if TYPE_CHECKING:
     from torchbcos.training import Progress, Recipe
 
+__all__ = ["EVERY", "OnError", "flushing_denormals", "run", "train"]
+
 EVERY = 60  # seconds between lines where there is no terminal
 
 
@@ -91,14 +93,14 @@ def train(
         if about_settings:
             print_settings(words or [], json=json)
             return
-        recipe, own = split_words(words or [])
+        recipe, own = _split_words(words or [])
         if list_all:
-            list_recipes(recipe or "*")
+            _list_recipes(recipe or "*")
             return
         if recipe is None:
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
             raise typer.Exit(2)
-        found, facts = resolve(recipe)
+        found, facts = _resolve(recipe)
         chosen = training.with_settings(found, [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])])
         if show:
             print(training.to_toml(chosen, comments=True), end="")
@@ -107,13 +109,13 @@ def train(
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
-        machine = Machine(int(devices) if devices.isdigit() else devices, nodes, strategy, accelerator or device.value)
-        report = run(chosen, source, out or Path("runs") / chosen.name, machine, tell=say if json else speak)
+        machine = _Machine(int(devices) if devices.isdigit() else devices, nodes, strategy, accelerator or device.value)
+        report = run(chosen, source, out or Path("runs") / chosen.name, machine, tell=say if json else _speak)
         if json and training.is_first_process():
             print_json(report)
 
 
-class Machine(NamedTuple):
+class _Machine(NamedTuple):
     """On what a run trains, as Lightning Fabric names it."""
 
     devices: int | str
@@ -122,12 +124,12 @@ class Machine(NamedTuple):
     accelerator: str
 
 
-def run(recipe: Recipe, data: Path, out: Path, machine: Machine, tell: Callable[[str], None]) -> dict[str, Any]:
+def run(recipe: Recipe, data: Path, out: Path, machine: _Machine, tell: Callable[[str], None]) -> dict[str, Any]:
     """Train, show how far it is, and leave with the code of the signal that ended it."""
     from torchbcos import training
 
     try:
-        with flushing_denormals(), shown_progress(tell) as progress:
+        with flushing_denormals(), _shown_progress(tell) as progress:
             return training.train(recipe, data, out, **machine._asdict(), say=tell, progress=progress)
     except KeyboardInterrupt as error:
         if not training.is_first_process():  # a run has one voice and one exit code: those of its first process
@@ -149,25 +151,25 @@ def flushing_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")
+_SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")
 
 
-def split_words(words: list[str]) -> tuple[str | None, list[str]]:
+def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """The recipe, and settings that stand behind it or behind a `--set`."""
-    settings = [word for word in words if SETTING.match(word)]
+    settings = [word for word in words if _SETTING.match(word)]
     recipes = [word for word in words if word not in settings]
     if len(recipes) > 1:
         raise InputError(f"One recipe at a time, not {' and '.join(repr(word) for word in recipes)}; a setting is KEY=VALUE.")
     return (recipes[0] if recipes else None), settings
 
 
-def speak(line: str) -> None:
+def _speak(line: str) -> None:
     """A line on stdout, at once."""
     print(line, flush=True)
 
 
 @contextmanager
-def shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
+def _shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
     """Show every step as a bar on a terminal; elsewhere say a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -191,7 +193,7 @@ def shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress],
         yield lambda now: bar.update(task, total=now.total, completed=now.done, description=now.describe())
 
 
-def resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
+def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
     """A recipe by name, or from a file (or a run's folder) with the facts of the run that wrote it."""
     from torchbcos import training
     from torchbcos.runs import RunFolder
@@ -203,7 +205,7 @@ def resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
     return training.find_recipe(recipe), {}
 
 
-def list_recipes(pattern: str) -> None:
+def _list_recipes(pattern: str) -> None:
     """A line a recipe; the many of CIFAR-10 in one, unless the pattern asks for them."""
     from torchbcos import training
     from torchbcos._core.names import hint

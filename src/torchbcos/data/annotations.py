@@ -15,15 +15,17 @@ from torchbcos._core.tables import read_table
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.read import read_image
 
-BOXES, MASKS = "boxes.csv", "masks"
+__all__ = ["MASKS", "MOST", "find_annotations", "read_boxes"]
+
+_BOXES, MASKS = "boxes.csv", "masks"
 # Masks of one picture. Guidance draws one object of a picture at random, so further boxes, which share the last mask, lose
 # little; and each mask travels with every example of a batch: at 224 x 224, 8 take 0.4 MB, more than the picture's pixels.
 MOST = 8
-Box = tuple[float, float, float, float]
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Annotations:
+class _Annotations:
     """Masks of the examples of one split.
 
     Attributes:
@@ -34,7 +36,7 @@ class Annotations:
     """
 
     names: Sequence[str]
-    boxes: Mapping[str, tuple[Box, ...]]
+    boxes: Mapping[str, tuple[_Box, ...]]
     masks: Mapping[str, Path]
     used: frozenset[int]
 
@@ -58,7 +60,7 @@ class Annotations:
         return found
 
 
-def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int = 0) -> Annotations:
+def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int = 0) -> _Annotations:
     """Boxes (`boxes.csv`: file, cx, cy, w, h) or masks (`masks/NAME.png`) for the examples of a split.
 
     Args:
@@ -71,14 +73,14 @@ def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int
         InputError: a line of the table is wrong, or no example is annotated.
     """
     place = place.parent if place.is_file() else place  # beside a table of labels
-    table, folder = place / BOXES, place / MASKS
+    table, folder = place / _BOXES, place / MASKS
     if not table.is_file() and not folder.is_dir():
         raise MissingFileError(
             f"Guidance needs to know where the object is: {str(table)!r} (file, cx, cy, w, h as fractions) or {str(folder)!r} "
             "with a mask for each picture, and there is neither."
         )
     given = read_boxes(table) if table.is_file() else {}
-    boxes: dict[str, tuple[Box, ...]] = {}
+    boxes: dict[str, tuple[_Box, ...]] = {}
     masks: dict[str, Path] = {}
     for name in split.names:
         forms = (name, name.partition(".tar/")[2] or name)
@@ -94,16 +96,16 @@ def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int
         raise InputError(f"None of the {len(split)} examples is annotated in {str(place)!r}; {first}")
     generator = torch.Generator().manual_seed(seed)
     kept = torch.randperm(len(rows), generator=generator)[: max(1, round(share * len(rows)))].tolist()
-    return Annotations(split.names, boxes, masks, frozenset(rows[k] for k in kept))
+    return _Annotations(split.names, boxes, masks, frozenset(rows[k] for k in kept))
 
 
-def read_boxes(table: Path) -> dict[str, tuple[Box, ...]]:
+def read_boxes(table: Path) -> dict[str, tuple[_Box, ...]]:
     """The boxes of every file of a table, each once.
 
     Raises:
         InputError: the table cannot be read, or a line is wrong; see `torchbcos._core.tables`.
     """
-    found: dict[str, tuple[Box, ...]] = {}
+    found: dict[str, tuple[_Box, ...]] = {}
     for row in read_table(table, ["file", "cx", "cy", "w", "h"]).rows:
         try:
             cx, cy, w, h = (float(row[key]) for key in ("cx", "cy", "w", "h"))

@@ -18,11 +18,13 @@ from torchbcos._core.optional import require
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.pictures.read import decode_image
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+__all__ = ["is_cifar10", "open_cifar10"]
+
+_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
-class MemberReader:
+class _MemberReader:
     """JPEG files that share one header, in one array of bytes: 40 MB for what takes 180 in pixels."""
 
     header: bytes
@@ -36,7 +38,7 @@ class MemberReader:
 
 
 @dataclass(frozen=True)
-class PixelReader:
+class _PixelReader:
     """Pictures in one uint8 array (N, H, W, 3)."""
 
     pixels: Any = field(repr=False)
@@ -47,10 +49,10 @@ class PixelReader:
 
 def is_cifar10(place: Path) -> bool:
     """Whether a folder holds CIFAR-10 in one of its three forms."""
-    return cifar10_form(place) is not None
+    return _cifar10_form(place) is not None
 
 
-def cifar10_form(place: Path) -> tuple[str, Path] | None:
+def _cifar10_form(place: Path) -> tuple[str, Path] | None:
     """The form of CIFAR-10 in a folder, and where exactly it lies."""
     for below in (place, place / "cifar-10-batches-bin"):
         if (below / "data_batch_1.bin").is_file():
@@ -71,44 +73,44 @@ def open_cifar10(place: Path) -> Labelled:
         InputError: a file is broken.
         MissingPackageError: torchvision's form, without torchvision.
     """
-    form = cifar10_form(place)
+    form = _cifar10_form(place)
     if form is None:
         raise InputError(f"{str(place)!r} does not hold CIFAR-10.")
-    read = {"binary": read_binary, "python": read_torchvision, "jpeg": read_jpeg}[form[0]]
+    read = {"binary": _read_binary, "python": _read_torchvision, "jpeg": _read_jpeg}[form[0]]
     try:
         train, report = read(form[1], True), read(form[1], False)
     except (BcosError, MemoryError):
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"CIFAR-10 in {str(place)!r} cannot be read: {str(error).splitlines()[0]}") from error
-    return Labelled(CLASSES, train, report, kind="cifar10")
+    return Labelled(_CLASSES, train, report, kind="cifar10")
 
 
-def numbered(part: str, targets: Any, reader: Any) -> Split:
+def _numbered(part: str, targets: Any, reader: Any) -> Split:
     """A split whose examples are named by number."""
     labels = torch.as_tensor(np.asarray(targets), dtype=torch.long)
     return Split([f"{part}/{i}" for i in range(len(labels))], labels, reader, tuple(range(len(labels))))
 
 
-def read_binary(place: Path, train: bool) -> Split:
+def _read_binary(place: Path, train: bool) -> Split:
     """The binary version: records of one label and 3,072 bytes, channel by channel."""
     files = [place / f"data_batch_{i}.bin" for i in range(1, 6)] if train else [place / "test_batch.bin"]
     records = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, 3073) for file in files])
     pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return numbered("train" if train else "test", records[:, 0], PixelReader(np.ascontiguousarray(pixels)))
+    return _numbered("train" if train else "test", records[:, 0], _PixelReader(np.ascontiguousarray(pixels)))
 
 
-def read_torchvision(place: Path, train: bool) -> Split:
+def _read_torchvision(place: Path, train: bool) -> Split:
     """The version that torchvision downloads; it checks the hashes before it unpickles."""
     datasets = require("torchvision.datasets", extra="train", why="CIFAR-10 in torchvision's form")
     found = datasets.CIFAR10(str(place), train=train, download=False)
-    return numbered("train" if train else "test", found.targets, PixelReader(found.data))
+    return _numbered("train" if train else "test", found.targets, _PixelReader(found.data))
 
 
-def read_jpeg(place: Path, train: bool) -> Split:
+def _read_jpeg(place: Path, train: bool) -> Split:
     """`train.npz` or `test.npz`: one JPEG header, bodies, offsets, labels."""
     name = "train" if train else "test"
     with np.load(place / f"{name}.npz", allow_pickle=False) as file:
         parts = {key: file[key] for key in ("header", "data", "offsets", "labels")}
-    reader = MemberReader(parts["header"].tobytes(), parts["data"], parts["offsets"], f"{name}.npz")
-    return numbered(name, parts["labels"], reader)
+    reader = _MemberReader(parts["header"].tobytes(), parts["data"], parts["offsets"], f"{name}.npz")
+    return _numbered(name, parts["labels"], reader)

@@ -19,8 +19,10 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.pictures.read import read_image
 
-Reader = Callable[[int], Any]
-SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
+__all__ = ["FileReader", "Labelled", "Split", "split_rows"]
+
+_Reader = Callable[[int], Any]
+_SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Split:
 
     names: Sequence[str]
     targets: Tensor
-    reader: Reader
+    reader: _Reader
     rows: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -96,10 +98,10 @@ class FileReader:
     files: tuple[str, ...]
 
     def __call__(self, i: int) -> Image.Image | Tensor:
-        return read_array(self.files[i]) if self.files[i].endswith(".npy") else read_image(self.files[i])
+        return _read_array(self.files[i]) if self.files[i].endswith(".npy") else read_image(self.files[i])
 
 
-def read_array(path: str) -> Tensor:
+def _read_array(path: str) -> Tensor:
     """A `.npy` file (C, *S) of floats in [0, 1], or of bytes (divided by 255), as float32; (L,) gets a channel.
 
     Raises:
@@ -118,7 +120,7 @@ def read_array(path: str) -> Tensor:
     if not numbers.isfinite().all():
         raise InputError(f"{path!r} holds NaN or infinity.")
     low, high = float(numbers.min()), float(numbers.max())
-    if low < -SLACK or high > 1 + SLACK:
+    if low < -_SLACK or high > 1 + _SLACK:
         raise InputError(
             f"{path!r} holds numbers from {low:g} to {high:g}: bring them to [0, 1], all files by the same scale, or write bytes "
             "(uint8), which are divided by 255."

@@ -23,11 +23,13 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.preprocess import Preprocess
 
+__all__ = ["Examples", "Order", "check_batch", "collate", "loader", "one_thread", "seed_generator", "seed_of", "whole_batches"]
+
 # Examples that are tried in place of an unreadable one. A single damaged file must not stop a run of days; ten in a row are
 # no accident but a missing disk, and then it is better to stop than to train on the few that are left.
-SPARE = 10
-GRACE = 30  # seconds for which a worker outlives SIGTERM: as long as SLURM waits before it kills
-Key = tuple[int, int, int]  # example, epoch, copy
+_SPARE = 10
+_GRACE = 30  # seconds for which a worker outlives SIGTERM: as long as SLURM waits before it kills
+_Key = tuple[int, int, int]  # example, epoch, copy
 
 
 def seed_of(*numbers: int) -> int:
@@ -72,11 +74,11 @@ class Examples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key | int) -> dict[str, Any]:
+    def __getitem__(self, key: _Key | int) -> dict[str, Any]:
         began = time.perf_counter()
         index, epoch, copy = key if isinstance(key, tuple) else (key, 0, 0)
         failed: list[str] = []
-        for step in range(SPARE):
+        for step in range(_SPARE):
             i = (index + step) % len(self.split)
             try:
                 x, mask = self.encoded(i, epoch, copy)
@@ -95,19 +97,19 @@ class Examples(Dataset[dict[str, Any]]):
             return self.prepare.array(example), None
         if self.augment is None:
             return (self.prepare.array(example) if isinstance(example, Tensor) else self.prepare(example)), None
-        mask = self.masks(i, size_of(example)) if self.masks is not None else None
+        mask = self.masks(i, _size_of(example)) if self.masks is not None else None
         with torch.random.fork_rng(devices=[]):
             seed_generator(seed_of(self.seed, epoch, copy, i))
             return self.augment(example, mask, epoch)
 
 
-def size_of(example: Any) -> tuple[int, int]:
+def _size_of(example: Any) -> tuple[int, int]:
     """(height, width) of a picture or a tensor."""
     height, width = example.shape[-2:] if isinstance(example, Tensor) else (example.height, example.width)
     return int(height), int(width)
 
 
-class Order(Sampler[list[Key]]):
+class Order(Sampler[list[_Key]]):
     """Which examples each step takes: a seeded permutation an epoch, cut into batches, spread over processes.
 
     Args:
@@ -141,10 +143,10 @@ class Order(Sampler[list[Key]]):
         every = self.per_epoch * self.epochs
         return max(0, min(self.stop or every, every) - self.start)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[_Key]]:
         return itertools.islice(self.batches(), len(self))
 
-    def batches(self) -> Iterator[list[Key]]:
+    def batches(self) -> Iterator[list[_Key]]:
         """This process's part of every batch from `start` on."""
         for epoch in range(self.start // self.per_epoch, self.epochs):
             keys = self.keys(epoch)
@@ -152,7 +154,7 @@ class Order(Sampler[list[Key]]):
             for b in range(first, self.per_epoch):
                 yield keys[b * self.batch : (b + 1) * self.batch][self.rank :: self.world]
 
-    def keys(self, epoch: int) -> list[Key]:
+    def keys(self, epoch: int) -> list[_Key]:
         """The examples of an epoch in order."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
         order = torch.randperm(self.count, generator=generator).tolist()
@@ -187,7 +189,7 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
     failed: list[str] = batch["failed"]
     if failed and (on_error == "stop" or batch["x"] is None):
         if on_error == "skip":
-            raise InputError(f"{SPARE} examples in a row cannot be read, the first of them: {failed[0]}")
+            raise InputError(f"{_SPARE} examples in a row cannot be read, the first of them: {failed[0]}")
         raise InputError(f"{failed[0]} (--on-error skip leaves such files out.)")
     if batch["x"] is None:
         a, b = batch["shapes"][:2]
@@ -212,7 +214,7 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 def whole_batches(count: int, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:

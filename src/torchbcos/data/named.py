@@ -15,8 +15,10 @@ from torchbcos.data.once import Files, once
 from torchbcos.data.sources import file_split, folders_of
 from torchbcos.pictures import find_images
 
+__all__ = ["open_named"]
+
 # Columns that may name the class, in order of preference; PredictionString is what Kaggle's ImageNet files have.
-COLUMNS = ("index", "wnid", "synset", "class", "label", "target", "name", "predictionstring")
+_COLUMNS = ("index", "wnid", "synset", "class", "label", "target", "name", "predictionstring")
 
 
 def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path | None = None) -> Split:
@@ -82,7 +84,7 @@ def _from_table(root: Path, table: Path, known: Mapping[str, int]) -> list[tuple
     files = {found.path.relative_to(root).as_posix(): found.path for found in find_images(root)}
     files = {**{name.rpartition(".")[0]: path for name, path in files.items()}, **files}
     head = [cell.strip().casefold() for cell in rows[0]]
-    column = next((head.index(name, 1) for name in COLUMNS if name in head[1:]), 0)
+    column = next((head.index(name, 1) for name in _COLUMNS if name in head[1:]), 0)
     titled = bool(column) or (rows[0][0] not in files and _find_class(head[-1], known) is None)
     found = []
     for number, row in lines[titled:]:

@@ -10,7 +10,9 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import quote
 from torchbcos.pictures.find import Walked, key_of
 
-Key = tuple[int, int] | str
+__all__ = ["Files", "apart", "once"]
+
+_Key = tuple[int, int] | str
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Files:
     """Files, and what tells each from the others: the `key` of `torchbcos.pictures.Walked`, or a path where there is no file."""
 
     paths: tuple[str, ...]
-    keys: tuple[Key, ...]
+    keys: tuple[_Key, ...]
 
     @staticmethod
     def walked(found: Iterable[Walked]) -> Files:
@@ -32,7 +34,7 @@ class Files:
 
         Every folder is listed once, which on a network disk is far quicker than a question for every file.
         """
-        paths, folders, keys = tuple(paths), dict[str, dict[str, Key]](), list[Key]()
+        paths, folders, keys = tuple(paths), dict[str, dict[str, _Key]](), list[_Key]()
         for path in paths:
             folder, name = os.path.split(path)
             if folder not in folders:
@@ -92,10 +94,10 @@ class _Known:
     """
 
     def __init__(self) -> None:
-        self.first: dict[Key, tuple[int, str]] = {}
-        self.exact: dict[Key, int] = {}
+        self.first: dict[_Key, tuple[int, str]] = {}
+        self.exact: dict[_Key, int] = {}
 
-    def find(self, path: str, key: Key) -> int | None:
+    def find(self, path: str, key: _Key) -> int | None:
         """The place at which this file was met first, under whatever name, or None."""
         if key not in self.first:
             return None
@@ -103,7 +105,7 @@ class _Known:
         self.exact.setdefault(_ask(earlier), place)
         return self.exact.get(_ask(path))
 
-    def add(self, i: int, path: str, key: Key) -> int | None:
+    def add(self, i: int, path: str, key: _Key) -> int | None:
         """`find`; a file that is new is known from now on, as met at place `i`."""
         found = self.find(path, key)
         if key not in self.first:
@@ -113,7 +115,7 @@ class _Known:
         return found
 
 
-def _ask(path: str) -> Key:
+def _ask(path: str) -> _Key:
     try:
         found = os.stat(path)
     except OSError:
@@ -121,8 +123,8 @@ def _ask(path: str) -> Key:
     return found.st_dev, found.st_ino
 
 
-def _keys_in(folder: str) -> dict[str, Key]:
-    keys: dict[str, Key] = {}
+def _keys_in(folder: str) -> dict[str, _Key]:
+    keys: dict[str, _Key] = {}
     try:
         device = os.stat(folder or ".").st_dev
         with os.scandir(folder or ".") as entries:

@@ -25,15 +25,17 @@ from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 from torchbcos.pictures.read import decode_image
 
-LABELS = (".cls", ".cls.txt")
+__all__ = ["LARGE", "open_shards", "read_index", "shards_in", "split_name"]
+
+_LABELS = (".cls", ".cls.txt")
 # Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
 # takes seconds for tens of thousands of pictures; below it the file would save too little to be worth its place.
 LARGE = 10_000
-FORM = 2  # of the index: since 2 a member that was replaced is no longer in it
+_FORM = 2  # of the index: since 2 a member that was replaced is no longer in it
 
 
 @dataclass(frozen=True)
-class TarReader:
+class _TarReader:
     """Pictures at known places of uncompressed tar files."""
 
     tars: tuple[str, ...]
@@ -58,30 +60,30 @@ def shards_in(place: Path) -> list[Path]:
 def open_shards(place: Path) -> Labelled:
     """Tar shards: `train*.tar` and `val*.tar` (or `test*`); all are for training where none is so named."""
     tars = shards_in(place)
-    report = one_name_each([t for t in tars if t.name.startswith(("val", "test"))])
-    train = one_name_each([t for t in tars if not t.name.startswith(("val", "test"))])
+    report = _one_name_each([t for t in tars if t.name.startswith(("val", "test"))])
+    train = _one_name_each([t for t in tars if not t.name.startswith(("val", "test"))])
     apart(Files.named(map(str, train)), Files.named(map(str, report)))
     if not train:
         raise InputError(f"{str(place)!r} holds no shards to train on, only {report[0].name!r} and the like.")
-    found = index_shards(train)
+    found = _index_shards(train)
     classes = tuple(sorted(set(found[1]), key=natural_key))
-    names = class_names(place, classes)
-    split = shard_split(train, found, classes)
-    other = shard_split(report, index_shards(report), classes) if report else None
+    names = _class_names(place, classes)
+    split = _shard_split(train, found, classes)
+    other = _shard_split(report, _index_shards(report), classes) if report else None
     return Labelled(names, split, other, kind="shards", repeated=len(tars) - len(train) - len(report))
 
 
-def one_name_each(tars: list[Path]) -> list[Path]:
+def _one_name_each(tars: list[Path]) -> list[Path]:
     """The shards without those that are other names, links say, of earlier ones."""
     return [tars[i] for i in once(Files.named(map(str, tars)), [None] * len(tars))]
 
 
-Index = tuple[list[tuple[int, int, int, str]], list[str]]
+_Index = tuple[list[tuple[int, int, int, str]], list[str]]
 
 
-def index_shards(tars: list[Path]) -> Index:
+def _index_shards(tars: list[Path]) -> _Index:
     """Where every picture of some shards lies, and its class as the shards write it; remembered for large data."""
-    file = remembered_at(tars)
+    file = _remembered_at(tars)
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as saved:
         names, classes = (bytes(saved[key]).decode(errors="surrogateescape").split("\n") for key in ("names", "classes"))
         places = [saved[key].tolist() for key in ("tar", "offset", "size")]
@@ -99,14 +101,14 @@ def index_shards(tars: list[Path]) -> Index:
     return found
 
 
-def remembered_at(tars: list[Path]) -> Path:
+def _remembered_at(tars: list[Path]) -> Path:
     """The index of these very files, in torch's cache folder."""
     facts = [(str(t.absolute()), t.stat().st_size, t.stat().st_mtime_ns) for t in tars]
-    digest = hashlib.sha256(json.dumps([FORM, facts]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([_FORM, facts]).encode()).hexdigest()[:24]
     return Path(torch.hub.get_dir()) / "torchbcos" / f"shards-{digest}.npz"
 
 
-def read_index(tars: list[Path]) -> Index:
+def read_index(tars: list[Path]) -> _Index:
     """The index, from the headers of all members."""
     members: list[tuple[int, int, int, str]] = []
     classes: list[str] = []
@@ -116,7 +118,7 @@ def read_index(tars: list[Path]) -> Index:
                 pictures, labels = dict[str, tuple[int, int, int, str]](), dict[str, str]()
                 for member in file:
                     base, suffix = split_name(member.name)
-                    if member.isfile() and suffix in LABELS:
+                    if member.isfile() and suffix in _LABELS:
                         labels[base] = file.extractfile(member).read().decode().strip()  # type: ignore[union-attr]
                     elif member.isfile() and suffix in SUFFIXES:
                         # a later member takes the place of an earlier one of its name, as when the archive is unpacked
@@ -147,7 +149,7 @@ def split_name(name: str) -> tuple[str, str]:
     return (f"{folder}/{base}" if folder else base), f".{suffix}".lower()
 
 
-def shard_split(tars: list[Path], found: tuple[list[tuple[int, int, int, str]], list[str]], classes: tuple[str, ...]) -> Split:
+def _shard_split(tars: list[Path], found: tuple[list[tuple[int, int, int, str]], list[str]], classes: tuple[str, ...]) -> Split:
     """A split of shards, its classes counted as the training shards count them."""
     members, labels = found
     places = {name: i for i, name in enumerate(classes)}
@@ -156,10 +158,10 @@ def shard_split(tars: list[Path], found: tuple[list[tuple[int, int, int, str]], 
         raise InputError(f"{tars[0].name!r} and the like have a class {unknown!r} that the training shards lack.")
     names = [f"{tars[k].name}/{name}" for k, _, _, name in members]
     targets = torch.tensor([places[label] for label in labels])
-    return Split(names, targets, TarReader(tuple(map(str, tars)), tuple(members)), tuple(range(len(members))))
+    return Split(names, targets, _TarReader(tuple(map(str, tars)), tuple(members)), tuple(range(len(members))))
 
 
-def class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     """Readable names from `classes.csv` (columns `wnid` or `id`, and `name`) or `classes.txt` (a line a class)."""
     table, lines = place / "classes.csv", place / "classes.txt"
     if table.is_file():

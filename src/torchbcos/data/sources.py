@@ -20,9 +20,11 @@ from torchbcos.data.once import Files, apart, once
 from torchbcos.data.shards import open_shards, shards_in
 from torchbcos.pictures.find import SUFFIXES, Walked, walk
 
-TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
-TABLE = "labels.csv"
-WANTED = (*SUFFIXES, ".npy")
+__all__ = ["file_split", "folders_of", "open_labelled", "relative_to"]
+
+_TRAIN, _REPORT = ("train", "training"), ("val", "valid", "validation", "test")
+_TABLE = "labels.csv"
+_WANTED = (*SUFFIXES, ".npy")
 
 
 def open_labelled(path: str | os.PathLike[str]) -> Labelled:
@@ -52,31 +54,31 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     if place.is_file():
         if place.suffix.lower() != ".csv":
             raise InputError(f"{str(place)!r} is a file: data is a folder, or a table that ends in .csv.")
-        return open_table(place)
+        return _open_table(place)
     if is_cifar10(place):
         return open_cifar10(place)
-    if (place / TABLE).is_file():
-        return open_table(place / TABLE)
+    if (place / _TABLE).is_file():
+        return _open_table(place / _TABLE)
     if shards_in(place):
         return open_shards(place)
-    return open_folder(place)
+    return _open_folder(place)
 
 
-def open_folder(place: Path) -> Labelled:
+def _open_folder(place: Path) -> Labelled:
     """A folder of classes, or `train/` and `val/` of them."""
     found = {name.name.lower(): name for name in folders_of(place)}
-    train = next((found[n] for n in TRAIN if n in found), None)
-    whole = read_classes(place if train is None else train, None)
-    report = next((found[n] for n in REPORT if n in found and train is not None), None)
+    train = next((found[n] for n in _TRAIN if n in found), None)
+    whole = _read_classes(place if train is None else train, None)
+    report = next((found[n] for n in _REPORT if n in found and train is not None), None)
     if report is None:
         return Labelled(whole.classes, whole.split, repeated=whole.repeated)
-    other = read_classes(report, whole.classes)
+    other = _read_classes(report, whole.classes)
     apart(whole.files, other.files)
     return Labelled(whole.classes, whole.split, other.split, repeated=whole.repeated + other.repeated)
 
 
 @dataclass(frozen=True)
-class Classes:
+class _Classes:
     """A folder of classes, read."""
 
     classes: tuple[str, ...]
@@ -94,13 +96,13 @@ def folders_of(place: Path) -> list[Path]:
     return sorted(inside, key=lambda p: p.name)
 
 
-def read_classes(place: Path, classes: tuple[str, ...] | None) -> Classes:
+def _read_classes(place: Path, classes: tuple[str, ...] | None) -> _Classes:
     """The classes of a folder (or those given, in their order) and its examples, each real file once.
 
     Raises:
         InputError: a class is unknown or empty, or one file lies in two classes.
     """
-    inside = without_annotations(folders_of(place))
+    inside = _without_annotations(folders_of(place))
     names = tuple(p.name for p in inside)
     if len(names) < 2 and classes is None:
         packed = next((p.name for p in place.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip"))), None)
@@ -117,9 +119,9 @@ def read_classes(place: Path, classes: tuple[str, ...] | None) -> Classes:
     walked: list[Walked] = []
     targets: list[int] = []
     for folder in inside:
-        found = sorted(walk(folder, WANTED), key=lambda file: natural_key(file.path))
+        found = sorted(walk(folder, _WANTED), key=lambda file: natural_key(file.path))
         if not found:
-            raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(WANTED)}.")
+            raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(_WANTED)}.")
         walked += found
         targets += [known.index(folder.name)] * len(found)
     # a file's own name before the links to it, whichever is first in the alphabet: masks and boxes go by names
@@ -127,10 +129,10 @@ def read_classes(place: Path, classes: tuple[str, ...] | None) -> Classes:
     files = Files.walked(walked[i] for i in order)
     kept = sorted(order[k] for k in once(files, [targets[i] for i in order]))
     split = file_split([walked[i].path for i in kept], torch.tensor([targets[i] for i in kept]), place)
-    return Classes(known, split, Files.walked(walked[i] for i in kept), len(walked) - len(kept))
+    return _Classes(known, split, Files.walked(walked[i] for i in kept), len(walked) - len(kept))
 
 
-def without_annotations(folders: list[Path]) -> list[Path]:
+def _without_annotations(folders: list[Path]) -> list[Path]:
     """Classes only: `masks/` with folders that are named as its neighbours holds masks of their pictures (`annotations`)."""
     names = {p.name for p in folders}
     return [p for p in folders if not (p.name == MASKS and names & {inner.name for inner in folders_of(p)})]
@@ -150,7 +152,7 @@ def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
     return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
 
 
-def open_table(table: Path) -> Labelled:
+def _open_table(table: Path) -> Labelled:
     """A CSV table: `file`, then one column a label, or `class`; `split` may divide it."""
     read = read_table(table)
     if "file" not in read.columns or len(read.columns) < 2:
@@ -158,16 +160,18 @@ def open_table(table: Path) -> Labelled:
         raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
     if not read.rows:
         raise InputError(f"{quote(table)} has no rows.")
-    classes, targets = read_targets(read)
+    classes, targets = _read_targets(read)
     short = next((row.line for row in read.rows if not row["file"]), None)
     if short is not None:
         raise InputError(f"{quote(table)}, line {short}, names no file.")
-    parts = [row.cells.get("split", "").strip().lower() or TRAIN[0] for row in read.rows]
+    parts = [row.cells.get("split", "").strip().lower() or _TRAIN[0] for row in read.rows]
     for row, part in zip(read.rows, parts, strict=True):
-        if part not in TRAIN + REPORT:
+        if part not in _TRAIN + _REPORT:
             raise InputError(f"{quote(table)}, line {row.line}: the split {part!r} is neither 'train' nor 'val'.")
     paths = [str(table.parent / row["file"]) for row in read.rows]
-    train, report = (once_each(paths, targets, [i for i, part in enumerate(parts) if part in names]) for names in (TRAIN, REPORT))
+    train, report = (
+        _once_each(paths, targets, [i for i, part in enumerate(parts) if part in names]) for names in (_TRAIN, _REPORT)
+    )
     if not train:
         raise InputError(f"{quote(table)} has no row whose split is 'train': there is nothing to train on.")
     apart(*(Files.named(paths[i] for i in rows) for rows in (train, report)))
@@ -176,25 +180,25 @@ def open_table(table: Path) -> Labelled:
                     len(paths) - len(train) - len(report))  # fmt: skip
 
 
-def once_each(paths: Sequence[str], targets: Tensor, rows: Sequence[int]) -> list[int]:
+def _once_each(paths: Sequence[str], targets: Tensor, rows: Sequence[int]) -> list[int]:
     """These rows without those that name a file again."""
     return [rows[k] for k in once(Files.named(paths[i] for i in rows), [targets[i].tolist() for i in rows])]
 
 
-def read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
+def _read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
     """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
     labels = tuple(c for c in table.columns if c not in ("file", "split"))
     if "class" in labels and len(labels) > 1:
         others = ", ".join(repr(c) for c in labels if c != "class")
         raise InputError(f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label.")
     if labels != ("class",):
-        return labels, torch.tensor([[number(table.file, row, label) for label in labels] for row in table.rows])
+        return labels, torch.tensor([[_number(table.file, row, label) for label in labels] for row in table.rows])
     classes = tuple(sorted({row["class"] for row in table.rows}, key=natural_key))
     places = {name: i for i, name in enumerate(classes)}
     return classes, torch.tensor([places[row["class"]] for row in table.rows])
 
 
-def number(table: Path, row: Row, label: str) -> float:
+def _number(table: Path, row: Row, label: str) -> float:
     """0 or 1 in a cell of a table."""
     text = row[label].strip()
     if text not in ("0", "1", "0.0", "1.0"):

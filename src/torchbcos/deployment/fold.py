@@ -12,10 +12,12 @@ from torch import nn
 from torchbcos._core.errors import ArgumentTypeError, StateError
 from torchbcos.deployment.pairs import fold_norms_, fold_unit_norms_
 
-M = TypeVar("M", bound=nn.Module)
+__all__ = ["deploy", "is_deployed", "make_twin_"]
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
-class Refusal:
+class _Refusal:
     """What stands in the place of `train` on a deployed twin: `train(False)`, which is `eval()`, and nothing else.
 
     It stands on the instance, not in a new class: `isinstance`, `deepcopy` and `pickle` go on working. It knows its twin
@@ -44,14 +46,14 @@ class Refusal:
             )
         return type(model).train(model, False)  # not nn.Module's: a network may have its own
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Refusal:
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Refusal:
         """That of the copy of the twin, where the twin is being copied."""
         model = self._twin()
-        return Refusal(memo.get(id(model), model))
+        return _Refusal(memo.get(id(model), model))
 
-    def __reduce__(self) -> tuple[type[Refusal], tuple[nn.Module]]:
+    def __reduce__(self) -> tuple[type[_Refusal], tuple[nn.Module]]:
         """Its twin, which pickle knows already where the twin is being pickled."""
-        return Refusal, (self._twin(),)
+        return _Refusal, (self._twin(),)
 
     def _twin(self) -> nn.Module:
         model = self.twin()
@@ -60,7 +62,7 @@ class Refusal:
         return model
 
 
-def deploy(model: M) -> M:
+def deploy(model: _M) -> _M:
     """A copy for inference and explanation: norms and filter norms folded, eval mode, no gradients of parameters, channels_last.
 
     It gives the numbers of `model` in eval mode; each folded pair is checked as it is made. Module
@@ -87,7 +89,7 @@ def deploy(model: M) -> M:
     return make_twin_(copy.deepcopy(model))
 
 
-def make_twin_(model: M, *, check: bool = True) -> M:
+def make_twin_(model: _M, *, check: bool = True) -> _M:
     """Turn `model` itself into its deployed twin: for callers that own it, without a second copy of the weights.
 
     Without `check`, folded pairs are not run to see that they give the same: for networks made of our own layers, whose
@@ -98,7 +100,7 @@ def make_twin_(model: M, *, check: bool = True) -> M:
     fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
-    vars(model)["train"] = Refusal(model)
+    vars(model)["train"] = _Refusal(model)
     return model
 
 
@@ -108,4 +110,4 @@ def is_deployed(model: nn.Module) -> bool:
     >>> is_deployed(nn.Linear(2, 2)), is_deployed(deploy(nn.Linear(2, 2)))
     (False, True)
     """
-    return isinstance(vars(model).get("train"), Refusal)
+    return isinstance(vars(model).get("train"), _Refusal)

@@ -22,7 +22,9 @@ from torchbcos.functional.transform import unit_norm_weight
 from torchbcos.kernels.unitnorm import filter_norms
 from torchbcos.nn.filters import FilterLayer
 
-TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place
+__all__ = ["fold_checked_", "fold_norms_", "fold_pair_", "fold_unit_norms_", "pairs_of"]
+
+_TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place
 
 
 def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
@@ -36,7 +38,7 @@ def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
     folded = {}
     for conv_name, norm_name in pairs_of(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
-        if is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
+        if _is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
             if not check:
                 fold_pair_(conv, norm)
             elif not fold_checked_(conv, norm):
@@ -63,19 +65,19 @@ def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | No
     `adjacent = (("conv1", "bn1"), ...)`. (Tracing would find more, but `torch.fx` replaces the call
     of every module in the process while it traces, in other threads too.)
     """
-    fits = foldable if fits is None else fits
+    fits = _foldable if fits is None else fits
     modules = dict(model.named_modules(remove_duplicate=False))
     places = Counter(id(module) for module in modules.values())
     found = []
     for path, module in modules.items():
-        for first, second in neighbours(module):
-            names = [last_of(modules, f"{path}.{first}" if path else first), f"{path}.{second}" if path else second]
+        for first, second in _neighbours(module):
+            names = [_last_of(modules, f"{path}.{first}" if path else first), f"{path}.{second}" if path else second]
             if all(name in modules and places[id(modules[name])] == 1 for name in names) and fits(*(modules[n] for n in names)):
                 found.append((names[0], names[1]))
     return found
 
 
-def neighbours(module: nn.Module) -> list[tuple[str, str]]:
+def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
     """Names of children of which the second alone reads the first's output."""
     if type(module) is nn.Sequential:
         names = [name for name, _ in module.named_children()]
@@ -84,7 +86,7 @@ def neighbours(module: nn.Module) -> list[tuple[str, str]]:
     return list(declared)
 
 
-def last_of(modules: dict[str, nn.Module], name: str) -> str:
+def _last_of(modules: dict[str, nn.Module], name: str) -> str:
     """The layer that makes the output of the module of this name: the last one of an `nn.Sequential`."""
     while name in modules and type(module := modules[name]) is nn.Sequential and len(module):
         # a layer that stands twice counts twice here: `named_children` would leave the second out
@@ -93,18 +95,18 @@ def last_of(modules: dict[str, nn.Module], name: str) -> str:
     return name
 
 
-Convolution = bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d
+_Convolution = bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d
 
 
-def is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
+def _is_convolution(module: nn.Module) -> TypeGuard[_Convolution]:
     """Whether `module` is a B-cos convolution."""
-    return isinstance(module, Convolution)
+    return isinstance(module, _Convolution)
 
 
-def foldable(conv: nn.Module, norm: nn.Module) -> bool:
+def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the norm is a factor for every filter of a convolution of degree 2."""
     return (
-        is_convolution(conv)
+        _is_convolution(conv)
         and type(norm) is bnn.BatchNorm
         and not isinstance(conv.b, nn.Parameter)
         and conv.b == 2
@@ -115,18 +117,18 @@ def foldable(conv: nn.Module, norm: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def fold_checked_(conv: Convolution, norm: bnn.BatchNorm) -> bool:
+def fold_checked_(conv: _Convolution, norm: bnn.BatchNorm) -> bool:
     """Fold a pair; whether it then gives what the two layers gave, on a random input."""
-    x = sample(conv)
+    x = _sample(conv)
     before = norm(conv(x))
     fold_pair_(conv, norm)
-    tolerance = max(TOLERANCE, 8 * torch.finfo(before.dtype).eps)
+    tolerance = max(_TOLERANCE, 8 * torch.finfo(before.dtype).eps)
     after, largest = conv(x).float(), float(before.float().abs().max().clamp_min(1e-30))
     return torch.allclose(before.float(), after, rtol=0, atol=tolerance * largest)
 
 
 @torch.no_grad()
-def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> None:
+def fold_pair_(conv: _Convolution, norm: bnn.BatchNorm) -> None:
     """Move the factor of the norm into the filters: one pass over them, for loading a network waits for it."""
     weight = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32))
     scale = norm.running_scale().double()
@@ -139,7 +141,7 @@ def fold_pair_(conv: Convolution, norm: bnn.BatchNorm) -> None:
     conv.unit_norm = False
 
 
-def sample(conv: Convolution) -> torch.Tensor:
+def _sample(conv: _Convolution) -> torch.Tensor:
     """A small random input for a convolution, the same every time."""
     space = [d * (k - 1) + 2 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     generator = torch.Generator().manual_seed(0)

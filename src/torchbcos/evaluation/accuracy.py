@@ -17,6 +17,8 @@ from torchbcos.judging import ProgressBar, SavedOutputs, fingerprint, judge, pre
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
+__all__ = ["measure_accuracy"]
+
 
 def measure_accuracy(
     model: Classifier,

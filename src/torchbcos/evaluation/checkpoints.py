@@ -12,6 +12,8 @@ from torchbcos.zoo import Classifier, load
 from torchbcos.zoo.load import from_card, pick_device
 from torchbcos.zoo.store import fill, read_card
 
+__all__ = ["open_model"]
+
 
 def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:
     """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.

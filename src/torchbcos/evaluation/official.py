@@ -16,7 +16,9 @@ from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.load import embedded_names, from_card, pick_device
 from torchbcos.zoo.store import fetch, fill, hash_file, read_weights
 
-LEAST_TOLERANCE = 0.1  # points: other JPEG decoders and other hardware
+__all__ = ["Accuracy", "find_official", "make_classifier", "measure_official", "names_of"]
+
+_LEAST_TOLERANCE = 0.1  # points: other JPEG decoders and other hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Accuracy:
         0.58
         """
         p = min(max(expected / 100, 0.0), 1.0)
-        return max(LEAST_TOLERANCE, 300 * math.sqrt(p * (1 - p) / self.images))
+        return max(_LEAST_TOLERANCE, 300 * math.sqrt(p * (1 - p) / self.images))
 
     def agrees(self, card: Card) -> bool | None:
         """Whether this is the card's accuracy, within the tolerance; None where they cannot be compared.

@@ -12,7 +12,9 @@ from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.runs import HELD_OUT
 
-SPLITS = ("val", "train", "all")
+__all__ = ["choose_split", "match_classes"]
+
+_SPLITS = ("val", "train", "all")
 
 
 def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str]] | None = None) -> tuple[Split, str]:
@@ -27,7 +29,7 @@ def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str
     Raises:
         InputError: there is no such split.
     """
-    known, held_out = (*SPLITS, *HELD_OUT), held_out or {}
+    known, held_out = (*_SPLITS, *HELD_OUT), held_out or {}
     if split not in known:
         raise InputError(f"There is no split {split!r}: choose {', '.join(known)}.{hint(split, known)}")
     if split == "val" and data.report is None and held_out.get("report"):

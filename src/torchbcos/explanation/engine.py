@@ -24,8 +24,10 @@ from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.result import Explanation
 from torchbcos.nn import Folded
 
+__all__ = ["channel_axis", "check_arguments", "differentiate", "explain", "find_module", "gradients_of", "run", "usual_batch"]
+
 # Pixels that are explained together on a CPU: larger batches wait for memory from the system (docs/decisions/005).
-PIXELS = 4 * 224 * 224
+_PIXELS = 4 * 224 * 224
 _hook_lock = threading.Lock()
 
 
@@ -77,22 +79,22 @@ def explain(
     options: dict[str, Any] = {"top_k": top_k, "at": at, "position": position, "create_graph": create_graph}
     size = batch_size or usual_batch(model, x, create_graph)
     if size >= len(x):
-        return explain_batch(model, x, targets, contrast=contrast, **options)
+        return _explain_batch(model, x, targets, contrast=contrast, **options)
     parts = []
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
-        part = [part_of(t, rows, len(x)) for t in (targets, contrast)]
-        parts.append(explain_batch(model, x[rows], part[0], contrast=part[1], **options))
+        part = [_part_of(t, rows, len(x)) for t in (targets, contrast)]
+        parts.append(_explain_batch(model, x[rows], part[0], contrast=part[1], **options))
     return Explanation.join(parts)
 
 
 def usual_batch(model: nn.Module, x: Tensor, create_graph: bool | str) -> int:
     """How many images to explain at a time where the caller does not say."""
     together = create_graph or x.device.type != "cpu" or any(m.training for m in model.modules())
-    return len(x) if together else max(1, PIXELS // math.prod(x.shape[2:]))
+    return len(x) if together else max(1, _PIXELS // math.prod(x.shape[2:]))
 
 
-def explain_batch(
+def _explain_batch(
     model: nn.Module, x: Tensor, targets: object, *, contrast: object, top_k: int, at: str | None, position: object,
     create_graph: bool | str,
 ) -> Explanation:  # fmt: skip
@@ -100,7 +102,7 @@ def explain_batch(
     with Session.of(model, x, create_graph) as state:
         module = find_module(state.model, at)
         outputs, feature = run(state, module)
-        explained = outputs if feature is None else select(feature, module, x.dim(), position)
+        explained = outputs if feature is None else _select(feature, module, x.dim(), position)
         what = "classes" if at is None else "channels"
         columns = resolve_targets(targets, explained, top_k=top_k, what=what)
         values, other = explained.gather(1, columns), None
@@ -161,17 +163,17 @@ def run(state: Session, module: nn.Module | None) -> tuple[Tensor, Tensor | None
         StateError: the network is none that can be explained, or `module` did not run exactly once.
     """
     if module is None:
-        outputs, feature = forward(state.model, state.inputs), None
+        outputs, feature = _forward(state.model, state.inputs), None
     else:
         seen: list[object] = []
-        with capture(module, seen, state):
-            outputs = forward(state.model, state.inputs)
-        feature = only_one(seen, state.names[id(module)])
-    check_outputs(outputs, state)
+        with _capture(module, seen, state):
+            outputs = _forward(state.model, state.inputs)
+        feature = _only_one(seen, state.names[id(module)])
+    _check_outputs(outputs, state)
     return outputs, feature
 
 
-def only_one(seen: list[object], name: str) -> Tensor:
+def _only_one(seen: list[object], name: str) -> Tensor:
     """The output of a module that ran once and gave a tensor."""
     if not seen:
         raise StateError(f"The module {name!r} did not run in this forward pass: name one that does.")
@@ -191,10 +193,10 @@ def only_one(seen: list[object], name: str) -> Tensor:
     return seen[0]
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Tensor:
+def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
     """The outputs; an input of another dtype or device than the model's is named as such."""
     try:
-        return uncompiled(model)(inputs)
+        return _uncompiled(model)(inputs)
     except RuntimeError as error:
         own = next(model.parameters(), inputs)
         if isinstance(error, BcosError) or (own.dtype, own.device) == (inputs.dtype, inputs.device):
@@ -205,7 +207,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
         ) from error
 
 
-def uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def _uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model as it runs without torch.compile: compiled code cannot report its constants."""
     for name, module in model.named_modules():
         if name and torch_private.compiled(module):
@@ -217,7 +219,7 @@ def uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @contextlib.contextmanager
-def capture(module: nn.Module, seen: list[object], state: Session) -> Iterator[None]:
+def _capture(module: nn.Module, seen: list[object], state: Session) -> Iterator[None]:
     """Collect the outputs of `module` in this explanation: not in other threads, nor in an explanation inside this one."""
 
     def keep(_module: nn.Module, _args: object, output: object) -> None:
@@ -240,7 +242,7 @@ def channel_axis(feature: Tensor, module: nn.Module | None, ndim: int) -> int:
     return axis if feature.dim() > 2 else 1
 
 
-def select(feature: Tensor, module: nn.Module | None, ndim: int, position: object) -> Tensor:
+def _select(feature: Tensor, module: nn.Module | None, ndim: int, position: object) -> Tensor:
     """Channels of a feature at one position, or summed over space: (N, channels)."""
     feature = feature.movedim(channel_axis(feature, module, ndim), 1) if feature.dim() > 2 else feature
     if position is None:
@@ -300,7 +302,7 @@ def check_arguments(model: object, x: object, batch_size: object, create_graph: 
             )
 
 
-def check_outputs(outputs: object, state: Session) -> None:
+def _check_outputs(outputs: object, state: Session) -> None:
     """Raise unless the model gave (N, classes) and one of our layers took part."""
     n = state.batch
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[0] != n:
@@ -318,7 +320,7 @@ def check_outputs(outputs: object, state: Session) -> None:
         )
 
 
-def part_of(targets: object, rows: slice, n: int) -> object:
+def _part_of(targets: object, rows: slice, n: int) -> object:
     """The targets of some images: per-image forms are cut, others kept."""
     if targets is None or isinstance(targets, int):
         return targets

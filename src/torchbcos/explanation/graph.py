@@ -25,7 +25,7 @@ from torchbcos._core.frozen import Session
 from torchbcos.explanation.engine import check_arguments, differentiate, explain
 from torchbcos.explanation.engine import run as run_network
 
-TOLERANCE = 1e-4  # of the largest value, float32
+_TOLERANCE = 1e-4  # of the largest value, float32
 
 
 class ExplanationGraph(nn.Module):
@@ -103,7 +103,7 @@ def explanation_graph(
     with torch.inference_mode(False), warnings.catch_warnings(), attention:
         warnings.simplefilter("ignore")
         try:
-            graph = torch_private.record(function, arguments, PORTABLE if portable else {})
+            graph = torch_private.record(function, arguments, _PORTABLE if portable else {})
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
@@ -113,21 +113,21 @@ def explanation_graph(
     graph.recompile()
     made = ExplanationGraph(graph, tuple(names), reference.fixed, tuple(x.shape), targets is not None)
     with torch.no_grad():
-        compare(made(*arguments), (reference.outputs, reference.targets, reference.weights, reference.contributions))
+        _compare(made(*arguments), (reference.outputs, reference.targets, reference.weights, reference.contributions))
     return made.eval()
 
 
-def transposed_convolution(
+def _transposed_convolution(
     g: Tensor, x: Tensor, weight: Tensor, _sizes: object, stride: list[int], padding: list[int], dilation: list[int],
     transposed: bool, output_padding: list[int], groups: int, mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """The gradient of a convolution with respect to its input, as a transposed convolution."""
     if transposed or mask[1] or mask[2]:
         return NotImplemented  # type: ignore[no-any-return]
-    return spread_back(g, x, weight, stride, padding, dilation, groups), None, None
+    return _spread_back(g, x, weight, stride, padding, dilation, groups), None, None
 
 
-def transposed_pooling(
+def _transposed_pooling(
     g: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil_mode: bool,
     count_include_pad: bool, divisor: int | None,
 ) -> Tensor:  # fmt: skip
@@ -136,10 +136,10 @@ def transposed_pooling(
         return NotImplemented  # type: ignore[no-any-return]
     channels = x.shape[1]
     weight = g.new_full((channels, 1, *kernel), 1 / (divisor or math.prod(kernel)))
-    return spread_back(g, x, weight, stride or kernel, padding, [1] * len(kernel), channels)
+    return _spread_back(g, x, weight, stride or kernel, padding, [1] * len(kernel), channels)
 
 
-def spread_back(
+def _spread_back(
     g: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
 ) -> Tensor:  # fmt: skip
     """A transposed convolution that returns to the shape of `x`."""
@@ -151,10 +151,10 @@ def spread_back(
 
 
 _TRANSPOSED = (
-    (torch_private.CONVOLUTION_BACKWARD, transposed_convolution),
-    (torch_private.AVERAGE_POOL_BACKWARD, transposed_pooling),
+    (torch_private.CONVOLUTION_BACKWARD, _transposed_convolution),
+    (torch_private.AVERAGE_POOL_BACKWARD, _transposed_pooling),
 )
-PORTABLE: dict[Any, Callable[..., Any]] = {operation: instead for operation, instead in _TRANSPOSED if operation is not None}
+_PORTABLE: dict[Any, Callable[..., Any]] = {operation: instead for operation, instead in _TRANSPOSED if operation is not None}
 
 
 def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:
@@ -173,12 +173,12 @@ def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tu
     return run
 
 
-def compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+def _compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
     """Raise StateError where the graph does not give what `explain` gave."""
     for name, a, b in zip(("logits", "targets", "weights", "contributions"), found, expected, strict=False):
         scale = float(b.abs().max()) if b.numel() else 0.0
-        if a.shape != b.shape or float((a - b).abs().max()) > TOLERANCE * max(scale, 1e-30):
+        if a.shape != b.shape or float((a - b).abs().max()) > _TOLERANCE * max(scale, 1e-30):
             raise StateError(f"The recorded graph gives other {name} than explain(): this network must not be exported.")
 
 
-__all__ = ["ExplanationGraph", "explanation_graph"]
+__all__ = ["ExplanationGraph", "explanation_graph", "recorded"]

@@ -9,6 +9,8 @@ from torchbcos._core.frozen import Session, mark
 from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.engine import channel_axis, check_arguments, explain, find_module, gradients_of, run
 
+__all__ = ["contribution_maps"]
+
 
 def contribution_maps(
     model: nn.Module, x: Tensor, targets: Tensor, *, wrt: str | None = None, create_graph: bool | str = False

@@ -20,7 +20,9 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png
 
-TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
+__all__ = ["Explanation"]
+
+_TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,13 +131,13 @@ class Explanation:
         return self._map(Tensor.detach)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Explanation:
-        tensors: dict[str, Any] = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in TENSORS}
+        tensors: dict[str, Any] = {n: None if getattr(self, n) is None else change(getattr(self, n)) for n in _TENSORS}
         return dataclasses.replace(self, **tensors, constants={k: change(v) for k, v in self.constants.items()})
 
     @staticmethod
     def join(parts: Sequence[Explanation]) -> Explanation:
         """One explanation of all images of several; photos and titles where each part has its own."""
-        present = {n: [getattr(p, n) for p in parts] for n in TENSORS}
+        present = {n: [getattr(p, n) for p in parts] for n in _TENSORS}
         joined: dict[str, Any] = {n: None if any(t is None for t in ts) else torch.cat(ts) for n, ts in present.items()}
         keys = list(dict.fromkeys(k for p in parts for k in p.constants))
         constants = {k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys}
@@ -164,7 +166,7 @@ class Explanation:
                 )
         changed: dict[str, Any] = {} if titles is None else {"titles": tuple(titles)}
         if photos is not None:
-            shown = photos if isinstance(photos, Tensor) else stacked(photos)
+            shown = photos if isinstance(photos, Tensor) else _stacked(photos)
             if shown.shape[1:] != (3, *self.inputs.shape[2:]) or not shown.is_floating_point():
                 size = " x ".join(map(str, self.inputs.shape[2:]))
                 raise InputError(
@@ -204,11 +206,11 @@ class Explanation:
         record: dict[str, Any] = {
             "index": index,
             "label": self.label(index),
-            "value": number(self.values[i, k]),
-            "contribution": number(self.total[i, k]),
-            "constants": {name: number(c[i, k]) for name, c in self.constants.items()},
-            "residual": number(self.residual[i, k]),
-            "share": number(self.share[i, k]),
+            "value": _number(self.values[i, k]),
+            "contribution": _number(self.total[i, k]),
+            "constants": {name: _number(c[i, k]) for name, c in self.constants.items()},
+            "residual": _number(self.residual[i, k]),
+            "share": _number(self.share[i, k]),
         }
         if self.contrast is not None:
             other = int(self.contrast[i, k])
@@ -277,7 +279,7 @@ class Explanation:
         return dataclasses.replace(self, at=None).label(index)
 
 
-def stacked(photos: Sequence[Any]) -> Tensor:
+def _stacked(photos: Sequence[Any]) -> Tensor:
     """PIL images, (H, W, 3) arrays or (3, H, W) tensors of one size as (N, 3, H, W) in [0, 1]."""
     shown = [photo(np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p) for p in photos]
     sizes = sorted({p.shape[:2] for p in shown})
@@ -286,7 +288,7 @@ def stacked(photos: Sequence[Any]) -> Tensor:
     return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
 
 
-def number(value: Tensor) -> float | None:
+def _number(value: Tensor) -> float | None:
     """A Python float, or None for NaN and infinity."""
     x = float(value)
     return x if math.isfinite(x) else None

@@ -9,6 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core.frozen import FULL, hold, mode
 
+__all__ = ["attention", "gelu", "relu"]
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`softmax(q kᵀ / sqrt(d)) v` with queries and keys held (arXiv 2306.10898, section 3.4).

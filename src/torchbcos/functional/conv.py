@@ -22,7 +22,9 @@ from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import patch_squared_norms
 from torchbcos.kernels.usable import usable
 
-Size = int | Sequence[int]
+__all__ = ["PADDING_MODES", "Options", "bcos_conv", "convolve", "low_pass", "pad", "pad_widths", "patch_squared_norm", "spread"]
+
+_Size = int | Sequence[int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -31,9 +33,9 @@ def bcos_conv(
     weight: Tensor,
     *,
     b: float | Tensor = 2.0,
-    stride: Size = 1,
-    padding: Size | str = 0,
-    dilation: Size = 1,
+    stride: _Size = 1,
+    padding: _Size | str = 0,
+    dilation: _Size = 1,
     groups: int = 1,
     padding_mode: str = "zeros",
     max_out: int = 1,
@@ -75,9 +77,9 @@ class Options(NamedTuple):
     """The arguments of `bcos_conv` after the weight."""
 
     b: float | Tensor
-    stride: Size
-    padding: Size | str
-    dilation: Size
+    stride: _Size
+    padding: _Size | str
+    dilation: _Size
     groups: int
     padding_mode: str
     max_out: int
@@ -90,7 +92,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     """`bcos_conv`, for a layer that keeps its weight in oneDNN's order too, as `packed`, while the weight stands still."""
     b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps = options
     space = weight.dim() - 2
-    check_conv(x, weight, groups, max_out, padding_mode)
+    _check_conv(x, weight, groups, max_out, padding_mode)
     if x.dim() == space + 1:
         return convolve(x.unsqueeze(0), weight, options).squeeze(0)
     kernel = tuple(weight.shape[2:])
@@ -99,14 +101,14 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     if padding_mode != "zeros" or any(left != right for left, right in pads):
         x, pads = pad(x, pads, padding_mode), [(0, 0)] * space
     widths = [left for left, _ in pads]
-    check_extent(x, kernel, dilation, widths)
+    _check_extent(x, kernel, dilation, widths)
     if usable(x, b, max_out):
         took_part()
         geometry = Geometry(kernel, stride, tuple(widths), dilation, groups)
         out = conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
         return out if scale is None else out / scale
     weight = layer_weight(weight, unit_norm)
-    if groups == 1 and all(k == 1 for k in stride) and not any(widths) and as_product(x, weight):
+    if groups == 1 and all(k == 1 for k in stride) and not any(widths) and _as_product(x, weight):
         out = F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0]).permute(0, 3, 1, 2)
     else:
         out = CONVOLUTIONS[space](x, weight, None, stride, widths, dilation, groups)
@@ -119,7 +121,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     return out if scale is None else out / scale
 
 
-def as_product(x: Tensor, weight: Tensor) -> bool:
+def _as_product(x: Tensor, weight: Tensor) -> bool:
     """True where a compiled 1×1 convolution is faster as a matrix product: few positions, many channels, on a CPU.
 
     The convolution would bring its weight into oneDNN's order at every call, which takes longer than itself: 2048 to 1000
@@ -138,7 +140,7 @@ def patch_squared_norm(
     return patch_squared_norms(held_wide(x), Geometry(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), groups))
 
 
-def spread(value: Size, space: int, name: str) -> tuple[int, ...]:
+def spread(value: _Size, space: int, name: str) -> tuple[int, ...]:
     """An int or a sequence of `space` ints as a tuple of positive ints."""
     values = (value,) * space if isinstance(value, int) else tuple(value)
     if len(values) != space or any(not isinstance(v, int) or v < 1 for v in values):
@@ -146,7 +148,7 @@ def spread(value: Size, space: int, name: str) -> tuple[int, ...]:
     return values
 
 
-def pad_widths(padding: Size | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+def pad_widths(padding: _Size | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
     """Padding as (before, after) for every space axis; "same" puts an odd pixel after, as torch does."""
     if isinstance(padding, str):
         if padding == "valid":
@@ -175,7 +177,7 @@ def pad(x: Tensor, pads: Sequence[tuple[int, int]], padding_mode: str) -> Tensor
     return F.pad(x, flat, mode="constant" if padding_mode == "zeros" else padding_mode)
 
 
-def check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
+def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
     """Raise InputError where a convolution of these tensors is not defined."""
     space = weight.dim() - 2
     if space not in CONVOLUTIONS:
@@ -196,7 +198,7 @@ def check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mod
         raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {padding_mode!r}.")
 
 
-def check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int]) -> None:
+def _check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int]) -> None:
     """Raise InputError where the padded input is smaller than the kernel."""
     for size, k, d, p in zip(x.shape[2:], kernel, dilation, padding, strict=True):
         if size + 2 * p < d * (k - 1) + 1:

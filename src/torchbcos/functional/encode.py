@@ -7,6 +7,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 
+__all__ = ["add_inverse"]
+
 
 def add_inverse(x: Tensor, dim: int = 1) -> Tensor:
     """Append the inverse of every channel: `[x, 1 - x]` (arXiv 2306.10898, section 3.2).

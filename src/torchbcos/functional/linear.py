@@ -11,6 +11,8 @@ from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide
 from torchbcos.kernels.linear import linear
 from torchbcos.kernels.usable import usable
 
+__all__ = ["bcos_linear"]
+
 
 def bcos_linear(
     x: Tensor,

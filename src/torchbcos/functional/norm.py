@@ -20,6 +20,11 @@ from torchbcos._core.frozen import add_constant, current, hold, mode, parameter,
 from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 
+__all__ = [
+    "affine", "batch_statistics", "check_images", "frozen_layer_norm", "group_norm", "instance_norm", "layer_norm", "normalize",
+    "position_norm", "shift", "token_norm",
+]  # fmt: skip
+
 
 def normalize(
     x: Tensor, dims: Sequence[int], *, eps: float, centered: bool, mean: Tensor | None = None, var: Tensor | None = None
@@ -86,8 +91,8 @@ def layer_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over all channels and positions of an image: (N, C, *S)."""
     check_images(x)
-    if native(x, weight, bias, centered):
-        return grouped(x, 1, weight, bias, eps)
+    if _native(x, weight, bias, centered):
+        return _grouped(x, 1, weight, bias, eps)
     y = normalize(x, range(1, x.dim()), eps=eps, centered=centered)
     return affine(y, weight, bias, 1)
 
@@ -97,9 +102,9 @@ def position_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the channels of every position: (N, C, *S)."""
     check_images(x)
-    if native(x, weight, bias, centered):
+    if _native(x, weight, bias, centered):
         return torch.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
-    if held_in_one_step(x, weight, centered):
+    if _held_in_one_step(x, weight, centered):
         y = frozen_layer_norm(x.movedim(1, -1), weight, eps).movedim(-1, 1)
         return affine(y, None, bias, 1)
     return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1)
@@ -111,8 +116,8 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
     check_images(x)
-    if native(x, weight, bias, centered):
-        return grouped(x, groups, weight, bias, eps)
+    if _native(x, weight, bias, centered):
+        return _grouped(x, groups, weight, bias, eps)
     y = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = normalize(y, range(2, y.dim()), eps=eps, centered=centered).flatten(1, 2)
     return affine(y, weight, bias, 1)
@@ -123,8 +128,8 @@ def instance_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the positions of every channel: (N, C, *S)."""
     check_images(x)
-    if native(x, weight, bias, centered):
-        return grouped(x, x.shape[1], weight, bias, eps)
+    if _native(x, weight, bias, centered):
+        return _grouped(x, x.shape[1], weight, bias, eps)
     return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1)
 
 
@@ -132,21 +137,21 @@ def token_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
     """Statistics over the last axis: (..., D), the layer norm of transformers."""
-    if native(x, weight, bias, centered):
+    if _native(x, weight, bias, centered):
         return torch.layer_norm(x, x.shape[-1:], weight, bias, eps)
-    if held_in_one_step(x, weight, centered):
+    if _held_in_one_step(x, weight, centered):
         return affine(frozen_layer_norm(x, weight, eps), None, bias, -1)
     return affine(normalize(x, [-1], eps=eps, centered=centered), weight, bias, -1)
 
 
-def native(x: Tensor, weight: Tensor | None, bias: Tensor | None, centered: bool) -> bool:
+def _native(x: Tensor, weight: Tensor | None, bias: Tensor | None, centered: bool) -> bool:
     """True where torch's own norm is the same: centred, outside explanations, one dtype."""
     if not centered or mode() or current() is not None or torch.is_autocast_enabled(x.device.type):
         return False
     return x.numel() > 0 and all(p is None or p.dtype == x.dtype for p in (weight, bias))
 
 
-def held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
+def _held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
     """True in an explanation without parameter gradients, where a centred norm is one step of autograd."""
     state = current()
     if state is None or not state.detach or not centered or transformed():
@@ -161,7 +166,7 @@ def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return out
 
 
-def grouped(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _grouped(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """torch's group norm; not `F.group_norm`, which refuses maps of one number."""
     return torch.group_norm(x, groups, weight, bias, eps)
 

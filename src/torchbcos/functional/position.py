@@ -7,6 +7,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 
+__all__ = ["sin_cos_2d"]
+
 
 def sin_cos_2d(
     height: int, width: int, dim: int, *, temperature: float = 10000.0, dtype: torch.dtype = torch.float32,

@@ -14,9 +14,11 @@ from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.lengths import never_zero
 from torchbcos.kernels.unitnorm import filter_norms, unit_norm
 
+__all__ = ["CONV_EPS", "LINEAR_EPS", "bcos_transform", "check_exponent", "held_wide", "layer_weight", "unit_norm_weight"]
+
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
 LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
-COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
+_COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
 
 
 def bcos_transform(
@@ -66,7 +68,7 @@ def bcos_transform(
         factor = y.abs() / norm
     else:
         exponent = hold(parameter(b)) - 1 if isinstance(b, Tensor) else b - 1
-        factor = ((y / norm).abs() + COSINE_EPS) ** exponent
+        factor = ((y / norm).abs() + _COSINE_EPS) ** exponent
     return linear * factor.to(linear.dtype)
 
 

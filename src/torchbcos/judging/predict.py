@@ -18,15 +18,17 @@ from torchbcos.data.loading import Examples, check_batch, one_thread, whole_batc
 from torchbcos.judging.outputs import Outputs as Outputs
 from torchbcos.judging.saved import SavedOutputs
 
-T = TypeVar("T")
+__all__ = ["SAVE_EVERY", "Outputs", "ProgressBar", "predict_split"]
+
+_T = TypeVar("_T")
 SAVE_EVERY = 20  # batches
-ON_ERROR = ("stop", "skip")
+_ON_ERROR = ("stop", "skip")
 
 
 class ProgressBar(Protocol):  # such as the command line's; the engine itself draws nothing
     """Shows how far a walk over batches is: takes the batches and how many there are, and hands them on one by one."""
 
-    def __call__(self, batches: Iterable[T], count: int, /) -> Iterable[T]:
+    def __call__(self, batches: Iterable[_T], count: int, /) -> Iterable[_T]:
         """Wrap the batches."""
 
 
@@ -65,8 +67,8 @@ def predict_split(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a positive integer, not {batch_size!r}.")
-    if on_error not in ON_ERROR:
-        raise InputError(f"on_error is 'stop' or 'skip', not {on_error!r}.{hint(str(on_error), ON_ERROR)}")
+    if on_error not in _ON_ERROR:
+        raise InputError(f"on_error is 'stop' or 'skip', not {on_error!r}.{hint(str(on_error), _ON_ERROR)}")
     mine = range(len(examples))[rank::world]
     parts = _earlier(saved, set(mine), on_error)
     known = {row for part in parts for row in (*part.rows, *part.unreadable)}

@@ -15,6 +15,8 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.files import replacing
 from torchbcos.judging.outputs import Outputs
 
+__all__ = ["SavedOutputs", "fingerprint"]
+
 
 class SavedOutputs:
     """A hidden file beside the result that is being made.

@@ -11,6 +11,8 @@ from torchbcos._core.errors import InputError
 from torchbcos.judging.outputs import Outputs
 from torchbcos.metrics import score
 
+__all__ = ["Metric", "judge"]
+
 
 class Metric(Protocol):
     """Named numbers from logits (N, classes) and targets (N,) or (N, classes)."""

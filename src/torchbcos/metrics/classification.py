@@ -9,7 +9,9 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.optional import require
 from torchbcos._core.probability import SIGMOID, probabilities
 
-BINS = 15  # of the calibration error, as in the paper
+__all__ = ["accuracy", "score"]
+
+_BINS = 15  # of the calibration error, as in the paper
 
 
 def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
@@ -100,4 +102,4 @@ def _calibration_error(confidence: Tensor, right: Tensor) -> float:
     metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
     # torchmetrics opens one more bin for exactly 1; the last bin includes it
     inside = confidence.clamp(max=1 - torch.finfo(confidence.dtype).eps)
-    return 100 * float(metrics.binary_calibration_error(inside, right, n_bins=BINS))
+    return 100 * float(metrics.binary_calibration_error(inside, right, n_bins=_BINS))

@@ -17,7 +17,9 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-NORMS: dict[str, Callable[..., nn.Module]] = {
+__all__ = ["Head", "StochasticDepth", "Style", "check_depths", "scale_widths"]
+
+_NORMS: dict[str, Callable[..., nn.Module]] = {
     "batch": bnn.BatchNorm,
     "all": bnn.AllNorm,
     "layer": bnn.LayerNorm,
@@ -56,8 +58,8 @@ class Style:
     sync: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(NORMS)}.{hint(self.norm, NORMS)}")
+        if self.norm not in _NORMS:
+            raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(_NORMS)}.{hint(self.norm, _NORMS)}")
 
     def as_plain(self, activation: str = "relu") -> Style:
         """The ordinary twin of this style."""
@@ -78,7 +80,7 @@ class Style:
     def make_norm(self, features: int) -> nn.Module:
         """A norm over `features` channels."""
         options: dict[str, object] = {"sync": self.sync} if self.norm in ("batch", "all") and self.sync else {}
-        return NORMS[self.norm](
+        return _NORMS[self.norm](
             features, eps=self.norm_eps, centered=self.norm_centered, affine=self.norm_affine, bias=self.norm_bias,
             **options,
         )  # fmt: skip

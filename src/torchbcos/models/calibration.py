@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 
+__all__ = ["recalibrate", "refresh_filters"]
+
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Recompute the running statistics of all batch norms over encoded batches, in place.

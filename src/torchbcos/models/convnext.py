@@ -22,6 +22,8 @@ from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, 
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
 
+__all__ = ["FAMILY", "POSITION_STYLE", "SIZES", "STYLES", "ConvNeXt", "ConvNeXtBlock", "ConvNeXtSizes", "build"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNeXtSizes:
@@ -66,7 +68,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""
-        out: Tensor = x + self.drop_path(scale_channels(self.block(x), self.layer_scale))
+        out: Tensor = x + self.drop_path(_scale_channels(self.block(x), self.layer_scale))
         return out
 
 
@@ -102,11 +104,11 @@ class ConvNeXt(Network):
         self.in_channels = in_channels
         self.smallest = 1 if style.antialias else 4 * 2 ** (len(sizes.depths) - 1)
         last = sizes.stochastic_depth if stochastic_depth is None else stochastic_depth
-        layers: list[nn.Module] = [make_stem(style, in_channels, sizes.widths[0]), style.make_norm(sizes.widths[0])]
+        layers: list[nn.Module] = [_make_stem(style, in_channels, sizes.widths[0]), style.make_norm(sizes.widths[0])]
         total, done, info = sum(sizes.depths), 0, []
         for i, (depth, width) in enumerate(zip(sizes.depths, sizes.widths, strict=True)):
             if i:
-                layers.append(make_downsample(style, sizes.widths[i - 1], width))
+                layers.append(_make_downsample(style, sizes.widths[i - 1], width))
             rates = [last * (done + j) / max(1, total - 1) for j in range(depth)]
             info.append(FeatureInfo(f"features.{len(layers)}", width, 4 * 2**i))
             layers.append(nn.Sequential(*(ConvNeXtBlock(style, width, layer_scale, rate) for rate in rates)))
@@ -128,7 +130,7 @@ class ConvNeXt(Network):
         return self.head.run(classifier, norm(x))
 
 
-def make_stem(style: Style, inputs: int, channels: int) -> nn.Module:
+def _make_stem(style: Style, inputs: int, channels: int) -> nn.Module:
     """A 4×4 convolution of stride 4; with `antialias` two 3×3 layers, each followed by the low-pass."""
     if not style.antialias:
         return style.conv(inputs, channels, 4, 4, bias=style.plain)
@@ -139,19 +141,19 @@ def make_stem(style: Style, inputs: int, channels: int) -> nn.Module:
     )  # fmt: skip
 
 
-def make_downsample(style: Style, inputs: int, outputs: int) -> nn.Module:
+def _make_downsample(style: Style, inputs: int, outputs: int) -> nn.Module:
     """Norm and a 2×2 convolution of stride 2; with `antialias` the low-pass and a 3×3, which keeps the centre."""
     kernel, padding = (3, 1) if style.antialias else (2, 0)
     return nn.Sequential(style.make_norm(inputs), style.conv(inputs, outputs, kernel, 2, padding, bias=style.plain))
 
 
-def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
+def _scale_channels(x: Tensor, scale: Tensor) -> Tensor:
     """`x * scale`: linear in x, so nothing is held."""
     return x * parameter(scale)
 
 
 # `parameter` asks for the frozen state: a traced network must ask when it runs, not when it is traced.
-torch.fx.wrap("scale_channels")
+torch.fx.wrap("_scale_channels")
 
 
 def build(sizes: ConvNeXtSizes, style: Style, *, width_factor: float = 1.0, **options: Any) -> ConvNeXt:

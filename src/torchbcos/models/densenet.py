@@ -22,6 +22,8 @@ from torchbcos.models.blocks import Head, Style, scale_widths
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
 
+__all__ = ["FAMILY", "SIZES", "STYLES", "DenseBlock", "DenseLayer", "DenseNet", "DenseNetSizes", "build"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseNetSizes:
@@ -120,13 +122,13 @@ class DenseNet(Network):
         if not style.antialias:  # what is left after the stem is halved between the blocks
             halvings = 2 ** (len(sizes.depths) - 1)
             self.smallest = halvings if sizes.small else 4 * halvings - 3
-        layers, channels, info = make_stem(sizes, style, in_channels), sizes.stem, []
+        layers, channels, info = _make_stem(sizes, style, in_channels), sizes.stem, []
         for i, depth in enumerate(sizes.depths, 1):
             layers[f"denseblock{i}"] = DenseBlock(style, depth, channels, sizes.growth, sizes.bottleneck)
             channels += depth * sizes.growth
             info.append(FeatureInfo(f"features.denseblock{i}", channels, (1 if sizes.small else 4) * 2 ** (i - 1)))
             if i < len(sizes.depths):
-                layers[f"transition{i}"] = make_transition(style, channels)
+                layers[f"transition{i}"] = _make_transition(style, channels)
                 channels //= 2
         layers["norm5"] = style.make_norm(channels)
         info[-1] = dataclasses.replace(info[-1], name="features.norm5")
@@ -145,7 +147,7 @@ class DenseNet(Network):
         return self.head.run(self.classifier, self.act(x))
 
 
-def make_stem(sizes: DenseNetSizes, style: Style, inputs: int) -> OrderedDict[str, nn.Module]:
+def _make_stem(sizes: DenseNetSizes, style: Style, inputs: int) -> OrderedDict[str, nn.Module]:
     """The layers before the first block, by name."""
     channels, half = sizes.stem, max(1, sizes.stem // 2)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -163,7 +165,7 @@ def make_stem(sizes: DenseNetSizes, style: Style, inputs: int) -> OrderedDict[st
     return layers
 
 
-def make_transition(style: Style, channels: int) -> nn.Module:
+def _make_transition(style: Style, channels: int) -> nn.Module:
     """Norm, 1×1 convolution to half the channels, pooling by 2."""
     return nn.Sequential(
         OrderedDict(

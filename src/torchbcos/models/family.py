@@ -10,6 +10,8 @@ from typing import Any
 from torchbcos.models.blocks import Style
 from torchbcos.models.network import Network
 
+__all__ = ["Family"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:

@@ -18,6 +18,8 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.models.blocks import Head
 
+__all__ = ["Architecture", "FeatureInfo", "Network", "check_input"]
+
 
 @dataclass(frozen=True)
 class FeatureInfo:

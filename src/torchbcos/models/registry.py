@@ -13,6 +13,8 @@ from torchbcos.models.blocks import Style
 from torchbcos.models.family import Family
 from torchbcos.models.network import Architecture, Network
 
+__all__ = ["FAMILIES", "build", "find_family", "names"]
+
 FAMILIES: tuple[Family, ...] = (
     resnet.FAMILY,
     densenet.FAMILY,
@@ -20,7 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     convnext.FAMILY,
     vit.FAMILY,
 )
-STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
+_STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -70,17 +72,17 @@ def build(
     """
     family, bare, always_plain = find_family(name)
     plain = plain or always_plain
-    known = STYLE_OPTIONS | family.options()
+    known = _STYLE_OPTIONS | family.options()
     for option in options:
         if option not in known:
             tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
             raise ArgumentTypeError(f"{bare} has no option {option!r}.{tail}")
-    style = dataclasses.replace(family.styles.get(bare, Style()), **{k: v for k, v in options.items() if k in STYLE_OPTIONS})
+    style = dataclasses.replace(family.styles.get(bare, Style()), **{k: v for k, v in options.items() if k in _STYLE_OPTIONS})
     if plain:
         style = style.as_plain(family.activation)
     classes = num_classes if num_classes is not None else family.classes.get(bare, 1000)
     channels = in_channels if in_channels is not None else (3 if plain else 6)
-    rest = {k: v for k, v in options.items() if k not in STYLE_OPTIONS}
+    rest = {k: v for k, v in options.items() if k not in _STYLE_OPTIONS}
     model = family.build(family.sizes[bare], style, num_classes=classes, in_channels=channels, **rest)
     model.architecture = Architecture(name=name, plain=plain, options=dict(options))
     return model

@@ -19,6 +19,8 @@ from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, 
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
 
+__all__ = ["FAMILY", "ResNet", "ResNetSizes", "ResidualBlock", "build"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetSizes:
@@ -41,7 +43,7 @@ class ResNetSizes:
     stem: int = 64
 
 
-SIZES = {
+_SIZES = {
     "resnet18": ResNetSizes(depths=(2, 2, 2, 2), expansion=1),
     "resnet34": ResNetSizes(depths=(3, 4, 6, 3), expansion=1),
     "resnet50": ResNetSizes(depths=(3, 4, 6, 3)),
@@ -178,4 +180,4 @@ def build(sizes: ResNetSizes, style: Style, *, width_factor: float = 1.0, **opti
     return ResNet(dataclasses.replace(sizes, widths=widths, stem=stem), style, **options)
 
 
-FAMILY = Family(network=ResNet, build=build, sizes=SIZES, classes={name: 10 for name, sizes in SIZES.items() if sizes.small})
+FAMILY = Family(network=ResNet, build=build, sizes=_SIZES, classes={name: 10 for name, sizes in _SIZES.items() if sizes.small})

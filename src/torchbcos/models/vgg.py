@@ -19,6 +19,8 @@ from torchbcos.models.blocks import Head, Style, check_depths, scale_widths
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
 
+__all__ = ["FAMILY", "SIZES", "STYLES", "VGG", "VGGSizes", "build"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class VGGSizes:
@@ -75,7 +77,7 @@ class VGG(Network):
         self.smallest = 1 if style.antialias else 2 ** len(sizes.depths)
         self._make_features(sizes, style)
         self.head = Head(style, sizes.hidden, num_classes, logit_bias=logit_bias, temperature=temperature)
-        self.classifier = nn.Sequential(make_hidden(sizes, style))
+        self.classifier = nn.Sequential(_make_hidden(sizes, style))
         self.classifier.add_module("2", self.head.make_classifier())
         self.logits = self.head.make_logits()
 
@@ -106,7 +108,7 @@ class VGG(Network):
         return self.head.run(last, x)
 
 
-def make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
+def _make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
     """The hidden layers of the classifier, as convolutions."""
     features, hidden = sizes.widths[-1], sizes.hidden
     layers: OrderedDict[str, nn.Module] = OrderedDict()

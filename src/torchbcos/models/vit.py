@@ -25,6 +25,8 @@ from torchbcos.models.network import FeatureInfo, Network
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
 
+__all__ = ["FAMILY", "SIZES", "STYLES", "Encoder", "FeedForward", "Patches", "TokenHead", "ViT", "ViTSizes", "build"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViTSizes:
@@ -100,8 +102,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.Sequential(
             OrderedDict(
-                norm=make_token_norm(style, dim), linear1=make_linear(style, dim, hidden), act=style.activate(),
-                linear2=make_linear(style, hidden, dim),
+                norm=_make_token_norm(style, dim), linear1=_make_linear(style, dim, hidden), act=style.activate(),
+                linear2=_make_linear(style, hidden, dim),
             )
         )  # fmt: skip
 
@@ -119,8 +121,8 @@ class Encoder(nn.Module):
     def __init__(self, style: Style, sizes: ViTSizes) -> None:
         super().__init__()
         dim = sizes.dim
-        to_out = make_linear(style, sizes.heads * sizes.head_dim, dim, bias=False)
-        self.attn = Attention(dim, sizes.heads, head_dim=sizes.head_dim, norm=make_token_norm(style, dim), to_out=to_out)
+        to_out = _make_linear(style, sizes.heads * sizes.head_dim, dim, bias=False)
+        self.attn = Attention(dim, sizes.heads, head_dim=sizes.head_dim, norm=_make_token_norm(style, dim), to_out=to_out)
         self.ff = FeedForward(style, dim, sizes.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class TokenHead(Head):
 
     def make_classifier(self, num_classes: int | None = None) -> nn.Module:
         """A fresh linear layer."""
-        return make_linear(self.style, self.features, num_classes or self.num_classes)
+        return _make_linear(self.style, self.features, num_classes or self.num_classes)
 
     def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
         """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""
@@ -175,14 +177,14 @@ class ViT(Network):
             raise InputError(f"All sizes of a transformer must be positive: {sizes}.")
         self.in_channels = in_channels
         self.official_prefix = "" if style.plain else "0."  # there, B-cos transformers stand in a Sequential
-        self.to_patch_embedding, reduction = make_embedding(sizes, style, in_channels)
+        self.to_patch_embedding, reduction = _make_embedding(sizes, style, in_channels)
         self.positional_embedding = SinCosPosition2d(sizes.dim)
         self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes)) for i in range(sizes.depth)))
         self.feature_info = tuple(
             FeatureInfo(f"transformer.{name}", sizes.dim, reduction) for name, _ in self.transformer.named_children()
         )
         self.head: Head = TokenHead(style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature)
-        self.linear_head = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
+        self.linear_head = nn.Sequential(OrderedDict(norm=_make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
@@ -194,21 +196,21 @@ class ViT(Network):
         return self.head.run(self.linear_head, x)
 
 
-def make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
+def _make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
     """A linear layer over the last axis; B-cos layers have no bias."""
     if style.plain:
         return bnn.Linear(inputs, outputs, bias=bias)
     return bnn.BcosLinear(inputs, outputs, b=style.b, max_out=style.max_out)
 
 
-def make_token_norm(style: Style, dim: int) -> nn.Module:
+def _make_token_norm(style: Style, dim: int) -> nn.Module:
     """A norm over the channels of every token."""
     if style.norm == "none":
         return nn.Identity()
     return bnn.TokenNorm(dim, eps=style.norm_eps, centered=style.norm_centered, affine=style.norm_affine, bias=style.norm_bias)
 
 
-def make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.Module, int]:
+def _make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.Module, int]:
     """What turns pixels into tokens, and the pixels along one side of a token.
 
     With `antialias` every strided convolution of the stem is preceded by the low-pass; patches
@@ -227,7 +229,7 @@ def make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.
     elif style.antialias:
         layers["low_pass"] = bnn.LowPass(1)
     layers["rearrange"] = Patches(sizes.patch)
-    layers["linear"] = make_linear(style, sizes.patch**2 * channels, sizes.dim)
+    layers["linear"] = _make_linear(style, sizes.patch**2 * channels, sizes.dim)
     return nn.Sequential(layers), reduction
 
 

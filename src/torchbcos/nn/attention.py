@@ -10,6 +10,8 @@ from torchbcos.nn.layer import Layer
 from torchbcos.nn.linear import BcosLinear
 from torchbcos.nn.plain import Linear
 
+__all__ = ["Attention"]
+
 
 class Attention(Layer):
     """Multi-head self-attention with held queries and keys (arXiv 2306.10898, section 3.4).

@@ -15,7 +15,9 @@ from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import Layer
 from torchbcos.nn.linear import exponent, shown, uniform_filters_
 
-Size = int | Sequence[int]
+__all__ = ["BcosConv1d", "BcosConv2d", "BcosConv3d", "LowPass"]
+
+_Size = int | Sequence[int]
 
 
 class _BcosConv(FilterLayer):
@@ -25,10 +27,10 @@ class _BcosConv(FilterLayer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
+        kernel_size: _Size,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
         groups: int = 1,
         padding_mode: str = "zeros",
         *,

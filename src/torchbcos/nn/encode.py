@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from torchbcos import functional
 
+__all__ = ["AddInverse"]
+
 
 class AddInverse(nn.Module):
     """Append `1 - x` along the channels: pictures in [0, 1] become the network's input.

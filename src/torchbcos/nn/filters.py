@@ -15,6 +15,8 @@ from torchbcos.functional.transform import unit_norm_weight
 from torchbcos.kernels.onednn import Packed
 from torchbcos.nn.layer import Layer
 
+__all__ = ["FilterLayer", "Remembered"]
+
 
 @dataclass(frozen=True)
 class Remembered:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+__all__ = ["Folded"]
+
 
 class Folded(nn.Module):
     """The place of a layer that a deployed twin folded into another: the identity.

@@ -9,6 +9,8 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant
 from torchbcos.nn.layer import Layer
 
+__all__ = ["GlobalAveragePool", "Logits"]
+
 
 class Logits(Layer):
     """Divide by a temperature and add a fixed bias: `x / T + bias` (arXiv 2306.10898, section 3.2).

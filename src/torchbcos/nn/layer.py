@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from torchbcos._core.frozen import current, running
 
+__all__ = ["Layer", "run_layer"]
+
 
 class Layer(nn.Module):
     """A layer that computes in `compute`; `torch.fx` records it as one step.

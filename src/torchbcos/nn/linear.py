@@ -12,6 +12,8 @@ from torchbcos._core.errors import InputError
 from torchbcos.functional.transform import LINEAR_EPS, check_exponent
 from torchbcos.nn.filters import FilterLayer
 
+__all__ = ["BcosLinear", "exponent", "shown", "uniform_filters_"]
+
 
 def exponent(b: float, learnable: bool) -> float | nn.Parameter:
     """B as a layer stores it: a number, or a parameter where it is learned."""

@@ -18,6 +18,8 @@ from torchbcos.kernels.batchnorm import uncentered_batch_norm
 from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.layer import Layer
 
+__all__ = ["AllNorm", "BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "Norm", "PositionNorm", "TokenNorm"]
+
 
 class Norm(Layer):
     """What all norms share: sizes, eps and the affine parameters.

@@ -14,6 +14,8 @@ from torchbcos import functional
 from torchbcos._core.frozen import add_constant, current, parameter
 from torchbcos.nn.layer import Layer, run_layer
 
+__all__ = ["GELU", "Conv2d", "Linear", "ReLU"]
+
 
 class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d` whose bias is a named constant of explanations.

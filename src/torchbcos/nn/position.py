@@ -9,6 +9,8 @@ from torchbcos._core.frozen import add_constant
 from torchbcos.functional.position import sin_cos_2d
 from torchbcos.nn.layer import Layer
 
+__all__ = ["SinCosPosition2d"]
+
 
 class SinCosPosition2d(Layer):
     """Add a fixed embedding of row and column to every token; a named constant of explanations.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from PIL import TiffTags
 
+__all__ = ["EARLY", "KINDS", "identify", "name_other", "read_orientation", "unpack"]
+
 KINDS = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF")
 EARLY = "it ends early"
 
@@ -39,7 +41,7 @@ _INSTEAD = (
 
 
 @dataclass(frozen=True)
-class Container:
+class _Container:
     """The first picture of a file, cut free.
 
     Attributes:
@@ -93,7 +95,7 @@ def name_other(head: bytes) -> str:
     return "text" if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) else "unknown data"
 
 
-def unpack(kind: str, data: bytes) -> Container:
+def unpack(kind: str, data: bytes) -> _Container:
     """Cut the first picture out of a file of a known kind.
 
     Args:
@@ -134,7 +136,7 @@ def _small_number(field: bytes, kind: int, order: str) -> int:
     return int(value) if 1 <= value <= 8 else 1
 
 
-def _jpeg(data: bytes) -> Container:
+def _jpeg(data: bytes) -> _Container:
     """Keep the segments that decode pixels: all but comments and the application's, of which JFIF and Adobe's stay."""
     kept, at, orientation = [data[:2]], 2, 0
     while True:
@@ -152,7 +154,7 @@ def _jpeg(data: bytes) -> Container:
             raise EOFError(EARLY)
         if marker == 0xDA:
             kept.append(data[at:])
-            return Container("JPEG", b"".join(kept), orientation or 1)
+            return _Container("JPEG", b"".join(kept), orientation or 1)
         body = data[at + 4 : end]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             orientation = orientation or read_orientation(body)
@@ -165,7 +167,7 @@ def _jpeg(data: bytes) -> Container:
         at = end
 
 
-def _png(data: bytes) -> Container:
+def _png(data: bytes) -> _Container:
     view = memoryview(data)
     kept, at, orientation, animated, tag = [view[:8]], 8, 1, False, b""
     while tag != b"IEND":
@@ -180,10 +182,10 @@ def _png(data: bytes) -> Container:
         elif tag == b"acTL" and length >= 4:
             animated = struct.unpack_from(">I", data, at + 8)[0] > 1
         at = end
-    return Container("PNG", b"".join(kept), orientation, animated, depth=data[24])
+    return _Container("PNG", b"".join(kept), orientation, animated, depth=data[24])
 
 
-def _gif(data: bytes) -> Container:
+def _gif(data: bytes) -> _Container:
     """Keep the header, the global palette, the first frame and the control block before it."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
@@ -197,7 +199,7 @@ def _gif(data: bytes) -> Container:
     left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at + 1)
     end = _skip_blocks(data, at + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
     first = head + control + data[at:end] + b";"
-    return Container("GIF", first, animated=_has_frame(data, end), size=(max(width, left + w), max(height, top + h)))
+    return _Container("GIF", first, animated=_has_frame(data, end), size=(max(width, left + w), max(height, top + h)))
 
 
 def _has_frame(data: bytes, at: int) -> bool:
@@ -216,7 +218,7 @@ def _skip_blocks(data: bytes, at: int) -> int:
     return at + 1
 
 
-def _webp(data: bytes) -> Container:
+def _webp(data: bytes) -> _Container:
     """Find size, orientation and number of frames; Pillow takes the canvas's memory as soon as it opens the file."""
     tag, orientation, frames, at = data[12:16], 1, 0, 12
     if tag == b"VP8X":
@@ -232,14 +234,14 @@ def _webp(data: bytes) -> Container:
         if tag == b"EXIF":
             orientation = read_orientation(data[at + 8 : at + 8 + length])
         at += 8 + length + length % 2
-    return Container("WebP", data, orientation, frames > 1, size=(width, height))
+    return _Container("WebP", data, orientation, frames > 1, size=(width, height))
 
 
-def _bmp(data: bytes) -> Container:
-    return Container("BMP", data)
+def _bmp(data: bytes) -> _Container:
+    return _Container("BMP", data)
 
 
-def _tiff(data: bytes) -> Container:
+def _tiff(data: bytes) -> _Container:
     """Rewrite the first directory in place, with the tags that decide pixels only; no offset moves."""
     order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
     count_code, entry, offset_code, head = ("Q", "HHQ8s", "Q", 8) if big else ("H", "HHI4s", "I", 4)
@@ -267,10 +269,10 @@ def _tiff(data: bytes) -> Container:
     out = bytearray(data)
     table = struct.pack(order + count_code, len(kept)) + b"".join(kept) + struct.pack(order + offset_code, 0)
     out[start : start + len(table)] = table
-    return Container("TIFF", bytes(out), orientation, 0 < following < len(data) and following != start)
+    return _Container("TIFF", bytes(out), orientation, 0 < following < len(data) and following != start)
 
 
-_WALKERS: dict[str, Callable[[bytes], Container]] = {
+_WALKERS: dict[str, Callable[[bytes], _Container]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "GIF": _gif,

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
 from torchbcos._core.names import natural_key, nearby, quote
 
+__all__ = ["SUFFIXES", "Found", "Walked", "find_images", "key_of", "walk"]
+
 SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp")
 _MAGIC = frozenset("*?[")
 

@@ -8,6 +8,8 @@ from PIL.Image import Transpose
 
 from torchbcos._core.errors import InputError
 
+__all__ = ["flatten", "scale_transparency", "turn"]
+
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,

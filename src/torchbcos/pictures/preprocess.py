@@ -22,10 +22,12 @@ from torchbcos._core.names import hint
 from torchbcos.functional import add_inverse
 from torchbcos.pictures.read import MAX_PIXELS, ImageLike, as_image, named_items
 
-Encoding = Literal["add_inverse", "normalize", "none"]
-Interpolation = Literal["bilinear", "bicubic"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
-LONGEST_SIDE = 8192
+_Encoding = Literal["add_inverse", "normalize", "none"]
+_Interpolation = Literal["bilinear", "bicubic"]
+
+_LONGEST_SIDE = 8192
 # of the colours of ImageNet's training pictures, which plain networks have been trained with since torchvision's first
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ENCODINGS = ("add_inverse", "normalize", "none")
@@ -59,10 +61,10 @@ class Preprocess:
 
     resize: int | None = None
     crop: int | None = None
-    encoding: Encoding = "add_inverse"
+    encoding: _Encoding = "add_inverse"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    interpolation: Interpolation = "bilinear"
+    interpolation: _Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         _check_side("resize", self.resize)
@@ -312,8 +314,8 @@ def _check_side(name: str, value: object) -> None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
         raise ArgumentTypeError(f"{name} must be a whole number of pixels or None, got {value!r}.")
-    if not 1 <= value <= LONGEST_SIDE:
-        raise InputError(f"{name} must lie between 1 and {LONGEST_SIDE} pixels, got {value}.")
+    if not 1 <= value <= _LONGEST_SIDE:
+        raise InputError(f"{name} must lie between 1 and {_LONGEST_SIDE} pixels, got {value}.")
 
 
 def _check_word(name: str, value: object, known: tuple[str, ...]) -> None:

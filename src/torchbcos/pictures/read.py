@@ -30,6 +30,11 @@ from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
 
+__all__ = [
+    "MAX_BYTES", "MAX_PIXELS", "ImageLike", "as_image", "as_images", "as_items", "check_tensor", "decode_image", "is_animated",
+    "named_items", "read_image", "to_rgb",
+]  # fmt: skip
+
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 # Decoded, a pixel takes 4 bytes, and a conversion holds two or three copies. Pillow itself warns (which only global

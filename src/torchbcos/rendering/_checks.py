@@ -15,6 +15,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
+__all__ = ["Floats", "check_percentile", "quantile", "real_tensor", "upper_limit"]
+
 Floats = NDArray[np.float32]
 
 

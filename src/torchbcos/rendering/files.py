@@ -15,6 +15,8 @@ from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileErr
 from torchbcos._core.files import replacing
 from torchbcos.rendering.heatmap import over
 
+__all__ = ["FORMATS", "save_image", "save_png", "to_uint8"]
+
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 

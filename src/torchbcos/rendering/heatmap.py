@@ -16,10 +16,12 @@ from torch import Tensor
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.rendering._checks import Floats, check_percentile, real_tensor, upper_limit
 
-STRIP_ROWS = 64  # height of the picture of a 1-D signal
-STRIP_COLUMNS = (256, 2048)  # its least width, and its greatest
-MOST_SLICES = 16
-GAP, GAP_GREY = 2, 0.75  # lines between slices; not white, for white means zero
+__all__ = ["heat_limit", "heatmap", "over", "overlay", "photo", "slice_indices"]
+
+_STRIP_ROWS = 64  # height of the picture of a 1-D signal
+_STRIP_COLUMNS = (256, 2048)  # its least width, and its greatest
+_MOST_SLICES = 16
+_GAP, _GAP_GREY = 2, 0.75  # lines between slices; not white, for white means zero
 
 
 def heatmap(contributions: Tensor, *, percentile: float = 99.5) -> Floats:
@@ -78,7 +80,7 @@ def slice_indices(depth: int) -> tuple[int, ...]:
     >>> slice_indices(4), slice_indices(31)[:4]
     ((0, 1, 2, 3), (0, 2, 4, 6))
     """
-    shown = min(depth, MOST_SLICES)
+    shown = min(depth, _MOST_SLICES)
     return tuple(round(i * (depth - 1) / max(shown - 1, 1)) for i in range(shown))
 
 
@@ -160,26 +162,26 @@ def _values(contributions: Tensor) -> NDArray[Any]:
             f"heatmap draws one image and one target: expected (L,), (H, W) or (D, H, W), got {tuple(tensor.shape)}. "
             "Pick one with contributions[i, k]."
         )
-    if tensor.ndim == 1 and tensor.numel() > STRIP_COLUMNS[1]:
+    if tensor.ndim == 1 and tensor.numel() > _STRIP_COLUMNS[1]:
         # sums, not samples: what a column shows is what its stretch of the signal contributes
-        group = math.ceil(tensor.numel() / STRIP_COLUMNS[1])
+        group = math.ceil(tensor.numel() / _STRIP_COLUMNS[1])
         padded = torch.nn.functional.pad(tensor, (0, -tensor.numel() % group))
         tensor = padded.reshape(-1, group).sum(1)
     return tensor.numpy()
 
 
 def _strip(colours: Floats) -> Floats:
-    repeat = math.ceil(STRIP_COLUMNS[0] / len(colours))
-    return np.tile(colours.repeat(repeat, axis=0), (STRIP_ROWS, 1, 1))
+    repeat = math.ceil(_STRIP_COLUMNS[0] / len(colours))
+    return np.tile(colours.repeat(repeat, axis=0), (_STRIP_ROWS, 1, 1))
 
 
 def _grid(volume: Floats) -> Floats:
     shown = volume[list(slice_indices(len(volume)))]
     columns = math.ceil(math.sqrt(len(shown)))
     rows = math.ceil(len(shown) / columns)
-    height, width = shown.shape[1] + GAP, shown.shape[2] + GAP
-    canvas = np.full((rows * height - GAP, columns * width - GAP, 3), GAP_GREY, np.float32)
+    height, width = shown.shape[1] + _GAP, shown.shape[2] + _GAP
+    canvas = np.full((rows * height - _GAP, columns * width - _GAP, 3), _GAP_GREY, np.float32)
     for i, picture in enumerate(shown):
         top, left = i // columns * height, i % columns * width
-        canvas[top : top + height - GAP, left : left + width - GAP] = picture
+        canvas[top : top + height - _GAP, left : left + width - _GAP] = picture
     return canvas

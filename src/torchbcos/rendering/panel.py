@@ -21,19 +21,21 @@ from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.heatmap import heat_limit, heatmap, over, overlay, photo
 from torchbcos.rendering.text import Pen, format_number, format_share
 
-MARGIN, GUTTER = 36, 24
-HEAD = 142  # height of the question, the predictions and the tiles' labels
-LEGEND, NUMBERS, WARNING = 44, 72, 42  # heights of what stands below the tiles
-TILE = (320, 320)  # one of several tiles, width and height at most
-LONE_TILE = (808, 420)  # the only tile
-STRIP = (808, 96)  # a 1-D signal
-LEAST_SIDE = 8  # a picture of 1 by 2000 still has something to look at
-LEAST_WIDTH = 880  # four numbers and a share side by side
-SMALL_SHARE = 0.5
-MOST_PREDICTIONS = 5
+__all__ = ["MARGIN", "Caption", "panel"]
 
-INK, QUIET, LINE, PAPER = "#2b2f36", "#7a808a", "#d9dce1", "#ffffff"
-WARN_INK, WARN_PAPER = "#8a4b00", "#fff3dc"
+MARGIN, _GUTTER = 36, 24
+_HEAD = 142  # height of the question, the predictions and the tiles' labels
+_LEGEND, _NUMBERS, _WARNING = 44, 72, 42  # heights of what stands below the tiles
+_TILE = (320, 320)  # one of several tiles, width and height at most
+_LONE_TILE = (808, 420)  # the only tile
+_STRIP = (808, 96)  # a 1-D signal
+_LEAST_SIDE = 8  # a picture of 1 by 2000 still has something to look at
+_LEAST_WIDTH = 880  # four numbers and a share side by side
+_SMALL_SHARE = 0.5
+_MOST_PREDICTIONS = 5
+
+_INK, _QUIET, _LINE, _PAPER = "#2b2f36", "#7a808a", "#d9dce1", "#ffffff"
+_WARN_INK, _WARN_PAPER = "#8a4b00", "#fff3dc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Caption:
     @property
     def warning(self) -> str | None:
         """A sentence where the pixels carry less than half: a complete sum of constants explains nothing."""
-        if not abs(self.share) < SMALL_SHARE:  # NaN has no share to warn about
+        if not abs(self.share) < _SMALL_SHARE:  # NaN has no share to warn about
             return None
         what = "logit" if self.contrast is None else "difference"
         return (
@@ -119,17 +121,17 @@ def panel(
         raise ArgumentTypeError(f"caption must be a Caption, got {type(caption).__name__}.")
     tiles = _tiles(contributions, image, picture, percentile)
     widths = [_column(tile) for tile in tiles]
-    width = max(LEAST_WIDTH, sum(widths) + GUTTER * (len(tiles) - 1) + 2 * MARGIN)
+    width = max(_LEAST_WIDTH, sum(widths) + _GUTTER * (len(tiles) - 1) + 2 * MARGIN)
     tallest = max(tile.picture.height for tile in tiles)
-    height = HEAD + tallest + LEGEND + NUMBERS + (WARNING if caption.warning else 0) + MARGIN
-    canvas = Image.new("RGB", (width, height), PAPER)
+    height = _HEAD + tallest + _LEGEND + _NUMBERS + (_WARNING if caption.warning else 0) + MARGIN
+    canvas = Image.new("RGB", (width, height), _PAPER)
     pen = Pen(ImageDraw.Draw(canvas))
     _head(pen, caption, width - 2 * MARGIN)
     left = MARGIN
     for tile, column in zip(tiles, widths, strict=True):
-        _place(canvas, pen, tile, left, HEAD)
-        left += column + GUTTER
-    _numbers(pen, caption, HEAD + tallest + LEGEND, width)
+        _place(canvas, pen, tile, left, _HEAD)
+        left += column + _GUTTER
+    _numbers(pen, caption, _HEAD + tallest + _LEGEND, width)
     return canvas
 
 
@@ -148,7 +150,7 @@ def _tiles(
     shown = None if image is None else photo(image)
     if shown is not None and shown.shape[:2] != tuple(contributions.shape):
         raise InputError(f"image and contributions must have one size, got {shown.shape[:2]} and {tuple(contributions.shape)}.")
-    box = TILE if shown is not None or picture is not None else LONE_TILE
+    box = _TILE if shown is not None or picture is not None else _LONE_TILE
     tiles = [] if shown is None else [_Tile("Input", _fit(shown, box))]
     if picture is not None:
         tiles.append(_Tile("Explanation", _fit(over(picture), box)))
@@ -164,7 +166,7 @@ def _fit(picture: NDArray[Any], box: tuple[int, int]) -> Image.Image:
     scale = min(box[0] / image.width, box[1] / image.height)
     if scale >= 2:
         scale = math.floor(scale)
-    size = [min(most, max(LEAST_SIDE, round(side * scale))) for side, most in zip(image.size, box, strict=True)]
+    size = [min(most, max(_LEAST_SIDE, round(side * scale))) for side, most in zip(image.size, box, strict=True)]
     method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BICUBIC
     return image.resize((size[0], size[1]), method)
 
@@ -172,8 +174,8 @@ def _fit(picture: NDArray[Any], box: tuple[int, int]) -> Image.Image:
 def _stretch(strip: NDArray[Any]) -> Image.Image:
     """A signal has no aspect to keep; columns are repeated or averaged, never blended when they are few."""
     image = Image.fromarray(to_uint8(strip))
-    few = image.width <= STRIP[0]
-    return image.resize(STRIP, Image.Resampling.NEAREST if few else Image.Resampling.BOX)
+    few = image.width <= _STRIP[0]
+    return image.resize(_STRIP, Image.Resampling.NEAREST if few else Image.Resampling.BOX)
 
 
 def _column(tile: _Tile) -> int:
@@ -181,29 +183,29 @@ def _column(tile: _Tile) -> int:
 
 
 def _head(pen: Pen, caption: Caption, width: float) -> None:
-    pen.write(MARGIN, 30, caption.question, 30, INK, width=width)
+    pen.write(MARGIN, 30, caption.question, 30, _INK, width=width)
     length = min(pen.length(caption.title, 15), width * 0.27)
-    pen.write(MARGIN + width - length, 76, caption.title, 15, QUIET, width=width * 0.27)
+    pen.write(MARGIN + width - length, 76, caption.title, 15, _QUIET, width=width * 0.27)
     _predictions(pen, caption.predictions, width * 0.7)
 
 
 def _predictions(pen: Pen, predictions: Sequence[tuple[str, float]], width: float) -> None:
     """Names dark, probabilities grey, as many as fit; the first is cut rather than left out."""
     left: float = MARGIN
-    for i, (name, probability) in enumerate(predictions[:MOST_PREDICTIONS]):
+    for i, (name, probability) in enumerate(predictions[:_MOST_PREDICTIONS]):
         number = format_share(probability)
         room = MARGIN + width - left - pen.length(number, 17) - 8
         if i and pen.length(name, 17) > room:
             return
-        left += pen.write(left, 74, name, 17, INK, width=room) + 8
-        left += pen.write(left, 74, number, 17, QUIET) + 26
+        left += pen.write(left, 74, name, 17, _INK, width=room) + 8
+        left += pen.write(left, 74, number, 17, _QUIET) + 26
 
 
 def _place(canvas: Image.Image, pen: Pen, tile: _Tile, left: int, top: int) -> None:
-    pen.label(left, top - 22, tile.label, 12, QUIET)
+    pen.label(left, top - 22, tile.label, 12, _QUIET)
     canvas.paste(tile.picture, (left, top))
     right, bottom = left + tile.picture.width, top + tile.picture.height
-    pen.draw.rectangle((left - 1, top - 1, right, bottom), outline=LINE)  # white pictures on white paper
+    pen.draw.rectangle((left - 1, top - 1, right, bottom), outline=_LINE)  # white pictures on white paper
     if tile.limit is not None:
         _legend(canvas, pen, tile.limit, left, bottom + 10, max(tile.picture.width, 200))
 
@@ -213,15 +215,15 @@ def _legend(canvas: Image.Image, pen: Pen, limit: float, left: int, top: int, wi
     before, after = pen.length(low, 13) + 8, pen.length(high, 13) + 8
     bar = int(width - before - after)
     colours = heatmap(torch.linspace(-1, 1, bar).expand(10, bar), percentile=100)
-    pen.write(left, top, low, 13, QUIET)
+    pen.write(left, top, low, 13, _QUIET)
     canvas.paste(Image.fromarray(to_uint8(colours)), (int(left + before), top + 2))
-    pen.draw.rectangle((left + before - 1, top + 1, left + before + bar, top + 12), outline=LINE)
-    pen.write(left + before + bar + 8, top, high, 13, QUIET)
+    pen.draw.rectangle((left + before - 1, top + 1, left + before + bar, top + 12), outline=_LINE)
+    pen.write(left + before + bar + 8, top, high, 13, _QUIET)
 
 
 def _numbers(pen: Pen, caption: Caption, top: int, width: int) -> None:
     """logit = pixels + constants + residual, and at the right how much of it the pixels carry."""
-    pen.draw.line((MARGIN, top, width - MARGIN, top), fill=LINE)
+    pen.draw.line((MARGIN, top, width - MARGIN, top), fill=_LINE)
     terms = (
         ("Logit" if caption.contrast is None else "Logit difference", caption.value, "="),
         ("Pixels", caption.contribution, "+"),
@@ -230,16 +232,16 @@ def _numbers(pen: Pen, caption: Caption, top: int, width: int) -> None:
     )
     left: float = MARGIN
     for name, value, sign in terms:
-        wide = max(pen.label(left, top + 20, name, 12, QUIET), pen.write(left, top + 40, format_number(value), 24, INK))
+        wide = max(pen.label(left, top + 20, name, 12, _QUIET), pen.write(left, top + 40, format_number(value), 24, _INK))
         left += wide + 22
-        left += pen.write(left, top + 40, sign, 24, QUIET) + 22
+        left += pen.write(left, top + 40, sign, 24, _QUIET) + 22
     warning, share = caption.warning, format_share(caption.share)
-    colour = WARN_INK if warning else INK
+    colour = _WARN_INK if warning else _INK
     heading = "Share of pixels"
     right = width - MARGIN
-    pen.label(right - pen.label_length(heading, 12), top + 20, heading, 12, WARN_INK if warning else QUIET)
+    pen.label(right - pen.label_length(heading, 12), top + 20, heading, 12, _WARN_INK if warning else _QUIET)
     pen.write(right - pen.length(share, 24), top + 40, share, 24, colour)
     if warning:
         box = (MARGIN, top + 84, width - MARGIN, top + 118)
-        pen.draw.rounded_rectangle(box, radius=6, fill=WARN_PAPER)
-        pen.write(MARGIN + 12, top + 93, warning, 16, WARN_INK, width=width - 2 * MARGIN - 24)
+        pen.draw.rounded_rectangle(box, radius=6, fill=_WARN_PAPER)
+        pen.write(MARGIN + 12, top + 93, warning, 16, _WARN_INK, width=width - 2 * MARGIN - 24)

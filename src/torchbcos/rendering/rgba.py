@@ -15,7 +15,9 @@ from torch import Tensor
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.rendering._checks import Floats, check_percentile, real_tensor, upper_limit
 
-EPS = 1e-12  # the paper's code guards both divisions of the colour with it
+__all__ = ["rgba"]
+
+_EPS = 1e-12  # the paper's code guards both divisions of the colour with it
 
 
 def rgba(weights: Tensor, inputs: Tensor, *, smooth: int = 15, percentile: float = 99.5) -> Floats:
@@ -96,8 +98,8 @@ def _unit_range(t: Tensor) -> Tensor:
 
 def _colour(w: Tensor) -> Tensor:
     """(3, H, W): how much of each channel pair points at the colour rather than at its inverse."""
-    wanted = (w / (w.abs().amax(0) + EPS)).clamp(min=0)
-    return wanted[:3] / (wanted[:3] + wanted[3:] + EPS)
+    wanted = (w / (w.abs().amax(0) + _EPS)).clamp(min=0)
+    return wanted[:3] / (wanted[:3] + wanted[3:] + _EPS)
 
 
 def _average(alpha: Tensor, smooth: int) -> Tensor:

@@ -9,10 +9,12 @@ from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
+__all__ = ["Pen", "format_number", "format_share", "load_font", "one_line"]
+
 # Pillow's own font has ASCII and little more; one of these is on most machines and has the rest of Europe and beyond.
-WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc")
-TRACKING = 1.2  # pixels between the capitals of a label
-STAND_INS = str.maketrans({"\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "ß": "ss", "ø": "o", "æ": "ae", "ł": "l"})
+_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc")
+_TRACKING = 1.2  # pixels between the capitals of a label
+_STAND_INS = str.maketrans({"\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "ß": "ss", "ø": "o", "æ": "ae", "ł": "l"})
 
 
 def format_share(share: float) -> str:
@@ -65,13 +67,13 @@ class Pen:
         start = x
         for letter in line:
             self.draw.text((x, y), letter, font=font, fill=colour)
-            x += self._length(letter, font) + TRACKING
+            x += self._length(letter, font) + _TRACKING
         return x - start
 
     def label_length(self, text: str, size: int) -> float:
         """Width of a label in pixels."""
         line, font = self._line(text.upper(), size, math.inf)
-        return sum(self._length(letter, font) + TRACKING for letter in line)
+        return sum(self._length(letter, font) + _TRACKING for letter in line)
 
     def length(self, text: str, size: int) -> float:
         """Width of the whole line in pixels."""
@@ -93,9 +95,9 @@ class Pen:
 
     def _legible(self, text: str, size: int) -> tuple[str, Any]:
         """The text and a font that has all its letters; failing that, the text in letters the font has."""
-        plain = text.translate(STAND_INS)
+        plain = text.translate(_STAND_INS)
         best, font, missing = plain, self._font("", size), {c for c in plain if not self._has(self._font("", size), c)}
-        for name in WIDE_FONTS if missing else ():
+        for name in _WIDE_FONTS if missing else ():
             wide = self._font(name, size)
             lost = {c for c in text if not self._has(wide, c)} if wide is not None else missing
             if len(lost) < len(missing):

@@ -14,10 +14,12 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos._core.files import replacing
 from torchbcos._core.names import hint
 
+__all__ = ["OWN_WEIGHTS", "RunFolder"]
+
 OWN_WEIGHTS = "weights.pt"  # of a network that `create_model` cannot build: it has no card
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+_LAST, _PREVIOUS, _BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 # A checkpoint holds the network that learns and the running average of its weights, in one state dict.
-PREFIXES = {"ema": "average.", "last": "network."}
+_PREFIXES = {"ema": "average.", "last": "network."}
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,17 @@ class RunFolder:
     @property
     def last(self) -> Path:
         """The newest checkpoint, from which the run goes on."""
-        return self.checkpoints / LAST
+        return self.checkpoints / _LAST
 
     @property
     def previous(self) -> Path:
         """The checkpoint before the newest, in case that one is damaged."""
-        return self.checkpoints / PREVIOUS
+        return self.checkpoints / _PREVIOUS
 
     @property
     def best(self) -> Path:
         """The weights that were best on the selection split."""
-        return self.checkpoints / BEST
+        return self.checkpoints / _BEST
 
     @property
     def begun(self) -> bool:
@@ -114,7 +116,7 @@ class RunFolder:
         Raises:
             StateError: the disk is full or may not be written; what was there is still there.
         """
-        write_whole(value, self.checkpoints / name, keep=self.previous if name == LAST else None)
+        _write_whole(value, self.checkpoints / name, keep=self.previous if name == _LAST else None)
 
     def write_own_weights(self, state: Mapping[str, Tensor]) -> None:
         """Write the weights of a network that has no card.
@@ -122,7 +124,7 @@ class RunFolder:
         Raises:
             StateError: the disk is full or may not be written.
         """
-        write_whole(state, self.own_weights)
+        _write_whole(state, self.own_weights)
 
     def read_checkpoint(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest checkpoint that can be read, or None; and a sentence for each that cannot.
@@ -172,8 +174,8 @@ class RunFolder:
             WeightsError: it is damaged.
             InputError: there are no such weights in it.
         """
-        if which not in (*PREFIXES, "best"):
-            raise InputError(f"A run keeps 'ema', 'last' and 'best' weights, not {which!r}.{hint(which, (*PREFIXES, 'best'))}")
+        if which not in (*_PREFIXES, "best"):
+            raise InputError(f"A run keeps 'ema', 'last' and 'best' weights, not {which!r}.{hint(which, (*_PREFIXES, 'best'))}")
         path = self.best if which == "best" else self.last
         if not path.is_file():
             raise MissingFileError(f"There is no checkpoint {str(path)!r}.")
@@ -184,7 +186,7 @@ class RunFolder:
             raise WeightsError(f"{str(path)!r} is damaged ({type(error).__name__}).") from error
         if which == "best":
             return state
-        prefix = PREFIXES[which]
+        prefix = _PREFIXES[which]
         chosen = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if not chosen:
             raise InputError(f"This run has no averaged weights: its recipe has ema_decay = 0 ({str(self.out)!r}).")
@@ -222,7 +224,7 @@ class RunFolder:
                 partial.unlink(missing_ok=True)
 
 
-def write_whole(value: Any, path: Path, *, keep: Path | None = None) -> None:
+def _write_whole(value: Any, path: Path, *, keep: Path | None = None) -> None:
     """`torch.save` that leaves the old file or the new one, never half of one.
 
     Args:

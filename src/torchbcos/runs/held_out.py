@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # names alone: opening a model needs no data room
     from torchbcos.data.labelled import Labelled, Split
     from torchbcos.runs.folder import RunFolder
 
+__all__ = ["HELD_OUT", "read_held_out", "write_held_out"]
+
 HELD_OUT = ("selection", "report")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from torchbcos._core.files import replacing
 from torchbcos._core.tables import read_rows
 
+__all__ = ["History"]
+
 
 class History:
     """The rows of `history.csv`, one whenever something was measured.

@@ -8,13 +8,15 @@ import time
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torchbcos", "torch", "torchvision", "lightning", "torchmetrics", "timm", "pillow", "numpy")
+__all__ = ["git_state", "provenance"]
+
+_PACKAGES = ("torchbcos", "torch", "torchvision", "lightning", "torchmetrics", "timm", "pillow", "numpy")
 
 
 def provenance() -> dict[str, Any]:
     """Python's version, the processor's kind, the time of the call, git's commit, and the version of every package at hand."""
     packages = {}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

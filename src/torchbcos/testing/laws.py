@@ -18,7 +18,9 @@ from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
 
-BCOS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
+__all__ = ["LawBroken", "check_layer", "check_model"]
+
+_BCOS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
 
 
 class LawBroken(BcosError, AssertionError):
@@ -40,18 +42,18 @@ def check_model(model: nn.Module, x: Tensor, *, tolerance: float | None = None) 
     >>> model = nn.Sequential(bnn.BcosConv2d(6, 3, 3), bnn.GlobalAveragePool())
     >>> check_model(model, torch.rand(2, 6, 8, 8))
     """
-    bound = tolerance if tolerance is not None else default_tolerance(x.dtype)
-    before = snapshot(model)
+    bound = tolerance if tolerance is not None else _default_tolerance(x.dtype)
+    before = _snapshot(model)
     rng = torch.get_rng_state()
     e = explain(model, x)
-    check_complete(e, bound)
+    _check_complete(e, bound)
     if not torch.equal(rng, torch.get_rng_state()):
         raise LawBroken("Nothing left behind: explain moved the random number generator.")
-    if x.grad is not None or snapshot(model) != before:
+    if x.grad is not None or _snapshot(model) != before:
         raise LawBroken("Nothing left behind: explain changed a gradient, a mode, a hook or a buffer.")
     if not model.training:
-        check_frozen(model, x, bound)
-        check_batch(model, x, e, bound)
+        _check_frozen(model, x, bound)
+        _check_batch(model, x, e, bound)
 
 
 def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) -> None:
@@ -73,18 +75,18 @@ def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) 
 
     >>> check_layer(bnn.BcosLinear(4, 3), torch.randn(2, 4))
     """
-    bound = tolerance if tolerance is not None else default_tolerance(x.dtype)
+    bound = tolerance if tolerance is not None else _default_tolerance(x.dtype)
     if not x.is_floating_point():
         raise InputError(f"check_layer needs a floating-point input, got {x.dtype}.")
-    check_frozen(layer, x, bound)
-    check_linear(layer, x, bound)
-    if isinstance(layer, BCOS):
-        check_homogeneous(layer, x, max(bound, 1e-4))
+    _check_frozen(layer, x, bound)
+    _check_linear(layer, x, bound)
+    if isinstance(layer, _BCOS):
+        _check_homogeneous(layer, x, max(bound, 1e-4))
         if layer.unit_norm and getattr(layer, "scale", None) is None:
-            check_bounded(layer, x, bound)
+            _check_bounded(layer, x, bound)
 
 
-def check_complete(e: Explanation, bound: float) -> None:
+def _check_complete(e: Explanation, bound: float) -> None:
     """Contributions and constants add up to the value."""
     size = e.contributions.abs().flatten(2).sum(2)
     for constant in e.constants.values():
@@ -95,37 +97,37 @@ def check_complete(e: Explanation, bound: float) -> None:
         raise LawBroken(f"Complete: contributions and constants miss the value by {worst:.1e} (at most {bound:.0e}).")
 
 
-def check_frozen(module: nn.Module, x: Tensor, bound: float) -> None:
+def _check_frozen(module: nn.Module, x: Tensor, bound: float) -> None:
     """Frozen mode changes no output."""
     if module.training:
         module = copy.deepcopy(module).eval()
     with torch.no_grad():
-        outside = output_of(module, x)
+        outside = _output_of(module, x)
         with frozen():
-            inside = output_of(module, x)
-    worst = relative(inside, outside)
+            inside = _output_of(module, x)
+    worst = _relative(inside, outside)
     if not worst <= bound:
         raise LawBroken(f"Frozen changes no output: outputs differ by {worst:.1e} (at most {bound:.0e}).")
 
 
-def check_batch(model: nn.Module, x: Tensor, e: Explanation, bound: float) -> None:
+def _check_batch(model: nn.Module, x: Tensor, e: Explanation, bound: float) -> None:
     """The explanation of an image does not depend on the others."""
     for i in range(min(len(x), 4)):
         one = explain(model, x[i : i + 1], e.targets[i : i + 1])
-        worst = relative(one.weights[0], e.weights[i])
+        worst = _relative(one.weights[0], e.weights[i])
         if not worst <= max(bound, 1e-7):
             raise LawBroken(f"Batch = one by one: W of image {i} differs by {worst:.1e} when it is alone.")
 
 
-def check_linear(layer: nn.Module, x: Tensor, bound: float) -> None:
+def _check_linear(layer: nn.Module, x: Tensor, bound: float) -> None:
     """With its factors held, W does not depend on the input, and the output is W·x plus named constants."""
     # the same numbers at every run of the layer (dropout, say), and the caller's generator as it was
     with torch.random.fork_rng(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        held, out, direction = gradient_when_held(copy.deepcopy(layer), x, bound)
-        explained, constants = explained_parts(copy.deepcopy(layer), x, direction)
-    if not relative(explained, held) <= bound:
+        held, out, direction = _gradient_when_held(copy.deepcopy(layer), x, bound)
+        explained, constants = _explained_parts(copy.deepcopy(layer), x, direction)
+    if not _relative(explained, held) <= bound:
         raise LawBroken(
-            f"Linear once held: in an explanation W differs by {relative(explained, held):.1e} from W inside frozen()."
+            f"Linear once held: in an explanation W differs by {_relative(explained, held):.1e} from W inside frozen()."
         )
     value, carried = (out * direction).sum(), (held * x.detach()).sum()
     scale = max(1.0, float((out * direction).abs().sum()))
@@ -137,22 +139,22 @@ def check_linear(layer: nn.Module, x: Tensor, bound: float) -> None:
         )
 
 
-def gradient_when_held(layer: nn.Module, x: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient_when_held(layer: nn.Module, x: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
     """Inside `frozen()`: the gradient of a random mixture of the outputs, which must not depend on x; outputs; mixture."""
     leaf = x.detach().clone().requires_grad_()
     torch.manual_seed(0)
     with frozen():
-        out = output_of(layer, leaf)
+        out = _output_of(layer, leaf)
     if not out.requires_grad:
         raise LawBroken("Linear once held: inside frozen() no gradient flows from the layer's output to its input.")
     direction = torch.randn(out.shape, dtype=torch.float64).to(out).requires_grad_()
     (held,) = torch.autograd.grad((out * direction).sum(), leaf, create_graph=True, allow_unused=True)
     if held is not None:
-        check_gradient(held, leaf, direction, bound)
+        _check_gradient(held, leaf, direction, bound)
     return torch.zeros_like(leaf) if held is None else held.detach(), out.detach(), direction.detach()
 
 
-def check_gradient(held: Tensor, leaf: Tensor, direction: Tensor, bound: float) -> None:
+def _check_gradient(held: Tensor, leaf: Tensor, direction: Tensor, bound: float) -> None:
     """The gradient `held` is linear in the mixture of outputs that it is of, and does not depend on the input."""
     mixture = torch.randn(held.shape, dtype=torch.float64).to(held)
     total = (held * mixture).sum()
@@ -178,11 +180,11 @@ def check_gradient(held: Tensor, leaf: Tensor, direction: Tensor, bound: float) 
         )
 
 
-def explained_parts(layer: nn.Module, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+def _explained_parts(layer: nn.Module, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """W of that mixture of the outputs in an explanation, and what named constants and biases give to it."""
     torch.manual_seed(0)
     with Session.of(layer, x.detach()) as state:  # our own layers name their biases, and detach them from their parameters
-        out = output_of(layer, state.inputs)
+        out = _output_of(layer, state.inputs)
         biases = [p for name, p in layer.named_parameters() if name.endswith("bias") and p.requires_grad]
         leaves = [state.inputs, *state.probes.values(), *biases]
         found = torch.autograd.grad((out * direction).sum(), leaves, allow_unused=True)
@@ -192,7 +194,7 @@ def explained_parts(layer: nn.Module, x: Tensor, direction: Tensor) -> tuple[Ten
     return gradients[0], total
 
 
-def output_of(layer: nn.Module, x: Tensor) -> Tensor:
+def _output_of(layer: nn.Module, x: Tensor) -> Tensor:
     """The output, which must be a tensor."""
     out = layer(x)
     if not isinstance(out, Tensor) or not out.is_floating_point():
@@ -201,15 +203,15 @@ def output_of(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def check_homogeneous(layer: nn.Module, x: Tensor, bound: float) -> None:
+def _check_homogeneous(layer: nn.Module, x: Tensor, bound: float) -> None:
     """f(a·x) = a·f(x) for a > 0, away from epsilon."""
     with torch.no_grad():
-        worst = relative(layer(x * 4) / 4, layer(x))
+        worst = _relative(layer(x * 4) / 4, layer(x))
     if not worst <= bound:
         raise LawBroken(f"Homogeneous: f(4x) / 4 differs from f(x) by {worst:.1e} (at most {bound:.0e}).")
 
 
-def check_bounded(layer: bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d | bnn.BcosLinear, x: Tensor, bound: float) -> None:
+def _check_bounded(layer: bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d | bnn.BcosLinear, x: Tensor, bound: float) -> None:
     """No output exceeds the norm of the whole input of its example (and so of any patch with zero padding)."""
     if getattr(layer, "padding_mode", "zeros") != "zeros":
         return
@@ -222,18 +224,18 @@ def check_bounded(layer: bnn.BcosConv1d | bnn.BcosConv2d | bnn.BcosConv3d | bnn.
         raise LawBroken(f"Bounded: an output is {excess:.3f} times the norm of its input.")
 
 
-def relative(a: Tensor, b: Tensor) -> float:
+def _relative(a: Tensor, b: Tensor) -> float:
     """Largest difference in units of the largest entry."""
     scale = float(b.abs().max().clamp_min(torch.finfo(b.dtype).tiny))
     return float((a - b).abs().max()) / scale
 
 
-def default_tolerance(dtype: torch.dtype) -> float:
+def _default_tolerance(dtype: torch.dtype) -> float:
     """The bound of the laws for a dtype."""
     return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 5e-2)
 
 
-def snapshot(model: nn.Module) -> list[object]:
+def _snapshot(model: nn.Module) -> list[object]:
     """What must not change: modes, hooks, gradients, versions of parameters and buffers."""
     state: list[object] = [(m.training, hook_counts(m)) for m in model.modules()]
     state += [(version(p), p.requires_grad, None if p.grad is None else version(p.grad)) for p in model.parameters()]

@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.training.recipe import PictureSettings, Recipe
 
+__all__ = ["Augment", "preprocess_of"]
+
 
 def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
     """How whole examples are prepared and encoded, for judging and for the card.
@@ -28,7 +30,7 @@ def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
     return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def geometry(recipe: PictureSettings, size: int) -> list[v2.Transform]:
+def _geometry(recipe: PictureSettings, size: int) -> list[v2.Transform]:
     """Crops of one size, and mirroring."""
     flips = [v2.RandomHorizontalFlip(recipe.flip)] if recipe.flip else []
     if recipe.crop == "random":
@@ -52,7 +54,7 @@ class Augment:
         self.encode_first = prepare.encoding == "normalize"
         self.crop_size = recipe.crop_size
         sizes = {recipe.crop_size(epoch) for epoch in range(recipe.epochs)}
-        self.geometry = {size: v2.Compose(geometry(recipe, size)) for size in sizes}
+        self.geometry = {size: v2.Compose(_geometry(recipe, size)) for size in sizes}
         policies = {
             "": v2.Identity(), "augmix": v2.AugMix(), "trivialaugment": v2.TrivialAugmentWide(),
             "randaugment": v2.RandAugment(recipe.augment_ops, recipe.augment_magnitude),

@@ -13,6 +13,8 @@ from torchbcos.data.labelled import Labelled
 from torchbcos.runs import RunFolder
 from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
 
+__all__ = ["Begun", "check_same_data", "find_begun", "finished_report", "with_whole_paths"]
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -50,7 +52,7 @@ def find_begun(folder: RunFolder, recipe: Recipe) -> Begun | None:
     if not folder.begun:
         return None
     before, facts = read_recipe(folder.recipe)
-    changed = in_words(before, recipe, trajectory_keys())
+    changed = _in_words(before, recipe, trajectory_keys())
     if changed:
         raise InputError(
             f"{str(folder.out)!r} was begun with another recipe ({changed}): go on with that one, or choose another --out."
@@ -73,13 +75,13 @@ def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> d
         report = json.loads(folder.report.read_text("utf-8"))
     except ValueError:  # damaged: it is written anew
         return None
-    changed = in_words(before, recipe, [key for key in to_dict(recipe) if key not in machine_keys()])
+    changed = _in_words(before, recipe, [key for key in to_dict(recipe) if key not in machine_keys()])
     if changed:
         raise InputError(f"{str(folder.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
     return cast(dict[str, Any], report)
 
 
-def in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
+def _in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
     """Which of some keys two recipes do not share."""
     found = differences(before, recipe)
     return "; ".join(f"{key} was {found[key][0]!r}, now {found[key][1]!r}" for key in keys if key in found)

@@ -23,6 +23,8 @@ from torchbcos.training.optimisation import targets_of
 from torchbcos.training.plan import Splits
 from torchbcos.training.recipe import Recipe
 
+__all__ = ["Run", "Say"]
+
 Say = Callable[[str], None]
 
 

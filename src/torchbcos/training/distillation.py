@@ -19,6 +19,8 @@ from torchbcos.training.guidance import TINY
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
 
+__all__ = ["Taught", "Teacher", "explanation_distance"]
+
 
 def explanation_distance(mine: Tensor, theirs: Tensor) -> Tensor:
     """One minus the cosine between two explanations (e²KD; Parchami-Araghi et al. 2024, arXiv 2402.03119, eq. 2).
@@ -51,7 +53,7 @@ class Teacher:
         self.names: tuple[str, ...] = ()  # a program does not name its classes
         self.columns: Tensor | None = None  # of the data's classes among the teacher's; None: all, in their order
         if recipe.teacher.endswith(PROGRAM):
-            self.network: nn.Module = load_program(Path(recipe.teacher))
+            self.network: nn.Module = _load_program(Path(recipe.teacher))
             self.encode: Callable[[Tensor], Tensor] = lambda x: x
             self.probability = "softmax"
             self.terms: str | None = f"(program {Path(recipe.teacher).name!r}, on its maker's terms)"
@@ -140,7 +142,7 @@ class Taught:
         return contribution_maps(self.teacher.network, self.seen, self.columns[classes])
 
 
-def load_program(path: Path) -> nn.Module:
+def _load_program(path: Path) -> nn.Module:
     """A classifier that `torch.export.save` wrote.
 
     Raises:

@@ -19,6 +19,8 @@ from torchbcos.training.progress import clock, summary
 from torchbcos.training.recipe import to_dict
 from torchbcos.training.state import State
 
+__all__ = ["card_of", "finish"]
+
 
 def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     """Choose the weights, judge them, and write the model and the report.
@@ -31,7 +33,7 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
         The report.
     """
     recipe = run.recipe
-    which, network = exported(run, state)
+    which, network = _exported(run, state)
     scores = {name: judge_split(run, state, network, split) for name, split in run.splits.held_out() if split is not None}
     failures = sorted(set(everyones(state.failures)))
     report: dict[str, Any] = {
@@ -41,7 +43,7 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     }  # fmt: skip
     report |= {name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()}
     if run.first:
-        write_model(run, network, card_of(run, state.network, terms, report))
+        _write_model(run, network, card_of(run, state.network, terms, report))
         write_json(run.folder.report, report)
     run.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {run.folder.model}.")
     if failures:
@@ -49,7 +51,7 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     return report
 
 
-def exported(run: Run, state: State) -> tuple[str, nn.Module]:
+def _exported(run: Run, state: State) -> tuple[str, nn.Module]:
     """Which weights a run exports ("ema", "best" or "last"), and the network with them."""
     which: str = run.recipe.export
     if which == "auto":
@@ -62,7 +64,7 @@ def exported(run: Run, state: State) -> tuple[str, nn.Module]:
     return which, state.network
 
 
-def write_model(run: Run, network: nn.Module, card: zoo.Card | None) -> None:
+def _write_model(run: Run, network: nn.Module, card: zoo.Card | None) -> None:
     """The model folder; a network of the user's own has weights, and no card."""
     network = network.cpu().eval()
     if card is None:

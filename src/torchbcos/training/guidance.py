@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["TINY", "energy_inside", "energy_loss", "l1_loss"]
+
 TINY = 1e-12
 
 
@@ -48,10 +50,10 @@ def energy_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_corr
         return 1 - energy_inside(maps, union, size_corrected=size_corrected)
     seen = [maps * ((box > 0) | (union == 0)) for box in masks.unbind(1)]
     boxes = zip(seen, masks.unbind(1), strict=True)
-    return mean_over_boxes([1 - energy_inside(only, box, size_corrected=size_corrected) for only, box in boxes], masks)
+    return _mean_over_boxes([1 - energy_inside(only, box, size_corrected=size_corrected) for only, box in boxes], masks)
 
 
-def mean_over_boxes(losses: list[Tensor], masks: Tensor) -> Tensor:
+def _mean_over_boxes(losses: list[Tensor], masks: Tensor) -> Tensor:
     """The mean (N,) of the losses (N,) of every box; empty boxes (N, B, H, W) do not count."""
     weight = (masks > 0).flatten(2).any(2).to(losses[0].dtype)
     return (torch.stack(losses, 1) * weight).sum(1) / weight.sum(1).clamp_min(1)
@@ -73,11 +75,11 @@ def l1_loss(maps: Tensor, masks: Tensor, *, per_box: bool = False, size_correcte
     positive = maps.clamp_min(0)
     scaled = positive / positive.flatten(1).amax(1).clamp_min(TINY)[:, None, None]
     if per_box:
-        return mean_over_boxes([l1_part(scaled, box, union, size_corrected) for box in masks.unbind(1)], masks)
-    return l1_part(scaled, union, union, size_corrected)
+        return _mean_over_boxes([_l1_part(scaled, box, union, size_corrected) for box in masks.unbind(1)], masks)
+    return _l1_part(scaled, union, union, size_corrected)
 
 
-def l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) -> Tensor:
+def _l1_part(scaled: Tensor, box: Tensor, union: Tensor, size_corrected: bool) -> Tensor:
     """The distance inside one box and outside of all."""
     inside = box.flatten(1).to(scaled.dtype)
     outside = (union == 0).flatten(1).to(scaled.dtype)

@@ -12,6 +12,8 @@ import torch
 
 from torchbcos.training.machine import processes
 
+__all__ = ["Interrupted", "Interrupts"]
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended a run.

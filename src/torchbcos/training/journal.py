@@ -13,6 +13,8 @@ from torchbcos.training.progress import Pace, Progress, clock
 from torchbcos.training.state import State
 from torchbcos.training.watch import PICTURES, log_explanations
 
+__all__ = ["Journal", "Watch"]
+
 Watch = Callable[[Progress], None]
 
 

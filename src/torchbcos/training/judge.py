@@ -14,10 +14,12 @@ from torchbcos.training.context import Run
 from torchbcos.training.machine import everyones, processes
 from torchbcos.training.state import State
 
-CALIBRATION = 1024  # pictures for norm statistics of averaged weights
+__all__ = ["calibrate", "judge_epoch", "judge_split"]
+
+_CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
 
-def judged_network(run: Run, state: State) -> nn.Module:
+def _judged_network(run: Run, state: State) -> nn.Module:
     """The network that is judged while a run trains: the averaged weights, or the network itself."""
     if state.average is None:
         return state.network
@@ -31,7 +33,7 @@ def calibrate(run: Run, state: State, average: nn.Module) -> None:
         return
     state.calibrated = state.done
     examples = run.examples(run.splits.train)
-    count = min(CALIBRATION, len(examples))
+    count = min(_CALIBRATION, len(examples))
     generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, 2))
     rows = torch.randperm(len(examples), generator=generator)[:count].tolist()
     parts = -(-count // 64)  # of equal size: every batch weighs the same
@@ -61,7 +63,7 @@ def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
     """
     last, selection = state.done == run.total, run.splits.selection
     if selection is not None and (last or epoch % run.recipe.judge_every == 0):
-        network = judged_network(run, state)
+        network = _judged_network(run, state)
         found = judge_split(run, state, network, selection)
         score = found.get("top1", found.get("map", 0.0))
         if score > state.best["score"]:
@@ -70,5 +72,5 @@ def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
                 run.folder.write_checkpoint("best.ckpt", {"state": network.state_dict(), **state.best})
         return found
     if last:
-        judged_network(run, state)  # the last checkpoint holds the averaged weights with norm statistics of their own
+        _judged_network(run, state)  # the last checkpoint holds the averaged weights with norm statistics of their own
     return {}

@@ -21,7 +21,9 @@ from torchbcos.training.state import State
 if TYPE_CHECKING:  # Lightning exports no name for what `Fabric.setup_module` returns
     from lightning.fabric.wrappers import _FabricModule
 
-LAST = "last.ckpt"
+__all__ = ["after_step", "fit", "save"]
+
+_LAST = "last.ckpt"
 
 
 def fit(
@@ -48,7 +50,7 @@ def fit(
     for step in range(state.done, run.total):
         set_rates(optimizer, step, run.per_epoch, recipe)
         if recipe.freeze_epochs:
-            freeze(network, frozen=step // run.per_epoch < recipe.freeze_epochs)
+            _freeze(network, frozen=step // run.per_epoch < recipe.freeze_epochs)
         for part in range(recipe.accumulate):
             loaded = next(batches)
             began = time.perf_counter()
@@ -79,7 +81,7 @@ def fit(
     return 0
 
 
-def freeze(network: nn.Module, *, frozen: bool) -> None:
+def _freeze(network: nn.Module, *, frozen: bool) -> None:
     """Let only the classifier learn, and norms keep their statistics; or let everything learn."""
     head = head_of(network)
     for p in network.parameters():
@@ -95,11 +97,11 @@ def after_step(run: Run, state: State, journal: Journal, *, stopping: bool) -> N
     if done % run.per_epoch == 0 or done == run.total:
         epoch = -(-done // run.per_epoch)
         journal.note_epoch(state, epoch, judge_epoch(run, state, epoch))
-        save(run, state, LAST)
+        save(run, state, _LAST)
         if recipe.keep_every and done % (recipe.keep_every * run.per_epoch) == 0:
             save(run, state, f"epoch-{done // run.per_epoch:04d}.ckpt")
     elif stopping or (recipe.checkpoint_steps and done % recipe.checkpoint_steps == 0):
-        save(run, state, LAST)
+        save(run, state, _LAST)
 
 
 def save(run: Run, state: State, name: str) -> None:

@@ -17,7 +17,12 @@ from torchbcos.training.guidance import TINY, energy_loss, l1_loss
 from torchbcos.training.machine import processes
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
-Order = Literal["truncated", True]  # of the second derivative: `create_graph` of `torchbcos.explain`
+__all__ = [
+    "Answer", "Batch", "Bce", "CrossEntropy", "Distillation", "ExplanationDistillation", "Guidance", "Objective",
+    "classification", "terms_of",
+]  # fmt: skip
+
+_Order = Literal["truncated", True]  # of the second derivative: `create_graph` of `torchbcos.explain`
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Answer:
     taught: Taught | None = None
 
 
-class Term(Protocol):
+class _Term(Protocol):
     """A loss: a frozen value that knows its weight and gives a number for an answer."""
 
     @property
@@ -85,7 +90,7 @@ class Bce:
         >>> round(float(Bce().loss(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))), 4)
         0.6931
         """
-        targets = smoothed(targets, self.smoothing, self.even)
+        targets = _smoothed(targets, self.smoothing, self.even)
         if self.threshold:
             targets = (targets > self.threshold).to(targets.dtype)
         if self.least:
@@ -93,7 +98,7 @@ class Bce:
         return F.binary_cross_entropy_with_logits(logits, targets)
 
     def term(self, answer: Answer) -> Tensor:
-        """See `Term`."""
+        """See `_Term`."""
         return self.loss(answer.logits, answer.batch.targets)
 
 
@@ -110,14 +115,14 @@ class CrossEntropy:
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Of logits (N, C) and targets (N, C)."""
-        return F.cross_entropy(logits, smoothed(targets, self.smoothing, 1 / targets.shape[1]))
+        return F.cross_entropy(logits, _smoothed(targets, self.smoothing, 1 / targets.shape[1]))
 
     def term(self, answer: Answer) -> Tensor:
-        """See `Term`."""
+        """See `_Term`."""
         return self.loss(answer.logits, answer.batch.targets)
 
 
-def smoothed(targets: Tensor, share: float, even: float) -> Tensor:
+def _smoothed(targets: Tensor, share: float, even: float) -> Tensor:
     """Targets of which a share becomes `even`."""
     return targets * (1 - share) + share * even if share else targets
 
@@ -146,7 +151,7 @@ class Guidance:
     weight: float
     kind: Literal["energy", "l1"] = "energy"
     at: str = ""
-    order: Order = "truncated"
+    order: _Order = "truncated"
     per_box: bool = False
     size_corrected: bool = False
 
@@ -158,7 +163,7 @@ class Guidance:
         annotated = (mask > 0).flatten(1).any(1)
         if y.dim() == 2:
             annotated &= y.any(1)  # a picture of nothing has no class to explain
-        count, everywhere, world = counted(annotated)
+        count, everywhere, world = _counted(annotated)
         if not everywhere:
             return x.new_zeros(())
         if not count:  # other processes explain: synchronised norms wait for this one, too
@@ -174,7 +179,7 @@ class Guidance:
         return losses.mean() * (count * world / everywhere)
 
 
-def counted(annotated: Tensor) -> tuple[int, int, int]:
+def _counted(annotated: Tensor) -> tuple[int, int, int]:
     """How many pictures are annotated here, on all processes, and how many processes there are."""
     count, world = int(annotated.sum()), processes()[1]
     total = torch.tensor(count, device=annotated.device)
@@ -209,7 +214,7 @@ class Distillation:
         return F.binary_cross_entropy_with_logits(logits, wanted)
 
     def term(self, answer: Answer) -> Tensor:
-        """See `Term`."""
+        """See `_Term`."""
         assert answer.taught is not None
         return self.loss(answer.logits, answer.taught.logits, answer.taught.teacher.probability)
 
@@ -223,10 +228,10 @@ class ExplanationDistillation:
     """
 
     weight: float
-    order: Order = "truncated"
+    order: _Order = "truncated"
 
     def term(self, answer: Answer) -> Tensor:
-        """See `Term`."""
+        """See `_Term`."""
         assert answer.taught is not None
         favourite = answer.taught.logits.argmax(1)
         wanted = answer.taught.explained(favourite)
@@ -234,11 +239,11 @@ class ExplanationDistillation:
         return explanation_distance(found, wanted).mean()
 
 
-def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False) -> tuple[Term, ...]:
+def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False) -> tuple[_Term, ...]:
     """All losses of a recipe: the next one is added here."""
-    order: Order = True if recipe.guide_order == "full" else "truncated"
+    order: _Order = True if recipe.guide_order == "full" else "truncated"
     own = classification(recipe, classes, multi_label=multi_label)
-    terms: list[Term] = [own]
+    terms: list[_Term] = [own]
     if recipe.guide:
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)
@@ -262,7 +267,7 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, terms: Sequence[Term], teacher: Teacher | None = None, *, half: torch.dtype | None = None,
+        self, network: nn.Module, terms: Sequence[_Term], teacher: Teacher | None = None, *, half: torch.dtype | None = None,
         compiled: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -19,7 +19,12 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.training.recipe import Recipe
 
-T = TypeVar("T")
+__all__ = [
+    "LAUNCHER", "NOISY", "build_fabric", "end_with", "everyones", "generator_kept", "half_of", "is_first_process", "launch",
+    "processes", "readable_errors", "surroundings_kept",
+]  # fmt: skip
+
+_T = TypeVar("_T")
 LAUNCHER = "TORCHBCOS_LAUNCHER"  # the process that started the others of a run
 NOISY = ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension")
 
@@ -99,12 +104,12 @@ def is_first_process() -> bool:
     return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]  # Lightning sets it on the function
 
 
-def everyones(items: list[T]) -> list[T]:
+def everyones(items: list[_T]) -> list[_T]:
     """The items of all processes, one process after the other."""
     world = processes()[1]
     if world == 1:
         return items
-    parts: list[list[T]] = [[]] * world
+    parts: list[list[_T]] = [[]] * world
     torch.distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 
@@ -147,13 +152,13 @@ def readable_errors() -> Iterator[None]:
     except BcosError:
         raise
     except (OSError, RuntimeError) as error:
-        said = sentence_of(error)
+        said = _sentence_of(error)
         if said is None:
             raise
         raise StateError(said) from None
 
 
-def sentence_of(error: OSError | RuntimeError) -> str | None:
+def _sentence_of(error: OSError | RuntimeError) -> str | None:
     """What a person should read of an error of the machine; None where it is no such error."""
     text = str(error)
     if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed by signal" in text):

@@ -18,6 +18,8 @@ from torchbcos.models import Network, refresh_filters
 from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
 from torchbcos.zoo import create_model, load, official_cards
 
+__all__ = ["build_network", "channels_last", "check_head", "head_of"]
+
 
 def build_network(
     recipe: NetworkSettings, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
@@ -37,9 +39,9 @@ def build_network(
         InputError: the network cannot be built, or a pretrained one takes other channels.
     """
     if ":" in recipe.model:
-        return imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
+        return _imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
     if recipe.pretrained:
-        network, terms = pretrained_network(recipe, classes, names)
+        network, terms = _pretrained_network(recipe, classes, names)
     else:
         options, terms = dict(recipe.options), None
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
@@ -51,7 +53,7 @@ def build_network(
     return network, terms
 
 
-def pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
+def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
     """A network with the weights that a recipe begins with, and their terms; see `build_network`."""
     if recipe.pretrained == "official":
         card = official_cards()[recipe.model]
@@ -71,14 +73,14 @@ def pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[st
     return network, terms
 
 
-def imported(path: str, **options: Any) -> nn.Module:
+def _imported(path: str, **options: Any) -> nn.Module:
     """What a function of the caller's returns, by "package.module:name".
 
     Raises:
         InputError: there is no such function, or it does not take these options.
     """
     module, _, name = path.partition(":")
-    with working_folder_importable():
+    with _working_folder_importable():
         try:
             make: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
@@ -92,7 +94,7 @@ def imported(path: str, **options: Any) -> nn.Module:
 
 
 @contextmanager
-def working_folder_importable() -> Iterator[None]:
+def _working_folder_importable() -> Iterator[None]:
     """Modules of the working folder can be imported, as with `python -m`; afterwards the path is as before."""
     here = os.getcwd()
     if here in sys.path:

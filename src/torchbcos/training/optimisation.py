@@ -16,6 +16,11 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.optional import require
 from torchbcos.training.recipe import OptimisationSettings, PictureSettings
 
+__all__ = [
+    "Mixer", "average_of", "check_finite", "clip_gradients", "make_optimizer", "rate_factor", "set_rates", "targets_of",
+    "update_average",
+]  # fmt: skip
+
 
 def targets_of(y: Tensor, classes: int) -> Tensor:
     """Targets (N, C): one-hot for classes (N,), floats otherwise."""

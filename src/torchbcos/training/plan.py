@@ -12,6 +12,8 @@ from torchbcos.data.labelled import Labelled, Split, split_rows
 from torchbcos.data.loading import Order, seed_of
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
+__all__ = ["Splits", "batch_order", "encoded_channels", "epoch_steps", "hold_out"]
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -63,12 +65,12 @@ def encoded_channels(split: Split, recipe: Recipe, source: Path) -> int:
             continue
         raw = len(example) if isinstance(example, Tensor) else 3
         if isinstance(example, Tensor):
-            check_arrays(example, recipe)
+            _check_arrays(example, recipe)
         return raw if recipe.plain else 2 * raw
     raise InputError("None of the first ten training examples can be read.")
 
 
-def check_arrays(example: Tensor, recipe: Recipe) -> None:
+def _check_arrays(example: Tensor, recipe: Recipe) -> None:
     """Refuse what only pictures can undergo.
 
     Raises:
@@ -99,19 +101,19 @@ def epoch_steps(recipe: OptimisationSettings, count: int, world: int) -> int:
     Raises:
         InputError: there are too few examples, or a batch cannot be divided over the processes.
     """
-    return max(1, Order(count, part_size(recipe, count, world), world=world).per_epoch // recipe.accumulate)
+    return max(1, Order(count, _part_size(recipe, count, world), world=world).per_epoch // recipe.accumulate)
 
 
 def batch_order(recipe: Recipe, count: int, done: int, rank: int, world: int) -> Order:
     """The batches of one process that are still to come, after `done` steps; arguments as for `epoch_steps`."""
-    size = part_size(recipe, count, world)
+    size = _part_size(recipe, count, world)
     order = Order(count, size, epochs=recipe.epochs, seed=recipe.seed, repeats=recipe.repeats, rank=rank, world=world)
     order.per_epoch = epoch_steps(recipe, count, world) * recipe.accumulate  # what does not fill a whole step is left out
     order.start, order.stop = done * recipe.accumulate, recipe.max_steps * recipe.accumulate
     return order
 
 
-def part_size(recipe: OptimisationSettings, count: int, world: int) -> int:
+def _part_size(recipe: OptimisationSettings, count: int, world: int) -> int:
     """Pictures of one part of a step, over all processes: fewer than asked for where there are too few.
 
     Raises:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-WARM = 2  # the first steps compile, allocate and fill caches: they are not representative of the others
+__all__ = ["Pace", "Progress", "clock", "summary"]
+
+_WARM = 2  # the first steps compile, allocate and fill caches: they are not representative of the others
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Pace:
 
     def note_step(self, done: int) -> None:
         """After every step."""
-        if done - self.start == WARM:
+        if done - self.start == _WARM:
             self.warm_since = time.time()
 
     def new_epoch(self) -> None:
@@ -83,8 +85,8 @@ class Pace:
     def left(self, done: int, total: int) -> float:
         """Seconds to the last step."""
         steps, since = done - self.start, self.began
-        if steps > WARM:
-            steps, since = steps - WARM, self.warm_since
+        if steps > _WARM:
+            steps, since = steps - _WARM, self.warm_since
         return (time.time() - since) / max(1, steps) * (total - done)
 
 

@@ -42,6 +42,8 @@ from torchbcos.training.state import State
 if TYPE_CHECKING:  # Lightning exports no name for what `Fabric.setup_module` returns
     from lightning.fabric.wrappers import _FabricModule
 
+__all__ = ["train"]
+
 
 def train(
     recipe: Recipe,
@@ -93,22 +95,22 @@ def train(
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
         run = Run(recipe, labelled, Path(data), splits, folder, prepare, fabric, say, channels, steps)
         with Interrupts(run.say) as interrupts:
-            return work(run, begun, interrupts, progress)
+            return _work(run, begun, interrupts, progress)
 
 
-def work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
+def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
     """Prepare, start the processes, train, finish: what is wrong is said before there are several processes."""
     recipe, fabric, out = run.recipe, run.fabric, run.folder.out
     checkpoint, complaints = run.folder.read_checkpoint()
     for line in complaints:
         run.say(f"{line} Going on from the one before.")
     seed_generator(seed_of(recipe.seed, 0))
-    learner = build_learner(run)
+    learner = _build_learner(run)
     done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
     if done > run.total:
         said = f"has trained {done} steps, and the recipe now has {run.total}"
         raise InputError(f"{str(out)!r} {said}: choose another --out.")
-    announce(run, learner, begun, done, resumed=checkpoint is not None)
+    _announce(run, learner, begun, done, resumed=checkpoint is not None)
     examples = run.training_examples() if done < run.total else None
     launch(fabric)
     with generator_kept(fabric.device), Journal(run, done, progress) as journal:
@@ -119,14 +121,14 @@ def work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch 
             order = batch_order(recipe, len(examples), done, fabric.global_rank, fabric.world_size)
             batches = iter(loader(examples, order, recipe.workers, pin=torch.cuda.is_available()))
             objective = fabric.setup_module(learner.objective(run))
-            train_on(run, state, objective, batches, journal, interrupts)
+            _train_on(run, state, objective, batches, journal, interrupts)
         try:
             return finish(run, state, learner.terms)
         except Interrupted as error:
             raise Interrupted(f"interrupted while judging; the same command finishes {out}.", error.number) from None
 
 
-def train_on(
+def _train_on(
     run: Run, state: State, objective: _FabricModule, batches: Iterator[dict[str, Any]], journal: Journal, interrupts: Interrupts
 ) -> None:
     """All steps, or as many as signals allow.
@@ -147,7 +149,7 @@ def train_on(
 
 
 @dataclass(frozen=True)
-class Learner:
+class _Learner:
     """What is trained, on the processor.
 
     Attributes:
@@ -168,7 +170,7 @@ class Learner:
         return Objective(self.network, losses, self.teacher, half=half, compiled=recipe.compile)
 
 
-def build_learner(run: Run) -> Learner:
+def _build_learner(run: Run) -> _Learner:
     """The network and the teacher of a run.
 
     Raises:
@@ -182,17 +184,17 @@ def build_learner(run: Run) -> Learner:
         teacher.check_classes(classes)
     known = (("began with weights", began_with), ("learned from a teacher", teacher.terms if teacher is not None else None))
     terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
-    return Learner(channels_last(network, recipe), teacher, terms)
+    return _Learner(channels_last(network, recipe), teacher, terms)
 
 
-def announce(run: Run, learner: Learner, begun: Begun | None, done: int, *, resumed: bool) -> None:
+def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, resumed: bool) -> None:
     """Write what the run is made of, and say what begins."""
     recipe, out = run.recipe, run.folder.out
     changes = begun.changes(recipe, done) if begun is not None else ()
     if begun is not None and len(changes) > len(begun.facts.get("changes", ())):
         run.say(f"Settings change {changes[-1]} (recipe.toml keeps note).")
     if run.first:
-        write_beginning(run, learner, changes)
+        _write_beginning(run, learner, changes)
     if resumed:
         epoch = min(done // run.per_epoch + 1, recipe.epochs)
         run.say(f"Going on in {out} from step {done} of {run.total} (epoch {epoch} of {recipe.epochs}).")
@@ -208,7 +210,7 @@ def announce(run: Run, learner: Learner, begun: Begun | None, done: int, *, resu
         run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
 
 
-def write_beginning(run: Run, learner: Learner, changes: Sequence[str]) -> None:
+def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> None:
     """The folder with the resolved recipe, what is held out, and the card: checkpoints can be opened from now on."""
     folder, data = run.folder, run.data
     folder.out.mkdir(parents=True, exist_ok=True)

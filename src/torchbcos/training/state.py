@@ -15,6 +15,8 @@ from torchbcos.training.network import head_of
 from torchbcos.training.optimisation import average_of, make_optimizer
 from torchbcos.training.recipe import Recipe
 
+__all__ = ["SCALER", "State"]
+
 SCALER = "MixedPrecision"  # Lightning's name of a loss scaler: checkpoints of versions that trained with its Trainer have it
 
 

@@ -15,6 +15,8 @@ from torchbcos.explanation import explain
 from torchbcos.functional.conv import pad, pad_widths, patch_squared_norm
 from torchbcos.rendering import rgba
 
+__all__ = ["PICTURES", "alignment", "log_explanations"]
+
 PICTURES = 8
 
 
@@ -33,7 +35,7 @@ def alignment(network: nn.Module, x: Tensor) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     mode = network.training
-    with watching(network, found), torch.no_grad():
+    with _watching(network, found), torch.no_grad():
         network.eval()
         network(x)
     network.train(mode)
@@ -41,12 +43,12 @@ def alignment(network: nn.Module, x: Tensor) -> dict[str, float]:
 
 
 @contextmanager
-def watching(network: nn.Module, found: dict[str, float]) -> Iterator[None]:
+def _watching(network: nn.Module, found: dict[str, float]) -> Iterator[None]:
     """Hooks on every B-cos layer with unit filters and a fixed B, for the length of a block."""
     handles = []
     for name, module in network.named_modules():
         if getattr(module, "unit_norm", False) and not isinstance(getattr(module, "b", None), nn.Parameter):
-            handles.append(module.register_forward_hook(recorder(name, found)))
+            handles.append(module.register_forward_hook(_recorder(name, found)))
     try:
         yield
     finally:
@@ -54,13 +56,13 @@ def watching(network: nn.Module, found: dict[str, float]) -> Iterator[None]:
             handle.remove()
 
 
-def recorder(name: str, found: dict[str, float]) -> Any:
+def _recorder(name: str, found: dict[str, float]) -> Any:
     """A hook that notes a layer's mean |cos|."""
 
     def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         layer: Any = module
         x = args[0]
-        norm = x.norm(dim=-1, keepdim=True) if isinstance(module, bnn.BcosLinear) else patch_norm(layer, x)
+        norm = x.norm(dim=-1, keepdim=True) if isinstance(module, bnn.BcosLinear) else _patch_norm(layer, x)
         size = output.abs() * (layer.scale if getattr(layer, "scale", None) is not None else 1.0)
         cosine = (size / norm.clamp_min(1e-12)).clamp(0, 1) ** (1 / layer.b)
         used = (norm > 1e-6).expand_as(cosine)
@@ -69,7 +71,7 @@ def recorder(name: str, found: dict[str, float]) -> Any:
     return note
 
 
-def patch_norm(layer: Any, x: Tensor) -> Tensor:
+def _patch_norm(layer: Any, x: Tensor) -> Tensor:
     """The norm of the patch behind every output of a convolution."""
     kernel = tuple(layer.weight.shape[2:])
     pads = pad_widths(layer.padding, kernel, tuple(layer.dilation))
@@ -108,11 +110,11 @@ def log_explanations(logger: Any, network: nn.Module, x: Tensor, y: Tensor, step
         for name, value in numbers.items():
             logger.add_scalar(name, value, step)
         if x.dim() == 4 and x.shape[1] == 6:
-            logger.add_image("watch/explanations", strip(e.weights[:, 0].cpu(), x.cpu()), step)
+            logger.add_image("watch/explanations", _strip(e.weights[:, 0].cpu(), x.cpu()), step)
     return numbers
 
 
-def strip(weights: Tensor, x: Tensor) -> Tensor:
+def _strip(weights: Tensor, x: Tensor) -> Tensor:
     """Photos above, what the network saw in them below, on white: (3, 2 H, N W)."""
     columns = []
     for w, picture in zip(weights, x, strict=True):

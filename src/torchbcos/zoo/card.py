@@ -19,7 +19,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SCHEMA = 1
+__all__ = ["Card", "imagenet_classes", "imagenet_wnids", "official_card", "official_cards", "read_official_cards"]
+
+_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Card:
 
     name: str
     architecture: str
-    schema: int = SCHEMA
+    schema: int = _SCHEMA
     options: Mapping[str, Any] = field(default_factory=dict)
     plain: bool = False
     in_channels: int = 6
@@ -90,8 +92,8 @@ class Card:
         known = {f.name for f in dataclasses.fields(Card)}
         if not isinstance(values, Mapping):
             raise WeightsError(f"{where}: expected a table of fields, not {type(values).__name__}.")
-        if values.get("schema", SCHEMA) != SCHEMA:
-            raise WeightsError(f"{where}: schema {values.get('schema')!r} is not {SCHEMA}; a newer torchbcos may read it.")
+        if values.get("schema", _SCHEMA) != _SCHEMA:
+            raise WeightsError(f"{where}: schema {values.get('schema')!r} is not {_SCHEMA}; a newer torchbcos may read it.")
         for name in values:
             if name not in known:
                 raise WeightsError(f"{where}: unknown field {name!r}.{hint(str(name), known)}")
@@ -101,11 +103,11 @@ class Card:
         fields = dict(values)
         if isinstance(fields.get("classes"), list):
             fields["classes"] = tuple(str(c) for c in fields["classes"])
-        fields["preprocess"] = readable(fields.get("preprocess"), fields.get("in_channels", 6))
+        fields["preprocess"] = _readable(fields.get("preprocess"), fields.get("in_channels", 6))
         return Card(**fields)
 
 
-def readable(preprocess: Any, channels: Any) -> Any:
+def _readable(preprocess: Any, channels: Any) -> Any:
     """Preprocessing as a card holds it today.
 
     Plain networks of other than three channels were once saved with "normalize", which left such arrays as they were.

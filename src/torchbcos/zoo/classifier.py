@@ -20,6 +20,8 @@ from torchbcos.explanation import Explanation, explain
 from torchbcos.pictures import Preprocess, named_items
 from torchbcos.zoo.card import Card
 
+__all__ = ["Classifier", "Prediction"]
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -25,9 +25,14 @@ from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.store import CARD, WEIGHTS, classes_in, fetch, fill, read_folder, read_weights, write_folder
 
-DEFAULT = "imagenette"
-HUB = "hf-hub:"
-FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
+__all__ = [
+    "card_of", "create_model", "embedded_folder", "embedded_names", "from_card", "list_models", "load", "pick_device",
+    "read_source", "save", "write_model",
+]  # fmt: skip
+
+_DEFAULT = "imagenette"
+_HUB = "hf-hub:"
+_FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -80,23 +85,23 @@ def create_model(
         raise InputError("Give either pretrained=True or weights=..., not both.")
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and _has_card(weights):
-        network = with_card(*_read_source(weights), name, asked, options, where=str(weights))
+        network = _with_card(*_read_source(weights), name, asked, options, where=str(weights))
     elif name is None:
         raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
     elif pretrained:
         card = official_card(name)
         path = fetch(card)
-        network = with_card(read_weights(path), card, card.architecture, asked, options, where=path.name)
+        network = _with_card(read_weights(path), card, card.architecture, asked, options, where=path.name)
     elif weights is not None:
-        network = with_file(name, Path(weights), {"num_classes": num_classes, **asked, **options})
+        network = _with_file(name, Path(weights), {"num_classes": num_classes, **asked, **options})
     else:
-        network = models.build(architecture_of(name), num_classes=num_classes, **asked, **options)
+        network = models.build(_architecture_of(name), num_classes=num_classes, **asked, **options)
     if num_classes is not None and network.num_classes != num_classes:
         network.reset_classifier(num_classes)
     return network
 
 
-def with_card(
+def _with_card(
     state: Mapping[str, Tensor], card: Card, name: str | None, asked: Mapping[str, Any], options: Mapping[str, Any], *, where: str
 ) -> models.Network:
     """The network of weights that have a card, if it is the one that was asked for.
@@ -110,44 +115,44 @@ def with_card(
         raise WeightsError(f"{where} has {card.in_channels} input channels, not {asked['in_channels']}.")
     if asked["plain"] and not card.plain:
         raise WeightsError(f"{where} holds a B-cos network, not its plain twin: leave plain=True out.")
-    return assemble(card, state, options, where=where)
+    return _assemble(card, state, options, where=where)
 
 
-def with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
+def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
     """A network by name with the weights of a file without a card, whose number of classes may be another one."""
-    network = models.build(architecture_of(name), **options)
+    network = models.build(_architecture_of(name), **options)
     state = read_weights(path)
     if options["num_classes"] is not None and (classes := classes_in(network, state)) != network.num_classes:
         network.reset_classifier(classes)
     fill(network, state, where=path.name)
     card = read_official_cards().get(name)
     if card is not None:
-        remember(network, card)
+        _remember(network, card)
     return network
 
 
-def architecture_of(name: str) -> str:
+def _architecture_of(name: str) -> str:
     """The network of official weights ("resnet50_long" are weights of a "resnet50"); any other name is one itself."""
     card = read_official_cards().get(name)
     return name if card is None else card.architecture
 
 
-def assemble(card: Card, state: Mapping[str, Tensor], options: Mapping[str, Any], *, where: str) -> models.Network:
+def _assemble(card: Card, state: Mapping[str, Tensor], options: Mapping[str, Any], *, where: str) -> models.Network:
     """The network of a card with its weights, and what the card says of them."""
     network = from_card(card, options)
     if card.deployed:
         network = make_twin_(network, check=False)  # before its weights: a twin has fewer
     fill(network, state, where=where)
-    remember(network, card)
+    _remember(network, card)
     return network
 
 
-def remember(network: models.Network, card: Card) -> None:
+def _remember(network: models.Network, card: Card) -> None:
     """Give a network what its card says of its weights: saved again, it says the same."""
     if card.classes is not None and card.num_classes == network.num_classes:
         network.class_names = card.class_names()
     if card.plain == network.plain and card.in_channels == network.in_channels:
-        network.facts = {name: copy.deepcopy(getattr(card, name)) for name in FACTS}
+        network.facts = {name: copy.deepcopy(getattr(card, name)) for name in _FACTS}
 
 
 def save(model: nn.Module | Classifier, directory: str | Path) -> None:
@@ -202,7 +207,7 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
     state, card = read_source(source)
-    network = assemble(card, state, {}, where=str(source)).eval().to(pick_device(device))
+    network = _assemble(card, state, {}, where=str(source)).eval().to(pick_device(device))
     return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
 
 
@@ -214,11 +219,11 @@ def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
         MissingFileError, WeightsError: weights are missing or broken.
     """
     text = str(source)
-    if text.startswith(HUB):
+    if text.startswith(_HUB):
         return _read_source(source)
     embedded, official = embedded_names(), read_official_cards()
-    if not is_path(source):
-        name = DEFAULT if text == "default" else text
+    if not _is_path(source):
+        name = _DEFAULT if text == "default" else text
         if name in embedded:
             return read_folder(embedded_folder() / name)
         if name in official:
@@ -232,10 +237,10 @@ def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     )
 
 
-def is_path(source: str | Path) -> bool:
+def _is_path(source: str | Path) -> bool:
     """Whether a source can only be a path, not a name.
 
-    >>> is_path("resnet50"), is_path("./resnet50"), is_path(Path("resnet50"))
+    >>> _is_path("resnet50"), _is_path("./resnet50"), _is_path(Path("resnet50"))
     (False, True, True)
     """
     return not isinstance(source, str) or any(mark in source for mark in (os.sep, os.altsep) if mark)
@@ -270,15 +275,15 @@ def pick_device(device: str) -> torch.device:
 
 
 def _has_card(weights: str | Path) -> bool:
-    return str(weights).startswith(HUB) or Path(weights).is_dir()
+    return str(weights).startswith(_HUB) or Path(weights).is_dir()
 
 
 def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     text = str(source)
-    if not text.startswith(HUB):
+    if not text.startswith(_HUB):
         return read_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
     hub = require("huggingface_hub", extra="hub", why="hf-hub: sources")
-    repository = text[len(HUB) :]
+    repository = text[len(_HUB) :]
     try:
         paths = [Path(hub.hf_hub_download(repository, name)) for name in (WEIGHTS, CARD)]
     except (OSError, ValueError) as error:
@@ -306,7 +311,7 @@ def card_of(model: nn.Module) -> Card:
         raise InputError(
             f"save needs a network made by torchbcos.create_model, not {type(model).__name__}: its card says how to build it."
         )
-    made, preprocess = model.architecture, usual_preprocess(model)
+    made, preprocess = model.architecture, _usual_preprocess(model)
     fields = {
         "preprocess": None if preprocess is None else preprocess.to_dict(),
         "probability": "softmax" if made.plain else "sigmoid",
@@ -318,7 +323,7 @@ def card_of(model: nn.Module) -> Card:
     )  # fmt: skip
 
 
-def usual_preprocess(network: models.Network) -> Preprocess | None:
+def _usual_preprocess(network: models.Network) -> Preprocess | None:
     """What pictures go through before a network of this kind; None where its channels are no RGB."""
     resize, crop = network.picture
     if network.in_channels == 6:

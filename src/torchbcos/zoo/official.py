@@ -13,12 +13,14 @@ from torch import Tensor
 from torchbcos import nn as bnn
 from torchbcos.models import Network
 
-BCOS_LAYERS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
+__all__ = ["from_official", "to_official"]
+
+_BCOS_LAYERS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
 
 
-def official_keys(model: Network) -> dict[str, str]:
+def _official_keys(model: Network) -> dict[str, str]:
     """Our key -> official key, for every entry of the model's state dict."""
-    layers = {name for name, m in model.named_modules() if isinstance(m, BCOS_LAYERS)}
+    layers = {name for name, m in model.named_modules() if isinstance(m, _BCOS_LAYERS)}
     keys = {}
     for key in model.state_dict():
         owner, _, leaf = key.rpartition(".")
@@ -28,7 +30,7 @@ def official_keys(model: Network) -> dict[str, str]:
 
 def from_official(model: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An official state dict under our keys; what is not ours keeps its name."""
-    ours = {official: key for key, official in official_keys(model).items()}
+    ours = {official: key for key, official in _official_keys(model).items()}
     return {ours.get(key, key): value for key, value in state.items()}
 
 
@@ -39,5 +41,5 @@ def to_official(model: Network) -> dict[str, Tensor]:
     >>> list(to_official(build("cifar10_resnet20")))[0]
     'conv1.linear.weight'
     """
-    keys = official_keys(model)
+    keys = _official_keys(model)
     return {keys[key]: value for key, value in model.state_dict().items()}

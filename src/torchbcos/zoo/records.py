@@ -17,16 +17,18 @@ from torchbcos._core.errors import BcosError
 from torchbcos.explanation import Explanation
 from torchbcos.zoo.classifier import Classifier, Prediction
 
+__all__ = ["Record", "attempt", "explained", "failed_record", "predicted"]
+
 Record = dict[str, Any]
 # which of the pictures, its explanation (N = 1), which of its targets, the record so far -> what "picture" becomes
-Draw = Callable[[int, Explanation, int, Record], str]
-T = TypeVar("T")
+_Draw = Callable[[int, Explanation, int, Record], str]
+_T = TypeVar("_T")
 
 
-def record_of(file: str, predictions: Iterable[Prediction], explanations: Iterable[Record] = ()) -> Record:
+def _record_of(file: str, predictions: Iterable[Prediction], explanations: Iterable[Record] = ()) -> Record:
     """The record of a picture that was answered.
 
-    >>> record_of("a.png", [Prediction(3, "cat", 0.5, 0.0)])["predictions"]
+    >>> _record_of("a.png", [Prediction(3, "cat", 0.5, 0.0)])["predictions"]
     [{'index': 3, 'label': 'cat', 'probability': 0.5, 'logit': 0.0}]
     """
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
@@ -52,12 +54,12 @@ def predicted(classifier: Classifier, files: Sequence[str], pictures: Sequence[A
         top_k: how many classes.
     """
     rows = classifier.predict(list(pictures), top_k=top_k, batch_size=len(pictures))
-    return [record_of(file, row) for file, row in zip(files, rows, strict=True)]
+    return [_record_of(file, row) for file, row in zip(files, rows, strict=True)]
 
 
 def explained(
     classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
-    top_k: int = 1, contrast: int | None = None, draw: Draw | None = None,
+    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None,
 ) -> list[Record]:  # fmt: skip
     """A record with predictions and explanations for each picture of one batch.
 
@@ -78,20 +80,20 @@ def explained(
     found = []
     for i, file in enumerate(files):
         try:
-            found.append(record_of(file, predictions[i], _explanations(i, e[i], draw)))
+            found.append(_record_of(file, predictions[i], _explanations(i, e[i], draw)))
         except BcosError as error:
             found.append(failed_record(file, error))
     return found
 
 
-def _explanations(i: int, e: Explanation, draw: Draw | None) -> list[Record]:
+def _explanations(i: int, e: Explanation, draw: _Draw | None) -> list[Record]:
     records: list[Record] = e.to_dict()["explanations"][0]
     for k, record in enumerate(records):
         record["picture"] = None if draw is None else draw(i, e, k, record)
     return records
 
 
-def attempt(work: Callable[[list[T]], list[Record]], items: list[T], name: Callable[[T], str]) -> list[Record]:
+def attempt(work: Callable[[list[_T]], list[Record]], items: list[_T], name: Callable[[_T], str]) -> list[Record]:
     """The records of a batch; if the batch fails, of each item alone, so that one picture takes no other with it.
 
     Args:
@@ -101,7 +103,7 @@ def attempt(work: Callable[[list[T]], list[Record]], items: list[T], name: Calla
 
     >>> def work(items):
     ...     if 0 in items: raise BcosError("nothing there")
-    ...     return [record_of(str(item), []) for item in items]
+    ...     return [_record_of(str(item), []) for item in items]
     >>> [record["error"] for record in attempt(work, [1, 0, 2], str)]
     [None, 'nothing there', None]
     """

@@ -27,8 +27,12 @@ from torchbcos.models import Network
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.official import from_official
 
+__all__ = [
+    "CARD", "WEIGHTS", "classes_in", "fetch", "fill", "hash_file", "read_card", "read_folder", "read_weights", "write_folder",
+]  # fmt: skip
+
 # What readers of damaged files were seen to raise.
-READ_ERRORS = (
+_READ_ERRORS = (
     safetensors.SafetensorError, RuntimeError, EOFError, ValueError, LookupError, OSError, zipfile.BadZipFile,
     AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError,
 )  # fmt: skip
@@ -64,7 +68,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 "state_dict alone, or use the official file."
             ) from None
         raise WeightsError(f"{path.name} is damaged or no weights file: download it again.") from None
-    except READ_ERRORS:
+    except _READ_ERRORS:
         raise WeightsError(f"{path.name} is truncated or damaged: download it again.") from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -158,7 +162,7 @@ def fetch(card: Card, *, progress: bool = True) -> Path:
         raise InputError(f"{card.name} has no official weights to download.")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / card.file
-    if target.is_file() and is_official(target, card):
+    if target.is_file() and _is_official(target, card):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +210,7 @@ def _download(url: str, path: Path, label: str, progress: bool) -> None:
 _HASHES: dict[tuple[str, int, int, int], str] = {}
 
 
-def is_official(path: Path, card: Card) -> bool:
+def _is_official(path: Path, card: Card) -> bool:
     """Whether a file has the hash of the card; it is read once a process, and again when it changed."""
     stat = path.stat()  # before it is read: what changes meanwhile is another file the next time
     key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)

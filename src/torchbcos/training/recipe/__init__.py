@@ -27,3 +27,10 @@ from torchbcos.training.recipe.value import list_settings as list_settings
 from torchbcos.training.recipe.value import machine_keys as machine_keys
 from torchbcos.training.recipe.value import to_dict as to_dict
 from torchbcos.training.recipe.value import trajectory_keys as trajectory_keys
+
+__all__ = [
+    "GROUPS", "PROGRAM", "GuidanceSettings", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
+    "Recipe", "Setting", "default_of", "differences", "find_recipe", "find_settings", "group_of", "list_recipes",
+    "list_settings", "machine_keys", "read_recipe", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
+    "with_settings",
+]  # fmt: skip

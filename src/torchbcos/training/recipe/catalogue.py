@@ -15,23 +15,25 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint, natural_key
 from torchbcos.training.recipe.value import Recipe
 
-NORMS = {
+__all__ = ["bcos_final", "find_recipe", "folder", "list_recipes", "registry"]
+
+_NORMS = {
     "bn": "batch", "an": "all", "ln": "layer", "in": "instance", "pn": "position", "gn": "group",
 }  # fmt: skip
-FORMS: dict[str, dict[str, Any]] = {"": {"norm_bias": True}, "-nobias": {}, "-unaffine": {"norm_affine": False}}
-DEPTHS = (20, 32, 44, 56)
-FINAL = (
+_FORMS: dict[str, dict[str, Any]] = {"": {"norm_bias": True}, "-nobias": {}, "-unaffine": {"norm_affine": False}}
+_DEPTHS = (20, 32, 44, 56)
+_FINAL = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "densenet121", "densenet161",
     "densenet169", "densenet201", "vgg11_bnu",
 )  # fmt: skip
-LONG = ("resnet50", "resnet152", "densenet121", "convnext_tiny", "convnext_base", "convnext_tiny_bnu", "convnext_base_bnu")
-VITS = (
+_LONG = ("resnet50", "resnet152", "densenet121", "convnext_tiny", "convnext_base", "convnext_tiny_bnu", "convnext_base_bnu")
+_VITS = (
     *(f"simple_vit_{size}_patch16_224" for size in ("ti", "s", "b", "l")),
     *(f"vitc_{size}_patch1_14" for size in ("ti", "s", "b", "l")),
 )
 
 
-def cifar10(depth: int = 20, *, norm: str = "", form: str = "", max_out: int = 2, plain: bool = False) -> Recipe:
+def _cifar10(depth: int = 20, *, norm: str = "", form: str = "", max_out: int = 2, plain: bool = False) -> Recipe:
     """CIFAR-10 ResNets of the norm ablation: 100 epochs, Adam 1e-3, cosine, BCE.
 
     Args:
@@ -41,12 +43,12 @@ def cifar10(depth: int = 20, *, norm: str = "", form: str = "", max_out: int = 2
         max_out: filters of which the largest counts, 2 or 1.
         plain: the ordinary twin, with the same recipe.
 
-    >>> cifar10(20, norm="bnu", form="-nobias").options["norm"]
+    >>> _cifar10(20, norm="bnu", form="-nobias").options["norm"]
     'batch'
     """
     options: dict[str, Any] = {"max_out": max_out} if max_out != 1 else {}
     if norm:
-        options |= {"norm": NORMS[norm.removesuffix("u")], "norm_centered": not norm.endswith("u"), **FORMS[form]}
+        options |= {"norm": _NORMS[norm.removesuffix("u")], "norm_centered": not norm.endswith("u"), **_FORMS[form]}
     else:
         options["norm"] = "none"
     name = f"cifar10_resnet{depth}{'-' + norm if norm else ''}{form}{'-nomaxout' if max_out == 1 else ''}"
@@ -66,7 +68,7 @@ def bcos_final(model: str) -> Recipe:
     )  # fmt: skip
 
 
-def bcos_final_long(model: str) -> Recipe:
+def _bcos_final_long(model: str) -> Recipe:
     """ImageNet, 600 epochs at 176 px: TrivialAugment, erasing, Mixup or CutMix, repeated augmentation, averaged weights."""
     options: dict[str, Any] = {}
     if model.startswith(("resnet", "convnext_tiny")):
@@ -83,7 +85,7 @@ def bcos_final_long(model: str) -> Recipe:
     )  # fmt: skip
 
 
-def vit_final(model: str, *, plain: bool = False) -> Recipe:
+def _vit_final(model: str, *, plain: bool = False) -> Recipe:
     """ImageNet, vision transformers, 90 epochs: RandAugment, Mixup, 10,000 steps of warm-up (50,000 for large ones)."""
     slow = "_l_" in model or "simple_vit_b" in model
     shared = Recipe(
@@ -97,7 +99,7 @@ def vit_final(model: str, *, plain: bool = False) -> Recipe:
                           loss="cross_entropy", clip="norm", clip_value=1.0)  # fmt: skip
 
 
-def baseline(model: str) -> Recipe:
+def _baseline(model: str) -> Recipe:
     """ImageNet, ordinary convolutional networks, 90 epochs: SGD 0.1, a tenth every 30 epochs."""
     return Recipe(
         name=f"baseline-{model}", about="ImageNet, ordinary convolutional networks: 90 epochs", model=model, plain=True,
@@ -106,7 +108,7 @@ def baseline(model: str) -> Recipe:
     )  # fmt: skip
 
 
-def imagenette() -> Recipe:
+def _imagenette() -> Recipe:
     """The embedded ten-class network: anti-aliased, three quarters of ResNet-18's width, from scratch.
 
     Filters have unit norm, so a step counts relative to their length: Adam at 4e-4 with clipped gradients did best
@@ -129,7 +131,7 @@ def folder() -> Recipe:
     )  # fmt: skip
 
 
-def finetune() -> Recipe:
+def _finetune() -> Recipe:
     """A pretrained B-cos network on one's own pictures: first the new classifier alone, then everything (decision 007)."""
     return Recipe(
         name="finetune", about="your own pictures, from a pretrained network", model="", pretrained="imagenette", freeze_epochs=3,
@@ -138,31 +140,31 @@ def finetune() -> Recipe:
     )  # fmt: skip
 
 
-def cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
+def _cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
     """All CIFAR-10 recipes by name."""
     found: dict[str, Callable[[], Recipe]] = {}
-    kinds = [("", "")] + [(norm + u, form) for norm in NORMS for u in ("u", "") for form in FORMS]
-    for depth in DEPTHS:
+    kinds = [("", "")] + [(norm + u, form) for norm in _NORMS for u in ("u", "") for form in _FORMS]
+    for depth in _DEPTHS:
         for norm, form in kinds:
             for max_out in (2, 1):
-                make = functools.partial(cifar10, depth, norm=norm, form=form, max_out=max_out)
+                make = functools.partial(_cifar10, depth, norm=norm, form=form, max_out=max_out)
                 found[make().name] = make
-        found[f"cifar10_resnet{depth}-plain"] = functools.partial(cifar10, depth, plain=True)
+        found[f"cifar10_resnet{depth}-plain"] = functools.partial(_cifar10, depth, plain=True)
     return found
 
 
 @functools.cache
 def registry() -> Mapping[str, Callable[[], Recipe]]:
     """All recipes by name."""
-    found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": finetune, "imagenette": imagenette}
+    found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": _finetune, "imagenette": _imagenette}
     families = (
-        ("bcos_final", bcos_final, FINAL), ("bcos_final_long", bcos_final_long, LONG), ("vit_final", vit_final, VITS),
-        ("baseline", baseline, FINAL),
+        ("bcos_final", bcos_final, _FINAL), ("bcos_final_long", _bcos_final_long, _LONG), ("vit_final", _vit_final, _VITS),
+        ("baseline", _baseline, _FINAL),
     )  # fmt: skip
     for family, make, models in families:
         found |= {f"{family}-{m}": functools.partial(make, m) for m in models}
-    found |= {f"vit_final-standard_{m}": functools.partial(vit_final, m, plain=True) for m in VITS}
-    return found | cifar10_recipes()
+    found |= {f"vit_final-standard_{m}": functools.partial(_vit_final, m, plain=True) for m in _VITS}
+    return found | _cifar10_recipes()
 
 
 def list_recipes(pattern: str = "*") -> list[str]:

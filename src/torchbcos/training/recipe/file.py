@@ -18,7 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-WIDTH = 120  # of comments
+__all__ = ["read_recipe", "to_toml", "with_settings"]
+
+_WIDTH = 120  # of comments
 
 
 def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
@@ -40,14 +42,14 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
         if given.setdefault(key, text) != text:
             raise InputError(f"{key} is set twice, to {given[key]} and to {text}: leave one of them out.")
         if key.startswith("options."):
-            values["options"] = {**values["options"], key.removeprefix("options."): parsed(text)}
+            values["options"] = {**values["options"], key.removeprefix("options."): _parsed(text)}
         else:
             known = list_settings().get(key)
-            values[key] = text.strip() if known is not None and known.kind is str else checked(key, parsed(text))
+            values[key] = text.strip() if known is not None and known.kind is str else checked(key, _parsed(text))
     return from_dict(values)
 
 
-def parsed(text: str) -> Any:
+def _parsed(text: str) -> Any:
     """A value as TOML reads it (true, 3, 0.1, [1, 2], "x"); a bare word is a text."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
@@ -72,41 +74,41 @@ def to_toml(recipe: Recipe, extra: Mapping[str, Any] | None = None, *, comments:
     group = ""
     for key, value in values.items():
         if comments:
-            lines += heading(group, group := group_of(key))
-            lines += commented(known[key])
-        lines.append(f"{key} = {literal(value)}")
+            lines += _heading(group, group := group_of(key))
+            lines += _commented(known[key])
+        lines.append(f"{key} = {_literal(value)}")
     if options:
-        lines += ["", *(commented(known["options"]) if comments else ()), "[options]", *entries(options)]
+        lines += ["", *(_commented(known["options"]) if comments else ()), "[options]", *_entries(options)]
     if extra:
-        lines += ["", "[run]", *entries(extra)]
+        lines += ["", "[run]", *_entries(extra)]
     return "\n".join(lines) + "\n"
 
 
-def heading(before: str, group: str) -> list[str]:
+def _heading(before: str, group: str) -> list[str]:
     """The comment that stands above the first setting of a group."""
     if group == before:
         return []
     return [*([""] if before else []), f"# === {group} ===", ""]
 
 
-def commented(one: Setting) -> list[str]:
+def _commented(one: Setting) -> list[str]:
     """The lines of a comment that says what a setting does, and which values it takes."""
     text = one.text if one.kind is str else f"{one.text} ({one.accepts})"
-    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    return textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
-def entries(table: Mapping[str, Any]) -> Iterator[str]:
+def _entries(table: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a table."""
     for key, value in table.items():
-        yield f"{literal(key)} = {literal(value)}"
+        yield f"{_literal(key)} = {_literal(value)}"
 
 
-def literal(value: Any) -> str:
+def _literal(value: Any) -> str:
     """A value in TOML."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(entries(value)) + "}"
+        return "{" + ", ".join(_entries(value)) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(literal(v) for v in value) + "]"
+        return "[" + ", ".join(_literal(v) for v in value) + "]"
     # texts, numbers and booleans of JSON are TOML's, but for one character that TOML wants escaped
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

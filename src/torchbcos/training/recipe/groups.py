@@ -9,11 +9,16 @@ from typing import Any, Literal
 from torchbcos._core.errors import InputError
 from torchbcos.training.recipe.setting import setting, settings_of
 
+__all__ = [
+    "GROUPS", "PROGRAM", "GuidanceSettings", "MachineSettings", "NameSettings", "NetworkSettings", "OptimisationSettings",
+    "PictureSettings",
+]  # fmt: skip
+
 PROGRAM = ".pt2"  # of torch.export.save
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class _Settings:
     """What all groups share: every value is checked against its range and its choices when it is made."""
 
     def __post_init__(self) -> None:
@@ -25,7 +30,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NameSettings(Settings):
+class NameSettings(_Settings):
     """What the recipe is called."""
 
     name: str = setting("custom", "name of the recipe, and of the run's folder where --out gives no other", resume="free")
@@ -33,7 +38,7 @@ class NameSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(Settings):
+class NetworkSettings(_Settings):
     """Which network is trained, and what it starts from."""
 
     model: str = setting(
@@ -58,7 +63,7 @@ class NetworkSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSettings(Settings):
+class PictureSettings(_Settings):
     """How pictures are cut, changed and divided."""
 
     image_size: int = setting(224, "side of the training crops", unit="pixels", low=8, high=4096)
@@ -121,7 +126,7 @@ class PictureSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimisationSettings(Settings):
+class OptimisationSettings(_Settings):
     """Steps, their size, the loss, and averaged weights."""
 
     epochs: int = setting(90, "passes over the training data", unit="epochs", low=1, high=10**6)
@@ -206,7 +211,7 @@ class OptimisationSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineSettings(Settings):
+class MachineSettings(_Settings):
     """How the machine works, what it writes and when."""
 
     precision: Literal["32", "bf16", "16"] = setting(
@@ -248,7 +253,7 @@ class MachineSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidanceSettings(Settings):
+class GuidanceSettings(_Settings):
     """Training on explanations: by boxes or masks (`guide…`), or by a teacher (`teacher…`). See docs/how-to/guide.md."""
 
     guide: Literal["", "energy", "l1"] = setting(
@@ -287,7 +292,7 @@ class GuidanceSettings(Settings):
             raise InputError("A .pt2 program has no B-cos explanations to learn from: teacher_explanations needs a model folder.")
 
 
-GROUPS: Mapping[str, type[Settings]] = {
+GROUPS: Mapping[str, type[_Settings]] = {
     "Recipe": NameSettings, "Network": NetworkSettings, "Pictures": PictureSettings, "Optimisation": OptimisationSettings,
     "Machine": MachineSettings, "Guidance": GuidanceSettings,
 }  # fmt: skip

@@ -13,7 +13,9 @@ from torchbcos.training.recipe.groups import GROUPS
 from torchbcos.training.recipe.setting import Setting, settings_of
 from torchbcos.training.recipe.value import group_of, list_settings
 
-INTRODUCTION = """# Settings of a recipe
+__all__ = ["default_of", "find_settings", "settings_page", "star", "to_record"]
+
+_INTRODUCTION = """# Settings of a recipe
 
 What `torchbcos train --set KEY=VALUE` changes; `torchbcos train --settings WORD` finds a setting by a part of its name, and
 `torchbcos train --show RECIPE` prints the values of a recipe.
@@ -37,7 +39,7 @@ def find_settings(*words: str) -> list[Setting]:
     """
     wanted: set[str] = set()
     for word in words or ("*",):
-        found = matching(word)
+        found = _matching(word)
         if not found:
             known = [*list_settings(), *(title.lower() for title in GROUPS)]
             raise InputError(f"A recipe has no setting {word!r}.{hint(word, known)} 'torchbcos train --settings' prints all.")
@@ -45,7 +47,7 @@ def find_settings(*words: str) -> list[Setting]:
     return [one for key, one in list_settings().items() if key in wanted]
 
 
-def matching(word: str) -> set[str]:
+def _matching(word: str) -> set[str]:
     """The keys that one word names."""
     for title, kind in GROUPS.items():
         if word.lower() == title.lower():
@@ -79,10 +81,10 @@ def settings_page() -> str:
     >>> settings_page().splitlines()[0]
     '# Settings of a recipe'
     """
-    return "\n".join([INTRODUCTION, *(line for title in GROUPS for line in section(title))])
+    return "\n".join([_INTRODUCTION, *(line for title in GROUPS for line in _section(title))])
 
 
-def section(title: str) -> Iterator[str]:
+def _section(title: str) -> Iterator[str]:
     """One group of the page."""
     about = (GROUPS[title].__doc__ or "").splitlines()[0]
     yield from (f"## {title}", "", about, "", "| key | default | values | what it does |", "|---|---|---|---|")

@@ -15,17 +15,19 @@ from typing import Any, Literal, TypeVar
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-T = TypeVar("T")
+__all__ = ["Setting", "setting", "settings_of"]
+
+_T = TypeVar("_T")
 # What happens when an interrupted run goes on with another value: it is refused; it is accepted and written into
 # recipe.toml; or it makes no difference to what is learned.
-Resume = Literal["fixed", "noted", "free"]
-PAIR = "two numbers ([0.5, 1])"
-WORDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_Resume = Literal["fixed", "noted", "free"]
+_PAIR = "two numbers ([0.5, 1])"
+_WORDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def setting(
-    default: T, text: str, *, unit: str = "", low: float | None = None, high: float | None = None, resume: Resume = "noted"
-) -> T:
+    default: _T, text: str, *, unit: str = "", low: float | None = None, high: float | None = None, resume: _Resume = "noted"
+) -> _T:
     """A field of a dataclass of settings.
 
     Args:
@@ -61,7 +63,7 @@ class Setting:
     unit: str = ""
     low: float | None = None
     high: float | None = None
-    resume: Resume = "noted"
+    resume: _Resume = "noted"
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -93,7 +95,7 @@ class Setting:
     @property
     def wanted(self) -> str:
         """The accepted type, in words."""
-        return WORDS.get(self.kind, "a table" if typing.get_origin(self.kind) is Mapping else PAIR)
+        return _WORDS.get(self.kind, "a table" if typing.get_origin(self.kind) is Mapping else _PAIR)
 
     def check_range(self, value: Any) -> None:
         """Refuse a number outside the range.
@@ -130,7 +132,7 @@ class Setting:
             return str(value)
         if self.kind in (bool, str) and isinstance(value, self.kind):
             return value
-        if self.kind in (int, float) and is_number(value) and (self.kind is float or value == int(value)):
+        if self.kind in (int, float) and _is_number(value) and (self.kind is float or value == int(value)):
             return self.kind(value)
         if typing.get_origin(self.kind) is tuple and len(numbers) == 2 and all(isinstance(n, int | float) for n in numbers):
             return float(numbers[0]), float(numbers[1])
@@ -139,7 +141,7 @@ class Setting:
         raise InputError(f"{self.key} must be {self.wanted}, not {value!r}.")
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether it is an integer or a float; in Python, True and False are integers."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -21,7 +21,11 @@ from torchbcos.training.recipe.groups import (
 )
 from torchbcos.training.recipe.setting import Setting, settings_of
 
-GROWTH = 32  # pixels by which crops grow: networks halve sides up to five times
+__all__ = [
+    "Recipe", "checked", "differences", "from_dict", "group_of", "list_settings", "machine_keys", "to_dict", "trajectory_keys",
+]  # fmt: skip
+
+_GROWTH = 32  # pixels by which crops grow: networks halve sides up to five times
 
 
 # Python collects the fields of the last base first: so they are in the order in which GROUPS and files have them
@@ -71,9 +75,9 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
         """
         if not self.grow_from:
             return self.image_size
-        stages = -(-(self.image_size - self.grow_from) // GROWTH) + 1
+        stages = -(-(self.image_size - self.grow_from) // _GROWTH) + 1
         stage = int(epoch * stages / max(1.0, 0.75 * self.epochs))
-        return min(self.image_size, self.grow_from + GROWTH * stage)
+        return min(self.image_size, self.grow_from + _GROWTH * stage)
 
 
 def list_settings() -> Mapping[str, Setting]:
@@ -152,7 +156,7 @@ def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (old[key], new[key]) for key in new if old[key] != new[key]}
 
 
-def described(kind: type) -> str:
+def _described(kind: type) -> str:
     """The settings of a group as a docstring has them: a line for each."""
     found = settings_of(kind).values()
     return "\n".join(f"    {one.key}: {one.text} ({one.accepts}; default {one.default!r})." for one in found)
@@ -160,5 +164,5 @@ def described(kind: type) -> str:
 
 # help() and the reference show the same texts as the command line: they are written in groups.py only
 for _title, _group in GROUPS.items():
-    _group.__doc__ = f"{_group.__doc__}\n\nAttributes:\n{described(_group)}\n"
-Recipe.__doc__ = f"{inspect.getdoc(Recipe)}\n\n" + "\n\n".join(f"{title}:\n{described(kind)}" for title, kind in GROUPS.items())
+    _group.__doc__ = f"{_group.__doc__}\n\nAttributes:\n{_described(_group)}\n"
+Recipe.__doc__ = f"{inspect.getdoc(Recipe)}\n\n" + "\n\n".join(f"{title}:\n{_described(kind)}" for title, kind in GROUPS.items())
