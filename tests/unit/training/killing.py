@@ -72,16 +72,12 @@ def ended(child: int) -> bool:
 
 def half_written(folder: Path) -> bool:
     """The new checkpoint is on its way, and the old one still in its place."""
-    return bool(list(folder.glob(".last.ckpt-*.part"))) and (folder / "last.ckpt").exists()
+    return bool(list(folder.glob(".*.part"))) and (folder / "last.ckpt").exists()
 
 
 def between(folder: Path) -> bool:
     """The old checkpoint was moved away, and the new one is not in its place yet."""
-    return (
-        bool(list(folder.glob(".last.ckpt-*.part")))
-        and (folder / "previous.ckpt").exists()
-        and not (folder / "last.ckpt").exists()
-    )
+    return bool(list(folder.glob(".*.part"))) and (folder / "previous.ckpt").exists() and not (folder / "last.ckpt").exists()
 
 
 def killed_at_random(data: Path, place: Path, generator: random.Random, length: float) -> list[str]:
