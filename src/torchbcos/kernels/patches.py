@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.torch_private import transformed
+from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.lengths import never_zero
 
@@ -40,13 +41,17 @@ def _group_squares(x: Tensor, groups: int) -> Tensor:
     if groups > 1:
         x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
         return (x * x).sum(2)
-    recorded = torch.is_grad_enabled() and x.requires_grad  # a length has no second derivative at zero, its square has
-    # compilers fuse the plain form; vmap cannot say whether a tensor is in channels_last order
-    plain = recorded or torch.compiler.is_compiling() or transformed()
-    if x.dim() == 4 and x.shape[1] > 4 and not plain and x.is_contiguous(memory_format=torch.channels_last):
+    if x.shape[1] > 4 and _unrecorded(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)  # one pass, without a tensor of squares
         return norm.square_()
     return (x * x).sum(1, keepdim=True)
+
+
+def _unrecorded(x: Tensor) -> bool:
+    """True where nobody differentiates or compiles: a length has no second derivative at zero, its square has."""
+    if torch.compiler.is_compiling() or transformed():  # inside vmap older torch cannot even say which layout `x` has
+        return False
+    return not (torch.is_grad_enabled() and x.requires_grad)
 
 
 def _patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:

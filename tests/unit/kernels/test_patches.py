@@ -25,3 +25,10 @@ def test_derivatives_of_many_groups() -> None:
                 y = bcos_conv(x, w, groups=10, **options)  # type: ignore[arg-type]
                 found += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, w))]
         torch.testing.assert_close(slices, convolutions)
+
+
+@pytest.mark.parametrize("b", [2.0, 1.5])
+def test_vmap_over_pictures_of_many_channels(b: float) -> None:
+    x, w = torch.randn(4, 6, 5, 5), torch.randn(3, 6, 3, 3)
+    rows = torch.func.vmap(lambda row: bcos_conv(row[None], w, b=b)[0])(x)
+    torch.testing.assert_close(rows, bcos_conv(x, w, b=b))
