@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.torch_private import transformed
-from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.lengths import never_zero
 
