@@ -27,7 +27,7 @@ from torchbcos.zoo.store import CARD, WEIGHTS, classes_in, fetch, fill, read_fol
 
 __all__ = [
     "card_of", "create_model", "embedded_folder", "embedded_names", "from_card", "list_models", "load", "pick_device",
-    "read_source", "save", "write_model",
+    "save", "write_model",
 ]  # fmt: skip
 
 _DEFAULT = "imagenette"
@@ -85,7 +85,7 @@ def create_model(
         raise InputError("Give either pretrained=True or weights=..., not both.")
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and _has_card(weights):
-        network = _with_card(*_read_source(weights), name, asked, options, where=str(weights))
+        network = _with_card(*_read_carded(weights), name, asked, options, where=str(weights))
     elif name is None:
         raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
     elif pretrained:
@@ -206,12 +206,12 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
     """
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
-    state, card = read_source(source)
+    state, card = _read_source(source)
     network = _assemble(card, state, {}, where=str(source)).eval().to(pick_device(device))
     return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
 
 
-def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     """The weights and the card of what `load` takes.
 
     Raises:
@@ -220,7 +220,7 @@ def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     """
     text = str(source)
     if text.startswith(_HUB):
-        return _read_source(source)
+        return _read_carded(source)
     embedded, official = embedded_names(), read_official_cards()
     if not _is_path(source):
         name = _DEFAULT if text == "default" else text
@@ -230,7 +230,7 @@ def read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
             card = official_card(name)
             return read_weights(fetch(card)), card
     if Path(source).is_dir():
-        return _read_source(source)
+        return _read_carded(source)
     raise InputError(
         f"There is no model {text!r}: expected an embedded name ({', '.join(embedded)}), a name with "
         f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, [*embedded, *official])}"
@@ -278,7 +278,8 @@ def _has_card(weights: str | Path) -> bool:
     return str(weights).startswith(_HUB) or Path(weights).is_dir()
 
 
-def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+def _read_carded(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+    """The weights and the card that lie in a folder, or in a repository of the hub."""
     text = str(source)
     if not text.startswith(_HUB):
         return read_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
