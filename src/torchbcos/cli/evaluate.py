@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, Json, print_json, say, shown, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, print_json, say, shown, usage_errors
 from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
@@ -70,7 +70,7 @@ def accuracy(
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes that read pictures.")] = 2,
     batch_size: BatchSize = 32,
     device: DeviceOption = Device.auto,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print the numbers as one JSON object.")] = False,
 ) -> None:  # fmt: skip
     """Top-1, top-5 and calibration; for several labels a picture, mean average precision and F1."""
     with usage_errors():

@@ -1,4 +1,4 @@
-"""Training on Lightning: recipes, runs that resume, guidance by explanations (`pip install 'torchbcos[train]'`)."""
+"""Training on Lightning Fabric: recipes, runs that resume, guidance by explanations (`pip install 'torchbcos[train]'`)."""
 
 from __future__ import annotations
 

@@ -135,7 +135,10 @@ class Classifier:
                 return folded.index(target.casefold())
             if target.isdigit() and int(target) < len(self.class_names):
                 return int(target)
-            raise InputError(f"There is no class {target!r} among {len(self.class_names)}.{hint(target, self.class_names)}")
+            names = self.class_names
+            first = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            known = f" The model knows {first}; or give an index from 0 to {len(names) - 1}."
+            raise InputError(f"There is no class {target!r} among {len(names)}.{hint(target, names) or known}")
         if isinstance(target, (list, tuple)):
             return [self.class_index(t) for t in target]
         return target
