@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.probability import probabilities
 from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png
 
 __all__ = ["Explanation"]
@@ -189,7 +190,7 @@ class Explanation:
     def probabilities(self) -> Tensor:
         """(N, classes): the outputs as probabilities, as the model's card says."""
         outputs = self.outputs.detach().float()
-        return outputs.softmax(1) if self.probability == "softmax" else outputs.sigmoid()
+        return probabilities(outputs, self.probability)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers but the maps, ready for JSON: no tensors, and None for what is not a number.

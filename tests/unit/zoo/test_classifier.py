@@ -22,16 +22,6 @@ from torchbcos.zoo import Card, Classifier
 from torchbcos.zoo.load import from_card
 
 
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    torch.manual_seed(0)
-    network = torchbcos.create_model("cifar10_resnet20", num_classes=3)
-    torchbcos.recalibrate(network, [torch.rand(8, 6, 32, 32)])
-    card = Card(name="tiny", architecture="cifar10_resnet20", classes=("a", "b", "c"), num_classes=3,
-                preprocess=Preprocess(resize=32, crop=32).to_dict())  # fmt: skip
-    return Classifier(network.eval(), card)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)

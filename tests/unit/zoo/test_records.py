@@ -8,25 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import torchbcos
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.explanation import Explanation
-from torchbcos.pictures import Preprocess
-from torchbcos.zoo import Card, Classifier
+from torchbcos.zoo import Classifier
 from torchbcos.zoo.records import Record, attempt, explained, failed_record, predicted
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    torch.manual_seed(0)
-    network = torchbcos.create_model("cifar10_resnet20", num_classes=3)
-    torchbcos.recalibrate(network, [torch.rand(8, 6, 32, 32)])
-    card = Card(name="tiny", architecture="cifar10_resnet20", classes=("a", "b", "c"), num_classes=3,
-                preprocess=Preprocess(resize=32, crop=32).to_dict())  # fmt: skip
-    return Classifier(network.eval(), card)
 
 
 def photos(count: int) -> list[Image.Image]:
