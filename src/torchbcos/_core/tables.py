@@ -5,15 +5,22 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import stat
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
+from torchbcos._core.foreign import POINTER, is_pointer
 from torchbcos._core.names import hint, nearby, quote
 
-__all__ = ["Row", "Table", "read_rows", "read_table", "read_text"]
+__all__ = ["Row", "Table", "read_rows", "read_table", "read_text", "tidy"]
 
+_MOST_BYTES = 2**29  # of a text: ten million rows fit
+# What is seen as nothing at the ends of a cell: byte-order marks and spaces without width, which str.strip() keeps.
+_UNSEEN = "\ufeff\u200b\u2060\u200e\u200f\u00ad"
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -54,7 +61,14 @@ def read_text(file: Path) -> str:
     """
     name = quote(file)
     try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{name} is no regular file (a pipe or a device?): copy it into a file first.")
+        if found.st_size > _MOST_BYTES:
+            raise InputError(f"{name} has {found.st_size:,} bytes, more than the {_MOST_BYTES:,} that are read: divide it.")
         data = file.read_bytes()
+    except InputError:  # which is a ValueError, too
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{name} does not exist.{nearby(file)}") from None
     except IsADirectoryError:
@@ -68,17 +82,36 @@ def read_text(file: Path) -> str:
 
 def _decode(data: bytes, name: str) -> str:
     advice = "save it as UTF-8, which editors call its encoding."
+    if is_pointer(data):
+        raise InputError(f"{name} {POINTER}.")
     if data.startswith(_UTF_16):
         raise InputError(f"{name} is text in UTF-16: {advice}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
+        line = _line(data[: error.start].decode("latin-1"))
         raise InputError(f"{name}, line {line}, is not text in UTF-8 (byte 0x{data[error.start]:02x}): {advice}") from None
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
+        line = _line(text[: text.index("\0")])
         raise InputError(f"{name}, line {line}, contains a zero byte: it is no text, or damaged. Save it again as UTF-8.")
     return text
+
+
+def _line(before: str) -> int:
+    """The number of the line after some text, whose lines end as on Unix, on Windows or on old Macs."""
+    return before.count("\n") + before.count("\r") - before.count("\r\n") + 1
+
+
+def tidy(cell: str) -> str:
+    """A cell as it is meant: nothing unseen at its ends, each letter in Unicode's composed form (NFC).
+
+    >>> tidy("\\ufeff caf" + "e\\u0301\\u00a0")
+    'café'
+    """
+    text = cell.strip()
+    while text and (text[0] in _UNSEEN or text[-1] in _UNSEEN):
+        text = text.strip(_UNSEEN).strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def read_rows(file: Path) -> list[tuple[int, list[str]]]:
@@ -113,7 +146,7 @@ def read_rows(file: Path) -> list[tuple[int, list[str]]]:
 def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
     """A CSV file whose first line names the columns.
 
-    A row that is shorter than the first has "" in the columns that it lacks.
+    Cells are as `tidy` leaves them. A row that is shorter than the first has "" in the columns that it lacks.
 
     Args:
         file: in UTF-8, cells separated by commas.
@@ -132,12 +165,12 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
     name, lines = quote(file), read_rows(file)
     if not lines:
         raise InputError(f"{name} is empty: its first line names the columns{_named(needed)}.")
-    columns = tuple(cell.strip() for cell in lines[0][1])
+    columns = tuple(tidy(cell) for cell in lines[0][1])
     _check_columns(name, columns, needed)
     rows = []
     for line, cells in lines[1:]:
-        more = [cell for cell in cells[len(columns) :] if cell.strip()]
-        if more:
+        cells = [tidy(cell) for cell in cells]
+        if any(cells[len(columns) :]):
             raise InputError(
                 f"{name}, line {line}, has {len(cells)} cells, and there are {len(columns)} columns: a cell that contains a "
                 'comma is written in quotation marks, "a,b.png".'
@@ -150,10 +183,11 @@ def _check_columns(name: str, columns: tuple[str, ...], needed: Sequence[str]) -
     other = next((word for mark, word in _SEPARATORS.items() if len(columns) == 1 and mark in columns[0]), None)
     if other is not None:
         raise InputError(f"{name} is separated by {other}: save it with commas.")
-    twice = next((column for k, column in enumerate(columns) if column and column in columns[:k]), None)
+    counts = Counter(columns)
+    twice = next((column for column in columns if column and counts[column] > 1), None)
     if twice is not None:
-        raise InputError(f"{name} has the column {twice!r} twice.")
-    missing = [column for column in needed if column not in columns]
+        raise InputError(f"{name} has the column {shorten(repr(twice), 100)} twice.")
+    missing = [column for column in needed if column not in counts]
     if missing:
         raise InputError(
             f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(columns)}.{hint(missing[0], columns)}"

@@ -15,9 +15,9 @@ from torchbcos._core.tables import read_table
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.read import read_image
 
-__all__ = ["MASKS", "MOST", "find_annotations", "read_boxes"]
+__all__ = ["BOXES", "MASKS", "MOST", "find_annotations", "read_boxes"]
 
-_BOXES, MASKS = "boxes.csv", "masks"
+BOXES, MASKS = "boxes.csv", "masks"
 # Masks of one picture. Guidance draws one object of a picture at random, so further boxes, which share the last mask, lose
 # little; and each mask travels with every example of a batch: at 224 x 224, 8 take 0.4 MB, more than the picture's pixels.
 MOST = 8
@@ -73,7 +73,7 @@ def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int
         InputError: a line of the table is wrong, or no example is annotated.
     """
     place = place.parent if place.is_file() else place  # beside a table of labels
-    table, folder = place / _BOXES, place / MASKS
+    table, folder = place / BOXES, place / MASKS
     if not table.is_file() and not folder.is_dir():
         raise MissingFileError(
             f"Guidance needs to know where the object is: {str(table)!r} (file, cx, cy, w, h as fractions) or {str(folder)!r} "

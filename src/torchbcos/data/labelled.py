@@ -7,8 +7,11 @@ exact resuming, splitting and distributing over processes rest on.
 from __future__ import annotations
 
 import hashlib
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.pictures.read import read_image
 
-__all__ = ["FileReader", "Labelled", "Split", "split_rows"]
+__all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
 _Reader = Callable[[int], Any]
 _SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
@@ -77,6 +80,8 @@ class Labelled:
         multi_label: several labels may hold for one example.
         kind: "folder", "table", "shards", "cifar10".
         repeated: further names of files that are counted once: links, hard links, rows that are there twice.
+        notes: what a person should be told, a sentence each: what lies there and is not used, byte-identical copies, classes
+            that look alike.
     """
 
     classes: tuple[str, ...]
@@ -85,17 +90,46 @@ class Labelled:
     multi_label: bool = False
     kind: str = "folder"
     repeated: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """All examples, those of the report included."""
         return len(self.train) + (len(self.report) if self.report is not None else 0)
 
 
+class Stored(ABC):
+    """A reader of examples that lie on a disk as bytes, which can be compared without decoding them."""
+
+    @abstractmethod
+    def size(self, i: int) -> int:
+        """How many bytes example i has.
+
+        Raises:
+            OSError: its file cannot be reached.
+        """
+
+    @abstractmethod
+    def raw(self, i: int, start: int = 0) -> bytes:
+        """The bytes of example i from `start` on.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+
+
 @dataclass(frozen=True)
-class FileReader:
+class FileReader(Stored):
     """Pictures, or `.npy` arrays (C, *S), from files."""
 
     files: tuple[str, ...]
+
+    def size(self, i: int) -> int:
+        return os.stat(self.files[i]).st_size
+
+    def raw(self, i: int, start: int = 0) -> bytes:
+        with open(self.files[i], "rb") as file:
+            file.seek(start)
+            return file.read()
 
     def __call__(self, i: int) -> Image.Image | Tensor:
         return _read_array(self.files[i]) if self.files[i].endswith(".npy") else read_image(self.files[i])
@@ -128,6 +162,20 @@ def _read_array(path: str) -> Tensor:
     return numbers[None] if numbers.dim() == 1 else numbers
 
 
+def relative_to(file: str, place: Path) -> str:
+    """The path of a file from a folder, with slashes; cut off where that will do, since `relpath` takes as long as the walk."""
+    start = os.path.join(str(place), "")
+    if file.startswith(start) and ".." not in file:
+        return file[len(start) :].replace(os.sep, "/")
+    return Path(os.path.relpath(file, place)).as_posix()
+
+
+def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
+    """A split of files, named relative to the folder they came from."""
+    names = [relative_to(file, place) for file in files]
+    return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
+
+
 def split_rows(targets: Tensor, share: float, seed: int) -> tuple[list[int], list[int]]:
     """A seeded division: (rest, held out), the share taken of every class (of the whole for multi-label targets).
 
@@ -137,15 +185,19 @@ def split_rows(targets: Tensor, share: float, seed: int) -> tuple[list[int], lis
     [1, 2]
     """
     generator = torch.Generator().manual_seed(seed)
-    if targets.dim() > 1:
-        groups = [torch.arange(len(targets))]
-    else:
-        groups = [(targets == c).nonzero().flatten() for c in sorted(set(targets.tolist()))]
     rest: list[int] = []
     held: list[int] = []
-    for group in groups:
-        order = group[torch.randperm(len(group), generator=generator)].tolist()
+    for group in _groups(targets):
+        order = group[torch.randperm(len(group), generator=generator)].tolist() if len(group) > 1 else group.tolist()
         k = min(max(1, round(share * len(order))), len(order) - 1) if share > 0 and len(order) > 1 else 0
         held += order[:k]
         rest += order[k:]
     return sorted(rest), sorted(held)
+
+
+def _groups(targets: Tensor) -> tuple[Tensor, ...]:
+    """The places of every class, in order; of multi-label targets all places. In time that does not grow with the classes."""
+    if targets.dim() > 1:
+        return (torch.arange(len(targets)),)
+    _, counts = torch.unique(targets, return_counts=True)
+    return tuple(torch.tensor_split(torch.argsort(targets, stable=True), counts.cumsum(0)[:-1]))

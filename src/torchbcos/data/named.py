@@ -10,9 +10,9 @@ import torch
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import hint
 from torchbcos._core.tables import read_rows
-from torchbcos.data.labelled import Split
+from torchbcos.data.labelled import Split, file_split
 from torchbcos.data.once import Files, once
-from torchbcos.data.sources import file_split, folders_of
+from torchbcos.data.sources import folders_of
 from torchbcos.pictures import find_images
 
 __all__ = ["open_named"]

@@ -17,10 +17,19 @@ _Key = tuple[int, int] | str
 
 @dataclass(frozen=True)
 class Files:
-    """Files, and what tells each from the others: the `key` of `torchbcos.pictures.Walked`, or a path where there is no file."""
+    """Files, and what tells each from the others: the `key` of `torchbcos.pictures.Walked`, or a path where there is no file.
+
+    Attributes:
+        paths: as somebody named them.
+        keys: one a path.
+        table: the table that names them, in quotation marks; "" where a folder does.
+        lines: its lines, one a path.
+    """
 
     paths: tuple[str, ...]
     keys: tuple[_Key, ...]
+    table: str = ""
+    lines: tuple[int, ...] = ()
 
     @staticmethod
     def walked(found: Iterable[Walked]) -> Files:
@@ -29,22 +38,42 @@ class Files:
         return Files(tuple(file.path for file in found), tuple(file.key for file in found))
 
     @staticmethod
-    def named(paths: Iterable[str]) -> Files:
+    def named(
+        paths: Iterable[str],
+        *,
+        table: str = "",
+        lines: Sequence[int] = (),
+        folders: dict[str, dict[str, tuple[int, int]]] | None = None,
+    ) -> Files:
         """Files that somebody named; they may be missing.
 
         Every folder is listed once, which on a network disk is far quicker than a question for every file.
+
+        Args:
+            paths: of the files.
+            table, lines: who named them, for messages.
+            folders: gets what lies in the folders: folder -> name of a file -> its key.
         """
-        paths, folders, keys = tuple(paths), dict[str, dict[str, _Key]](), list[_Key]()
+        folders = {} if folders is None else folders
+        paths, keys = tuple(paths), list[_Key]()
         for path in paths:
             folder, name = os.path.split(path)
             if folder not in folders:
                 folders[folder] = _keys_in(folder)
             keys.append(folders[folder].get(name) or os.path.abspath(path))
-        return Files(paths, tuple(keys))
+        return Files(paths, tuple(keys), table, tuple(lines))
 
     def take(self, chosen: Sequence[int]) -> Files:
         """The files at these places."""
-        return Files(tuple(self.paths[i] for i in chosen), tuple(self.keys[i] for i in chosen))
+        paths, keys = tuple(self.paths[i] for i in chosen), tuple(self.keys[i] for i in chosen)
+        return Files(paths, keys, self.table, tuple(self.lines[i] for i in chosen) if self.lines else ())
+
+    def where(self, i: int, other: Files, j: int) -> str:
+        """The beginning of a sentence about file i of these and file j of others: the lines that name them, if a table does."""
+        if not self.lines or not other.lines:
+            return ""
+        a, b = sorted((self.lines[i], other.lines[j]))
+        return f"{self.table}, lines {a} and {b}: "
 
 
 def once(files: Files, targets: Sequence[object]) -> list[int]:
@@ -64,7 +93,11 @@ def once(files: Files, targets: Sequence[object]) -> list[int]:
             kept.append(i)
         elif targets[earlier] != targets[i]:
             other = "is named twice" if files.paths[earlier] == path else f"is the same file as {quote(files.paths[earlier])}"
-            raise InputError(f"{quote(path)} {other}, and the two labels differ: remove one of the two names, or the link.")
+            where, cure = (
+                files.where(earlier, files, i),
+                "one of the two lines" if files.lines else "one of the two names, or the link",
+            )
+            raise InputError(f"{where}{quote(path)} {other}, and the two labels differ: remove {cure}.")
     return kept
 
 
@@ -77,12 +110,13 @@ def apart(train: Files, report: Files) -> None:
     known = _Known()
     for i, (path, key) in enumerate(zip(train.paths, train.keys, strict=True)):
         known.add(i, path, key)
-    for path, key in zip(report.paths, report.keys, strict=True):
+    for i, (path, key) in enumerate(zip(report.paths, report.keys, strict=True)):
         earlier = known.find(path, key)
         if earlier is not None:
             raise InputError(
-                f"{quote(path)}, which is reported, is the same file as {quote(train.paths[earlier])}, which is trained on: the "
-                "result would say nothing about other pictures. Remove one of the two, or the link."
+                f"{report.where(i, train, earlier)}{quote(path)}, which is reported, is the same file as "
+                f"{quote(train.paths[earlier])}, which is trained on: the result would say nothing about other pictures. "
+                "Remove one of the two, or the link."
             )
 
 
@@ -123,8 +157,8 @@ def _ask(path: str) -> _Key:
     return found.st_dev, found.st_ino
 
 
-def _keys_in(folder: str) -> dict[str, _Key]:
-    keys: dict[str, _Key] = {}
+def _keys_in(folder: str) -> dict[str, tuple[int, int]]:
+    keys: dict[str, tuple[int, int]] = {}
     try:
         device = os.stat(folder or ".").st_dev
         with os.scandir(folder or ".") as entries:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tarfile
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +18,29 @@ from PIL import Image
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
-from torchbcos._core.names import natural_key
-from torchbcos._core.tables import read_table, read_text
-from torchbcos.data.labelled import Labelled, Split
+from torchbcos._core.names import natural_key, quote
+from torchbcos._core.tables import read_table, read_text, tidy
+from torchbcos.data.copies import copies_among, copies_in_words
+from torchbcos.data.labelled import Labelled, Split, Stored
+from torchbcos.data.members import BENT, Index, read_index
+from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
-from torchbcos.pictures.find import SUFFIXES
-from torchbcos.pictures.read import decode_image
+from torchbcos.pictures.read import MAX_BYTES, decode_image
 
-__all__ = ["LARGE", "open_shards", "read_index", "shards_in", "split_name"]
+__all__ = ["LARGE", "NAMES", "open_shards", "read_index", "shards_in"]
 
-_LABELS = (".cls", ".cls.txt")
+NAMES = ("classes.csv", "classes.txt")
 # Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
 # takes seconds for tens of thousands of pictures; below it the file would save too little to be worth its place.
 LARGE = 10_000
-_FORM = 2  # of the index: since 2 a member that was replaced is no longer in it
+_FORM = 3  # of the index: since 2 a member that was replaced is no longer in it, since 3 names with dots are, and notes
+# A word of a shard's name that says what it is for: "val-000", "imagenet-val-000" and "Test_3" are reported, "valley-000" is not.
+_REPORT = re.compile(r"(?<![a-z])(val|valid|validation|test)(?![a-z])")
+_TRAIN = re.compile(r"(?<![a-z])(train|training)(?![a-z])")
 
 
 @dataclass(frozen=True)
-class _TarReader:
+class _TarReader(Stored):
     """Pictures at known places of uncompressed tar files."""
 
     tars: tuple[str, ...]
@@ -43,13 +48,26 @@ class _TarReader:
 
     def __call__(self, i: int) -> Image.Image:
         tar, offset, size, name = self.members[i]
+        where = f"{quote(name)} in {quote(os.path.basename(self.tars[tar]))}"
+        if offset == BENT:
+            raise InputError(f"{where} is stored as a sparse file: pack it again without --sparse.")
+        if size > MAX_BYTES:
+            raise InputError(f"{where} has {size:,} bytes, more than the {MAX_BYTES:,} that are read of a picture.")
         try:
-            with open(self.tars[tar], "rb") as file:
-                file.seek(offset)
-                data = file.read(size)
+            data = self.raw(i)
         except OSError as error:
             raise InputError(f"{self.tars[tar]!r} cannot be read: {error.strerror or error}.") from error
-        return decode_image(data, f"{name!r} in {os.path.basename(self.tars[tar])!r}")
+        return decode_image(data, where)
+
+    def size(self, i: int) -> int:
+        _, offset, size, _ = self.members[i]
+        return 0 if offset == BENT else size
+
+    def raw(self, i: int, start: int = 0) -> bytes:
+        tar, offset, size, _ = self.members[i]
+        with open(self.tars[tar], "rb") as file:
+            file.seek(offset + start)
+            return file.read(size - start)
 
 
 def shards_in(place: Path) -> list[Path]:
@@ -58,19 +76,33 @@ def shards_in(place: Path) -> list[Path]:
 
 
 def open_shards(place: Path) -> Labelled:
-    """Tar shards: `train*.tar` and `val*.tar` (or `test*`); all are for training where none is so named."""
+    """Tar shards: `train*.tar` and `val*.tar` (or `test*`); all are for training where none is so named.
+
+    Raises:
+        InputError: a shard cannot be read, or its labels are none.
+    """
     tars = shards_in(place)
-    report = _one_name_each([t for t in tars if t.name.startswith(("val", "test"))])
-    train = _one_name_each([t for t in tars if not t.name.startswith(("val", "test"))])
+    report = _one_name_each([t for t in tars if _is_report(t.stem)])
+    train = _one_name_each([t for t in tars if not _is_report(t.stem)])
     apart(Files.named(map(str, train)), Files.named(map(str, report)))
     if not train:
         raise InputError(f"{str(place)!r} holds no shards to train on, only {report[0].name!r} and the like.")
-    found = _index_shards(train)
-    classes = tuple(sorted(set(found[1]), key=natural_key))
+    found, other = _index_shards(train), _index_shards(report) if report else None
+    classes = tuple(sorted(set(found.classes), key=natural_key))
     names = _class_names(place, classes)
     split = _shard_split(train, found, classes)
-    other = _shard_split(report, _index_shards(report), classes) if report else None
-    return Labelled(names, split, other, kind="shards", repeated=len(tars) - len(train) - len(report))
+    reported = _shard_split(report, other, classes) if other is not None else None
+    copies = copies_among([split] if reported is None else [split, reported])
+    notes = (*found.notes, *(other.notes if other is not None else ()), *look_alikes(names, place),
+             *copies_in_words(split, reported, copies))  # fmt: skip
+    repeated = len(tars) - len(train) - len(report)
+    return Labelled(names, split, reported, kind="shards", repeated=repeated, notes=notes)
+
+
+def _is_report(stem: str) -> bool:
+    """Whether a shard is for reporting, by the first word of its name that says so."""
+    report, train = _REPORT.search(stem.lower()), _TRAIN.search(stem.lower())
+    return report is not None and (train is None or report.start() < train.start())
 
 
 def _one_name_each(tars: list[Path]) -> list[Path]:
@@ -78,21 +110,19 @@ def _one_name_each(tars: list[Path]) -> list[Path]:
     return [tars[i] for i in once(Files.named(map(str, tars)), [None] * len(tars))]
 
 
-_Index = tuple[list[tuple[int, int, int, str]], list[str]]
-
-
-def _index_shards(tars: list[Path]) -> _Index:
+def _index_shards(tars: list[Path]) -> Index:
     """Where every picture of some shards lies, and its class as the shards write it; remembered for large data."""
     file = _remembered_at(tars)
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as saved:
-        names, classes = (bytes(saved[key]).decode(errors="surrogateescape").split("\n") for key in ("names", "classes"))
+        names, classes, notes = (
+            bytes(saved[key]).decode(errors="surrogateescape").split("\n") for key in ("names", "classes", "notes")
+        )
         places = [saved[key].tolist() for key in ("tar", "offset", "size")]
-        return list(zip(*places, names, strict=True)), classes
+        return Index(list(zip(*places, names, strict=True)), classes, tuple(note for note in notes if note))
     found = read_index(tars)
-    if len(found[1]) >= LARGE and not any("\n" in text for _, _, _, text in found[0]):
-        members, classes = found
-        arrays: dict[str, Any] = {key: np.array([m[k] for m in members]) for k, key in enumerate(("tar", "offset", "size"))}
-        for key, texts in (("names", [m[3] for m in members]), ("classes", classes)):
+    if len(found.classes) >= LARGE and not any("\n" in text for _, _, _, text in found.members):
+        arrays: dict[str, Any] = {key: np.array([m[k] for m in found.members]) for k, key in enumerate(("tar", "offset", "size"))}
+        for key, texts in (("names", [m[3] for m in found.members]), ("classes", found.classes), ("notes", found.notes)):
             arrays[key] = np.frombuffer("\n".join(texts).encode(errors="surrogateescape"), np.uint8)
         with contextlib.suppress(OSError):  # a full or read-only home is no reason to stop
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -108,67 +138,51 @@ def _remembered_at(tars: list[Path]) -> Path:
     return Path(torch.hub.get_dir()) / "torchbcos" / f"shards-{digest}.npz"
 
 
-def read_index(tars: list[Path]) -> _Index:
-    """The index, from the headers of all members."""
-    members: list[tuple[int, int, int, str]] = []
-    classes: list[str] = []
-    for k, tar in enumerate(tars):
-        try:
-            with tarfile.open(tar, "r:") as file:
-                pictures, labels = dict[str, tuple[int, int, int, str]](), dict[str, str]()
-                for member in file:
-                    base, suffix = split_name(member.name)
-                    if member.isfile() and suffix in _LABELS:
-                        labels[base] = file.extractfile(member).read().decode().strip()  # type: ignore[union-attr]
-                    elif member.isfile() and suffix in SUFFIXES:
-                        # a later member takes the place of an earlier one of its name, as when the archive is unpacked
-                        pictures[member.name] = k, member.offset_data, member.size, member.name
-        except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
-            why = str(error).splitlines()[0]
-            raise InputError(f"{str(tar)!r} is no uncompressed tar file that can be read: {why}") from error
-        for place in pictures.values():
-            base = split_name(place[3])[0]
-            label = labels.get(base) or os.path.basename(os.path.dirname(place[3]))
-            if not label:
-                raise InputError(f"{str(tar)!r}: {place[3]!r} has neither a '.cls' beside it nor a folder that names its class.")
-            members.append(place)
-            classes.append(label)
-    if not members:
-        raise InputError(f"{str(tars[0])!r} and the other shards hold no pictures.")
-    return members, classes
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """A member's key and suffix: the key ends at the first dot of the last part, as in WebDataset.
-
-    >>> split_name("a.b/001.seg.png")
-    ('a.b/001', '.seg.png')
-    """
-    folder, _, last = name.rpartition("/")
-    base, _, suffix = last.partition(".")
-    return (f"{folder}/{base}" if folder else base), f".{suffix}".lower()
-
-
-def _shard_split(tars: list[Path], found: tuple[list[tuple[int, int, int, str]], list[str]], classes: tuple[str, ...]) -> Split:
+def _shard_split(tars: list[Path], found: Index, classes: tuple[str, ...]) -> Split:
     """A split of shards, its classes counted as the training shards count them."""
-    members, labels = found
     places = {name: i for i, name in enumerate(classes)}
-    unknown = next((label for label in labels if label not in places), None)
+    unknown = next((label for label in found.classes if label not in places), None)
     if unknown is not None:
         raise InputError(f"{tars[0].name!r} and the like have a class {unknown!r} that the training shards lack.")
-    names = [f"{tars[k].name}/{name}" for k, _, _, name in members]
-    targets = torch.tensor([places[label] for label in labels])
-    return Split(names, targets, _TarReader(tuple(map(str, tars)), tuple(members)), tuple(range(len(members))))
+    names = [f"{tars[k].name}/{name}" for k, _, _, name in found.members]
+    targets = torch.tensor([places[label] for label in found.classes])
+    return Split(names, targets, _TarReader(tuple(map(str, tars)), tuple(found.members)), tuple(range(len(names))))
 
 
 def _class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Readable names from `classes.csv` (columns `wnid` or `id`, and `name`) or `classes.txt` (a line a class)."""
-    table, lines = place / "classes.csv", place / "classes.txt"
+    """Readable names from `classes.csv` (columns `wnid` or `id`, and `name`) or `classes.txt` (a line a class).
+
+    Raises:
+        InputError: two classes would have one name, or a name is none.
+    """
+    table, lines = (place / name for name in NAMES)
     if table.is_file():
-        cells = [row.cells for row in read_table(table, ["name"]).rows]
-        names = {row.get("wnid") or row.get("id") or "": row["name"] for row in cells}
-        return tuple(names.get(c) or c for c in classes)
-    if lines.is_file() and all(c.isdigit() for c in classes):
-        named = read_text(lines).splitlines()
-        return tuple(named[int(c)] if int(c) < len(named) else c for c in classes)
-    return classes
+        names, source = _named_in_table(table), table
+    elif lines.is_file() and all(c.isdecimal() and len(c) < 10 for c in classes):
+        names, source = {str(i): tidy(line) for i, line in enumerate(read_text(lines).splitlines())}, lines
+        names = {c: names.get(str(int(c)), "") for c in classes}
+    else:
+        return classes
+    found = tuple(names.get(c) or c for c in classes)
+    seen: dict[str, str] = {}
+    for name, own in zip(found, classes, strict=True):
+        check_class(name, quote(source))
+        if seen.setdefault(name, own) != own:
+            raise InputError(
+                f"{quote(source)} gives the classes {seen[name]!r} and {own!r} one name, {name!r}: give each its own."
+            )
+    return found
+
+
+def _named_in_table(table: Path) -> dict[str, str]:
+    """The names of classes by their numbers or wnids.
+
+    Raises:
+        InputError: a class has two names.
+    """
+    names: dict[str, str] = {}
+    for row in read_table(table, ["name"]).rows:
+        own = row.cells.get("wnid") or row.cells.get("id") or ""
+        if own and names.setdefault(own, row["name"]) != row["name"]:
+            raise InputError(f"{quote(table)}, line {row.line}, gives the class {own!r} a second name: remove one.")
+    return names

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from torchbcos._core.errors import InputError, MissingFileError, shorten
+from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.names import hint, natural_key, nearby, quote
-from torchbcos._core.tables import Row, Table, read_table
-from torchbcos.data.annotations import MASKS
+from torchbcos.data.annotations import BOXES, MASKS
 from torchbcos.data.cifar10 import is_cifar10, open_cifar10
-from torchbcos.data.labelled import FileReader, Labelled, Split
+from torchbcos.data.copies import copies_among, copies_in_words
+from torchbcos.data.labelled import Labelled, Split, file_split
+from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
-from torchbcos.data.shards import open_shards, shards_in
+from torchbcos.data.shards import NAMES, open_shards, shards_in
+from torchbcos.data.table import REPORT, TRAIN, open_table
 from torchbcos.pictures.find import SUFFIXES, Walked, walk
 
-__all__ = ["file_split", "folders_of", "open_labelled", "relative_to"]
+__all__ = ["folders_of", "open_labelled"]
 
-_TRAIN, _REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 _TABLE = "labels.csv"
 _WANTED = (*SUFFIXES, ".npy")
 
@@ -54,27 +55,109 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     if place.is_file():
         if place.suffix.lower() != ".csv":
             raise InputError(f"{str(place)!r} is a file: data is a folder, or a table that ends in .csv.")
-        return _open_table(place)
+        return open_table(place)
     if is_cifar10(place):
         return open_cifar10(place)
     if (place / _TABLE).is_file():
-        return _open_table(place / _TABLE)
+        return _with_notes(open_table(place / _TABLE), _beside(place, ".tar", f"{_TABLE!r} says what is used"))
     if shards_in(place):
-        return open_shards(place)
+        return _with_notes(open_shards(place), _beside_shards(place))
     return _open_folder(place)
+
+
+def _with_notes(data: Labelled, notes: Sequence[str]) -> Labelled:
+    return replace(data, notes=(*data.notes, *notes))
+
+
+def _beside(place: Path, suffix: str, why: str) -> tuple[str, ...]:
+    """A sentence about files of a folder that would be data, did something else not come first."""
+    found = sorted(p.name for p in place.iterdir() if p.name.endswith(suffix) and not p.name.startswith("."))
+    if not found:
+        return ()
+    return (f"{count_of(len(found), f'file {suffix}')} in {quote(place)} not used, {quote(found[0])} say: {why}.",)
+
+
+def _beside_shards(place: Path) -> tuple[str, ...]:
+    """Sentences about what lies beside shards and is not read."""
+    folders = [p.name for p in _without_annotations(folders_of(place))]
+    others = [p for p in _files_in(place) if not p.endswith(".tar") and os.path.basename(p) not in (*NAMES, BOXES)]
+    found = [f"Folders in {quote(place)} are not used, {quote(folders[0])} say: shards come first."] if folders else []
+    return (*found, *passed_over(others, place))
+
+
+def _files_in(place: Path) -> list[str]:
+    """All but the folders of a folder, hidden ones included."""
+    with os.scandir(place) as entries:
+        return [entry.path for entry in entries if not entry.is_dir()]
 
 
 def _open_folder(place: Path) -> Labelled:
     """A folder of classes, or `train/` and `val/` of them."""
-    found = {name.name.lower(): name for name in folders_of(place)}
-    train = next((found[n] for n in _TRAIN if n in found), None)
-    whole = _read_classes(place if train is None else train, None)
-    report = next((found[n] for n in _REPORT if n in found and train is not None), None)
-    if report is None:
-        return Labelled(whole.classes, whole.split, repeated=whole.repeated)
-    other = _read_classes(report, whole.classes)
-    apart(whole.files, other.files)
-    return Labelled(whole.classes, whole.split, other.split, repeated=whole.repeated + other.repeated)
+    divided = _divide(place)
+    notes = list(divided.notes)
+    whole = _read_classes(divided.train, None)
+    report = _read_classes(divided.report, whole.classes) if divided.report is not None else None
+    if report is not None:
+        apart(whole.files, report.files)
+    loose = [path for path in _files_in(place) if os.path.basename(path) != BOXES] if divided.train != place else []
+    notes += passed_over([*loose, *whole.passed, *(report.passed if report is not None else ())], place)
+    notes += look_alikes(whole.classes, place)
+    splits = [whole.split] if report is None else [whole.split, report.split]
+    notes += copies_in_words(whole.split, report.split if report is not None else None, copies_among(splits))
+    repeated = whole.repeated + (report.repeated if report is not None else 0)
+    return Labelled(
+        whole.classes, whole.split, report.split if report is not None else None, repeated=repeated, notes=tuple(notes)
+    )
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """Where the classes lie that are trained on, and those that are reported; what of the folder is neither."""
+
+    train: Path
+    report: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _divide(place: Path) -> _Divided:
+    """Whether the folders of a place are classes or splits: a class may be called 'train', too.
+
+    Splits hold folders, classes hold pictures. Where all folders have names of splits, they are splits.
+
+    Raises:
+        InputError: it may be both.
+    """
+    inside = _without_annotations(folders_of(place))
+    train = _first_named(inside, TRAIN)
+    others = [p for p in inside if p.name.lower() not in TRAIN + REPORT]
+    if train is None or (others and (_holds_files(train) or not folders_of(train))):
+        return _Divided(place)
+    report = _first_named([p for p in inside if folders_of(p)], REPORT)
+    pictured = next((p for p in others if next(walk(p, _WANTED), None) is not None), None) if report is None else None
+    if pictured is not None:
+        raise InputError(
+            f"{quote(place)} holds {train.name!r}, with folders in it, and {pictured.name!r}, with pictures. Are the classes in "
+            f"{train.name!r}? Then name it: {quote(train)}. Is it a class itself? Then put its pictures into it without folders."
+        )
+    unused = [p.name for p in inside if p not in (train, report)]
+    said = f"{train.name!r} is trained on" + (f", {report.name!r} reported" if report is not None else "")
+    notes = (f"Not used in {quote(place)}: {', '.join(map(repr, unused[:5]))}{', …' if unused[5:] else ''} ({said}).",)
+    return _Divided(train, report, notes if unused else ())
+
+
+def _first_named(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """The folder with the first of some names that one has, in whatever case; the first in the alphabet of several."""
+    folders = sorted(folders)
+    return next((p for name in names for p in folders if p.name.lower() == name), None)
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether pictures or arrays lie in a folder itself."""
+    with os.scandir(folder) as entries:
+        return any(
+            os.path.splitext(entry.name)[1].lower() in _WANTED and not entry.name.startswith(".") and entry.is_file()
+            for entry in entries
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +168,7 @@ class _Classes:
     split: Split
     files: Files
     repeated: int
+    passed: tuple[str, ...]
 
 
 def folders_of(place: Path) -> list[Path]:
@@ -103,104 +187,64 @@ def _read_classes(place: Path, classes: tuple[str, ...] | None) -> _Classes:
         InputError: a class is unknown or empty, or one file lies in two classes.
     """
     inside = _without_annotations(folders_of(place))
-    names = tuple(p.name for p in inside)
-    if len(names) < 2 and classes is None:
-        packed = next((p.name for p in place.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip"))), None)
-        if packed is not None:
-            raise InputError(f"{str(place)!r} holds {packed!r}: shards are plain .tar files: pack without compression.")
-        raise InputError(
-            f"{str(place)!r} holds {len(names)} folder{'s' if len(names) != 1 else ''}: a folder for every class is needed, "
-            "two at least, with the pictures of the class in it."
-        )
-    known = names if classes is None else classes
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(f"{str(place)!r} has a class {unknown[0]!r} that the training data lacks.{hint(unknown[0], known)}")
+    known = _names_of(place, inside) if classes is None else {name: i for i, name in enumerate(classes)}
+    if len(known) < 2 and classes is None:
+        _refuse_lone(place, len(known))
     walked: list[Walked] = []
     targets: list[int] = []
+    passed = [path for path in _files_in(place) if os.path.basename(path) != BOXES]
     for folder in inside:
-        found = sorted(walk(folder, _WANTED), key=lambda file: natural_key(file.path))
+        name = _composed(folder.name)
+        if name not in known:
+            raise InputError(f"{str(place)!r} has a class {name!r} that the training data lacks.{hint(name, known)}")
+        found = sorted(walk(folder, _WANTED, passed), key=lambda file: natural_key(file.path))
         if not found:
             raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(_WANTED)}.")
         walked += found
-        targets += [known.index(folder.name)] * len(found)
+        targets += [known[name]] * len(found)
     # a file's own name before the links to it, whichever is first in the alphabet: masks and boxes go by names
     order = sorted(range(len(walked)), key=lambda i: walked[i].linked)
     files = Files.walked(walked[i] for i in order)
     kept = sorted(order[k] for k in once(files, [targets[i] for i in order]))
     split = file_split([walked[i].path for i in kept], torch.tensor([targets[i] for i in kept]), place)
-    return _Classes(known, split, Files.walked(walked[i] for i in kept), len(walked) - len(kept))
+    return _Classes(tuple(known), split, Files.walked(walked[i] for i in kept), len(walked) - len(kept), tuple(passed))
+
+
+def _refuse_lone(place: Path, count: int) -> None:
+    """Say what is missing where there are no two folders."""
+    packed = next((p.name for p in place.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar.zst"))), None)
+    if packed is not None:
+        raise InputError(f"{str(place)!r} holds {packed!r}: shards are plain .tar files: pack without compression.")
+    raise InputError(
+        f"{str(place)!r} holds {count} folder{'s' if count != 1 else ''}: a folder for every class is needed, "
+        "two at least, with the pictures of the class in it."
+    )
+
+
+def _composed(name: str) -> str:
+    """The name of a folder with composed letters (NFC): disks of Macs take them apart."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _names_of(place: Path, folders: Sequence[Path]) -> dict[str, int]:
+    """The classes that folders name, and their places.
+
+    Raises:
+        InputError: two folders name one class, or one names none.
+    """
+    known: dict[str, int] = {}
+    for folder in folders:
+        name = _composed(folder.name)
+        check_class(name, f"A folder in {quote(place)}")
+        if name in known:
+            raise InputError(
+                f"{quote(place)} holds two folders {name!r}, whose letters are composed in two ways: make one of them."
+            )
+        known[name] = len(known)
+    return known
 
 
 def _without_annotations(folders: list[Path]) -> list[Path]:
     """Classes only: `masks/` with folders that are named as its neighbours holds masks of their pictures (`annotations`)."""
     names = {p.name for p in folders}
     return [p for p in folders if not (p.name == MASKS and names & {inner.name for inner in folders_of(p)})]
-
-
-def relative_to(file: str, place: Path) -> str:
-    """The path of a file from a folder, with slashes; cut off where that will do, since `relpath` takes as long as the walk."""
-    start = os.path.join(str(place), "")
-    if file.startswith(start) and ".." not in file:
-        return file[len(start) :].replace(os.sep, "/")
-    return Path(os.path.relpath(file, place)).as_posix()
-
-
-def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
-    """A split of files, named relative to the folder they came from."""
-    names = [relative_to(file, place) for file in files]
-    return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
-
-
-def _open_table(table: Path) -> Labelled:
-    """A CSV table: `file`, then one column a label, or `class`; `split` may divide it."""
-    read = read_table(table)
-    if "file" not in read.columns or len(read.columns) < 2:
-        columns = ", ".join(read.columns)
-        raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
-    if not read.rows:
-        raise InputError(f"{quote(table)} has no rows.")
-    classes, targets = _read_targets(read)
-    short = next((row.line for row in read.rows if not row["file"]), None)
-    if short is not None:
-        raise InputError(f"{quote(table)}, line {short}, names no file.")
-    parts = [row.cells.get("split", "").strip().lower() or _TRAIN[0] for row in read.rows]
-    for row, part in zip(read.rows, parts, strict=True):
-        if part not in _TRAIN + _REPORT:
-            raise InputError(f"{quote(table)}, line {row.line}: the split {part!r} is neither 'train' nor 'val'.")
-    paths = [str(table.parent / row["file"]) for row in read.rows]
-    train, report = (
-        _once_each(paths, targets, [i for i, part in enumerate(parts) if part in names]) for names in (_TRAIN, _REPORT)
-    )
-    if not train:
-        raise InputError(f"{quote(table)} has no row whose split is 'train': there is nothing to train on.")
-    apart(*(Files.named(paths[i] for i in rows) for rows in (train, report)))
-    whole = file_split(paths, targets, table.parent)
-    return Labelled(classes, whole.take(train), whole.take(report) if report else None, targets.dim() > 1, "table",
-                    len(paths) - len(train) - len(report))  # fmt: skip
-
-
-def _once_each(paths: Sequence[str], targets: Tensor, rows: Sequence[int]) -> list[int]:
-    """These rows without those that name a file again."""
-    return [rows[k] for k in once(Files.named(paths[i] for i in rows), [targets[i].tolist() for i in rows])]
-
-
-def _read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
-    """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
-    labels = tuple(c for c in table.columns if c not in ("file", "split"))
-    if "class" in labels and len(labels) > 1:
-        others = ", ".join(repr(c) for c in labels if c != "class")
-        raise InputError(f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label.")
-    if labels != ("class",):
-        return labels, torch.tensor([[_number(table.file, row, label) for label in labels] for row in table.rows])
-    classes = tuple(sorted({row["class"] for row in table.rows}, key=natural_key))
-    places = {name: i for i, name in enumerate(classes)}
-    return classes, torch.tensor([places[row["class"]] for row in table.rows])
-
-
-def _number(table: Path, row: Row, label: str) -> float:
-    """0 or 1 in a cell of a table."""
-    text = row[label].strip()
-    if text not in ("0", "1", "0.0", "1.0"):
-        raise InputError(f"{quote(table)}, line {row.line}, column {label!r}: {shorten(repr(text), 40)} is neither 0 nor 1.")
-    return float(text)

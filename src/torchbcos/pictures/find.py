@@ -127,11 +127,18 @@ def _in_folder(folder: str) -> list[str]:
     return found
 
 
-def walk(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Walked]:
+def walk(
+    folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES, passed: list[str] | None = None
+) -> Iterator[Walked]:
     """The files below a folder that end in one of `suffixes`, in whatever case; those of one folder in no order.
 
     Hidden files and folders are left out. Each real folder is walked once, however many links lead to it, so links in circles
     end; folders that only links lead to come last. A file with two names is met twice, with the same `key`.
+
+    Args:
+        folder: where to begin.
+        suffixes: in lower case.
+        passed: gets what is passed over: other files, links that lead nowhere, hidden files and folders.
 
     Raises:
         InputError: a folder may not be read.
@@ -143,11 +150,15 @@ def walk(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -
     ['a.PNG']
     """
     for place in _folders(os.fspath(folder)):
+        if passed is not None:
+            passed += [os.path.join(place.path, name) for name in place.hidden]
         for entry in place.entries:
             if os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
                 yield Walked(
                     os.path.join(place.path, entry.name), key_of(entry, place.device), place.linked or entry.is_symlink()
                 )
+            elif passed is not None and not entry.is_dir():
+                passed.append(os.path.join(place.path, entry.name))
 
 
 def key_of(entry: os.DirEntry[str], device: int) -> tuple[int, int]:
@@ -160,10 +171,11 @@ def key_of(entry: os.DirEntry[str], device: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder on a walk: its entries but hidden ones, and whether a link led to it."""
+    """A folder on a walk: its entries but hidden ones, the names of those, and whether a link led to it."""
 
     path: str
     entries: list[os.DirEntry[str]]
+    hidden: list[str]
     device: int
     linked: bool
 
@@ -173,11 +185,11 @@ def _folders(folder: str) -> Iterator[_Place]:
     waiting, links, seen = [(folder, False)], list[str](), set[tuple[int, int]]()
     while waiting or links:
         path, linked = waiting.pop() if waiting else (links.pop(0), True)
-        real, entries = _look(path)
+        real, entries, hidden = _look(path)
         if real in seen:
             continue
         seen.add(real)
-        yield _Place(path, entries, real[0], linked)
+        yield _Place(path, entries, hidden, real[0], linked)
         inner = (entry for entry in entries if entry.is_dir())
         for entry in sorted(inner, key=lambda entry: natural_key(entry.name), reverse=True):
             below = os.path.join(path, entry.name)
@@ -187,15 +199,16 @@ def _folders(folder: str) -> Iterator[_Place]:
                 waiting.append((below, linked))
 
 
-def _look(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
-    """What tells a folder from all others, by whatever path it is reached, and its entries but hidden ones."""
+def _look(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]], list[str]]:
+    """What tells a folder from all others, by whatever path it is reached, its entries but hidden ones, the names of those."""
     try:
         found = os.stat(folder)
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            inside = list(entries)
     except OSError as error:
         raise InputError(f"The folder {quote(folder)} cannot be read: {error.strerror or error}.") from error
-    return (found.st_dev, found.st_ino), shown
+    shown = [entry for entry in inside if not entry.name.startswith(".")]
+    return (found.st_dev, found.st_ino), shown, [entry.name for entry in inside if entry.name.startswith(".")]
 
 
 def _list(folder: str) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from tests.unit.data.make import png, write_shard
 from torchbcos._core.errors import InputError
 from torchbcos.data import shards
-from torchbcos.data.shards import split_name
+from torchbcos.data.members import split_name
 from torchbcos.data.sources import open_labelled
 
 

@@ -1,0 +1,100 @@
+"""Pictures that are copies of others, byte for byte: found by size first, so that almost nothing is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from torchbcos._core.names import quote
+from torchbcos.data.labelled import Split, Stored
+from torchbcos.data.notes import count_of
+
+__all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words"]
+
+# Beyond these, data is not compared: asking for a million sizes takes seconds on a local disk and minutes on a network one, and
+# of a million files nearly every one shares its size with another.
+MOST_EXAMPLES, MOST_READ = 200_000, 20_000
+_LARGEST = 2**28  # bytes of one example
+_TAIL = 4096  # bytes at the end are compared before whole files: headers are often alike, ends of compressed pictures never
+_Place = tuple[int, int]  # split, example
+
+
+def copies_among(splits: Sequence[Split]) -> list[list[_Place]]:
+    """Sets of examples whose bytes are the same, as (split, example); none where there are too many to compare quickly."""
+    stored = [split for split in splits if isinstance(split.reader, Stored)]
+    if len(stored) < len(splits) or sum(map(len, splits)) > MOST_EXAMPLES:
+        return []
+    size = _asking(splits, lambda reader, i: n if 0 < (n := reader.size(i)) <= _LARGEST else None)  # an empty one is no picture
+    alike = list(_alike([[(s, i) for s, split in enumerate(splits) for i in range(len(split))]], size))
+    if sum(map(len, alike)) > MOST_READ:
+        return []
+    tail = _asking(splits, lambda reader, i: reader.raw(i, max(0, reader.size(i) - _TAIL)))
+    whole = _asking(splits, lambda reader, i: hashlib.blake2b(reader.raw(i)).digest())
+    return list(_alike(_alike(alike, tail), whole))
+
+
+def _asking(splits: Sequence[Split], question: Callable[[Stored, int], Hashable]) -> Callable[[_Place], Hashable]:
+    """A question about the bytes of an example; None where they cannot be read: whoever reads the picture says so."""
+
+    def answer(place: _Place) -> Hashable:
+        split = splits[place[0]]
+        try:
+            return question(split.reader, split.rows[place[1]]) if isinstance(split.reader, Stored) else None
+        except (OSError, ValueError, MemoryError):
+            return None
+
+    return answer
+
+
+def _alike(groups: Iterable[list[_Place]], key: Callable[[_Place], Hashable]) -> Iterable[list[_Place]]:
+    """Each group divided by a key, without what stands alone then."""
+    for group in groups:
+        found: dict[Hashable, list[_Place]] = {}
+        for place in group:
+            found.setdefault(key(place), []).append(place)
+        yield from (places for answer, places in found.items() if answer is not None and len(places) > 1)
+
+
+def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequence[_Place]]) -> tuple[str, ...]:
+    """What a person should know of `copies_among`: what is reported and trained on, what has two labels, what is there twice."""
+    splits = [train] if report is None else [train, report]
+    crossing, contrary, twice = list[tuple[_Place, _Place]](), list[tuple[_Place, _Place]](), list[tuple[_Place, _Place]]()
+    leaked = further = 0
+    for group in copies:
+        first = group[0]
+        other = next((place for place in group if place[0] != first[0]), None)
+        differs = next((place for place in group if _label(splits, place) != _label(splits, first)), None)
+        if other is not None:
+            crossing.append((first, other))
+            leaked += sum(place[0] == 1 for place in group)
+        if differs is not None:
+            contrary.append((first, differs))
+        if other is None and differs is None:
+            twice.append((first, group[1]))
+            further += len(group) - 1
+    found = []
+    if crossing:
+        found.append(
+            f"{count_of(leaked, 'picture')} to report {'is' if leaked == 1 else 'are'} trained on as well, as byte-identical "
+            f"copies: {_pair(splits, crossing[0])}. The result says that much less about other pictures: remove the copies."
+        )
+    if contrary:
+        found.append(
+            f"Byte-identical pictures have different labels ({count_of(len(contrary), 'picture')}): "
+            f"{_pair(splits, contrary[0])}. One of the labels is wrong: remove it."
+        )
+    if twice:
+        found.append(
+            f"{count_of(further, 'picture')} {'is a byte-identical copy' if further == 1 else 'are byte-identical copies'} of "
+            f"another: {_pair(splits, twice[0])}. Remove copies that are not meant."
+        )
+    return tuple(found)
+
+
+def _label(splits: Sequence[Split], place: _Place) -> object:
+    return splits[place[0]].targets[place[1]].tolist()
+
+
+def _pair(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:
+    roles = [" (to train on)", " (to report)"] if pair[0][0] != pair[1][0] else ["", ""]
+    return " and ".join(f"{quote(splits[s].names[i])}{roles[s]}" for s, i in pair)
