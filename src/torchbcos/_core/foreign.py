@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from torchbcos._core.errors import BcosError, InputError, shorten
 
-__all__ = ["POINTER", "foreign", "is_pointer"]
+__all__ = ["foreign", "is_pointer", "refuse_pointer"]
 
-POINTER = "is a pointer of Git LFS, not the file itself: 'git lfs pull' fetches it"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -20,6 +19,20 @@ def is_pointer(head: bytes) -> bool:
     (True, False)
     """
     return head.startswith(_POINTER)
+
+
+def refuse_pointer(head: bytes, name: str) -> None:
+    """Name a pointer of Git LFS as what it is.
+
+    Args:
+        head: the beginning of a file.
+        name: of the file, in quotation marks.
+
+    Raises:
+        InputError: it is one.
+    """
+    if is_pointer(head):
+        raise InputError(f"{name} is a pointer of Git LFS, not the file itself: 'git lfs pull' fetches it.")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
-from torchbcos._core.foreign import POINTER, is_pointer
+from torchbcos._core.foreign import refuse_pointer
 from torchbcos._core.names import hint, nearby, quote
 
 __all__ = ["Row", "Table", "read_rows", "read_table", "read_text", "tidy"]
@@ -82,8 +82,7 @@ def read_text(file: Path) -> str:
 
 def _decode(data: bytes, name: str) -> str:
     advice = "save it as UTF-8, which editors call its encoding."
-    if is_pointer(data):
-        raise InputError(f"{name} {POINTER}.")
+    refuse_pointer(data[:64], name)
     if data.startswith(_UTF_16):
         raise InputError(f"{name} is text in UTF-16: {advice}")
     try:

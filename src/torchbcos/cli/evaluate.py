@@ -86,6 +86,8 @@ def accuracy(
         return
     numbers = {name: value for name, value in result.items() if isinstance(value, float)}
     words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())
+    for note in result["notes"]:
+        say(f"torchbcos: {note}")
     print(f"{result['model']} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
     if result["unreadable"]:
         say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {result['unreadable'][0]!r}.")

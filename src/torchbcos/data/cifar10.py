@@ -5,6 +5,7 @@ Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images": 50,000
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import InputError
+from torchbcos._core.foreign import foreign, refuse_pointer
+from torchbcos._core.names import quote
 from torchbcos._core.optional import require
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.pictures.read import decode_image
 
 __all__ = ["is_cifar10", "open_cifar10"]
 
+_RECORD = 3073  # bytes of a label and of 3 x 32 x 32 numbers
+_MOST_BYTES = 2**30  # of one file: forty times what CIFAR-10 has in all
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -77,27 +82,41 @@ def open_cifar10(place: Path) -> Labelled:
     if form is None:
         raise InputError(f"{str(place)!r} does not hold CIFAR-10.")
     read = {"binary": _read_binary, "python": _read_torchvision, "jpeg": _read_jpeg}[form[0]]
-    try:
+    with foreign(f"CIFAR-10 in {str(place)!r} cannot be read"):
         train, report = read(form[1], True), read(form[1], False)
-    except (BcosError, MemoryError):
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"CIFAR-10 in {str(place)!r} cannot be read: {str(error).splitlines()[0]}") from error
     return Labelled(_CLASSES, train, report, kind="cifar10")
 
 
 def _numbered(part: str, targets: Any, reader: Any) -> Split:
     """A split whose examples are named by number."""
     labels = torch.as_tensor(np.asarray(targets), dtype=torch.long)
+    wrong = ((labels < 0) | (labels >= len(_CLASSES))).nonzero()
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(f"picture {i} of the {part} part has the label {int(labels[i])}, and there are {len(_CLASSES)} classes")
     return Split([f"{part}/{i}" for i in range(len(labels))], labels, reader, tuple(range(len(labels))))
 
 
 def _read_binary(place: Path, train: bool) -> Split:
     """The binary version: records of one label and 3,072 bytes, channel by channel."""
     files = [place / f"data_batch_{i}.bin" for i in range(1, 6)] if train else [place / "test_batch.bin"]
-    records = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, 3073) for file in files])
+    records = np.concatenate([_read_records(file) for file in files])
     pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return _numbered("train" if train else "test", records[:, 0], _PixelReader(np.ascontiguousarray(pixels)))
+
+
+def _refuse_pointer(file: Path) -> None:
+    with file.open("rb") as opened:
+        refuse_pointer(opened.read(64), quote(file))
+
+
+def _read_records(file: Path) -> Any:
+    """(N, 3073) uint8 of one file."""
+    _refuse_pointer(file)
+    size = file.stat().st_size
+    if not size or size % _RECORD or size > _MOST_BYTES:
+        raise ValueError(f"{file.name} has {size:,} bytes, and records have {_RECORD:,} each: it is truncated, or another file")
+    return np.fromfile(file, np.uint8).reshape(-1, _RECORD)
 
 
 def _read_torchvision(place: Path, train: bool) -> Split:
@@ -110,7 +129,22 @@ def _read_torchvision(place: Path, train: bool) -> Split:
 def _read_jpeg(place: Path, train: bool) -> Split:
     """`train.npz` or `test.npz`: one JPEG header, bodies, offsets, labels."""
     name = "train" if train else "test"
+    _refuse_pointer(place / f"{name}.npz")
+    with zipfile.ZipFile(place / f"{name}.npz") as packed:
+        if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
+            raise ValueError(f"{name}.npz would unpack to more than {_MOST_BYTES:,} bytes")
     with np.load(place / f"{name}.npz", allow_pickle=False) as file:
         parts = {key: file[key] for key in ("header", "data", "offsets", "labels")}
+    offsets, data, labels = (parts[key] for key in ("offsets", "data", "labels"))
+    if (
+        data.dtype != np.uint8
+        or data.ndim != 1
+        or offsets.shape != (len(labels) + 1,)
+        or labels.ndim != 1
+        or labels.dtype.kind not in "iu"
+    ):
+        raise ValueError(f"the arrays of {name}.npz do not belong together")
+    if offsets[0] < 0 or (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] > len(data):
+        raise ValueError(f"the offsets of {name}.npz lead out of its data")
     reader = _MemberReader(parts["header"].tobytes(), parts["data"], parts["offsets"], f"{name}.npz")
     return _numbered(name, parts["labels"], reader)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.foreign import POINTER, foreign, is_pointer
+from torchbcos._core.foreign import foreign, refuse_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.tables import tidy
 from torchbcos.data.notes import check_class, count_of, suffix_of
@@ -117,8 +117,7 @@ def _scan(tar: Path, k: int, left: _Left) -> _Shard:
     """All members of one tar file, by their headers; labels are read."""
     shard = _Shard(tar)
     with foreign(f"{str(tar)!r} is no uncompressed tar file that can be read"), open(tar, "rb") as raw:
-        if is_pointer(raw.read(512)):
-            raise InputError(f"{quote(tar)} {POINTER}.")
+        refuse_pointer(raw.read(64), quote(tar))
         raw.seek(0)
         with tarfile.open(fileobj=_Headers(raw), mode="r:", errors="surrogateescape") as file:  # type: ignore[call-overload]
             end = 0

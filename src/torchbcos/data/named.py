@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
-from torchbcos._core.names import hint
-from torchbcos._core.tables import read_rows
+from torchbcos._core.names import hint, quote
+from torchbcos._core.tables import read_rows, tidy
 from torchbcos.data.labelled import Split, file_split
 from torchbcos.data.once import Files, once
 from torchbcos.data.sources import folders_of
@@ -54,12 +55,14 @@ def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path 
             f"{str(root)!r} has neither subfolders, one a class, nor one CSV file of labels (there is {found}): "
             "give the file with --labels."
         )
-    return _split_of(root, _from_table(root, tables[0] if labels is None else Path(labels), known))
+    table = tables[0] if labels is None else Path(labels)
+    rows, lines = _from_table(root, table, known)
+    return _split_of(root, rows, quote(table), lines)
 
 
-def _split_of(root: Path, rows: Sequence[tuple[Path, int]]) -> Split:
+def _split_of(root: Path, rows: Sequence[tuple[Path, int]], table: str = "", lines: Sequence[int] = ()) -> Split:
     files, targets = [str(path) for path, _ in rows], [index for _, index in rows]
-    kept = once(Files.named(files), targets)
+    kept = once(Files.named(files, table=table, lines=lines), targets)
     return file_split([files[i] for i in kept], torch.tensor([targets[i] for i in kept]), root)
 
 
@@ -75,29 +78,41 @@ def _from_folders(folders: Sequence[Path], known: Mapping[str, int]) -> list[tup
     return rows
 
 
-def _from_table(root: Path, table: Path, known: Mapping[str, int]) -> list[tuple[Path, int]]:
-    """The pictures that a CSV file names."""
-    lines = read_rows(table)
+def _from_table(root: Path, table: Path, known: Mapping[str, int]) -> tuple[list[tuple[Path, int]], list[int]]:
+    """The pictures that a CSV file names, and the lines that do."""
+    lines = [(number, [tidy(cell) for cell in row]) for number, row in read_rows(table)]
     if not lines:
         raise InputError(f"{str(table)!r} is empty: expected a line a picture, its file and its class.")
     rows = [row for _, row in lines]
-    files = {found.path.relative_to(root).as_posix(): found.path for found in find_images(root)}
-    files = {**{name.rpartition(".")[0]: path for name, path in files.items()}, **files}
-    head = [cell.strip().casefold() for cell in rows[0]]
+    files, shared = _by_name(root)
+    head = [cell.casefold() for cell in rows[0]]
     column = next((head.index(name, 1) for name in _COLUMNS if name in head[1:]), 0)
     titled = bool(column) or (rows[0][0] not in files and _find_class(head[-1], known) is None)
-    found = []
+    found, numbers = [], []
     for number, row in lines[titled:]:
         place = f"{table.name}, line {number}"
         if len(row) <= max(column, 1):
             raise InputError(f"{place}: expected a file and its class, got {shorten(repr(row), 200)}.")
+        if row[0] in shared:
+            raise InputError(
+                f"{place}: {shorten(repr(row[0]), 200)} may be any of several files in {str(root)!r}: give its suffix."
+            )
         if row[0] not in files:
             raise InputError(f"{place}: there is no picture {shorten(repr(row[0]), 200)} in {str(root)!r}.")
         text = row[column or 1]
+        numbers.append(number)
         found.append((files[row[0]], _class_of(text, known, f"{place}: {shorten(repr(text), 100)} is no class of this model")))
     if not found:
         raise InputError(f"{str(table)!r} names no picture.")
-    return found
+    return found, numbers
+
+
+def _by_name(root: Path) -> tuple[dict[str, Path], set[str]]:
+    """The pictures below a folder by their names with and without suffix, and the names without suffix that several share."""
+    files = {tidy(found.path.relative_to(root).as_posix()): found.path for found in find_images(root)}
+    stems = Counter(name.rpartition(".")[0] for name in files)
+    shared = {stem for stem, count in stems.items() if count > 1 and stem not in files}
+    return {**{name.rpartition(".")[0]: path for name, path in files.items()}, **files}, shared
 
 
 def _class_of(text: str, known: Mapping[str, int], complaint: str) -> int:

@@ -6,10 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import torch
+from torch import Tensor
+
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import class_name_fault, look_alike_key, quote
 
-__all__ = ["check_class", "count_of", "look_alikes", "passed_over", "same_class_key", "suffix_of"]
+__all__ = ["check_class", "count_of", "look_alikes", "passed_over", "same_class_key", "suffix_of", "without_examples"]
 
 # What systems and tools leave in folders: it holds no data.
 _LITTER = frozenset(
@@ -75,6 +78,21 @@ def look_alikes(classes: Iterable[str], place: str | os.PathLike[str]) -> tuple[
 def _shown(name: str, other: str) -> str:
     """A name in quotation marks; in ASCII where it would look like the other one."""
     return repr(name) if name.isascii() and other.isascii() else ascii(name)
+
+
+def without_examples(classes: Sequence[str], targets: Tensor) -> tuple[str, ...]:
+    """A sentence about classes that nothing to train on shows.
+
+    >>> without_examples(["cat", "dog"], torch.tensor([0, 0]))
+    ("No picture to train on shows 'dog': a network cannot learn it.",)
+    """
+    places = targets.bool().any(0).nonzero() if targets.dim() > 1 else targets
+    shown = set(torch.unique(places).tolist())
+    names = [name for i, name in enumerate(classes) if i not in shown]
+    if not names:
+        return ()
+    more = f" ({len(names):,} such classes)" if len(names) > 1 else ""
+    return (f"No picture to train on shows {shorten(repr(names[0]), 80)}{more}: a network cannot learn it.",)
 
 
 def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -55,8 +55,9 @@ class _TarReader(Stored):
             raise InputError(f"{where} has {size:,} bytes, more than the {MAX_BYTES:,} that are read of a picture.")
         try:
             data = self.raw(i)
-        except OSError as error:
-            raise InputError(f"{self.tars[tar]!r} cannot be read: {error.strerror or error}.") from error
+        except (OSError, ValueError, MemoryError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            raise InputError(f"{self.tars[tar]!r} cannot be read: {why or error}.") from error
         return decode_image(data, where)
 
     def size(self, i: int) -> int:

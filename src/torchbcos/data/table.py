@@ -16,7 +16,7 @@ from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, read_table
 from torchbcos.data.copies import copies_among, copies_in_words
 from torchbcos.data.labelled import Labelled, file_split
-from torchbcos.data.notes import check_class, count_of, look_alikes
+from torchbcos.data.notes import check_class, count_of, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 
@@ -49,7 +49,8 @@ def open_table(table: Path) -> Labelled:
     whole = file_split(named.files.paths, targets, table.parent)
     divided = whole.take(train), whole.take(report) if report else None
     copies = copies_among([split for split in divided if split is not None])
-    notes = (*named.notes, *look_alikes(classes, table), *copies_in_words(*divided, copies))
+    untaught = without_examples(classes, divided[0].targets)
+    notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies))
     repeated = len(read.rows) - len(train) - len(report)
     return Labelled(classes, *divided, targets.dim() > 1, "table", repeated, notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -35,11 +36,13 @@ def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str
     if split == "val" and data.report is None and held_out.get("report"):
         split = "report"
     if split in HELD_OUT:
+        # Files of both parts often go by the same names, "cat/1.jpg" say: a run reports the data's own report where there is one,
+        # and selects from what may be trained on.
+        part = data.report if split == "report" and data.report is not None else data.train
         wanted = set(held_out.get(split, ()))
-        for part in (data.train, data.report):
-            rows = [i for i, name in enumerate(part.names) if name in wanted] if part is not None else []
-            if part is not None and rows:
-                return part.take(rows), split
+        rows = [i for i, name in enumerate(part.names) if name in wanted]
+        if rows:
+            return part.take(rows), split
         raise InputError(f"No example of this data was held out as {split!r} by a run: --model RUN names one that did.")
     if split == "train" or data.report is None:
         return data.train, "train" if split == "train" and data.report is not None else "all"
@@ -67,17 +70,18 @@ def match_classes(targets: Tensor, classes: Sequence[str], names: Sequence[str])
     """
     if tuple(names) == tuple(classes):
         return targets
-    places = {name: i for i, name in enumerate(names)}
+    places = {unicodedata.normalize("NFC", name): i for i, name in enumerate(names)}
+    places |= {name: i for i, name in enumerate(names)}
     missing = [name for name in classes if name not in places]
     if missing:
         known = ", ".join(names[:10])
         raise InputError(
             f"The model knows no class {missing[0]!r}, the data has it ({len(missing)} such).{hint(missing[0], places)} It knows "
-            f"{len(places)}: {known}{', …' if len(places) > 10 else ''}."
+            f"{len(names)}: {known}{', …' if len(places) > 10 else ''}."
         )
     order = torch.tensor([places[name] for name in classes])
     if targets.dim() == 1:
         return order[targets]
-    wide = torch.zeros(len(targets), len(places))
+    wide = torch.zeros(len(targets), len(names))
     wide[:, order] = targets
     return wide

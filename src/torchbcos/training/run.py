@@ -208,6 +208,8 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
     )
     if run.data.repeated:
         run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
+    for note in run.data.notes:
+        run.say(note)
 
 
 def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> None:
