@@ -18,7 +18,7 @@ from PIL import Image
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
-from torchbcos._core.names import natural_key
+from torchbcos._core.names import natural_key, whole_number
 from torchbcos._core.tables import read_table, read_text
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.once import Files, apart, once
@@ -168,7 +168,8 @@ def _class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
         cells = [row.cells for row in read_table(table, ["name"]).rows]
         names = {row.get("wnid") or row.get("id") or "": row["name"] for row in cells}
         return tuple(names.get(c) or c for c in classes)
-    if lines.is_file() and all(c.isdigit() for c in classes):
-        named = read_text(lines).splitlines()
-        return tuple(named[int(c)] if int(c) < len(named) else c for c in classes)
+    numbers = [whole_number(c) for c in classes]
+    if lines.is_file() and None not in numbers:
+        named = dict[int | None, str](enumerate(read_text(lines).splitlines()))
+        return tuple(named.get(number, c) for number, c in zip(numbers, classes, strict=True))
     return classes
