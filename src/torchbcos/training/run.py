@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.claim import claimed
+from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.files import replacing, write_json
 from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
@@ -80,8 +82,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished and saved first.
     """
     folder, recipe = RunFolder(Path(out)), with_whole_paths(recipe)
-    begun = find_begun(folder, recipe)
-    report = finished_report(folder, begun, recipe)
+    begun, report = _look_around(folder, recipe, data)
     if report is not None:
         say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
         return report
@@ -94,8 +95,40 @@ def train(
         prepare = preprocess_of(recipe, channels)
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
         run = Run(recipe, labelled, Path(data), splits, folder, prepare, fabric, say, channels, steps)
-        with Interrupts(run.say) as interrupts:
+        with _alone(run), Interrupts(run.say) as interrupts:
+            begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
+            check_same_data(folder, begun, labelled)
             return _work(run, begun, interrupts, progress)
+
+
+def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]) -> tuple[Begun | None, dict[str, Any] | None]:
+    """What was begun in a folder, and the report of a run that has nothing left to do.
+
+    Raises:
+        InputError, StateError: it was begun with another recipe, or with other data.
+    """
+    begun = find_begun(folder, recipe)
+    report = finished_report(folder, begun, recipe)
+    if report is not None:
+        with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
+            check_same_data(folder, begun, open_labelled(data))
+    return begun, report
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """The run's folder is this run's: its first process has the lock, for all of them.
+
+    Raises:
+        StateError: another run has it.
+    """
+    if not run.first:
+        yield
+        return
+    with claimed(run.folder.out, "trains") as sure:
+        if not sure:
+            run.say(f"The file system of {run.folder.out} has no locks: nothing keeps another training out of this folder.")
+        yield
 
 
 def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
