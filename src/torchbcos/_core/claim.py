@@ -127,7 +127,7 @@ def _who(folder: Path, doing: str) -> str:
     while about is None and time.monotonic() < until:
         try:
             about = json.loads((folder / LOCK).read_text("utf-8"))
-            who = f"process {int(about['pid'])} on {ascii(str(about['host']))}, since {ascii(str(about['since']))}"
+            who = f"process {int(about['pid'])} on {str(about['host'])!a}, since {str(about['since'])!a}"
         except (OSError, ValueError, TypeError, LookupError, RecursionError):  # not written yet; or a stranger's
             about = None
             time.sleep(0.02)

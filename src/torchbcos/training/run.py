@@ -19,12 +19,14 @@ from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
 from torchbcos.runs import RunFolder, provenance, write_held_out
 from torchbcos.training.augment import preprocess_of
+from torchbcos.training.beforehand import check_card, check_classes, check_export, check_places, rehearse
 from torchbcos.training.begun import Begun, check_same_data, find_begun, finished_report, with_whole_paths
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.finish import card_of, finish
 from torchbcos.training.interrupts import Interrupted, Interrupts
 from torchbcos.training.journal import Journal, Watch
+from torchbcos.training.kept import Kept
 from torchbcos.training.loop import fit
 from torchbcos.training.losses import Objective, terms_of
 from torchbcos.training.machine import (
@@ -82,11 +84,13 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished and saved first.
     """
     folder, recipe = RunFolder(Path(out)), with_whole_paths(recipe)
+    check_places(folder)
     begun, report = _look_around(folder, recipe, data)
     if report is not None:
         say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
         return report
     labelled = open_labelled(data)
+    check_classes(labelled, Path(data))
     check_same_data(folder, begun, labelled)
     with surroundings_kept(), readable_errors():
         fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
@@ -134,22 +138,24 @@ def _alone(run: Run) -> Iterator[None]:
 def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
     """Prepare, start the processes, train, finish: what is wrong is said before there are several processes."""
     recipe, fabric, out = run.recipe, run.fabric, run.folder.out
-    checkpoint, complaints = run.folder.read_checkpoint()
+    checkpoint, complaints = run.folder.read_checkpoint(Kept.of)
     for line in complaints:
         run.say(f"{line} Going on from the one before.")
     seed_generator(seed_of(recipe.seed, 0))
     learner = _build_learner(run)
-    done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
+    done = Kept.of(checkpoint).done if checkpoint else 0
     if done > run.total:
         said = f"has trained {done} steps, and the recipe now has {run.total}"
         raise InputError(f"{str(out)!r} {said}: choose another --out.")
+    check_export(run, checkpoint)
     _announce(run, learner, begun, done, resumed=checkpoint is not None)
     examples = run.training_examples() if done < run.total else None
     launch(fabric)
     with generator_kept(fabric.device), Journal(run, done, progress) as journal:
         state = State.fresh(learner.network, recipe, fabric.device)
         if checkpoint:
-            state.restore(checkpoint, recipe)
+            state.restore(checkpoint, f"The checkpoint of {str(out)!r}")
+        rehearse(run, state)
         if examples is not None:
             order = batch_order(recipe, len(examples), done, fabric.global_rank, fabric.world_size)
             batches = iter(loader(examples, order, recipe.workers, pin=torch.cuda.is_available()))
@@ -252,9 +258,11 @@ def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> Non
         **provenance(), "data": str(run.source.absolute()), "kind": data.kind, "classes": list(data.classes),
         "pictures": len(data.train), "fingerprint": data.train.fingerprint(), **({"changes": list(changes)} if changes else {}),
     }  # fmt: skip
+    card = card_of(run, learner.network, learner.terms, {})
+    if card is not None:
+        check_card(card)
     write_held_out(folder, data, dict(run.splits.held_out()))
     with replacing(folder.recipe, durable=True) as partial:
         partial.write_text(to_toml(run.recipe, facts), "utf-8")
-    card = card_of(run, learner.network, learner.terms, {})
     if card is not None:
         write_json(folder.card, card.to_dict())
