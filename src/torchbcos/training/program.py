@@ -18,11 +18,11 @@ __all__ = ["load_program"]
 
 # What torch.export.save writes. From torch 2.8 on, all of it stands in one folder of the archive; before, in none. Other
 # members exist (compiled libraries in data/aotinductor/), and torch loads them, too.
-_MEMBERS = (
-    "archive_format", "archive_version", "byteorder", "version", ".data/", ".format_version", ".storage_alignment", "models/",
-    "data/weights/", "data/constants/", "data/sample_inputs/", "extra/", "extra_files/", "serialized_exported_program.json",
-    "serialized_state_dict.pt", "serialized_constants.pt", "serialized_example_inputs.pt",
-)  # fmt: skip
+_FILES = {
+    "archive_format", "archive_version", "byteorder", "version", ".format_version", ".storage_alignment",
+    "serialized_exported_program.json", "serialized_state_dict.pt", "serialized_constants.pt", "serialized_example_inputs.pt",
+}  # fmt: skip
+_FOLDERS = (".data/", "models/", "data/weights/", "data/constants/", "data/sample_inputs/", "extra/", "extra_files/")
 _TENSORS = ("weight_", "tensor_")  # how the files of tensors are called, which are no pickles
 _ADVICE = "Export the classifier again, with tensors as its only weights and inputs, by torch.export.save of torch 2.8 or later."
 
@@ -76,8 +76,8 @@ def _check_member(path: Path, name: str, data: bytes) -> None:
     Raises:
         InputError: it is, or may be, code.
     """
-    inner = name if name.startswith(_MEMBERS) else name.partition("/")[2]
-    if ".." in name.split("/") or not inner.startswith(_MEMBERS):
+    inner = name if _is_known(name) else name.partition("/")[2]
+    if ".." in name.split("/") or not _is_known(inner):
         raise _refused(path, f"{quote(name)}, which is no part of a program's graph and weights")
     if inner.endswith("_config.json"):
         _check_config(path, name, json.loads(data))
@@ -85,6 +85,10 @@ def _check_member(path: Path, name: str, data: bytes) -> None:
         _check_pickle(path, name, data)
     elif inner.startswith("data/") and not inner.rpartition("/")[2].startswith(_TENSORS):
         raise _refused(path, f"{quote(name)}, which is no tensor")
+
+
+def _is_known(name: str) -> bool:
+    return name in _FILES or name.startswith(_FOLDERS)
 
 
 def _check_config(path: Path, name: str, config: Any) -> None:
