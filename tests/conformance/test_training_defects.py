@@ -45,7 +45,13 @@ def unknown(words: list[str]) -> str:
     recipes = [w for w in values if "=" not in w and not w.isdigit() and w not in ("ddp", "RECIPE")]
     try:
         for name in recipes:
-            recipe = read_recipe(ROOT / name)[0] if name.startswith("docs/") else Recipe() if "/" in name else find_recipe(name)
+            recipe = (
+                read_recipe(ROOT / name, allow_code=True)[0]
+                if name.startswith("docs/")
+                else Recipe()
+                if "/" in name
+                else find_recipe(name)
+            )
             with_settings(recipe, [w for w in values if "=" in w])
     except ValueError as error:
         return str(error)

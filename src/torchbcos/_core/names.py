@@ -10,8 +10,11 @@ from collections.abc import Iterable
 
 from torchbcos._core.errors import shorten
 
-__all__ = ["LONGEST_CLASS", "class_name_fault", "hint", "look_alike_key", "natural_key", "nearby", "nearest", "quote"]
+__all__ = [
+    "LONGEST_CLASS", "class_name_fault", "hint", "look_alike_key", "natural_key", "nearby", "nearest", "quote", "whole_number",
+]  # fmt: skip
 
+_DIGITS = 18  # of a number that counts anything
 _LONGEST = 220  # of a name in a message: 500 characters hold two of them and a sentence
 LONGEST_CLASS = 200  # characters of the name of a class: ImageNet's fit with all their synonyms
 # Categories of Unicode that no name of a class holds: control characters, line and paragraph separators, halves of characters.
@@ -27,7 +30,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     ['resnet18', 'resnet101']
     """
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
+    return [(1, 0, p) if (number := whole_number(p)) is None else (0, number, "") for p in parts if p]
 
 
 def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
@@ -107,3 +110,16 @@ def nearby(path: str | os.PathLike[str]) -> str:
         return hint(name, os.listdir(folder or "."))
     except (OSError, ValueError):
         return ""
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a text of digits is; None for anything else, and for one that Python does not read.
+
+    `str.isdigit` says yes to "²", which `int` refuses, and `int` refuses more than 4,300 digits.
+
+    >>> whole_number("12"), whole_number("²"), whole_number("-1"), whole_number("9" * 5000)
+    (12, None, None, None)
+    """
+    if not text.isdecimal() or len(text) > _DIGITS:
+        return None
+    return int(text)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.names import whole_number
 from torchbcos.cli.common import Device, DeviceOption, print_json, say, usage_errors
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
@@ -78,6 +79,13 @@ def train(
     about_settings: Annotated[
         bool, typer.Option("--settings", metavar="", help="Explain all settings, or those that contain a WORD, and leave.")
     ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", metavar="",
+            help="Let a recipe file (or a run's folder) run code: a module:function as model, a .pt2 program as teacher.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as JSON; the rest goes to stderr.")] = False,
 ) -> None:  # fmt: skip
     """Train a network on your pictures; RUN/model is what 'torchbcos explain --model' opens.
@@ -89,6 +97,7 @@ def train(
 
         require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
+        from torchbcos.training.recipe import refuse_code
 
         if about_settings:
             print_settings(words or [], json=json)
@@ -100,17 +109,21 @@ def train(
         if recipe is None:
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
             raise typer.Exit(2)
-        found, facts = _resolve(recipe)
-        chosen = training.with_settings(found, [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])])
+        found, facts, file = _resolve(recipe)
+        typed = [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])]
+        chosen = training.with_settings(found, typed)
         if show:
             print(training.to_toml(chosen, comments=True), end="")
             return
+        if file is not None and not allow_code:
+            refuse_code(chosen, file, typed={setting.partition("=")[0].strip() for setting in typed})
         source = data or (Path(facts["data"]) if "data" in facts else None)
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
-        machine = _Machine(int(devices) if devices.isdigit() else devices, nodes, strategy, accelerator or device.value)
-        report = run(chosen, source, out or Path("runs") / chosen.name, machine, tell=say if json else _speak)
+        count = whole_number(devices)
+        machine = _Machine(devices if count is None else count, nodes, strategy, accelerator or device.value)
+        report = run(chosen, source, out or _own_folder(chosen), machine, tell=say if json else _speak)
         if json and training.is_first_process():
             print_json(report)
 
@@ -149,6 +162,18 @@ def flushing_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+def _own_folder(recipe: Recipe) -> Path:
+    """The folder of a run that was given none: called as the recipe, in the folder `runs`.
+
+    Raises:
+        InputError: its name, which a file may have given, leads elsewhere.
+    """
+    name = recipe.name
+    if not name.isprintable() or name != os.path.basename(name) or name in ("", os.curdir, os.pardir):
+        raise InputError(f"The recipe is called {shorten(ascii(name), 200)}, which cannot be the name of a folder: set --out.")
+    return Path("runs") / name
 
 
 _SETTING = re.compile(r"(options\.)?[A-Za-z_]\w*=")
@@ -193,16 +218,18 @@ def _shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress]
         yield lambda now: bar.update(task, total=now.total, completed=now.done, description=now.describe())
 
 
-def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe by name, or from a file (or a run's folder) with the facts of the run that wrote it."""
+def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
+    """A recipe by name; or from a file (or a run's folder), with the facts of the run that wrote it, and that file."""
     from torchbcos import training
     from torchbcos.runs import RunFolder
 
-    if (kept := RunFolder(Path(recipe)).recipe).is_file():
-        return training.read_recipe(kept)
-    if recipe.endswith(".toml") or os.sep in recipe:
-        return training.read_recipe(Path(recipe))
-    return training.find_recipe(recipe), {}
+    kept = RunFolder(Path(recipe)).recipe
+    if not os.path.isfile(kept):  # of os.path: it has an answer for names that no file can have
+        if not (recipe.endswith(".toml") or os.sep in recipe):
+            return training.find_recipe(recipe), {}, None
+        kept = Path(recipe)
+    # whether it may run code is asked when all settings are known; to show them runs none
+    return *training.read_recipe(kept, allow_code=True), kept
 
 
 def _list_recipes(pattern: str) -> None:

@@ -127,6 +127,6 @@ def _find_class(text: str, known: Mapping[str, int]) -> int | None:
     """The index of a class, or None; of 'wnid 1 2 30 40 …' (Kaggle's boxes) only the wnid counts."""
     folded = text.strip().casefold()
     first = folded.partition(" ")[0]
-    wnid = first if first[:1] == "n" and first[1:].isdigit() else folded
+    wnid = first if first[:1] == "n" and first[1:].isdecimal() else folded
     number = str(int(folded)) if folded.isdecimal() and len(folded) < 20 else folded  # Python refuses to read long numbers
     return next((known[name] for name in (folded, folded.replace("_", " "), number, wnid) if name in known), None)

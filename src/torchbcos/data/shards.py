@@ -18,7 +18,7 @@ from PIL import Image
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
-from torchbcos._core.names import natural_key, quote
+from torchbcos._core.names import natural_key, quote, whole_number
 from torchbcos._core.tables import read_table, read_text, tidy
 from torchbcos.data.copies import copies_among, copies_in_words
 from torchbcos.data.labelled import Labelled, Split, Stored
@@ -159,7 +159,7 @@ def _class_names(place: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     table, lines = (place / name for name in NAMES)
     if table.is_file():
         names, source = _named_in_table(table), table
-    elif lines.is_file() and all(c.isdecimal() and len(c) < 10 for c in classes):
+    elif lines.is_file() and all(whole_number(c) is not None for c in classes):
         names, source = {str(i): tidy(line) for i, line in enumerate(read_text(lines).splitlines())}, lines
         names = {c: names.get(str(int(c)), "") for c in classes}
     else:

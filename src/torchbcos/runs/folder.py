@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,11 @@ class RunFolder:
         """
         _write_whole(state, self.own_weights)
 
-    def read_checkpoint(self) -> tuple[dict[str, Any] | None, list[str]]:
+    def read_checkpoint(self, check: Callable[[dict[str, Any]], object] | None = None) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest checkpoint that can be read, or None; and a sentence for each that cannot.
+
+        Args:
+            check: looks at what was read; raises `WeightsError` ("is no …") where it is no checkpoint.
 
         Raises:
             WeightsError: there are checkpoints, and none can be read.
@@ -141,9 +144,15 @@ class RunFolder:
             except WeightsError as error:
                 complaints.append(str(error))
                 continue
-            if isinstance(found, dict) and "torchbcos" in found:
+            if not isinstance(found, dict) or "torchbcos" not in found:
+                complaints.append(f"{str(path)!r} is no checkpoint of torchbcos.")
+                continue
+            try:
+                if check is not None:
+                    check(found)
                 return found, complaints
-            complaints.append(f"{str(path)!r} is no checkpoint of torchbcos.")
+            except WeightsError as error:
+                complaints.append(f"{str(path)!r} {error}")
         if complaints:
             advice = "No other checkpoint of this run is left: begin again with another --out."
             raise WeightsError(f"{' '.join(complaints)} {advice}")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.files import replacing
+from torchbcos._core.names import whole_number
 from torchbcos._core.tables import read_rows
 
 __all__ = ["History"]
 
 
 class History:
-    """The rows of `history.csv`, one whenever something was measured.
+    """The rows of `history.csv`, one whenever something was measured; a damaged file is moved aside.
+
+    Attributes:
+        file: that is written.
+        rows: so far.
+        complaint: a sentence about a damaged file; empty where there was none.
 
     Args:
         file: of an earlier part of the run, or one that does not exist yet.
@@ -33,10 +41,17 @@ class History:
     def __init__(self, file: Path, step: int) -> None:
         self.file = file
         self.rows: list[dict[str, str]] = []
+        self.complaint = ""
         if file.is_file():
-            (_, columns), *rows = read_rows(file) or [(1, [])]
+            try:
+                (_, columns), *rows = read_rows(file) or [(1, [])]
+            except InputError as error:  # a log: what it says is not needed to go on
+                kept = file.with_name(f"{file.stem}-damaged{file.suffix}")
+                os.replace(file, kept)
+                self.complaint = f"{shorten(str(error), 300)} It is kept as {kept.name!r}, and a new one begins."
+                return
             whole = [dict(zip(columns, cells, strict=True)) for _, cells in rows if len(cells) == len(columns)]
-            self.rows = [row for row in whole if row.get("step", "").isdigit() and int(row["step"]) <= step]
+            self.rows = [row for row in whole if (at := whole_number(row.get("step", ""))) is not None and at <= step]
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add a row, and write the file anew: it is short."""

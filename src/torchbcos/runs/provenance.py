@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import time
 from importlib import metadata
@@ -28,12 +29,31 @@ def provenance() -> dict[str, Any]:
 
 
 def git_state() -> str:
-    """The commit of the working folder, "+changes" where files differ, "" outside of git."""
+    """The commit of the working folder, "+changes" where files differ, "" outside of git.
+
+    git itself runs programs that a folder's own settings name (`core.fsmonitor`, `filter.…`) when it looks for changes, and a
+    folder may be a stranger's: where there are such settings, it says "+changes?".
+    """
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
-        if commit.returncode:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        if commit is None:
             return ""
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
-        return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
-    except (OSError, subprocess.SubprocessError):
+        settings = _git("config", "--list", "--name-only", "--show-scope", "--includes")
+        if settings is None or any(_RUNS.match(line) for line in settings.splitlines()):
+            return f"{commit}+changes?"
+        changes = _git("-c", "core.fsmonitor=false", "status", "--porcelain", "-uno", "--ignore-submodules=all")
+        return commit + ("+changes" if changes else "")
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return ""
+
+
+# Settings of the folder alone: those of the person and of the machine are trusted.
+_RUNS = re.compile(
+    r"(local|worktree)\s+(core\.(fsmonitor|hookspath|worktree|sshcommand|gitproxy)|filter\..*|includeif\..*)", re.IGNORECASE
+)
+
+
+def _git(*words: str) -> str | None:
+    """What a command of git prints; None where it fails."""
+    done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10)
+    return None if done.returncode else done.stdout.strip()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.data.labelled import Labelled
-from torchbcos.runs import RunFolder
+from torchbcos.runs import HELD_OUT, RunFolder
 from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
 
 __all__ = ["Begun", "check_same_data", "find_begun", "finished_report", "with_whole_paths"]
@@ -39,7 +40,9 @@ class Begun:
 def with_whole_paths(recipe: Recipe) -> Recipe:
     """The recipe with the paths of other models from the root on, so that its file means the same in any folder."""
     found = {key: Path(getattr(recipe, key)) for key in ("teacher", "pretrained") if getattr(recipe, key)}
-    here = {key: str(path.absolute()) for key, path in found.items() if path.exists() and (len(path.parts) > 1 or path.suffix)}
+    # exists of os.path: it has an answer for names that no file can have
+    there = {key: path for key, path in found.items() if os.path.exists(path)}
+    here = {key: str(path.absolute()) for key, path in there.items() if len(path.parts) > 1 or path.suffix}
     return recipe.changed(**here)
 
 
@@ -51,7 +54,7 @@ def find_begun(folder: RunFolder, recipe: Recipe) -> Begun | None:
     """
     if not folder.begun:
         return None
-    before, facts = read_recipe(folder.recipe)
+    before, facts = read_recipe(folder.recipe, allow_code=True)  # compared, and never trained by
     changed = _in_words(before, recipe, trajectory_keys())
     if changed:
         raise InputError(
@@ -71,14 +74,28 @@ def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> d
     before = begun.recipe
     if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
         return None
-    try:
-        report = json.loads(folder.report.read_text("utf-8"))
-    except ValueError:  # damaged: it is written anew
+    report = _read_report(folder)
+    if report is None:  # damaged: it is written anew
         return None
     changed = _in_words(before, recipe, [key for key in to_dict(recipe) if key not in machine_keys()])
     if changed:
         raise InputError(f"{str(folder.out)!r} is finished, with other settings ({changed}): choose another --out for these.")
-    return cast(dict[str, Any], report)
+    return report
+
+
+def _read_report(folder: RunFolder) -> dict[str, Any] | None:
+    """The report of a run; None where the file holds something else."""
+    try:
+        report = json.loads(folder.report.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(report, dict) or not isinstance(report.get("epochs"), int):
+        return None
+    for name in HELD_OUT:
+        numbers = report.get(name, {})
+        if not isinstance(numbers, dict) or not all(isinstance(value, int | float) for value in numbers.values()):
+            return None
+    return report
 
 
 def _in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
@@ -100,9 +117,11 @@ def check_same_data(folder: RunFolder, begun: Begun | None, data: Labelled) -> N
         missing = [c for c in facts["classes"] if c not in data.classes]
         new = [c for c in data.classes if c not in facts["classes"]]
         parts = [f"{word} {', '.join(names[:5])}" for word, names in (("without", missing), ("with", new)) if names]
+        before, now = (shorten(", ".join(names), 90) for names in (facts["classes"], data.classes))
         raise StateError(
-            f"{out!r} was begun with {len(facts['classes'])} classes, the data now has {len(data.classes)} "
-            f"({' and '.join(parts) or 'in another order'}): restore it, or choose another --out."
+            f"{shorten(out, 90)!r} was begun with {len(facts['classes'])} classes, the data now has {len(data.classes)} "
+            f"({shorten(' and '.join(parts), 120) or 'in another order'}). Then: {before}; now: {now}. Restore them, or choose "
+            "another --out."
         )
     if facts.get("fingerprint", data.train.fingerprint()) != data.train.fingerprint():
         raise StateError(

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.pictures import Preprocess
 from torchbcos.training.guidance import TINY
+from torchbcos.training.program import load_program
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
 
@@ -53,7 +54,7 @@ class Teacher:
         self.names: tuple[str, ...] = ()  # a program does not name its classes
         self.columns: Tensor | None = None  # of the data's classes among the teacher's; None: all, in their order
         if recipe.teacher.endswith(PROGRAM):
-            self.network: nn.Module = _load_program(Path(recipe.teacher))
+            self.network: nn.Module = load_program(Path(recipe.teacher))
             self.encode: Callable[[Tensor], Tensor] = lambda x: x
             self.probability = "softmax"
             self.terms: str | None = f"(program {Path(recipe.teacher).name!r}, on its maker's terms)"
@@ -140,19 +141,3 @@ class Taught:
     def explained(self, classes: Tensor) -> Tensor:
         """Contributions (N, H, W) to a class of the data (N,) each."""
         return contribution_maps(self.teacher.network, self.seen, self.columns[classes])
-
-
-def _load_program(path: Path) -> nn.Module:
-    """A classifier that `torch.export.save` wrote.
-
-    Raises:
-        MissingFileError: there is none.
-        InputError: the file is something else.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"There is no teacher {str(path)!r}.")
-    try:
-        return torch.export.load(path).module()
-    except Exception as error:
-        said = " ".join(str(error).split())[:160]
-        raise InputError(f"The teacher {str(path)!r} is no program of torch.export.save: {said}") from error

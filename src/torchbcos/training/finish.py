@@ -12,8 +12,10 @@ from torchbcos import zoo
 from torchbcos._core.errors import InputError
 from torchbcos._core.files import write_json
 from torchbcos._core.probability import trained_with
+from torchbcos.training.beforehand import exported
 from torchbcos.training.context import Run
 from torchbcos.training.judge import calibrate, judge_split
+from torchbcos.training.kept import fill_network
 from torchbcos.training.machine import everyones
 from torchbcos.training.progress import clock, summary
 from torchbcos.training.recipe import to_dict
@@ -53,14 +55,12 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
 
 def _exported(run: Run, state: State) -> tuple[str, nn.Module]:
     """Which weights a run exports ("ema", "best" or "last"), and the network with them."""
-    which: str = run.recipe.export
-    if which == "auto":
-        which = "ema" if state.average is not None else "best" if run.splits.selection is not None else "last"
+    which = exported(run.recipe, run.splits)
     if which == "ema" and state.average is not None:
         calibrate(run, state, state.average)
         return which, state.average
     if which == "best":
-        state.network.load_state_dict(run.folder.read_best())
+        fill_network(state.network, run.folder.read_best(), f"The checkpoint {str(run.folder.best)!r}")
     return which, state.network
 
 

@@ -29,7 +29,10 @@ class Journal:
 
     def __init__(self, run: Run, start: int, progress: Watch | None) -> None:
         self.run = run
-        self.history = History(run.folder.history, start)
+        # of the first process alone: the others write nothing, and would move a damaged file aside a second time
+        self.history = History(run.folder.history, start) if run.first else None
+        if self.history is not None and self.history.complaint:
+            run.say(self.history.complaint)
         self.progress = progress if run.first else None
         self.writer = SummaryWriter(str(run.folder.tensorboard)) if run.first else None
         world = run.fabric.world_size
@@ -64,7 +67,7 @@ class Journal:
             "step": state.done, "epoch": epoch, "loss": state.loss, **{f"selection_{k}": v for k, v in judged.items()},
             "pictures_per_second": rate, "pipeline_per_second": pipeline, "seconds": round(state.elapsed(), 1),
         }  # fmt: skip
-        if self.writer is not None:
+        if self.writer is not None and self.history is not None:
             self.history.add(row)
             for key, value in row.items():
                 self.writer.add_scalar(key, float(value), state.done)
@@ -78,7 +81,7 @@ class Journal:
 
     def watch(self, state: State) -> None:
         """Explanations and alignment of the same few pictures."""
-        if self.writer is None:
+        if self.writer is None or self.history is None:
             return
         run = self.run
         split = run.splits.selection or run.splits.train

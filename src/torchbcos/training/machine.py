@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 import torch
@@ -60,11 +61,31 @@ def launch(fabric: Fabric) -> None:
         end_with(int(launcher))
     os.environ[LAUNCHER] = str(os.getpid())
     try:
-        fabric.launch()
+        with _output_aside() if fabric.world_size > 1 else nullcontext():
+            fabric.launch()
     except TypeError as error:  # strategies that start their processes with a function of the caller's
         raise InputError(f"This strategy cannot be used: {' '.join(str(error).split())}") from error
     finally:
         os.environ.pop(LAUNCHER, None)
+
+
+@contextmanager
+def _output_aside() -> Iterator[None]:
+    """What libraries below Python print to standard output ("[Gloo] Rank 0 is connected …" of torch 2.8) goes to stderr."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        if sys.stdout is not None:  # Python's name of a stream that was closed before it began
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def end_with(launcher: int) -> None:

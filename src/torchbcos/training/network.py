@@ -20,6 +20,8 @@ from torchbcos.zoo import create_model, load, official_cards
 
 __all__ = ["build_network", "channels_last", "check_head", "head_of"]
 
+_GIVEN = frozenset({"name", "weights", "pretrained", "num_classes", "in_channels", "plain"})  # what `create_model` is told
+
 
 def build_network(
     recipe: NetworkSettings, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
@@ -38,6 +40,9 @@ def build_network(
     Raises:
         InputError: the network cannot be built, or a pretrained one takes other channels.
     """
+    given = sorted(_GIVEN & set(recipe.options))
+    if given:
+        raise InputError(f"options cannot set {', '.join(given)}: the data and the settings of the recipe decide that.")
     if ":" in recipe.model:
         return _imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
     if recipe.pretrained:

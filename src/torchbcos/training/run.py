@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.claim import claimed
+from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.files import replacing, write_json
 from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
 from torchbcos.runs import RunFolder, provenance, write_held_out
 from torchbcos.training.augment import preprocess_of
+from torchbcos.training.beforehand import check_card, check_classes, check_export, check_places, rehearse
 from torchbcos.training.begun import Begun, check_same_data, find_begun, finished_report, with_whole_paths
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.finish import card_of, finish
 from torchbcos.training.interrupts import Interrupted, Interrupts
 from torchbcos.training.journal import Journal, Watch
+from torchbcos.training.kept import Kept
 from torchbcos.training.loop import fit
 from torchbcos.training.losses import Objective, terms_of
 from torchbcos.training.machine import (
@@ -80,12 +84,13 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished and saved first.
     """
     folder, recipe = RunFolder(Path(out)), with_whole_paths(recipe)
-    begun = find_begun(folder, recipe)
-    report = finished_report(folder, begun, recipe)
+    check_places(folder)
+    begun, report = _look_around(folder, recipe, data)
     if report is not None:
         say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
         return report
     labelled = open_labelled(data)
+    check_classes(labelled, Path(data))
     check_same_data(folder, begun, labelled)
     with surroundings_kept(), readable_errors():
         fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
@@ -94,29 +99,63 @@ def train(
         prepare = preprocess_of(recipe, channels)
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
         run = Run(recipe, labelled, Path(data), splits, folder, prepare, fabric, say, channels, steps)
-        with Interrupts(run.say) as interrupts:
+        with _alone(run), Interrupts(run.say) as interrupts:
+            begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
+            check_same_data(folder, begun, labelled)
             return _work(run, begun, interrupts, progress)
+
+
+def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]) -> tuple[Begun | None, dict[str, Any] | None]:
+    """What was begun in a folder, and the report of a run that has nothing left to do.
+
+    Raises:
+        InputError, StateError: it was begun with another recipe, or with other data.
+    """
+    begun = find_begun(folder, recipe)
+    report = finished_report(folder, begun, recipe)
+    if report is not None:
+        with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
+            check_same_data(folder, begun, open_labelled(data))
+    return begun, report
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """The run's folder is this run's: its first process has the lock, for all of them.
+
+    Raises:
+        StateError: another run has it.
+    """
+    if not run.first:
+        yield
+        return
+    with claimed(run.folder.out, "trains") as sure:
+        if not sure:
+            run.say(f"The file system of {run.folder.out} has no locks: nothing keeps another training out of this folder.")
+        yield
 
 
 def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch | None) -> dict[str, Any]:
     """Prepare, start the processes, train, finish: what is wrong is said before there are several processes."""
     recipe, fabric, out = run.recipe, run.fabric, run.folder.out
-    checkpoint, complaints = run.folder.read_checkpoint()
+    checkpoint, complaints = run.folder.read_checkpoint(Kept.of)
     for line in complaints:
         run.say(f"{line} Going on from the one before.")
     seed_generator(seed_of(recipe.seed, 0))
     learner = _build_learner(run)
-    done = int(checkpoint["torchbcos"]["done"]) if checkpoint else 0
+    done = Kept.of(checkpoint).done if checkpoint else 0
     if done > run.total:
         said = f"has trained {done} steps, and the recipe now has {run.total}"
         raise InputError(f"{str(out)!r} {said}: choose another --out.")
+    check_export(run, checkpoint)
     _announce(run, learner, begun, done, resumed=checkpoint is not None)
     examples = run.training_examples() if done < run.total else None
     launch(fabric)
     with generator_kept(fabric.device), Journal(run, done, progress) as journal:
         state = State.fresh(learner.network, recipe, fabric.device)
         if checkpoint:
-            state.restore(checkpoint, recipe)
+            state.restore(checkpoint, f"The checkpoint of {str(out)!r}")
+        rehearse(run, state)
         if examples is not None:
             order = batch_order(recipe, len(examples), done, fabric.global_rank, fabric.world_size)
             batches = iter(loader(examples, order, recipe.workers, pin=torch.cuda.is_available()))
@@ -221,9 +260,11 @@ def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> Non
         **provenance(), "data": str(run.source.absolute()), "kind": data.kind, "classes": list(data.classes),
         "pictures": len(data.train), "fingerprint": data.train.fingerprint(), **({"changes": list(changes)} if changes else {}),
     }  # fmt: skip
+    card = card_of(run, learner.network, learner.terms, {})
+    if card is not None:
+        check_card(card)
     write_held_out(folder, data, dict(run.splits.held_out()))
     with replacing(folder.recipe, durable=True) as partial:
         partial.write_text(to_toml(run.recipe, facts), "utf-8")
-    card = card_of(run, learner.network, learner.terms, {})
     if card is not None:
         write_json(folder.card, card.to_dict())

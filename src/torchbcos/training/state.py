@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchbcos._core.errors import WeightsError
+from torchbcos.training.kept import Kept, fill_network, fill_optimizer
 from torchbcos.training.machine import half_of
 from torchbcos.training.network import head_of
 from torchbcos.training.optimisation import average_of, make_optimizer
@@ -96,20 +98,26 @@ class State:
             },
         }  # fmt: skip
 
-    def restore(self, checkpoint: Mapping[str, Any], recipe: Recipe) -> None:
-        """Go on from a checkpoint; what decides how it learns on is the recipe's, not what was saved with the optimiser."""
-        weights: Mapping[str, Tensor] = checkpoint["state_dict"]
+    def restore(self, checkpoint: Mapping[str, Any], where: str = "The checkpoint") -> None:
+        """Go on from a checkpoint; what decides how it learns on is the recipe's, not what was saved with the optimiser.
+
+        Args:
+            checkpoint: whoever wrote it.
+            where: it was, for the message.
+
+        Raises:
+            WeightsError: it is none, or another network's or optimiser's.
+        """
+        kept = Kept.of(checkpoint)
+        weights: Mapping[str, Tensor] = {str(key): value for key, value in checkpoint["state_dict"].items()}
         for prefix, part in (("network.", self.network), ("average.", self.average)):
             if part is not None:
-                part.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-        self.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = recipe.weight_decay if group["decays"] else 0.0
-            if "momentum" in group:
-                group["momentum"] = recipe.momentum
+                fill_network(part, {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}, where)
+        fill_optimizer(self.optimizer, checkpoint["optimizer_states"][0], where)
         if checkpoint.get(SCALER):
-            self.scaler.load_state_dict(checkpoint[SCALER])
-        kept = checkpoint["torchbcos"]
-        self.done, self.best, self.seconds = int(kept["done"]), dict(kept["best"]), float(kept["seconds"])
-        self.loss_sum, self.losses = kept["losses"]
-        self.failures = list(kept["failures"])
+            try:
+                self.scaler.load_state_dict(checkpoint[SCALER])
+            except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise WeightsError(f"{where} holds no loss scaler ({type(error).__name__}).") from error
+        self.done, self.best, self.seconds = kept.done, kept.best, kept.seconds
+        self.loss_sum, self.losses, self.failures = kept.loss_sum, kept.losses, kept.failures

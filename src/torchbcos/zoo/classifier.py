@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.names import hint
+from torchbcos._core.names import hint, whole_number
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
 from torchbcos.pictures import Preprocess, named_items
@@ -133,8 +133,8 @@ class Classifier:
             folded = [name.casefold() for name in self.class_names]
             if target.casefold() in folded:
                 return folded.index(target.casefold())
-            if target.isdigit() and int(target) < len(self.class_names):
-                return int(target)
+            if (index := whole_number(target)) is not None and index < len(self.class_names):
+                return index
             names = self.class_names
             first = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             known = f" The model knows {first}; or give an index from 0 to {len(names) - 1}."

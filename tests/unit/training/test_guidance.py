@@ -276,9 +276,7 @@ def test_several_processes_guide_though_one_has_no_annotated_picture(tmp_path: P
         cwd=Path(__file__).parents[3], env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    # torch 2.8 itself prints a line for each process, "[Gloo] Rank 0 is connected …"
-    said = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo] Rank ")]
-    assert json.loads("\n".join(said))["steps"] == 4  # printed by one process
+    assert json.loads(done.stdout)["steps"] == 4  # printed by one process, and by no library below it
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from torchbcos.training.recipe.page import find_settings as find_settings
 from torchbcos.training.recipe.page import settings_page as settings_page
 from torchbcos.training.recipe.page import star as star
 from torchbcos.training.recipe.page import to_record as to_record
+from torchbcos.training.recipe.permission import code_of as code_of
+from torchbcos.training.recipe.permission import refuse_code as refuse_code
 from torchbcos.training.recipe.setting import Setting as Setting
 from torchbcos.training.recipe.value import Recipe as Recipe
 from torchbcos.training.recipe.value import differences as differences
@@ -30,7 +32,7 @@ from torchbcos.training.recipe.value import trajectory_keys as trajectory_keys
 
 __all__ = [
     "GROUPS", "PROGRAM", "GuidanceSettings", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
-    "Recipe", "Setting", "default_of", "differences", "find_recipe", "find_settings", "group_of", "list_recipes",
-    "list_settings", "machine_keys", "read_recipe", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
+    "Recipe", "Setting", "code_of", "default_of", "differences", "find_recipe", "find_settings", "group_of", "list_recipes",
+    "list_settings", "machine_keys", "read_recipe", "refuse_code", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
     "with_settings",
 ]  # fmt: skip

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos._core.errors import InputError, MissingFileError, shorten
+from torchbcos._core.names import quote
+from torchbcos.training.recipe.permission import refuse_code
 from torchbcos.training.recipe.setting import Setting
 from torchbcos.training.recipe.value import Recipe, checked, from_dict, group_of, list_settings, to_dict
 
@@ -53,7 +55,7 @@ def _parsed(text: str) -> Any:
     """A value as TOML reads it (true, 3, 0.1, [1, 2], "x"); a bare word is a text."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; a number of thousands of digits; thousands of brackets
         return text.strip()
 
 
@@ -113,21 +115,58 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def read_recipe(file: Path) -> tuple[Recipe, dict[str, Any]]:
+def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[str, Any]]:
     """A recipe from a TOML file, and its [run] table; keys that the file lacks have their defaults.
+
+    Args:
+        file: data, whoever wrote it.
+        allow_code: the recipe may name a function of a module as its network, or a program as its teacher: to train by it
+            runs their code.
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is no TOML, or no recipe.
+        InputError: it is no TOML, or no recipe; or it would run code, and `allow_code` does not say that it may.
     """
+    name = quote(file)
     try:
         values = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"There is no recipe file {str(file)!r}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{str(file)!r} is no recipe file: {str(error).splitlines()[0]}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"There is no recipe file {name}.") from None
+    except RecursionError:
+        raise InputError(f"{name} is no recipe file: it nests brackets too deeply.") from None
+    except (ValueError, OSError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
+        raise InputError(f"{name} is no recipe file: {_first_line(error)}") from error
     run = values.pop("run", {})
     try:
-        return from_dict(values), run
+        recipe, facts = from_dict(values), _checked_facts(run)
     except InputError as error:
-        raise InputError(f"{str(file)!r}: {error}") from None
+        raise InputError(f"{name}: {error}") from None
+    if not allow_code:
+        refuse_code(recipe, file)
+    return recipe, facts
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, short enough to stand in a sentence."""
+    return shorten((str(error).splitlines() or [type(error).__name__])[0], 160)
+
+
+_FACTS: Mapping[str, Any] = {"data": str, "kind": str, "fingerprint": str, "pictures": int, "classes": list, "changes": list}
+
+
+def _checked_facts(run: Any) -> dict[str, Any]:
+    """The [run] table, whose known entries have the types that a run writes.
+
+    Raises:
+        InputError: one has another type.
+    """
+    if not isinstance(run, dict):
+        raise InputError(f"run must be a table, which says what a run was made of, not {shorten(repr(run), 80)}.")
+    for key, kind in _FACTS.items():
+        value = run.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(one, str) for one in value)):
+            wanted = {str: "a text", int: "a whole number", list: "a list of texts"}[kind]
+            raise InputError(f"{key} in [run] must be {wanted}, not {shorten(repr(value), 80)}.")
+    return run

@@ -123,6 +123,11 @@ class PictureSettings(_Settings):
         super().__post_init__()
         if self.grow_from > self.image_size:
             raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise InputError(
+                f"crop_scale must be two parts of a picture, 0 < smallest <= largest <= 1, not {low:g} and {high:g}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

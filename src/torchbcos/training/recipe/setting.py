@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import hint
 
 __all__ = ["Setting", "setting", "settings_of"]
@@ -126,19 +126,67 @@ class Setting:
         3
         """
         numbers = value if isinstance(value, list | tuple) else [value]
+        if any(_is_huge(number) for number in numbers):
+            raise InputError(f"{self.key} must be {self.wanted}, not one of more than 19 digits.")
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise InputError(f"{self.key} must be finite, not {value!r}.")
         if self.choices:
             return str(value)
-        if self.kind in (bool, str) and isinstance(value, self.kind):
+        if self.kind is str and isinstance(value, str):
+            return _encodable(self.key, value)
+        if self.kind is bool and isinstance(value, bool):
             return value
         if self.kind in (int, float) and _is_number(value) and (self.kind is float or value == int(value)):
             return self.kind(value)
         if typing.get_origin(self.kind) is tuple and len(numbers) == 2 and all(isinstance(n, int | float) for n in numbers):
             return float(numbers[0]), float(numbers[1])
         if typing.get_origin(self.kind) is Mapping and isinstance(value, Mapping):
-            return dict(value)
-        raise InputError(f"{self.key} must be {self.wanted}, not {value!r}.")
+            return {_encodable(self.key, str(key)): _plain(f"{self.key}.{key}", one) for key, one in value.items()}
+        raise InputError(f"{self.key} must be {self.wanted}, not {shorten(repr(value), 200)}.")
+
+
+_DEEPEST = 16  # tables and lists of an option in each other
+
+
+def _encodable(key: str, text: str) -> str:
+    """A text that a file can hold.
+
+    Raises:
+        InputError: it holds bytes that are no text, as a command line can.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{shorten(ascii(key), 80)} must be text, and holds bytes that are none in UTF-8.") from None
+    return text
+
+
+def _plain(key: str, value: Any, depth: int = 0) -> Any:
+    """An option as a file can hold it, and as it comes back from there: texts, finite numbers, lists and tables.
+
+    Raises:
+        InputError: it is something else, a date for example.
+    """
+    if isinstance(value, str):
+        return _encodable(key, value)
+    if (isinstance(value, bool | int) and not _is_huge(value)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {_encodable(key, str(name)): _plain(key, one, depth + 1) for name, one in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple):
+        return [_plain(key, one, depth + 1) for one in value]
+    if isinstance(value, Mapping | list | tuple):
+        said = "nested too deeply"
+    else:
+        said = "a number of more than 19 digits" if _is_huge(value) else shorten(repr(value), 80)
+    raise InputError(
+        f"{shorten(ascii(key), 80)} must be a text, a finite number, true, false, or a list or table of those, not {said}."
+    )
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether it is an integer that no TOML file may hold: Python refuses to print the largest, or to make a float of them."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:
