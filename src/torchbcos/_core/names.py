@@ -5,13 +5,19 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from torchbcos._core.errors import shorten
 
-__all__ = ["hint", "natural_key", "nearby", "nearest", "quote"]
+__all__ = ["LONGEST_CLASS", "class_name_fault", "hint", "look_alike_key", "natural_key", "nearby", "nearest", "quote"]
 
 _LONGEST = 220  # of a name in a message: 500 characters hold two of them and a sentence
+LONGEST_CLASS = 200  # characters of the name of a class: ImageNet's fit with all their synonyms
+# Categories of Unicode that no name of a class holds: control characters, line and paragraph separators, halves of characters.
+_NO_TEXT = {"Cc": "the control character", "Zl": "the line separator", "Zp": "the paragraph separator", "Cs": "half a character,"}
+# Marks that turn the direction of the text around them, so that a line reads otherwise than it is written.
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -42,6 +48,38 @@ def hint(word: str, known: Iterable[str]) -> str:
     """
     close = [repr(name) for name in nearest(word, known)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def class_name_fault(name: str) -> str | None:
+    """What is wrong with the name of a class, as the rest of a sentence that begins with the name; None where nothing is.
+
+    A name holds something, on one line, in at most `LONGEST_CLASS` characters, without control characters and without marks
+    that turn the direction of writing: it goes to terminals, into file names and into pictures.
+
+    >>> class_name_fault("Siamese cat"), class_name_fault(" "), class_name_fault("a\\x1b[2J")
+    (None, 'is empty', 'contains the control character U+001B')
+    """
+    if not name.strip():
+        return "is empty"
+    if len(name) > LONGEST_CLASS:
+        return f"has {len(name):,} characters, more than {LONGEST_CLASS}"
+    for character in name:
+        what = _NO_TEXT.get(unicodedata.category(character))
+        if what is not None:
+            return f"contains {what} U+{ord(character):04X}"
+        if character in _TURNS:
+            return f"contains the mark U+{ord(character):04X}, which turns the direction of writing"
+    return None
+
+
+def look_alike_key(name: str) -> str:
+    """What names have in common that differ only in case, spaces, invisible marks or in how Unicode writes a letter.
+
+    >>> look_alike_key("Cafe\\u0301 au\\u00a0lait") == look_alike_key("caf\\u00e9  AU lait\\u200b")
+    True
+    """
+    shown = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(shown.casefold().split())
 
 
 def quote(path: object) -> str:
