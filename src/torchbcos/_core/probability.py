@@ -7,10 +7,10 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-__all__ = ["SIGMOID", "probabilities", "trained_with"]
+__all__ = ["PROBABILITIES", "SIGMOID", "probabilities", "trained_with"]
 
 SIGMOID, _SOFTMAX = "sigmoid", "softmax"
-_PROBABILITIES = (SIGMOID, _SOFTMAX)
+PROBABILITIES = (SIGMOID, _SOFTMAX)
 
 
 def probabilities(logits: Tensor, kind: str) -> Tensor:
@@ -35,7 +35,7 @@ def probabilities(logits: Tensor, kind: str) -> Tensor:
         return logits.softmax(1)
     if kind == SIGMOID:
         return logits.sigmoid()
-    raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), _PROBABILITIES)}")
+    raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), PROBABILITIES)}")
 
 
 def trained_with(loss: str, *, multi_label: bool = False) -> str:

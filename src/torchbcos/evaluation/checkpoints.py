@@ -9,7 +9,8 @@ import torch
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.runs import RunFolder
 from torchbcos.zoo import Classifier, load
-from torchbcos.zoo.load import from_card, pick_device
+from torchbcos.zoo.archive import entry_of
+from torchbcos.zoo.load import build_fitting, pick_device
 from torchbcos.zoo.store import fill, read_card
 
 __all__ = ["open_model"]
@@ -34,8 +35,9 @@ def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto
     if not run.card.is_file() or not run.checkpoints.is_dir():
         raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")
     card = read_card(run.out)
-    network = from_card(card, {})
-    fill(network, run.weights(weights), where=f"the {weights} weights of {str(run.out)!r}")
+    state, where = run.weights(weights), f"the {weights} weights of {str(run.out)!r}"
+    network = build_fitting(card, {name: entry_of(tensor) for name, tensor in state.items()}, {}, where=where)
+    fill(network, state, where=where)
     network.class_names = card.class_names()  # type: ignore[assignment]
     network = network.eval().to(memory_format=torch.channels_last).to(pick_device(device))
     return Classifier(network, card)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any
 
-from torchbcos._core.errors import ArgumentTypeError, InputError
+import torch
+
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, shorten
 from torchbcos._core.names import hint, natural_key
 from torchbcos.models import convnext, densenet, resnet, vgg, vit
 from torchbcos.models.blocks import Style
@@ -64,25 +71,81 @@ def build(
             (logit_bias, temperature, stochastic_depth, …).
 
     Raises:
-        InputError: no such network.
-        ArgumentTypeError: no such option.
+        InputError: no such network, a number out of range, or sizes that no memory holds.
+        ArgumentTypeError: no such option, or it has the wrong type.
 
     >>> build("resnet18", num_classes=10, antialias=True).num_classes
     10
     """
     family, bare, always_plain = find_family(name)
-    plain = plain or always_plain
-    known = _STYLE_OPTIONS | family.options()
+    known = _types_of(family)
     for option in options:
         if option not in known:
             tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
             raise ArgumentTypeError(f"{bare} has no option {option!r}.{tail}")
+    sizes: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
+    plain = bool(_typed("plain", plain, bool)) or always_plain
+    options = {name: _typed(name, value, known[name]) for name, value in options.items()}
+    sizes = {name: _size(name, value) for name, value in sizes.items() if value is not None}
     style = dataclasses.replace(family.styles.get(bare, Style()), **{k: v for k, v in options.items() if k in _STYLE_OPTIONS})
     if plain:
         style = style.as_plain(family.activation)
-    classes = num_classes if num_classes is not None else family.classes.get(bare, 1000)
-    channels = in_channels if in_channels is not None else (3 if plain else 6)
+    sizes = {"num_classes": family.classes.get(bare, 1000), "in_channels": 3 if plain else 6, **sizes}
     rest = {k: v for k, v in options.items() if k not in _STYLE_OPTIONS}
-    model = family.build(family.sizes[bare], style, num_classes=classes, in_channels=channels, **rest)
+    try:
+        model = family.build(family.sizes[bare], style, **sizes, **rest)
+    except (BcosError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # of torch, about sizes that no tensor can have
+        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 150)
+        raise InputError(f"{name} cannot be built with {_list({**sizes, **options})}: {reason}") from None
     model.architecture = Architecture(name=name, plain=plain, options=dict(options))
     return model
+
+
+def _types_of(family: Family) -> dict[str, Any]:
+    """The options of a family, and the type of each: as its functions and `Style` declare them."""
+    declared = {
+        **typing.get_type_hints(Style), **typing.get_type_hints(family.network.__init__), **typing.get_type_hints(family.build),
+    }  # fmt: skip
+    return {name: declared[name] for name in _STYLE_OPTIONS | family.options()}
+
+
+def _typed(name: str, value: Any, declared: Any) -> Any:
+    """A value of the declared type, as Python's own; numpy's numbers are taken, too.
+
+    Raises:
+        ArgumentTypeError: it is of another type.
+        InputError: it is no finite number.
+
+    >>> _typed("antialias", "no", bool)
+    Traceback (most recent call last):
+    ...
+    torchbcos._core.errors.ArgumentTypeError: antialias must be True or False, not 'no'.
+    """
+    kinds = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
+    if (value is None and type(None) in kinds) or (isinstance(value, str) and str in kinds):
+        return value
+    if isinstance(value, bool):
+        if bool in kinds:
+            return value
+    elif isinstance(value, numbers.Integral) and {int, float} & set(kinds):
+        return int(value)
+    elif isinstance(value, numbers.Real) and float in kinds and math.isfinite(value):
+        return float(value)
+    words = " or ".join(_WORDS[kind] for kind in kinds)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and float in kinds
+    raise (InputError if number else ArgumentTypeError)(f"{name} must be {words}, not {shorten(repr(value), 80)}.")
+
+
+_WORDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a word", type(None): "None"}
+
+
+def _size(name: str, value: Any) -> int:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a positive integer, not {shorten(repr(value), 80)}.")
+    return int(value)
+
+
+def _list(values: Mapping[str, Any]) -> str:
+    return shorten(", ".join(f"{name}={value!r}" for name, value in values.items()), 150)

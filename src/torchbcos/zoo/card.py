@@ -11,8 +11,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from torchbcos._core.errors import InputError, WeightsError
+from torchbcos._core.errors import InputError, WeightsError, shorten
 from torchbcos._core.names import hint
+from torchbcos.zoo.fields import IMAGENET, fault_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +46,10 @@ class Card:
         recipe: how the weights were trained: of a run of `torchbcos train` its recipe, else what was published.
         deployed: the weights are those of a deployed twin.
         notes: anything else (seed, curve, time).
+        digest: what the weights of a saved model folder are called there, so that a card never goes with other weights.
+
+    Raises:
+        InputError: a field has the wrong type or is out of range, or there are more or fewer classes than `num_classes`.
     """
 
     name: str
@@ -69,10 +74,18 @@ class Card:
     recipe: Any = None
     deployed: bool = False
     notes: Any = None
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, list):
+            object.__setattr__(self, "classes", tuple(self.classes))
+        fault = fault_of({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        if fault is not None:
+            raise InputError(f"The card of {shorten(repr(self.name), 100)}: {fault}.")
 
     def class_names(self) -> tuple[str, ...]:
         """Class names; "class 3" where the card has none."""
-        if self.classes == "imagenet":
+        if self.classes == IMAGENET:
             return imagenet_classes()
         if isinstance(self.classes, tuple):
             return self.classes
@@ -87,23 +100,25 @@ class Card:
         """Read a card, strictly.
 
         Raises:
-            WeightsError: unknown or missing fields, or a newer schema.
+            WeightsError: unknown or missing fields, a newer schema, or values that a field cannot have.
         """
         known = {f.name for f in dataclasses.fields(Card)}
         if not isinstance(values, Mapping):
             raise WeightsError(f"{where}: expected a table of fields, not {type(values).__name__}.")
-        if values.get("schema", _SCHEMA) != _SCHEMA:
-            raise WeightsError(f"{where}: schema {values.get('schema')!r} is not {_SCHEMA}; a newer torchbcos may read it.")
+        schema = values.get("schema", _SCHEMA)
+        if schema != _SCHEMA or isinstance(schema, bool):
+            raise WeightsError(f"{where}: schema {shorten(repr(schema), 60)} is not {_SCHEMA}; a newer torchbcos may read it.")
         for name in values:
             if name not in known:
-                raise WeightsError(f"{where}: unknown field {name!r}.{hint(str(name), known)}")
+                word = shorten(str(name), 60)
+                raise WeightsError(f"{where}: unknown field {word!r}.{hint(word, known)}")
         for name in ("name", "architecture"):
             if not isinstance(values.get(name), str):
                 raise WeightsError(f"{where}: the field {name!r} is missing.")
-        fields = dict(values)
-        if isinstance(fields.get("classes"), list):
-            fields["classes"] = tuple(str(c) for c in fields["classes"])
-        fields["preprocess"] = _readable(fields.get("preprocess"), fields.get("in_channels", 6))
+        fields = {**values, "preprocess": _readable(values.get("preprocess"), values.get("in_channels", 6))}
+        fault = fault_of({"num_classes": Card.num_classes, **fields})
+        if fault is not None:
+            raise WeightsError(f"{where}: {fault}.")
         return Card(**fields)
 
 

@@ -12,26 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, WeightsError
-from torchbcos._core.names import hint, natural_key
-from torchbcos._core.optional import require
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, WeightsError, shorten
+from torchbcos._core.names import hint, natural_key, quote
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.runs import RunFolder
+from torchbcos.zoo.archive import WeightsFile, entry_of, open_weights
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.store import CARD, WEIGHTS, classes_in, fetch, fill, read_folder, read_weights, write_folder
+from torchbcos.zoo.hub import HUB, fetch_folder
+from torchbcos.zoo.pickled import Entry
+from torchbcos.zoo.saveable import check_same, state_of, unwrapped
+from torchbcos.zoo.store import CARD, WEIGHTS, check_fit, classes_in, fetch, fill, open_folder, read_weights, write_folder
 
 __all__ = [
-    "card_of", "create_model", "embedded_folder", "embedded_names", "from_card", "list_models", "load", "pick_device",
-    "save", "write_model",
+    "build_fitting", "card_of", "create_model", "embedded_folder", "embedded_names", "from_card", "list_models", "load",
+    "pick_device", "save", "write_model",
 ]  # fmt: skip
 
 _DEFAULT = "imagenette"
-_HUB = "hf-hub:"
 _FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
 
 
@@ -64,7 +66,7 @@ def create_model(
 
     Args:
         name: one of `list_models()`; may be left out where `weights` has a card.
-        weights: an official .pth, a .safetensors, a folder written by `save`, or "hf-hub:org/name".
+        weights: an official .pth, a .safetensors, a folder written by `save`, or "hf-hub:org/name[@revision]".
         pretrained: official weights, downloaded once and checked.
         num_classes: with weights of another number of classes, the classifier is fresh. None takes the number that belongs
             to the name, or that the card says.
@@ -84,14 +86,14 @@ def create_model(
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
-    if weights is not None and _has_card(weights):
+    if weights is not None and _has_card(_named(weights, "weights")):
         network = _with_card(*_read_carded(weights), name, asked, options, where=str(weights))
     elif name is None:
         raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
     elif pretrained:
         card = official_card(name)
         path = fetch(card)
-        network = _with_card(read_weights(path), card, card.architecture, asked, options, where=path.name)
+        network = _with_card(open_weights(path), card, card.architecture, asked, options, where=path.name)
     elif weights is not None:
         network = _with_file(name, Path(weights), {"num_classes": num_classes, **asked, **options})
     else:
@@ -102,7 +104,7 @@ def create_model(
 
 
 def _with_card(
-    state: Mapping[str, Tensor], card: Card, name: str | None, asked: Mapping[str, Any], options: Mapping[str, Any], *, where: str
+    file: WeightsFile, card: Card, name: str | None, asked: Mapping[str, Any], options: Mapping[str, Any], *, where: str
 ) -> models.Network:
     """The network of weights that have a card, if it is the one that was asked for.
 
@@ -115,7 +117,7 @@ def _with_card(
         raise WeightsError(f"{where} has {card.in_channels} input channels, not {asked['in_channels']}.")
     if asked["plain"] and not card.plain:
         raise WeightsError(f"{where} holds a B-cos network, not its plain twin: leave plain=True out.")
-    return _assemble(card, state, options, where=where)
+    return _assemble(card, file, options, where=where)
 
 
 def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
@@ -137,14 +139,40 @@ def _architecture_of(name: str) -> str:
     return name if card is None else card.architecture
 
 
-def _assemble(card: Card, state: Mapping[str, Tensor], options: Mapping[str, Any], *, where: str) -> models.Network:
+def _assemble(card: Card, file: WeightsFile, options: Mapping[str, Any], *, where: str) -> models.Network:
     """The network of a card with its weights, and what the card says of them."""
-    network = from_card(card, options)
-    if card.deployed:
-        network = make_twin_(network, check=False)  # before its weights: a twin has fewer
-    fill(network, state, where=where)
+    network = build_fitting(card, file.entries, options, where=where)
+    fill(network, file.read(), where=where)
     _remember(network, card)
     return network
+
+
+def build_fitting(card: Card, entries: Mapping[str, Entry], options: Mapping[str, Any], *, where: str) -> models.Network:
+    """The network of a card, fresh, if weights like these are its own: nothing is allocated before.
+
+    A card is a stranger's file: it may speak of a billion classes, which its weights do not have.
+
+    Args:
+        card: of the weights.
+        entries: the dtype and shape of each, by name.
+        options: of the caller's, over those of the card.
+        where: what the weights are called in messages.
+
+    Raises:
+        WeightsError: they belong to another network, or there is none as the card says.
+    """
+    try:
+        with torch.device("meta"):
+            network = from_card(card, options)
+            twin = make_twin_(network, check=False) if card.deployed else network
+    except BcosError:
+        raise
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
+        raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
+    check_fit(twin, entries, where=where)
+    network = from_card(card, options)
+    return make_twin_(network, check=False) if card.deployed else network  # before its weights: a twin has fewer
 
 
 def _remember(network: models.Network, card: Card) -> None:
@@ -160,18 +188,28 @@ def save(model: nn.Module | Classifier, directory: str | Path) -> None:
 
     A deployed twin is written as such (its card says so): it comes back with the same numbers and refuses to train.
 
+    What is saved is what `load` builds again, with these weights: the network inside `torch.compile`, `DataParallel`,
+    `DistributedDataParallel` and `AveragedModel`. Whatever else was changed after `create_model` (other layers or settings,
+    parametrised or pruned weights, quantised ones) is refused. Hooks are not saved.
+
     Args:
         model: a network made by `create_model`, or a classifier.
         directory: created if it does not exist.
 
     Raises:
-        InputError: the network was not made by `create_model`, so its card cannot be written.
+        InputError: the network was not made by `create_model`, so its card cannot be written, or it was changed since then.
+        WeightsError: it holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
         StateError: the files could not be written; nothing is left half-written.
     """
+    if not str(directory):
+        raise InputError("save needs a folder; '' is none ('.' is this one).")
     if isinstance(model, Classifier):
-        network, card = model.model, model.card
+        network, card = unwrapped(model.model), model.card
+    elif isinstance(model, nn.Module):
+        network = unwrapped(model)
+        card = card_of(network)
     else:
-        network, card = model, card_of(model)
+        raise InputError(f"save needs a network made by torchbcos.create_model, or a classifier, not {type(model).__name__}.")
     write_model(network, card, directory)
 
 
@@ -179,9 +217,18 @@ def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
     """Write a model folder with a card of the caller's.
 
     Raises:
+        InputError: the card builds another network.
+        WeightsError: the network holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
         StateError: the files could not be written.
     """
-    write_folder(Path(directory), network.state_dict(), dataclasses.replace(card, deployed=is_deployed(network)))
+    network = unwrapped(network)
+    card = dataclasses.replace(card, deployed=is_deployed(network))
+    with torch.device("meta"):
+        rebuilt = from_card(card, {})
+        check_same(network, make_twin_(rebuilt, check=False) if card.deployed else rebuilt)
+    state = state_of(network)
+    check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="This network")
+    write_folder(Path(directory), state, card)
 
 
 def load(source: str | Path = "default", *, device: str = "auto", deploy: bool = True) -> Classifier:
@@ -192,7 +239,8 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
 
     Args:
         source: "default", an embedded name ("imagenette"), a name with official weights
-            ("resnet50"), a folder written by `save` or `torchbcos train`, or "hf-hub:org/name".
+            ("resnet50"), a folder written by `save` or `torchbcos train`, or "hf-hub:org/name", also of a branch, tag or
+            commit: "hf-hub:org/name@v2".
         device: "auto", "cpu", "cuda", "mps", …
         deploy: use the twin made for inference and explanation, which refuses to train; False gives the network
             itself, unless it was saved as a twin.
@@ -206,12 +254,23 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
     """
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
-    state, card = _read_source(source)
-    network = _assemble(card, state, {}, where=str(source)).eval().to(pick_device(device))
+    file, card = _read_source(_named(source, "a model"))
+    network = _assemble(card, file, {}, where=str(source)).eval().to(pick_device(device))
     return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
 
 
-def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+def _named(source: str | Path, what: str) -> str | Path:
+    """A source that says something: '' would be the current folder.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not str(source).strip():
+        raise InputError(f"{str(source)!r} names no {what.removeprefix('a ')}: give a name or a folder; '.' is this folder.")
+    return source
+
+
+def _read_source(source: str | Path) -> tuple[WeightsFile, Card]:
     """The weights and the card of what `load` takes.
 
     Raises:
@@ -219,21 +278,21 @@ def _read_source(source: str | Path) -> tuple[dict[str, Tensor], Card]:
         MissingFileError, WeightsError: weights are missing or broken.
     """
     text = str(source)
-    if text.startswith(_HUB):
+    if text.startswith(HUB):
         return _read_carded(source)
     embedded, official = embedded_names(), read_official_cards()
     if not _is_path(source):
         name = _DEFAULT if text == "default" else text
         if name in embedded:
-            return read_folder(embedded_folder() / name)
+            return open_folder(embedded_folder() / name)
         if name in official:
             card = official_card(name)
-            return read_weights(fetch(card)), card
-    if Path(source).is_dir():
+            return open_weights(fetch(card)), card
+    if _is_folder(source):
         return _read_carded(source)
     raise InputError(
-        f"There is no model {text!r}: expected an embedded name ({', '.join(embedded)}), a name with "
-        f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text, [*embedded, *official])}"
+        f"There is no model {quote(text)}: expected an embedded name ({', '.join(embedded)}), a name with "
+        f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text[:200], [*embedded, *official])}"
     )
 
 
@@ -275,23 +334,22 @@ def pick_device(device: str) -> torch.device:
 
 
 def _has_card(weights: str | Path) -> bool:
-    return str(weights).startswith(_HUB) or Path(weights).is_dir()
+    return str(weights).startswith(HUB) or _is_folder(weights)
 
 
-def _read_carded(source: str | Path) -> tuple[dict[str, Tensor], Card]:
+def _is_folder(source: str | Path) -> bool:
+    try:
+        return Path(source).is_dir()
+    except (OSError, ValueError):  # no folder has such a name: too long, say
+        return False
+
+
+def _read_carded(source: str | Path) -> tuple[WeightsFile, Card]:
     """The weights and the card that lie in a folder, or in a repository of the hub."""
     text = str(source)
-    if not text.startswith(_HUB):
-        return read_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
-    hub = require("huggingface_hub", extra="hub", why="hf-hub: sources")
-    repository = text[len(_HUB) :]
-    try:
-        paths = [Path(hub.hf_hub_download(repository, name)) for name in (WEIGHTS, CARD)]
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"Could not fetch {repository!r} from the hub: {str(error).splitlines()[0]}") from error
-    if not all(p.is_file() for p in paths):
-        raise MissingFileError(f"{repository!r} has no {WEIGHTS} and {CARD}.")
-    return read_folder(paths[0].parent)
+    if text.startswith(HUB):
+        return open_folder(fetch_folder(text, (CARD, WEIGHTS)))
+    return open_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
 
 
 def from_card(card: Card, options: Mapping[str, Any]) -> models.Network:

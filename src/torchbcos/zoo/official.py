@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from typing import TypeVar
+
 from torch import Tensor
 
 from torchbcos import nn as bnn
@@ -15,6 +17,7 @@ from torchbcos.models import Network
 
 __all__ = ["from_official", "to_official"]
 
+_T = TypeVar("_T")
 _BCOS_LAYERS = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d, bnn.BcosLinear)
 
 
@@ -28,8 +31,8 @@ def _official_keys(model: Network) -> dict[str, str]:
     return keys
 
 
-def from_official(model: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An official state dict under our keys; what is not ours keeps its name."""
+def from_official(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:
+    """An official state dict (of tensors, or of what is known of them) under our keys; what is not ours keeps its name."""
     ours = {official: key for key, official in _official_keys(model).items()}
     return {ours.get(key, key): value for key, value in state.items()}
 

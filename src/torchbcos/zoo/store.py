@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import http.client
-import json
-import pickle
+import math
+import time
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
 from torchbcos._core.files import replacing, write_json
+from torchbcos._core.names import quote
 from torchbcos.models import Network
+from torchbcos.zoo.archive import DIGEST, WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
+from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
+from torchbcos.zoo.pickled import Entry
 
 __all__ = [
-    "CARD", "WEIGHTS", "classes_in", "fetch", "fill", "hash_file", "read_card", "read_folder", "read_weights", "write_folder",
+    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "open_folder", "read_card",
+    "read_folder", "read_weights", "write_folder",
 ]  # fmt: skip
 
-# What readers of damaged files were seen to raise.
-_READ_ERRORS = (
-    safetensors.SafetensorError, RuntimeError, EOFError, ValueError, LookupError, OSError, zipfile.BadZipFile,
-    AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError,
-)  # fmt: skip
 WEIGHTS, CARD = "model.safetensors", "card.json"
+
+_FLOATS, _INTEGERS = {"float64", "float32", "float16", "bfloat16"}, {"int64", "int32", "int16", "int8", "uint8"}
+_LONGEST_CARD = 32 << 20  # bytes: a million classes with names of 30 letters
+_ATTEMPTS, _PAUSE = 20, 0.05  # a folder that is being written has its two files exchanged within a moment
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -44,109 +47,195 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         MissingFileError: there is no such file.
-        WeightsError: empty, truncated, HTML, pickled objects, or not a state dict.
+        WeightsError: empty, truncated, HTML, pickled objects, compressed, or not a state dict.
     """
-    if not path.is_file():
-        raise MissingFileError(f"There is no weights file {str(path)!r}.")
-    with path.open("rb") as file:
-        head = file.read(512)
-    if not head:
-        raise WeightsError(f"{path.name} is empty: download it again.")
-    if head.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path.name} is a web page, not weights: the download was redirected; fetch the file itself.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of old pickle protocols
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error)
-        if "Unsupported" in reason or "global" in reason.lower() or "Weights only" in reason:
-            raise WeightsError(
-                f"{path.name} holds Python objects or code beside tensors, which torchbcos does not run: save its "
-                "state_dict alone, or use the official file."
-            ) from None
-        raise WeightsError(f"{path.name} is damaged or no weights file: download it again.") from None
-    except _READ_ERRORS:
-        raise WeightsError(f"{path.name} is truncated or damaged: download it again.") from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path.name} is not a state dict (names with tensors).")
-    return {str(k): v for k, v in state.items()}
+    return open_weights(path).read()
+
+
+# -- weights and networks ------------------------------------------------------------------------------------------------
 
 
 def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict (ours or official) strictly.
 
     Raises:
-        WeightsError: it belongs to another network or another number of classes.
+        WeightsError: it belongs to another network or another number of classes, has tensors of another kind, or numbers that
+            no weights can be (NaN, infinite, a negative variance).
     """
-    own = model.state_dict()
-    given = dict(state) if set(state) == set(own) else from_official(model, state)
+    check_fit(model, {name: entry_of(tensor) for name, tensor in state.items()}, where=where)
+    model.load_state_dict(_renamed(model, state))
+    fault = fault_in(model.state_dict())
+    if fault is not None:
+        raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
+
+
+def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> None:
+    """Whether tensors like these are the weights of a network; of the network, names, shapes and dtypes are enough ("meta").
+
+    Raises:
+        WeightsError: names, shapes or dtypes are others.
+    """
+    own, given = model.state_dict(), _renamed(model, entries)
     missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     if missing or extra:
-        example = f"'{missing[0]}' is missing" if missing else f"'{extra[0]}' is unknown"
+        example = f"{quote(missing[0])} is missing" if missing else f"{quote(extra[0])} is unknown"
         raise WeightsError(
             f"{where} does not belong to this network ({type(model).__name__}): {len(missing)} tensors are missing, "
             f"{len(extra)} are unknown; {example}. Check the model name and its options."
         )
-    for key, value in given.items():
-        if value.shape != own[key].shape:
-            last = key.rpartition(".")[0] == model.classifier_name and value.shape[1:] == own[key].shape[1:]
-            classes = classes_in(model, state)
+    for key, entry in given.items():
+        wanted = _FLOATS if own[key].is_floating_point() else _INTEGERS
+        if entry.kind not in wanted:
+            what = "floating-point numbers" if wanted is _FLOATS else "whole numbers"
+            raise WeightsError(f"{where}: the tensor {key!r} is {entry.kind}, the network needs {what}: save it as such.")
+        if tuple(entry.shape) != tuple(own[key].shape):
+            last = key.rpartition(".")[0] == model.classifier_name and tuple(entry.shape[1:]) == tuple(own[key].shape[1:])
+            classes = classes_in(model, entries)
             reason = (
                 f"{classes} classes, the network has {model.num_classes}: create it with num_classes={classes}; with any "
                 "other num_classes its classifier is fresh" if last
-                else f"{key} of shape {tuple(value.shape)}, the network expects {tuple(own[key].shape)}"
+                else f"{key} of shape {tuple(entry.shape)}, the network expects {tuple(own[key].shape)}"
             )  # fmt: skip
             raise WeightsError(f"{where} has {reason}.")
-    model.load_state_dict(given)
 
 
-def classes_in(model: Network, state: Mapping[str, Tensor]) -> int:
+def fault_in(state: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that holds what no weights can be: not finite, or a negative variance; None where there is none.
+
+    One pass over the numbers, without a copy.
+
+    >>> fault_in({"bn.running_var": torch.tensor([1.0, -2.0])})
+    "the variance 'bn.running_var' is negative (-2)"
+    """
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        least, most = (float(bound) for bound in torch.aminmax(tensor.detach()))  # NaN wherever there is one
+        if not (math.isfinite(least) and math.isfinite(most)):
+            bad = least if not math.isfinite(least) else most
+            return f"the tensor {quote(name)} holds {'NaN' if math.isnan(bad) else 'infinite numbers'}"
+        if name.endswith("running_var") and least < 0:
+            return f"the variance {quote(name)} is negative ({least:g})"
+    return None
+
+
+_T = TypeVar("_T")
+
+
+def _renamed(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:
+    """A state dict under the names of the network: those it has, or official ones turned into ours."""
+    return dict(state) if set(state) == set(model.state_dict()) else from_official(model, state)
+
+
+def classes_in(model: Network, state: Mapping[str, Tensor] | Mapping[str, Entry]) -> int:
     """The number of classes of a state dict (ours or official) for a network like this one, whose own number may differ.
 
-    Where it has no such classifier, the number is the network's: `fill` says then what is missing.
+    Where it has no such classifier, the number is the network's: `fill` says then what is wrong.
     """
     key = f"{model.classifier_name}.weight"
     own, given = model.state_dict()[key], state.get(key, from_official(model, state).get(key))
     # in proportion: with MaxOut, a class has several filters
-    return model.num_classes if given is None or not given.dim() else len(given) * model.num_classes // len(own)
+    if given is None or len(given.shape) < 2 or tuple(given.shape[1:]) != tuple(own.shape[1:]):
+        return model.num_classes
+    return int(given.shape[0]) * model.num_classes // len(own)
+
+
+# -- model folders -------------------------------------------------------------------------------------------------------
 
 
 def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
-    """Write weights and card; each file appears whole or not at all."""
+    """Write weights and card; each file appears whole or not at all, and each says to which other one it belongs.
+
+    Whoever reads while both are exchanged for others finds two that do not belong together, and reads again.
+
+    Raises:
+        WeightsError: a tensor is of a kind that `read_folder` would refuse, or holds NaN or infinite numbers.
+        StateError: the files could not be written.
+    """
+    tensors = {name: _plain(name, tensor) for name, tensor in state.items()}
+    fault = fault_in(tensors)
+    if fault is not None:
+        raise WeightsError(f"This network cannot be saved: {fault}. Its training failed: begin from an earlier state.")
+    digest = _digest_of(tensors)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-        with replacing(directory / WEIGHTS) as partial:
-            save_file(tensors, partial, metadata={"format": "pt"})
-        write_json(directory / CARD, card.to_dict())
+        with replacing(directory / CARD) as new_card, replacing(directory / WEIGHTS) as new_weights:
+            save_file(tensors, new_weights, metadata={"format": "pt", DIGEST: digest})
+            write_json(new_card, dataclasses.replace(card, digest=digest).to_dict())
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise StateError(f"Could not write to {str(directory)!r}: {shorten(reason, 200)}.") from None
+        raise StateError(f"Could not write to {quote(directory)}: {shorten(reason, 200)}.") from None
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """A copy of a weight in memory of its own, if it is a weight that a file can hold."""
+    kind = entry_of(tensor).kind
+    if kind not in _FLOATS | _INTEGERS:
+        raise WeightsError(f"This network cannot be saved: {quote(name)} is {kind}; weights are plain floating-point tensors.")
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """What weights are called: the same for the same numbers under the same names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def open_folder(directory: Path) -> tuple[WeightsFile, Card]:
+    """Card and weights of a folder written by `torchbcos.save`, the weights looked at but not yet read.
+
+    Raises:
+        MissingFileError, WeightsError: a file is missing, damaged, or belongs to another one.
+    """
+    for _ in range(_ATTEMPTS):
+        card = read_card(directory)
+        weights = open_weights(directory / WEIGHTS)
+        if card.digest in (None, weights.digest):
+            return weights, card
+        time.sleep(_PAUSE)
+    raise WeightsError(
+        f"{quote(directory)}: {CARD} was written for other weights than {WEIGHTS}: save the model once more. If it is meant for "
+        "these, take its field 'digest' out."
+    )
 
 
 def read_folder(directory: Path) -> tuple[dict[str, Tensor], Card]:
     """Weights and card of a folder written by `torchbcos.save`."""
-    card = read_card(directory)
-    return read_weights(directory / WEIGHTS), card
+    weights, card = open_folder(directory)
+    return weights.read(), card
 
 
 def read_card(directory: Path) -> Card:
-    """The card alone."""
+    """The card alone.
+
+    Raises:
+        MissingFileError: the folder has none.
+        WeightsError: it is damaged, or says what no card can say.
+    """
     path = directory / CARD
-    if not path.is_file():
-        raise MissingFileError(f"{str(directory)!r} has no {CARD}: it was not written by torchbcos.save().")
+    if not is_file(path):
+        raise MissingFileError(f"{quote(directory)} has no {CARD}: it was not written by torchbcos.save().")
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError):
-        raise WeightsError(f"{str(path)!r} is not valid JSON: the card is damaged.") from None
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_CARD + 1)
+        if len(content) > _LONGEST_CARD:
+            raise WeightsError(f"{quote(path)} has more than {_LONGEST_CARD:,} bytes: it is no card.")
+        if (fault := pointer_fault(content)) is not None:
+            raise WeightsError(f"{quote(path)} {fault}")
+        values = parse_json(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise WeightsError(f"{quote(path)} is not valid JSON in UTF-8: the card is damaged.") from None
+    except ValueError as error:
+        raise WeightsError(f"{quote(path)} {error}: the card is damaged.") from None
     except OSError as error:
-        raise WeightsError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
-    return Card.from_dict(values, where=str(path))
+        raise WeightsError(f"{quote(path)} cannot be read: {error.strerror or error}.") from None
+    return Card.from_dict(values, where=quote(path))
+
+
+# -- downloads -----------------------------------------------------------------------------------------------------------
 
 
 def fetch(card: Card, *, progress: bool = True) -> Path:
