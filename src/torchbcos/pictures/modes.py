@@ -86,8 +86,8 @@ def _judge_cut(image: Image.Image, name: str, value_range: Range | None) -> str 
     """What is to be said of a picture of 16 bits of which Pillow gave the upper 8: a colour PNG."""
     if value_range is not None:
         raise InputError(
-            f"{name} is a colour PNG of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. Save "
-            "it as TIFF, or give its numbers as an array."
+            f"{name} is a colour PNG of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. "
+            "Save it as TIFF, or give its numbers as an array."
         )
     extremes = [ends for ends in image.getextrema() if isinstance(ends, tuple)][: 1 if image.mode == "LA" else 3]
     samples = Samples("u", 16)

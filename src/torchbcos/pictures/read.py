@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -350,7 +351,7 @@ def _refusing(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory: make the picture smaller.") from error
     except Exception as error:  # Pillow's decoders raise some fifteen kinds on broken bytes, none of them documented
-        if isinstance(error, (EOFError, IndexError)) or "truncated" in str(error) or containers.EARLY in str(error):
+        if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in str(error) or containers.EARLY in str(error):
             raise InputError(f"{name} ends early: it is truncated. Copy or download it again.") from error
         raise InputError(f"{name} is damaged: {_one_line(error)}. Copy it again, or save it anew.") from error
 

@@ -20,7 +20,7 @@ __all__ = ["Range", "Samples", "SLACK", "check_range", "range_words", "window"]
 Range = tuple[float, float]
 SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
 _LITTLE = 1 / 16  # of its range: 12 bits in 16 use no more
-_FARTHEST = 1e300  # so that a difference is finite
+_FARTHEST = 1e300  # so that differences are finite
 _WIDE = 32  # bits; so many are never a photo's own, and are not taken for one that is dark
 
 
@@ -120,8 +120,8 @@ class Samples:
             return None
         better = "Is that the range of this picture?" if self.said else f"If that is not meant, say the range: {self._likely()}."
         return (
-            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, the {'dark' if dark else 'light'}est sixteenth of the "
-            f"range from {_digits(self.black)} to {_digits(self.white)}. {better}"
+            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, the {'dark' if dark else 'light'}est sixteenth "
+            f"of the range from {_digits(self.black)} to {_digits(self.white)}. {better}"
         )
 
     def _check_known(self, name: str, used: float) -> None:
@@ -129,11 +129,11 @@ class Samples:
             return
         if self.kind == "u" and (self.bits < _WIDE or used > _LITTLE):
             return
-        what = "floats" if self.kind == "f" else f"{self.bits}-bit integers"
+        what = "floats" if self.kind == "f" else f"{self.bits}-bit {'signed ' if self.kind == 'i' else ''}integers"
         more = " Floats of a picture lie in [0, 1]." if self.kind == "f" else ""
         raise InputError(
-            f"{name} holds {what} from {_digits(self.low)} to {_digits(self.high)}, and nothing says which are black and white.{more} "
-            f"Say it, for all files alike: {self._likely()}."
+            f"{name} holds {what} from {_digits(self.low)} to {_digits(self.high)}, and nothing says which are black and "
+            f"white.{more} Say it, for all files alike: {self._likely()}."
         )
 
     def _likely(self) -> str:

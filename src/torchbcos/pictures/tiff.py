@@ -33,7 +33,7 @@ _COMPRESSION = {
     34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # what comes out is the bytes of samples
-_FAX, _JPEG, _OLD_JPEG, _WEBP = (2, 3, 4), 7, 6, 50001
+_FAX, _JPEG, _OLD_JPEG = (2, 3, 4), 7, 6
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _KINDS = {1: "u", 2: "i", 3: "f"}
 _NAMES = {
@@ -130,7 +130,7 @@ class Layout:
 
     @property
     def by_pillow(self) -> bool:
-        """Whether Pillow's decoder makes pixels of it: JPEG, WebP and fax."""
+        """Whether Pillow's decoder makes pixels of it: JPEG and fax."""
         return self.compression not in _BYTES
 
 
@@ -211,7 +211,7 @@ def _described(order: str, tags: Tags, name: str) -> Layout:
         what = _PHOTOMETRIC.get(photometric, f"of photometric interpretation {photometric}")
         raise _refused(name, "does not say what its numbers are" if photometric == -1 else f"holds {what}")
     samples = number(277, _COLOURS[photometric] if compression == _OLD_JPEG else 1)
-    kinds, bits = many(339) or (1,), many(258) or (1,)
+    kinds, bits = many(339)[:samples] or (1,), many(258)[:samples] or (1,)
     if len(set(kinds)) > 1 or len(set(bits)) > 1 or kinds[0] not in _NAMES:
         raise _refused(name, f"holds samples of different kinds (formats {kinds}, bits {bits})")
     if kinds[0] not in _KINDS:
@@ -230,7 +230,7 @@ def _described(order: str, tags: Tags, name: str) -> Layout:
 def _check_kind(layout: Layout, name: str) -> None:
     """Samples, planes and fill order, whoever decodes them."""
     others = layout.samples - layout.colours
-    if layout.compression not in (*_BYTES, *_FAX, _JPEG, _OLD_JPEG, _WEBP):
+    if layout.compression not in (*_BYTES, *_FAX, _JPEG, _OLD_JPEG):
         how = _COMPRESSION.get(layout.compression)
         raise _refused(name, f"is compressed by {how or 'a method that is not known'} ({layout.compression})")
     if others < 0 or len(layout.extra) > max(others, 0):
@@ -297,15 +297,15 @@ def _check_ycbcr(layout: Layout, tags: Tags, name: str) -> None:
 
 
 def _check_pillows(layout: Layout, name: str) -> None:
-    """What Pillow's decoder is trusted with: fax, JPEG, WebP."""
+    """What Pillow's decoder is trusted with: fax and JPEG. It reads WebP with some builds of libtiff only."""
     how, what = _COMPRESSION[layout.compression], _PHOTOMETRIC[layout.photometric]
     good = layout.kind == "u" and layout.predictor == 1
     if layout.compression in _FAX:
         good &= layout.bits == 1 and layout.samples == 1 and layout.photometric in (0, 1)
     else:
+        known = {1: [(), (2,)], 2: [(), (2,)], 5: [()], 6: [()]} if layout.compression == _JPEG else {1: [()], 6: [()]}
         good &= layout.bits == 8 and layout.fill == 1 and (layout.planar == 1 or layout.samples == 1)
-        known = {_JPEG: {1: 1, 2: 3, 5: 4, 6: 3}, _OLD_JPEG: {1: 1, 6: 3}, _WEBP: {2: 3}}[layout.compression]
-        good &= layout.samples - (layout.compression == _WEBP and layout.extra == (2,)) == known.get(layout.photometric)
+        good &= layout.extra in known.get(layout.photometric, [])
     if not good:
         planes = ", in planes" if layout.planar == 2 else ""
         raise _refused(name, f"holds {what} of {layout.samples} samples of {layout.bits} bits{planes}, compressed by {how}")

@@ -56,7 +56,8 @@ def decode_tiff(
         )
     samples = Samples(layout.kind, layout.bits, value_range if plain else None)
     image = _assemble(layout, data, samples)
-    note = samples.judge(name) if plain and (layout.bits > 8 or value_range is not None) else None
+    own = layout.kind == "u" and layout.bits <= 8 and value_range is None  # a photo of 8 bits may be dark
+    note = samples.judge(name) if plain and not own else None
     return image, note, None if plain else value_range
 
 
@@ -147,10 +148,12 @@ def _unpack(layout: Layout, data: bytes, blocks: range, high: int) -> NDArray[np
 def _stored(layout: Layout, data: bytes, i: int, size: int) -> bytes:
     """Strip or tile i as it lies in the file."""
     start = layout.offsets[i]
-    count = size if layout.compression == 1 else layout.counts[i] if i < len(layout.counts) else len(data) - start
+    count = layout.counts[i] if i < len(layout.counts) else size if layout.compression == 1 else len(data) - start
     if count < 1 or start < 8:
         raise ValueError("a strip or tile is left out")
-    if start + count > len(data):
+    if layout.compression == 1:  # some programs write greater counts, which nothing needs
+        count = min(count, size)
+    if start + count > len(data) or (layout.compression == 1 and count < size):
         raise EOFError("it ends early")
     return data[start : start + count]
 
