@@ -24,6 +24,7 @@ from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 from torchbcos.pictures.read import decode_image
+from torchbcos.pictures.samples import Range
 
 __all__ = ["LARGE", "open_shards", "read_index", "shards_in", "split_name"]
 
@@ -40,6 +41,7 @@ class _TarReader:
 
     tars: tuple[str, ...]
     members: tuple[tuple[int, int, int, str], ...]  # tar, offset, size, name
+    value_range: Range | None = None
 
     def __call__(self, i: int) -> Image.Image:
         tar, offset, size, name = self.members[i]
@@ -49,7 +51,7 @@ class _TarReader:
                 data = file.read(size)
         except OSError as error:
             raise InputError(f"{self.tars[tar]!r} cannot be read: {error.strerror or error}.") from error
-        return decode_image(data, f"{name!r} in {os.path.basename(self.tars[tar])!r}")
+        return decode_image(data, f"{name!r} in {os.path.basename(self.tars[tar])!r}", value_range=self.value_range)
 
 
 def shards_in(place: Path) -> list[Path]:

@@ -1,51 +1,36 @@
-"""Reading pictures safely: a file, a Pillow image, an array or a tensor becomes an upright RGB picture.
-
-Shapes: N images, H W space, 3 channels (red, green, blue).
-"""
+"""Reading pictures safely: a file or a Pillow image becomes an upright RGB picture."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
-from torchbcos.pictures.arrays import check_tensor, from_array
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
 from torchbcos.pictures.samples import Range, check_range
 from torchbcos.pictures.tiff import layout_of, read_tags, sizes_in
 from torchbcos.pictures.tiff_pixels import decode_tiff
 
-__all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "ImageLike", "as_image", "as_images", "as_items", "decode_image", "is_animated",
-    "named_items", "read_image", "take_note", "to_rgb",
-]  # fmt: skip
-
-ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
 
 # Decoded, a pixel takes 4 bytes, and a conversion holds two or three copies. Pillow itself warns (which only global
 # state could silence) about TIFF and GIF pictures above 89 megapixels, so those end there.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
 _NOTE = "torchbcos: note"
-_EMPTY = "images is empty: give at least one picture."
 _LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000}
 
 # The readers themselves, not `Image.open`: it warns about big pictures before their size can be refused.
@@ -129,7 +114,7 @@ def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Ima
             image, found = flatten(image, name, container.depth, value_range)
             note = note or found
         upright = turn(image, container.orientation)
-    return _mark(upright, container.animated, note)
+    return mark(upright, container.animated, note)
 
 
 def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Image:
@@ -165,10 +150,10 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
         animated = is_animated(image)
         flat, note = flatten(image, name, value_range=limits)
         upright = turn(flat, orientation)
-    return _mark(upright, animated, note)
+    return mark(upright, animated, note)
 
 
-def _mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.Image:
+def mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.Image:
     """Note on an RGB image of ours what is known of it, so that `to_rgb` need not copy it again."""
     image.info = {"animated": animated, "upright": True, **({} if note is None else {_NOTE: note})}
     return image
@@ -177,9 +162,9 @@ def _mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.
 def take_note(image: object) -> str | None:
     """What a user should hear of a picture that was read: its numbers fill a sixteenth of their range, say. It is said once.
 
-    >>> dark = as_image(np.array([[0, 9]], np.uint16), value_range=(0, 4095))
+    >>> dark = to_rgb(Image.fromarray(np.array([[0, 9]], np.uint16)), value_range=(0, 4095))
     >>> take_note(dark)
-    'image holds values from 0 to 9, the darkest sixteenth of the range from 0 to 4095. Is that the range of this picture?'
+    'The I;16 image of 2x1 holds values from 0 to 9, the darkest sixteenth of the range from 0 to 4095. Is that meant?'
     >>> take_note(dark)
     """
     found = image.info.pop(_NOTE, None) if isinstance(image, Image.Image) and _is_ours(image) else None
@@ -187,7 +172,7 @@ def take_note(image: object) -> str | None:
 
 
 def _is_ours(image: Image.Image) -> bool:
-    """Whether `_mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
+    """Whether `mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
     changed = {"exif", "transparency"} & image.info.keys()
     return image.mode == "RGB" and image.info.get("upright") is True and not changed and 0 not in image.size
 
@@ -204,105 +189,6 @@ def is_animated(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False))  # Pillow's own attribute; few of its classes have it
     except Exception:  # it searches the file for a second frame, which may be broken
         return False
-
-
-def as_items(images: object) -> list[ImageLike]:
-    """Split what a user calls images into single ones; files are not read yet, so a long list costs nothing.
-
-    Args:
-        images: a path, a Pillow image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in [0, 1], a sequence of
-            these, an (N, H, W, 3) uint8 array or an (N, 3, H, W) float tensor.
-
-    Raises:
-        ArgumentTypeError: something else came.
-        InputError: the sequence or batch is empty.
-
-    >>> as_items(["a.jpg", "b.jpg"])
-    ['a.jpg', 'b.jpg']
-    """
-    if isinstance(images, (str, os.PathLike, Image.Image)):
-        return [images]
-    if isinstance(images, (np.ndarray, Tensor)):
-        items: list[ImageLike] = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, Sequence) and not isinstance(images, (bytes, bytearray, memoryview)):
-        items = list(images)
-    else:
-        raise ArgumentTypeError(
-            "images must be a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor, "
-            f"or a list of these; got {type(images).__name__}."
-        )
-    if not items:
-        raise InputError(_EMPTY)
-    return items
-
-
-def as_image(item: object, name: str = "image", *, value_range: Range | None = None) -> Image.Image | Tensor:
-    """One picture as an RGB Pillow image, or as a (3, H, W) float32 tensor if it is a tensor.
-
-    Args:
-        item: one element of `as_items`.
-        name: what error messages call it.
-        value_range: the numbers of black and white, see `read_image`; with it arrays and tensors of any real dtype are taken.
-
-    Raises:
-        ArgumentTypeError: `item` is no picture.
-        InputError: wrong dtype, shape or values; for files and Pillow images see `read_image` and `to_rgb`.
-
-    >>> as_image(np.zeros((2, 3), np.uint8)).size
-    (3, 2)
-    """
-    if isinstance(item, (str, os.PathLike)):
-        return read_image(item, value_range=value_range)
-    if isinstance(item, Image.Image):
-        return to_rgb(item, value_range=value_range)
-    limits = check_range(value_range)
-    if isinstance(item, np.ndarray):
-        image, note = from_array(item, name, limits)
-        return _mark(image, False, note)
-    if isinstance(item, Tensor):
-        return check_tensor(item, name, limits)
-    raise ArgumentTypeError(
-        f"{name} must be a path, a PIL image, an (H, W[, 3]) uint8 array or a (3, H, W) float tensor; got {type(item).__name__}."
-    )
-
-
-def as_images(images: object, *, value_range: Range | None = None) -> list[Image.Image | Tensor]:
-    """Read what a user calls images: a list of RGB Pillow images and (3, H, W) float32 tensors.
-
-    Args:
-        images: see `as_items`.
-        value_range: see `as_image`.
-
-    Raises:
-        ArgumentTypeError, InputError, MissingFileError: see `as_items` and `as_image`; element i is called `images[i]`.
-
-    >>> [image.size for image in as_images(np.zeros((2, 5, 4, 3), np.uint8))]
-    [(4, 5), (4, 5)]
-    """
-    return [as_image(item, name, value_range=value_range) for name, item in named_items(images)]
-
-
-def named_items(images: object) -> Iterator[tuple[str, ImageLike]]:
-    """What a user calls images, one at a time, each with the name that messages call it; nothing is read yet.
-
-    Args:
-        images: see `as_items`; or an iterator of single ones, which is taken only as far as is asked for.
-
-    Raises:
-        ArgumentTypeError, InputError: see `as_items`; at once, not at the first step.
-
-    >>> list(named_items("a.jpg")), next(named_items(f"{i}.jpg" for i in range(10)))
-    ([('image', 'a.jpg')], ('images[0]', '0.jpg'))
-    """
-    if isinstance(images, Iterator):
-        first = list(itertools.islice(images, 1))
-        if not first:
-            raise InputError(_EMPTY)
-        return ((f"images[{i}]", item) for i, item in enumerate(itertools.chain(first, images)))
-    items = as_items(images)
-    if len(items) == 1 and items[0] is images:
-        return iter([("image", items[0])])
-    return ((f"images[{i}]", item) for i, item in enumerate(items))
 
 
 def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:

@@ -7,6 +7,7 @@ a picture black. Unsigned integers span their type, floats lie in [0, 1]; what h
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
-__all__ = ["Range", "Samples", "SLACK", "check_range", "range_words", "window"]
+__all__ = ["Range", "Samples", "SLACK", "check_range", "range_words", "warn_once", "window"]
 
 Range = tuple[float, float]
 SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
 _LITTLE = 1 / 16  # of its range: 12 bits in 16 use no more
+_warned: set[str] = set()  # ranges of which this process has heard, as `warnings` keeps what it has said
 _FARTHEST = 1e300  # so that differences are finite
 _WIDE = 32  # bits; so many are never a photo's own, and are not taken for one that is dark
 
@@ -118,9 +120,10 @@ class Samples:
         dark, light = used <= _LITTLE, self.said and unused >= 1 - _LITTLE
         if self.low == self.high or not (dark or light):
             return None
-        better = "Is that the range of this picture?" if self.said else f"If that is not meant, say the range: {self._likely()}."
+        better = "Is that meant?" if self.said else f"If that is not meant, say the range: {self._likely()}."
+        part = "darkest" if dark else "lightest"
         return (
-            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, the {'dark' if dark else 'light'}est sixteenth "
+            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, the {part} sixteenth "
             f"of the range from {_digits(self.black)} to {_digits(self.white)}. {better}"
         )
 
@@ -141,6 +144,14 @@ class Samples:
         if self.low < 0 or self.kind == "f":
             return range_words(min(self.low, 0), self.high if self.high > self.low else self.low + 1)
         return range_words(0, 2 ** max(int(self.high).bit_length(), 1) - 1)
+
+
+def warn_once(note: str | None) -> None:
+    """Warn of what `Samples.judge` says, once for each range: of a folder of such files one sentence is enough."""
+    kind = "" if note is None else note[note.rfind(", the ") :].partition(". ")[0]
+    if note is not None and kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(f"{note} (Said once.)", stacklevel=4)
 
 
 def window(image: Image.Image, name: str, value_range: Range) -> tuple[Image.Image, str | None]:

@@ -303,6 +303,7 @@ def _check_pillows(layout: Layout, name: str) -> None:
     if layout.compression in _FAX:
         good &= layout.bits == 1 and layout.samples == 1 and layout.photometric in (0, 1)
     else:
+        known: dict[int, list[tuple[int, ...]]]
         known = {1: [(), (2,)], 2: [(), (2,)], 5: [()], 6: [()]} if layout.compression == _JPEG else {1: [()], 6: [()]}
         good &= layout.bits == 8 and layout.fill == 1 and (layout.planar == 1 or layout.samples == 1)
         good &= layout.extra in known.get(layout.photometric, [])
