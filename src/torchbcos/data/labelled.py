@@ -69,9 +69,11 @@ class Split:
         limits = check_range(value_range)
         if limits is None:
             return self
-        if not dataclasses.is_dataclass(self.reader) or "value_range" not in {f.name for f in dataclasses.fields(self.reader)}:
+        fields = {field.name for field in dataclasses.fields(self.reader)} if dataclasses.is_dataclass(self.reader) else set()
+        if "value_range" not in fields:
             raise InputError("A range of numbers can be set for files and shards, and this data is neither.")
-        return replace(self, reader=replace(self.reader, value_range=limits))
+        reader: Any = self.reader
+        return replace(self, reader=replace(reader, value_range=limits))
 
     def fingerprint(self) -> str:
         """A hash of names and targets: a resumed run compares it."""

@@ -51,8 +51,7 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     limits, name = check_range(value_range), quote(path)
     array = _read(path, name)
     if array.dtype.kind not in "fiub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
-        what = _KINDS.get(array.dtype.kind, str(array.dtype))
-        raise InputError(f"{name} contains {what} of shape {array.shape}; supported: numbers of shape (C, *S).")
+        raise InputError(f"{name} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
     low, high = limits or ((0.0, 255.0) if array.dtype == np.uint8 else (0.0, 1.0))
     first, last = float(array.min()), float(array.max())
     if not (math.isfinite(first) and math.isfinite(last)):
@@ -115,7 +114,7 @@ def _judge(file: Any, size: int, name: str, most: int) -> None:
     shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
     if dtype.hasobject or dtype.kind in _KINDS:
         what = _KINDS["O" if dtype.hasobject else dtype.kind]
-        raise InputError(f"{name} contains {what}, in shape {shorten(str(shape), 80)}; supported: numbers of shape (C, *S).")
+        raise InputError(f"{name} is no .npy file that can be read: it holds {what}; supported: numbers of shape (C, *S).")
     if any(side < 0 for side in shape):
         raise InputError(f"{name} has a negative length in its shape {shorten(str(shape), 80)}.")
     count = math.prod(shape)
