@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from torchbcos._core.errors import BcosError
+from torchbcos._core.errors import BcosError, InputError
 
 __all__ = [
-    "BatchSize", "Device", "DeviceOption", "Json", "Model", "Paths", "finish", "gather", "print_json", "say", "shown",
-    "usage_errors", "walk",
+    "BatchSize", "Device", "DeviceOption", "Json", "Model", "Paths", "RangeOption", "finish", "gather", "parse_range",
+    "print_json", "say", "shown", "usage_errors", "walk",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -54,12 +54,39 @@ Model = Annotated[
 ]  # fmt: skip
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a picture.")]
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range", metavar="LOW..HIGH", show_default="what the files' types hold",
+        help="The stored numbers of black and white: 0..4095 for 12 bits in files of 16. What lies outside is cut to these ends.",
+    ),
+]  # fmt: skip
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures at a time; fewer take less memory.")]
 
 
 def say(message: str) -> None:
     """One line on stderr."""
     print(" ".join(message.split()), file=sys.stderr)
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of `--range`.
+
+    Raises:
+        InputError: there are not two, or the first is not below the second.
+
+    >>> parse_range("-1000..400")
+    (-1000.0, 400.0)
+    """
+    if text is None:
+        return None
+    from torchbcos.pictures import check_range
+
+    try:
+        low, high = (float(part) for part in text.split(".."))
+        return check_range((low, high))
+    except (ValueError, BcosError):  # BcosError says it in Python's words
+        raise InputError(f"--range is two numbers, black below white, as in 0..4095; got {text!r:.80}.") from None
 
 
 @contextmanager
@@ -124,7 +151,9 @@ def shown(batches: Iterable[_T], count: int, *, quiet: bool = False, label: str 
         yield from bar.track(batches, total=count, description=label)
 
 
-def walk(found: list[Found], batch_size: int, work: _Work, show: _Show | None) -> list[Record]:
+def walk(
+    found: list[Found], batch_size: int, work: _Work, show: _Show | None, value_range: tuple[float, float] | None = None
+) -> list[Record]:
     """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
 
     Args:
@@ -132,22 +161,29 @@ def walk(found: list[Found], batch_size: int, work: _Work, show: _Show | None) -
         batch_size: how many are read at a time.
         work: answers for the pictures of one batch that could be read.
         show: prints the record of a picture as soon as it is there; None prints nothing, and shows no progress bar.
+        value_range: the stored numbers of black and white.
 
     Returns:
-        A record a picture, in the order of the files.
+        A record a picture, in the order of the files; with a "warning" where its numbers fill a sixteenth of their range only.
     """
+    from torchbcos.pictures import take_note
     from torchbcos.zoo.records import attempt
 
     records: list[Record] = []
-    read = _reader()
+    read = _reader(value_range)
+    warned = False
     starts = range(0, len(found), batch_size)
     for start in shown(starts, len(starts), quiet=show is None):
         batch = [(item, read(item)) for item in found[start : start + batch_size]]
         good = [(item, picture) for item, picture in batch if not isinstance(picture, dict)]
+        notes = [take_note(picture) for _, picture in batch]
         answers = iter(attempt(work, good, lambda pair: str(pair[0].path)) if good else [])
-        for item, picture in batch:
+        for (item, picture), note in zip(batch, notes, strict=True):
             record = picture if isinstance(picture, dict) else next(answers)
-            records.append(record)
+            records.append(record if note is None else record | {"warning": note})
+            if note is not None and not warned:
+                say(f"torchbcos: {note} (Said once.)")
+                warned = True
             if record["error"] is not None:
                 _say_failure(item, record["error"])
             elif show is not None:
@@ -155,7 +191,7 @@ def walk(found: list[Found], batch_size: int, work: _Work, show: _Show | None) -
     return records
 
 
-def _reader() -> Callable[[Found], Image.Image | Record]:
+def _reader(value_range: tuple[float, float] | None) -> Callable[[Found], Image.Image | Record]:
     """Reads a picture, or gives its failed record; says once that animations are cut."""
     from torchbcos.pictures import is_animated, read_image
     from torchbcos.zoo.records import failed_record
@@ -164,7 +200,7 @@ def _reader() -> Callable[[Found], Image.Image | Record]:
 
     def read(item: Found) -> Image.Image | Record:
         try:
-            picture = read_image(item.path)
+            picture = read_image(item.path, value_range=value_range)
         except BcosError as error:
             return failed_record(str(item.path), error)
         if is_animated(picture):

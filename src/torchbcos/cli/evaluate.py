@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, print_json, say, shown, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, RangeOption, parse_range, print_json, say, shown, usage_errors
 from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
@@ -68,6 +68,7 @@ def accuracy(
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
     ] = OnError.stop,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes that read pictures.")] = 2,
+    number_range: RangeOption = None,
     batch_size: BatchSize = 32,
     device: DeviceOption = Device.auto,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the numbers as one JSON object.")] = False,
@@ -79,7 +80,7 @@ def accuracy(
         classifier = open_model(model, weights=weights.value, device=device.value)
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
-            progress=None if json else shown, run=Path(model),
+            progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),
         )  # fmt: skip
     if json:
         print_json(result)

@@ -17,8 +17,10 @@ from torchbcos.cli.common import (
     Json,
     Model,
     Paths,
+    RangeOption,
     finish,
     gather,
+    parse_range,
     say,
     usage_errors,
     walk,
@@ -50,6 +52,7 @@ def explain(
         str | None,
         typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
     ] = None,
+    number_range: RangeOption = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
     json: Json = False,
@@ -59,6 +62,7 @@ def explain(
     from torchbcos.zoo.records import explained
 
     with usage_errors():
+        value_range = parse_range(number_range)
         found, missing = gather(paths, as_json=json)
         found = _without_results(found, paths, out)
         _check_writable(out)
@@ -78,7 +82,7 @@ def explain(
 
             return explained(classifier, files, pictures, targets, top_k=top_k, contrast=other, draw=draw)
 
-        records = walk(found, batch_size, work, None if json else _print_record)
+        records = walk(found, batch_size, work, None if json else _print_record, value_range)
     finish(records, missing, as_json=json)
 
 

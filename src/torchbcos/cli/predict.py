@@ -13,8 +13,10 @@ from torchbcos.cli.common import (
     Json,
     Model,
     Paths,
+    RangeOption,
     finish,
     gather,
+    parse_range,
     usage_errors,
     walk,
 )
@@ -32,6 +34,7 @@ def predict(
     paths: Paths,
     model: Model = "default",
     top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each picture.")] = 5,
+    number_range: RangeOption = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
     json: Json = False,
@@ -41,6 +44,7 @@ def predict(
     from torchbcos.zoo.records import predicted
 
     with usage_errors():
+        value_range = parse_range(number_range)
         found, missing = gather(paths, as_json=json)
         classifier = load(model, device=device.value)
 
@@ -48,7 +52,7 @@ def predict(
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
             return predicted(classifier, files, pictures, top_k=top_k)
 
-        records = walk(found, batch_size, work, None if json else _print_record)
+        records = walk(found, batch_size, work, None if json else _print_record, value_range)
     finish(records, missing, as_json=json)
 
 

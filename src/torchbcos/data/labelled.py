@@ -6,6 +6,7 @@ exact resuming, splitting and distributing over processes rest on.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -14,18 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos._core.errors import InputError
+from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image
+from torchbcos.pictures.samples import Range, check_range
 
 __all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
 _Reader = Callable[[int], Any]
-_SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,21 @@ class Split:
         index = torch.as_tensor(list(chosen), dtype=torch.long)
         return replace(self, names=[self.names[i] for i in chosen], targets=self.targets[index],
                        rows=tuple(self.rows[i] for i in chosen))  # fmt: skip
+
+    def within(self, value_range: Range | None) -> Split:
+        """These examples, their stored numbers read within a range; see `torchbcos.pictures.read_image`.
+
+        Raises:
+            InputError: they are neither files nor members of shards.
+        """
+        limits = check_range(value_range)
+        if limits is None:
+            return self
+        fields = {field.name for field in dataclasses.fields(self.reader)} if dataclasses.is_dataclass(self.reader) else set()
+        if "value_range" not in fields:
+            raise InputError("A range of numbers can be set for files and shards, and this data is neither.")
+        reader: Any = self.reader
+        return replace(self, reader=replace(reader, value_range=limits))
 
     def fingerprint(self) -> str:
         """A hash of names and targets: a resumed run compares it."""
@@ -122,6 +138,7 @@ class FileReader(Stored):
     """Pictures, or `.npy` arrays (C, *S), from files."""
 
     files: tuple[str, ...]
+    value_range: Range | None = None
 
     def size(self, i: int) -> int:
         return os.stat(self.files[i]).st_size
@@ -132,34 +149,8 @@ class FileReader(Stored):
             return file.read()
 
     def __call__(self, i: int) -> Image.Image | Tensor:
-        return _read_array(self.files[i]) if self.files[i].endswith(".npy") else read_image(self.files[i])
-
-
-def _read_array(path: str) -> Tensor:
-    """A `.npy` file (C, *S) of floats in [0, 1], or of bytes (divided by 255), as float32; (L,) gets a channel.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is no array of numbers in [0, 1] with one to three axes of space.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise MissingFileError(f"{path!r} does not exist.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path!r} is no .npy file that can be read: {str(error).splitlines()[0]}") from error
-    if array.dtype.kind not in "fub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
-        raise InputError(f"{path!r} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
-    numbers = torch.from_numpy(array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1))
-    if not numbers.isfinite().all():
-        raise InputError(f"{path!r} holds NaN or infinity.")
-    low, high = float(numbers.min()), float(numbers.max())
-    if low < -_SLACK or high > 1 + _SLACK:
-        raise InputError(
-            f"{path!r} holds numbers from {low:g} to {high:g}: bring them to [0, 1], all files by the same scale, or write bytes "
-            "(uint8), which are divided by 255."
-        )
-    return numbers[None] if numbers.dim() == 1 else numbers
+        read = read_array if self.files[i].endswith(".npy") else read_image
+        return read(self.files[i], value_range=self.value_range)
 
 
 def relative_to(file: str, place: Path) -> str:

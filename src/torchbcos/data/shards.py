@@ -26,6 +26,7 @@ from torchbcos.data.members import BENT, Index, read_index
 from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.read import MAX_BYTES, decode_image
+from torchbcos.pictures.samples import Range
 
 __all__ = ["LARGE", "NAMES", "open_shards", "read_index", "shards_in"]
 
@@ -45,6 +46,7 @@ class _TarReader(Stored):
 
     tars: tuple[str, ...]
     members: tuple[tuple[int, int, int, str], ...]  # tar, offset, size, name
+    value_range: Range | None = None
 
     def __call__(self, i: int) -> Image.Image:
         tar, offset, size, name = self.members[i]
@@ -58,7 +60,7 @@ class _TarReader(Stored):
         except (OSError, ValueError, MemoryError) as error:
             why = error.strerror if isinstance(error, OSError) else None
             raise InputError(f"{self.tars[tar]!r} cannot be read: {why or error}.") from error
-        return decode_image(data, where)
+        return decode_image(data, where, value_range=self.value_range)
 
     def size(self, i: int) -> int:
         _, offset, size, _ = self.members[i]

@@ -14,6 +14,7 @@ from torchbcos.data.loading import Examples
 from torchbcos.data.sources import open_labelled
 from torchbcos.evaluation.splits import choose_split, match_classes
 from torchbcos.judging import ProgressBar, SavedOutputs, fingerprint, judge, predict_split
+from torchbcos.pictures import Range
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
@@ -31,6 +32,7 @@ def measure_accuracy(
     out: str | os.PathLike[str] | None = None,
     progress: ProgressBar | None = None,
     run: str | os.PathLike[str] | None = None,
+    value_range: Range | None = None,
 ) -> dict[str, Any]:
     """Measure a classifier on labelled data.
 
@@ -45,6 +47,7 @@ def measure_accuracy(
         out: a JSON file for the result; with it an interrupted measurement goes on where it stopped.
         progress: wraps the batches, to show how far they are.
         run: the folder of the run that made the model, which knows what it held out.
+        value_range: the stored numbers of black and white, see `torchbcos.pictures.read_image`.
 
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
@@ -57,10 +60,11 @@ def measure_accuracy(
     """
     labelled = open_labelled(data)
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
-    chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names))
+    chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names)).within(value_range)
     saved = None
     if out is not None:
-        saved = SavedOutputs(Path(out), [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)])
+        conditions = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)]
+        saved = SavedOutputs(Path(out), conditions if value_range is None else [*conditions, list(value_range)])
     outputs = predict_split(
         model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from torchbcos.pictures.arrays import check_tensor as check_tensor
 from torchbcos.pictures.find import SUFFIXES as SUFFIXES
 from torchbcos.pictures.find import Found as Found
 from torchbcos.pictures.find import Walked as Walked
 from torchbcos.pictures.find import find_images as find_images
 from torchbcos.pictures.find import walk as walk
+from torchbcos.pictures.items import ImageLike as ImageLike
+from torchbcos.pictures.items import as_image as as_image
+from torchbcos.pictures.items import as_images as as_images
+from torchbcos.pictures.items import as_items as as_items
+from torchbcos.pictures.items import named_items as named_items
 from torchbcos.pictures.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
 from torchbcos.pictures.preprocess import IMAGENET_STD as IMAGENET_STD
 from torchbcos.pictures.preprocess import Preprocess as Preprocess
 from torchbcos.pictures.read import MAX_PIXELS as MAX_PIXELS
-from torchbcos.pictures.read import ImageLike as ImageLike
-from torchbcos.pictures.read import as_image as as_image
-from torchbcos.pictures.read import as_images as as_images
-from torchbcos.pictures.read import as_items as as_items
-from torchbcos.pictures.read import check_tensor as check_tensor
 from torchbcos.pictures.read import decode_image as decode_image
 from torchbcos.pictures.read import is_animated as is_animated
-from torchbcos.pictures.read import named_items as named_items
 from torchbcos.pictures.read import read_image as read_image
+from torchbcos.pictures.read import take_note as take_note
 from torchbcos.pictures.read import to_rgb as to_rgb
+from torchbcos.pictures.samples import Range as Range
+from torchbcos.pictures.samples import check_range as check_range
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Walked", "as_image",
-    "as_images", "as_items", "check_tensor", "decode_image", "find_images", "is_animated", "named_items", "read_image", "to_rgb",
-    "walk",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Walked", "as_image",
+    "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated", "named_items",
+    "read_image", "take_note", "to_rgb", "walk",
 ]  # fmt: skip

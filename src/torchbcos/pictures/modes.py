@@ -7,6 +7,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from torchbcos._core.errors import InputError
+from torchbcos.pictures.samples import Range, Samples, window
 
 __all__ = ["flatten", "scale_transparency", "turn"]
 
@@ -35,20 +36,27 @@ def scale_transparency(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = min(key * 255 // (2**depth - 1), 255)
 
 
-def flatten(image: Image.Image, name: str, depth: int = 8) -> Image.Image:
-    """A loaded image of any mode as a new RGB image, transparency over white."""
+def flatten(image: Image.Image, name: str, depth: int = 8, value_range: Range | None = None) -> tuple[Image.Image, str | None]:
+    """A loaded image of any mode as a new RGB image, transparency over white; and a word on its numbers, if one is due."""
     if 0 in image.size:
         raise InputError(f"{name} has no pixels.")
+    note = None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _scale(image, name, depth)
-    if not _has_alpha(image):
-        return image.copy() if image.mode == "RGB" else image.convert("RGB")
+        image, note = _scale(image, name, depth, value_range)
+        value_range = None
+    elif depth == 16:
+        note = _judge_cut(image, name, value_range)
     if image.mode == "La":  # premultiplied grey has one way out only
         image = image.convert("LA")
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    mode = "RGBA" if _has_alpha(image) else "RGB"
+    flat = image.copy() if image.mode == mode else image.convert(mode)
+    if value_range is not None:
+        flat, note = window(flat, name, value_range)
+    if mode == "RGB":
+        return flat, note
     white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(rgba, mask=rgba.getchannel("A"))
-    return white
+    white.paste(flat, mask=flat.getchannel("A"))
+    return white, note
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -61,21 +69,27 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (image.mode == "RGB" and isinstance(key, tuple))
 
 
-def _scale(image: Image.Image, name: str, depth: int) -> Image.Image:
-    """Grey of more than 8 bits as L (or LA, if one of its values is transparent), by the rule in `to_rgb`."""
+def _scale(image: Image.Image, name: str, depth: int, value_range: Range | None) -> tuple[Image.Image, str | None]:
+    """Grey of more than 8 bits as L (or LA, if one of its values is transparent), and what `Samples.judge` says of it."""
     values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        grey = (values.astype(np.uint32) * 255 + 32767) // 65535
-    else:
-        if not np.isfinite(values).all():
-            raise InputError(f"{name} holds NaN or infinity.")
-        low, high = float(values.min()), float(values.max())
-        tops = [65535.0] if depth == 16 else [1.0, 255.0, 65535.0] if image.mode == "F" else [255.0, 65535.0]
-        top = next((t for t in tops if low >= 0 and high <= t), None)
-        base, span = (0.0, top) if top is not None else (low, (high - low) or 1.0)
-        grey = np.rint((values.astype(np.float64) - base) * (255 / span))
-    picture = Image.fromarray(grey.astype(np.uint8))
+    sixteen = image.mode.startswith("I;16") or depth == 16 or (image.mode == "I" and image.format == "PNG")
+    samples = Samples("u", 16, value_range) if sixteen else Samples("f" if image.mode == "F" else "i", 32, value_range)
+    picture = Image.fromarray(samples.to_bytes(values))
+    note = samples.judge(name)
     key = image.info.get("transparency")
     if not isinstance(key, int):
-        return picture
-    return Image.merge("LA", (picture, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))))
+        return picture, note
+    return Image.merge("LA", (picture, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))), note
+
+
+def _judge_cut(image: Image.Image, name: str, value_range: Range | None) -> str | None:
+    """What is to be said of a picture of 16 bits of which Pillow gave the upper 8: a colour PNG."""
+    if value_range is not None:
+        raise InputError(
+            f"{name} is a colour PNG of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. "
+            "Save it as TIFF, or give its numbers as an array."
+        )
+    extremes = [ends for ends in image.getextrema() if isinstance(ends, tuple)][: 1 if image.mode == "LA" else 3]
+    samples = Samples("u", 16)
+    samples.saw(256 * min(int(low) for low, _ in extremes), 256 * max(int(high) for _, high in extremes) + 255)
+    return samples.judge(name)

@@ -20,7 +20,9 @@ from torch.nn import functional as F
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
 from torchbcos.functional import add_inverse
-from torchbcos.pictures.read import MAX_PIXELS, ImageLike, as_image, named_items
+from torchbcos.pictures.items import ImageLike, as_image, named_items
+from torchbcos.pictures.read import MAX_PIXELS
+from torchbcos.pictures.samples import Range
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
@@ -120,11 +122,12 @@ class Preprocess:
         """
         return self.encode(self.place(as_image(image)))
 
-    def batch(self, images: object) -> Tensor:
+    def batch(self, images: object, *, value_range: Range | None = None) -> Tensor:
         """Encode pictures into one batch; each is read, placed and encoded before the next is read.
 
         Args:
             images: what `torchbcos.pictures.named_items` takes: one picture, a sequence or an iterator.
+            value_range: the numbers of black and white; see `torchbcos.pictures.read_image`.
 
         Returns:
             (N, C, H, W) float32.
@@ -135,7 +138,7 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).batch([Image.new("L", (9, 12)), torch.rand(3, 20, 10)]).shape
         torch.Size([2, 6, 8, 8])
         """
-        return self.stack(list(named_items(images)))
+        return self.stack(list(named_items(images, value_range=value_range)))
 
     def stack(self, items: Sequence[tuple[str, ImageLike]]) -> Tensor:
         """`batch` of pictures that have names for messages, as `torchbcos.pictures.named_items` gives them.

@@ -1,47 +1,36 @@
-"""Reading pictures safely: a file, a Pillow image, an array or a tensor becomes an upright RGB picture.
-
-Shapes: N images, H W space, 3 channels (red, green, blue).
-"""
+"""Reading pictures safely: a file or a Pillow image becomes an upright RGB picture."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import struct
+from collections.abc import Callable, Iterator
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
+from torchbcos.pictures.samples import Range, check_range
+from torchbcos.pictures.tiff import layout_of, read_tags, sizes_in
+from torchbcos.pictures.tiff_pixels import decode_tiff
 
-__all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "ImageLike", "as_image", "as_images", "as_items", "check_tensor", "decode_image", "is_animated",
-    "named_items", "read_image", "to_rgb",
-]  # fmt: skip
-
-ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
 
 # Decoded, a pixel takes 4 bytes, and a conversion holds two or three copies. Pillow itself warns (which only global
 # state could silence) about TIFF and GIF pictures above 89 megapixels, so those end there.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
-_EMPTY = "images is empty: give at least one picture."
+_NOTE = "torchbcos: note"
 _LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000}
 
 # The readers themselves, not `Image.open`: it warns about big pictures before their size can be refused.
@@ -51,25 +40,28 @@ _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "GIF": GifImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
-    "TIFF": TiffImageFile,
 }
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture file as upright RGB: transparency over white, 16 bit scaled to 8, the first frame of several.
+def read_image(path: str | os.PathLike[str], *, value_range: Range | None = None) -> Image.Image:
+    """Read a picture file as upright RGB: transparency over white, numbers scaled to 8 bits, the first frame of several.
 
     Safe for threads and for files from anywhere: nothing but the six formats is tried, whatever the suffix says; the
     size is judged from the header before memory is taken; no global state of Pillow is read or changed.
 
     Args:
         path: a JPEG, PNG, GIF, WebP, BMP or TIFF file.
+        value_range: the stored numbers that are black and white, (0, 4095) for 12 bits in 16, say; what lies outside is cut to
+            these ends. None: 0 and the greatest number of unsigned integers, 0 and 1 of floats.
 
     Returns:
-        An image of mode "RGB"; `is_animated` tells whether the file holds more than this picture.
+        An image of mode "RGB"; `is_animated` tells whether the file holds more than this picture, `take_note` whether its numbers
+        fill so little of their range that it is all but black.
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is no picture of these formats, broken, truncated, too large, or may not be read.
+        InputError: it is no picture of these formats, broken, truncated, too large, or may not be read; or nothing says which of
+            its numbers are black and white (floats beyond [0, 1], signed integers).
 
     >>> import tempfile, PIL.Image
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -78,11 +70,12 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     (255, 255, 255)
     """
     name = quote(path)
+    limits = check_range(value_range)
     kind, data = _read_bytes(path, name)
-    return _decode(kind, data, name)
+    return _decode(kind, data, name, limits)
 
 
-def decode_image(data: bytes, name: str) -> Image.Image:
+def decode_image(data: bytes, name: str, *, value_range: Range | None = None) -> Image.Image:
     """The picture in the bytes of a file, as `read_image` reads it; `name` is what messages call it.
 
     Raises:
@@ -96,39 +89,49 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     kind = containers.identify(data[:512])
     if kind is None:
         raise _no_picture(name, data[:512])
-    return _decode(kind, data, name)
+    return _decode(kind, data, name, check_range(value_range))
 
 
-def _decode(kind: str, data: bytes, name: str) -> Image.Image:
+def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
     with _refusing(name):
         container = containers.unpack(kind, data)
         if container.size is not None:
             _check_size(container.size, name, kind)
-        image = _READERS[kind](io.BytesIO(container.data))
-        _check_size(image.size, name, kind)
-        if isinstance(image, TiffImageFile):
-            tile = image.tag_v2.get(322, 0), image.tag_v2.get(323, 0)
-            _check_size(tile, name, kind)
-        image.load()
+        note: str | None = None
+        if kind == "TIFF":
+            order, tags = read_tags(container.data)
+            for size in sizes_in(tags):
+                _check_size(size, name, kind)
+            layout = layout_of(order, tags, name)
+            image, note, value_range = decode_tiff(layout, container.data, name, value_range)
+        else:
+            image = _READERS[kind](io.BytesIO(container.data))
+            _check_size(image.size, name, kind)
+            image.load()
         scale_transparency(image, container.depth)
         # a JPEG is RGB as it is decoded and keeps no file open: a copy would cost a fifth of the decoding
-        rgb = image if kind == "JPEG" and image.mode == "RGB" else flatten(image, name, container.depth)
-        upright = turn(rgb, container.orientation)
-    return _mark(upright, container.animated)
+        if not (kind == "JPEG" and image.mode == "RGB" and value_range is None):
+            image, found = flatten(image, name, container.depth, value_range)
+            note = note or found
+        upright = turn(image, container.orientation)
+    return mark(upright, container.animated, note)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Image:
     """Turn any Pillow image into RGB as `read_image` does: upright, over white, scaled; the image is not changed.
 
     An image that comes from here or from `read_image` is returned itself, not copied.
 
-    16-bit grey is divided by 257. Modes "I" and "F" do not say their range: it is the smallest of 0 to 1 ("F" only), to
-    255, to 65535 that holds all values, else they are stretched from their lowest to their highest. An EXIF
-    orientation that the image still carries is applied.
+    16-bit grey is divided by 257; numbers of mode "F" lie in [0, 1], and those of mode "I" have no range that is known. No
+    scale is guessed from the values. An EXIF orientation that the image still carries is applied.
+
+    Args:
+        image: of any mode.
+        value_range: the numbers of black and white; see `read_image`.
 
     Raises:
         ArgumentTypeError: `image` is no Pillow image.
-        InputError: it cannot be decoded, is too large, has no pixels or holds NaN.
+        InputError: it cannot be decoded, is too large, has no pixels, holds NaN or numbers whose range nobody said.
 
     >>> to_rgb(Image.new("LA", (2, 1), (0, 0))).getpixel((0, 0))
     (255, 255, 255)
@@ -136,26 +139,40 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise ArgumentTypeError(f"to_rgb needs a PIL.Image.Image, got {type(image).__name__}.")
     name = f"The {image.mode} image of {image.width}x{image.height}"
+    limits = check_range(value_range)
     _check_size(image.size, name)
-    if _is_ours(image):
+    if limits is None and _is_ours(image):
         return image
     with _refusing(name):
         image.load()
         exif = image.info.get("exif")
         orientation = containers.read_orientation(exif) if isinstance(exif, bytes) else 1
         animated = is_animated(image)
-        upright = turn(flatten(image, name), orientation)
-    return _mark(upright, animated)
+        flat, note = flatten(image, name, value_range=limits)
+        upright = turn(flat, orientation)
+    return mark(upright, animated, note)
 
 
-def _mark(image: Image.Image, animated: bool) -> Image.Image:
+def mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.Image:
     """Note on an RGB image of ours what is known of it, so that `to_rgb` need not copy it again."""
-    image.info = {"animated": animated, "upright": True}
+    image.info = {"animated": animated, "upright": True, **({} if note is None else {_NOTE: note})}
     return image
 
 
+def take_note(image: object) -> str | None:
+    """What a user should hear of a picture that was read: its numbers fill a sixteenth of their range, say. It is said once.
+
+    >>> dark = to_rgb(Image.fromarray(np.array([[0, 9]], np.uint16)), value_range=(0, 4095))
+    >>> take_note(dark)
+    'The I;16 image of 2x1 holds values from 0 to 9, the darkest sixteenth of the range from 0 to 4095. Is that meant?'
+    >>> take_note(dark)
+    """
+    found = image.info.pop(_NOTE, None) if isinstance(image, Image.Image) and _is_ours(image) else None
+    return found if isinstance(found, str) else None
+
+
 def _is_ours(image: Image.Image) -> bool:
-    """Whether `_mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
+    """Whether `mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
     changed = {"exif", "transparency"} & image.info.keys()
     return image.mode == "RGB" and image.info.get("upright") is True and not changed and 0 not in image.size
 
@@ -172,157 +189,6 @@ def is_animated(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False))  # Pillow's own attribute; few of its classes have it
     except Exception:  # it searches the file for a second frame, which may be broken
         return False
-
-
-def as_items(images: object) -> list[ImageLike]:
-    """Split what a user calls images into single ones; files are not read yet, so a long list costs nothing.
-
-    Args:
-        images: a path, a Pillow image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in [0, 1], a sequence of
-            these, an (N, H, W, 3) uint8 array or an (N, 3, H, W) float tensor.
-
-    Raises:
-        ArgumentTypeError: something else came.
-        InputError: the sequence or batch is empty.
-
-    >>> as_items(["a.jpg", "b.jpg"])
-    ['a.jpg', 'b.jpg']
-    """
-    if isinstance(images, (str, os.PathLike, Image.Image)):
-        return [images]
-    if isinstance(images, (np.ndarray, Tensor)):
-        items: list[ImageLike] = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, Sequence) and not isinstance(images, (bytes, bytearray, memoryview)):
-        items = list(images)
-    else:
-        raise ArgumentTypeError(
-            "images must be a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor, "
-            f"or a list of these; got {type(images).__name__}."
-        )
-    if not items:
-        raise InputError(_EMPTY)
-    return items
-
-
-def as_image(item: object, name: str = "image") -> Image.Image | Tensor:
-    """One picture as an RGB Pillow image, or as a (3, H, W) float32 tensor if it is a tensor.
-
-    Args:
-        item: one element of `as_items`.
-        name: what error messages call it.
-
-    Raises:
-        ArgumentTypeError: `item` is no picture.
-        InputError: wrong dtype, shape or values; for files and Pillow images see `read_image` and `to_rgb`.
-
-    >>> as_image(np.zeros((2, 3), np.uint8)).size
-    (3, 2)
-    """
-    if isinstance(item, (str, os.PathLike)):
-        return read_image(item)
-    if isinstance(item, Image.Image):
-        return to_rgb(item)
-    if isinstance(item, np.ndarray):
-        return _from_array(item, name)
-    if isinstance(item, Tensor):
-        return check_tensor(item, name)
-    raise ArgumentTypeError(
-        f"{name} must be a path, a PIL image, an (H, W[, 3]) uint8 array or a (3, H, W) float tensor; got {type(item).__name__}."
-    )
-
-
-def as_images(images: object) -> list[Image.Image | Tensor]:
-    """Read what a user calls images: a list of RGB Pillow images and (3, H, W) float32 tensors.
-
-    Args:
-        images: see `as_items`.
-
-    Raises:
-        ArgumentTypeError, InputError, MissingFileError: see `as_items` and `as_image`; element i is called `images[i]`.
-
-    >>> [image.shape for image in as_images(torch.rand(2, 3, 4, 5))]
-    [torch.Size([3, 4, 5]), torch.Size([3, 4, 5])]
-    """
-    return [as_image(item, name) for name, item in named_items(images)]
-
-
-def named_items(images: object) -> Iterator[tuple[str, ImageLike]]:
-    """What a user calls images, one at a time, each with the name that messages call it; nothing is read yet.
-
-    Args:
-        images: see `as_items`; or an iterator of single ones, which is taken only as far as is asked for.
-
-    Raises:
-        ArgumentTypeError, InputError: see `as_items`; at once, not at the first step.
-
-    >>> list(named_items("a.jpg")), next(named_items(f"{i}.jpg" for i in range(10)))
-    ([('image', 'a.jpg')], ('images[0]', '0.jpg'))
-    """
-    if isinstance(images, Iterator):
-        first = list(itertools.islice(images, 1))
-        if not first:
-            raise InputError(_EMPTY)
-        return ((f"images[{i}]", item) for i, item in enumerate(itertools.chain(first, images)))
-    items = as_items(images)
-    if len(items) == 1 and items[0] is images:
-        return iter([("image", items[0])])
-    return ((f"images[{i}]", item) for i, item in enumerate(items))
-
-
-def check_tensor(tensor: Tensor, name: str = "image") -> Tensor:
-    """`tensor` as float32, if it is a picture: (3, H, W), floating point, every value in [0, 1].
-
-    Raises:
-        InputError: it is not; the message says how to make it one.
-
-    >>> check_tensor(torch.ones(3, 1, 1, dtype=torch.float64)).dtype
-    torch.float32
-    """
-    shape = tuple(tensor.shape)
-    if not tensor.is_floating_point():
-        fix = f" Use {name}.float() / 255." if tensor.dtype == torch.uint8 else ""
-        raise InputError(f"{name} must be a float tensor with values in [0, 1], got {tensor.dtype}.{fix}")
-    if tensor.dim() != 3 or shape[0] != 3:
-        raise InputError(f"{name} must have shape (3, H, W), got {shape}.{_shape_help(shape)}")
-    if 0 in shape:
-        raise InputError(f"{name} has no pixels: its shape is {shape}.")
-    low, high = (float(v) for v in torch.aminmax(tensor.detach().float()))
-    if low != low or high != high:
-        raise InputError(f"{name} holds NaN; a picture's values lie in [0, 1].")
-    if low < 0 or high > 1:
-        fix = " Divide by 255." if low >= 0 and 1.5 < high <= 255 else " Undo its normalisation, or clamp it."
-        raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; a picture's lie in [0, 1].{fix}")
-    return tensor.to(torch.float32)
-
-
-def _shape_help(shape: tuple[int, ...]) -> str:
-    if len(shape) == 3 and shape[-1] == 3:
-        return " Channels come first: use .permute(2, 0, 1)."
-    if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1):
-        return " Repeat a grey picture three times: .expand(3, -1, -1)."
-    if len(shape) == 3 and shape[0] == 4:
-        return " Leave out its alpha channel: [:3]."
-    if len(shape) == 3 and shape[0] == 6:
-        return " Is it encoded already? Then give it to the network or to torchbcos.explain."
-    return ""
-
-
-def _from_array(array: NDArray[Any], name: str) -> Image.Image:
-    if array.dtype != np.uint8:
-        fixes = {"f": " Use (255 * a).round().astype('uint8').", "b": " Use a.astype('uint8') * 255."}
-        fix = " Use (a // 257).astype('uint8')." if array.dtype == np.uint16 else fixes.get(array.dtype.kind, "")
-        raise InputError(f"{name} must be a uint8 array with values 0 to 255, got {array.dtype}.{fix}")
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        fix = " Channels come last: use a.transpose(1, 2, 0)." if array.ndim == 3 and array.shape[0] == 3 else ""
-        if array.ndim == 3 and array.shape[2] == 4:
-            fix = " For an alpha channel give PIL.Image.fromarray(a)."
-        if array.ndim == 3 and array.shape[2] == 1:
-            fix = " Use a[..., 0]."
-        raise InputError(f"{name} must have shape (H, W) or (H, W, 3), got {array.shape}.{fix}")
-    if array.size == 0:
-        raise InputError(f"{name} has no pixels: its shape is {array.shape}.")
-    image = Image.fromarray(array)  # of three channels it is a copy; of grey it may point at the caller's memory
-    return _mark(image if image.mode == "RGB" else image.convert("RGB"), False)
 
 
 def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
@@ -371,7 +237,7 @@ def _refusing(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory: make the picture smaller.") from error
     except Exception as error:  # Pillow's decoders raise some fifteen kinds on broken bytes, none of them documented
-        if isinstance(error, (EOFError, IndexError)) or "truncated" in str(error) or containers.EARLY in str(error):
+        if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in str(error) or containers.EARLY in str(error):
             raise InputError(f"{name} ends early: it is truncated. Copy or download it again.") from error
         raise InputError(f"{name} is damaged: {_one_line(error)}. Copy it again, or save it anew.") from error
 

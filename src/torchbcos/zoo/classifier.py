@@ -17,7 +17,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint, whole_number
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
-from torchbcos.pictures import Preprocess, named_items
+from torchbcos.pictures import Preprocess, Range, named_items
 from torchbcos.zoo.card import Card
 
 __all__ = ["Classifier", "Prediction"]
@@ -49,35 +49,42 @@ class Classifier:
         self.class_names = card.class_names()
         self.transform = Preprocess.from_dict(dict(card.preprocess))
 
-    def preprocess(self, images: Any) -> Tensor:
+    def preprocess(self, images: Any, *, value_range: Range | None = None) -> Tensor:
         """Pictures as the network wants them: (N, C, H, W), on its device and in its dtype.
 
         Args:
             images: a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in
                 [0, 1], or a sequence of these.
+            value_range: the numbers that are black and white, (0, 4095) for 12 bits in 16, say; what lies outside is cut to these
+                ends. With it arrays and tensors of any real dtype are taken. None: see `torchbcos.pictures.read_image`.
         """
-        return self._moved(self.transform.batch(images))
+        return self._moved(self.transform.batch(images, value_range=value_range))
 
-    def predict(self, images: Any, *, top_k: int = 5, batch_size: int = 16) -> list[list[Prediction]]:
+    def predict(
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+    ) -> list[list[Prediction]]:
         """The `top_k` classes of every picture, most probable first; no more than one batch of pictures is in memory."""
-        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size))
+        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size, value_range=value_range))
 
-    def iter_predict(self, images: Any, *, top_k: int = 5, batch_size: int = 16) -> Iterator[list[Prediction]]:
+    def iter_predict(
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+    ) -> Iterator[list[Prediction]]:
         """The `top_k` classes picture by picture, in constant memory.
 
         Args:
             images: as `preprocess` takes them, or an iterator of single ones, of any length.
             top_k: how many classes.
             batch_size: how many pictures are in memory, and in the network, at a time.
+            value_range: the numbers of black and white, see `preprocess`.
         """
-        for _, x in self._batches(images, batch_size):
+        for _, x in self._batches(images, batch_size, value_range):
             with torch.no_grad():
                 outputs = self.model(x)
             yield from self.predictions(outputs, top_k=top_k)
 
-    def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
+    def _batches(self, images: Any, batch_size: int, value_range: Range | None) -> Iterator[tuple[list[str], Tensor]]:
         """Encoded batches, and the file's name of each picture ("" where it is no file): find, read and encode, once each."""
-        named = named_items(images)
+        named = named_items(images, value_range=value_range)
         while items := list(itertools.islice(named, _checked(batch_size))):
             files = [Path(item).name if isinstance(item, (str, os.PathLike)) else "" for _, item in items]
             yield files, self._moved(self.transform.stack(items))
@@ -99,19 +106,35 @@ class Classifier:
         return rows
 
     def explain(
-        self, images: Any, targets: Any = None, *, top_k: int = 1, contrast: Any = None, batch_size: int = 16
+        self,
+        images: Any,
+        targets: Any = None,
+        *,
+        top_k: int = 1,
+        contrast: Any = None,
+        batch_size: int = 16,
+        value_range: Range | None = None,
     ) -> Explanation:
-        """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name."""
-        parts = list(self.iter_explain(images, targets, top_k=top_k, contrast=contrast, batch_size=batch_size))
+        """Exact explanations of all pictures; arguments as `torchbcos.explain` and `preprocess`, classes also by name."""
+        parts = list(
+            self.iter_explain(images, targets, top_k=top_k, contrast=contrast, batch_size=batch_size, value_range=value_range)
+        )
         return Explanation.join(parts)
 
     def iter_explain(
-        self, images: Any, targets: Any = None, *, top_k: int = 1, contrast: Any = None, batch_size: int = 16
+        self,
+        images: Any,
+        targets: Any = None,
+        *,
+        top_k: int = 1,
+        contrast: Any = None,
+        batch_size: int = 16,
+        value_range: Range | None = None,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory."""
         chosen, other = self.class_index(targets), self.class_index(contrast)
         start = 0
-        for files, x in self._batches(images, batch_size):
+        for files, x in self._batches(images, batch_size, value_range):
             e = explain(
                 self.model, x, _rows(chosen, start, len(x)), top_k=top_k, contrast=_rows(other, start, len(x))
             )  # fmt: skip

@@ -1,0 +1,97 @@
+"""Arrays and tensors as pictures: what is taken, and what is refused with its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos.pictures.samples import Range, Samples
+
+__all__ = ["check_tensor", "from_array"]
+
+
+def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None = None) -> Tensor:
+    """`tensor` as float32, if it is a picture: (3, H, W), floating point, every value in [0, 1].
+
+    With a range numbers of any real dtype are brought to [0, 1] and cut there first; this is differentiable.
+
+    Raises:
+        InputError: it is not; the message says how to make it one.
+
+    >>> check_tensor(torch.ones(3, 1, 1, dtype=torch.float64)).dtype
+    torch.float32
+    """
+    shape = tuple(tensor.shape)
+    if value_range is not None:
+        tensor = _scaled(tensor, name, value_range)
+    if not tensor.is_floating_point():
+        fix = f" Use {name}.float() / 255." if tensor.dtype == torch.uint8 else ""
+        raise InputError(f"{name} must be a float tensor with values in [0, 1], got {tensor.dtype}.{fix}")
+    if tensor.dim() != 3 or shape[0] != 3:
+        raise InputError(f"{name} must have shape (3, H, W), got {shape}.{_shape_help(shape)}")
+    if 0 in shape:
+        raise InputError(f"{name} has no pixels: its shape is {shape}.")
+    low, high = (float(v) for v in torch.aminmax(tensor.detach().float()))
+    if low != low or high != high:
+        raise InputError(f"{name} holds NaN; a picture's values lie in [0, 1].")
+    if low < 0 or high > 1:
+        fix = " Divide by 255." if low >= 0 and 1.5 < high <= 255 else " Undo its normalisation, or clamp it."
+        raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; a picture's lie in [0, 1].{fix}")
+    return tensor.to(torch.float32)
+
+
+def _shape_help(shape: tuple[int, ...]) -> str:
+    if len(shape) == 3 and shape[-1] == 3:
+        return " Channels come first: use .permute(2, 0, 1)."
+    if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1):
+        return " Repeat a grey picture three times: .expand(3, -1, -1)."
+    if len(shape) == 3 and shape[0] == 4:
+        return " Leave out its alpha channel: [:3]."
+    if len(shape) == 3 and shape[0] == 6:
+        return " Is it encoded already? Then give it to the network or to torchbcos.explain."
+    return ""
+
+
+def _scaled(tensor: Tensor, name: str, value_range: Range) -> Tensor:
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InputError(f"{name} must be a tensor of numbers, got {tensor.dtype}.")
+    low, high = value_range
+    wide = tensor if tensor.is_floating_point() else tensor.double()
+    return ((wide - low) / (high - low)).clamp(0, 1)  # NaN stays, to be found
+
+
+def from_array(array: NDArray[Any], name: str, value_range: Range | None = None) -> tuple[Image.Image, str | None]:
+    """An RGB image of an array (H, W) or (H, W, 3): uint8, or any real numbers within a range; and a word on them, if one is due.
+
+    Raises:
+        InputError: another dtype or shape; the message says how to make it one.
+
+    >>> from_array(np.array([[0, 4095]], np.uint16), "a", (0, 4095))[0].getpixel((1, 0))
+    (255, 255, 255)
+    """
+    if array.dtype != np.uint8 and (value_range is None or array.dtype.kind not in "uif"):
+        fixes = {"f": " Use (255 * a).round().astype('uint8').", "b": " Use a.astype('uint8') * 255."}
+        more = " Or say which numbers are black and white: value_range=(0, 65535), say, or (0, 4095) for 12 bits."
+        fix = fixes.get(array.dtype.kind, "") + (more if array.dtype.kind in "uif" else "")
+        raise InputError(f"{name} must be a uint8 array with values 0 to 255, got {array.dtype}.{fix}")
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        fix = " Channels come last: use a.transpose(1, 2, 0)." if array.ndim == 3 and array.shape[0] == 3 else ""
+        if array.ndim == 3 and array.shape[2] == 4:
+            fix = " For an alpha channel give PIL.Image.fromarray(a)."
+        if array.ndim == 3 and array.shape[2] == 1:
+            fix = " Use a[..., 0]."
+        raise InputError(f"{name} must have shape (H, W) or (H, W, 3), got {array.shape}.{fix}")
+    if array.size == 0:
+        raise InputError(f"{name} has no pixels: its shape is {array.shape}.")
+    note = None
+    if value_range is not None:
+        samples = Samples(array.dtype.kind, 8 * array.dtype.itemsize, value_range)
+        array, note = samples.to_bytes(array), samples.judge(name)
+    image = Image.fromarray(array)  # of three channels it is a copy; of grey it may point at the caller's memory
+    return image if image.mode == "RGB" else image.convert("RGB"), note

@@ -1,0 +1,162 @@
+"""Numbers of any kind and range as the 8 bits of a picture: which is black, which is white, and what is refused.
+
+No scale is guessed from the values: files of one folder would get different ones, and a value that is a little greater would turn
+a picture black. Unsigned integers span their type, floats lie in [0, 1]; what has no such range needs one that is said.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from torchbcos._core.errors import ArgumentTypeError, InputError
+
+__all__ = ["Range", "Samples", "SLACK", "check_range", "range_words", "warn_once", "window"]
+
+Range = tuple[float, float]
+SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
+_LITTLE = 1 / 16  # of its range: 12 bits in 16 use no more
+_warned: set[str] = set()  # ranges of which this process has heard, as `warnings` keeps what it has said
+_FARTHEST = 1e300  # so that differences are finite
+_WIDE = 32  # bits; so many are never a photo's own, and are not taken for one that is dark
+
+
+def check_range(value_range: object) -> Range | None:
+    """Two finite numbers, black below white, or None.
+
+    Raises:
+        ArgumentTypeError, InputError: it is something else.
+
+    >>> check_range((0, 4095))
+    (0.0, 4095.0)
+    """
+    if value_range is None:
+        return None
+    if not isinstance(value_range, (tuple, list)):
+        raise ArgumentTypeError(f"value_range must be two numbers, (0, 4095) say, or None; got {type(value_range).__name__}.")
+    numbers = [float(v) for v in value_range if isinstance(v, (int, float, np.integer, np.floating)) and _is_number(v)]
+    if len(numbers) != 2 or len(value_range) != 2 or not numbers[0] < numbers[1]:
+        raise InputError(f"value_range must be two finite numbers, that of black below that of white; got {value_range!r:.100}.")
+    return numbers[0], numbers[1]
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and -_FARTHEST < value < _FARTHEST
+
+
+def range_words(low: float, high: float) -> str:
+    """How a range is said, in Python and on the command line.
+
+    >>> range_words(0, 4095)
+    'value_range=(0, 4095), on the command line --range 0..4095'
+    """
+    return f"value_range=({_digits(low)}, {_digits(high)}), on the command line --range {_digits(low)}..{_digits(high)}"
+
+
+def _digits(number: float) -> str:
+    return f"{number:.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:.6g}"
+
+
+class Samples:
+    """Turns the numbers of one picture into bytes, part by part, and judges them when all were seen.
+
+    Args:
+        kind: "u", "i" or "f": unsigned, signed, floating point.
+        bits: of a number.
+        value_range: the numbers of black and white; None: the kind's own, [0, 2^bits - 1] or [0, 1].
+
+    >>> samples = Samples("u", 16)
+    >>> samples.to_bytes(np.array([0, 25700, 65535], np.uint16)).tolist(), samples.judge("It")
+    ([0, 100, 255], None)
+    """
+
+    def __init__(self, kind: str, bits: int, value_range: Range | None = None) -> None:
+        self.kind, self.bits, self.said = kind, bits, value_range is not None
+        top = float(2 ** (bits - (kind == "i")))
+        own = {"f": (0.0, 1.0), "u": (0.0, top - 1), "i": (-top, top - 1)}[kind]
+        self.black, self.white = own if value_range is None else value_range
+        self.low, self.high = math.inf, -math.inf
+        self._table: NDArray[np.uint8] | None = None
+
+    def saw(self, low: float, high: float) -> None:
+        """Note the lowest and the highest of some numbers; NaN stays."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if low != low or high != high:
+            self.low = self.high = math.nan
+
+    def to_bytes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """The numbers as 0 to 255, rounded; what lies outside the range is cut to its ends."""
+        if values.size:
+            self.saw(float(values.min()), float(values.max()))
+        if self.kind == "u" and values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+            if self._table is None:
+                self._table = self._scaled(np.arange(2 ** (8 * values.dtype.itemsize), dtype=np.float64))
+            found: NDArray[np.uint8] = self._table[values]
+            return found
+        return self._scaled(values.astype(np.float64))
+
+    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused when all is seen
+            cut = np.clip(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf), self.black, self.white)
+            scaled: NDArray[np.uint8] = np.rint((cut - self.black) * (255 / (self.white - self.black))).astype(np.uint8)
+        return scaled
+
+    def judge(self, name: str) -> str | None:
+        """A sentence for the user where the picture uses a sixteenth of its range or less; None where all is well.
+
+        Raises:
+            InputError: NaN, infinity, or numbers whose range nobody can know.
+        """
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise InputError(f"{name} holds NaN or infinity.")
+        used, unused = ((end - self.black) / (self.white - self.black) for end in (self.high, self.low))
+        if not self.said:
+            self._check_known(name, used)
+        dark, light = used <= _LITTLE, self.said and unused >= 1 - _LITTLE
+        if self.low == self.high or not (dark or light):
+            return None
+        better = "Is that meant?" if self.said else f"If that is not meant, say the range: {self._likely()}."
+        part = "darkest" if dark else "lightest"
+        return (
+            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, the {part} sixteenth "
+            f"of the range from {_digits(self.black)} to {_digits(self.white)}. {better}"
+        )
+
+    def _check_known(self, name: str, used: float) -> None:
+        if self.kind == "f" and self.low >= -SLACK and self.high <= 1 + SLACK:
+            return
+        if self.kind == "u" and (self.bits < _WIDE or used > _LITTLE):
+            return
+        what = "floats" if self.kind == "f" else f"{self.bits}-bit {'signed ' if self.kind == 'i' else ''}integers"
+        more = " Floats of a picture lie in [0, 1]." if self.kind == "f" else ""
+        raise InputError(
+            f"{name} holds {what} from {_digits(self.low)} to {_digits(self.high)}, and nothing says which are black and "
+            f"white.{more} Say it, for all files alike: {self._likely()}."
+        )
+
+    def _likely(self) -> str:
+        """The words for a range that may be meant: of as many bits as the values need, or from the lowest to the highest."""
+        if self.low < 0 or self.kind == "f":
+            return range_words(min(self.low, 0), self.high if self.high > self.low else self.low + 1)
+        return range_words(0, 2 ** max(int(self.high).bit_length(), 1) - 1)
+
+
+def warn_once(note: str | None) -> None:
+    """Warn of what `Samples.judge` says, once for each range: of a folder of such files one sentence is enough."""
+    kind = "" if note is None else note[note.rfind(", the ") :].partition(". ")[0]
+    if note is not None and kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(f"{note} (Said once.)", stacklevel=4)
+
+
+def window(image: Image.Image, name: str, value_range: Range) -> tuple[Image.Image, str | None]:
+    """An RGB or RGBA image of 8 bits within a range of its numbers, alpha as it is; and what `Samples.judge` says of it."""
+    samples = Samples("u", 8, value_range)
+    bands = image.split()
+    colours = [Image.fromarray(samples.to_bytes(np.asarray(band))) for band in bands[:3]]
+    return Image.merge(image.mode, (*colours, *bands[3:])), samples.judge(name)
