@@ -19,20 +19,27 @@ from torchbcos.kernels.blocks import slope, square_over, times_own_size_
 from torchbcos.kernels.geometry import Geometry
 from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import inverse_norms, inverse_of_groups, over_channels, spread_sums
+from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
 __all__ = ["again", "again_with_graph", "conv", "is_conv_step"]
 
 
-def conv(x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None = None) -> Tensor:
-    """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows."""
+def conv(
+    x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None = None, *, unit: bool = False
+) -> Tensor:
+    """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows; `unit`: of filters at unit norm.
+
+    Without a gradient for the weight, its filters are not brought to unit norm: their squared lengths divide the output,
+    which is the same and needs one pass over the weight, so that nothing has to be remembered of it.
+    """
     if current() is not None:
-        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps, packed)
+        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps, packed, unit)
         return held
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        out: Tensor = _Conv.apply(x, weight, geometry, eps)
+        out: Tensor = _Conv.apply(x, unit_norm(weight) if unit else weight, geometry, eps)
         return out
     y = _linear_output(x, weight, geometry, packed)
-    return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]))
+    return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), gain=unit_gain(weight) if unit else None)
 
 
 def _linear_output(x: Tensor, weight: Tensor, geometry: Geometry, packed: Packed | None) -> Tensor:
@@ -90,27 +97,27 @@ class _FrozenConv(Function):
     """The same with the factor `|y| / ‖patch‖` held: linear in x, and nothing else is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None, unit: bool) -> Tensor:
         y = _linear_output(x, weight, geometry, packed)
-        factor = torch.empty_like(y)
+        factor, gain = torch.empty_like(y), unit_gain(weight) if unit else None
         ctx.save_for_backward(factor, weight)
         ctx.geometry, ctx.shape, ctx.packed, ctx.session = geometry, x.shape, packed, current()
-        return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), factor)
+        return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), factor, gain)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         factor, weight = ctx.saved_tensors
         # in the factor's layout, and in its memory where nobody reads it again
         g = factor.mul_(g) if ctx.session is not None and ctx.session.final else factor * g
         gx = None if ctx.packed is None else ctx.packed.gradient(g, weight, ctx.geometry)
         if gx is not None:
-            return gx, None, None, None, None
+            return gx, None, None, None, None, None
         # of the input the gradient needs shape and layout alone: memory that is never touched costs nothing,
         # while an expanded number would count as NCHW, in which oneDNN takes eight times as long
         last = g.dim() == 4 and any(t.is_contiguous(memory_format=torch.channels_last) for t in (weight, g))
         layout = torch.channels_last if last else torch.contiguous_format
         x = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=layout)
-        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None
+        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None, None
 
 
 def _plain(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
