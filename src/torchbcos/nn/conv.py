@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
+from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.conv import PADDING_MODES, Options, convolve, pad_widths, spread
 from torchbcos.functional.numbers import check_epsilon, check_positive
 from torchbcos.functional.transform import CONV_EPS
@@ -69,7 +70,7 @@ class _BcosConv(FilterLayer):
             self.b, self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.max_out, self.unit_norm,
             self.scale, self.eps,
         )  # fmt: skip
-        return convolve(x, self.weight, options, self.packed())
+        return convolve(x, self.weight, options, self.packed(), watched=any(hook_counts(self)))
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""

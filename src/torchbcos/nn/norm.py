@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, hold, mode, parameter
+from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.numbers import check_epsilon, check_rate
 from torchbcos.kernels.batchnorm import uncentered_batch_norm
@@ -112,7 +113,7 @@ class BatchNorm(Norm):
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps
             )
         if self.training and self.fast(x):
-            y, mean, var = uncentered_batch_norm(x, self.weight, self.eps)
+            y, mean, var = uncentered_batch_norm(x, self.weight, self.eps, watched=any(hook_counts(self)))
             self.track(mean, var, x.numel() // self.num_features)
             return y if self.bias is None else affine(y, None, self.bias, 1)
         shape = [1, -1] + [1] * (x.dim() - 2)
