@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import took_part
+from torchbcos._core.frozen import parameter, took_part
 from torchbcos._core.names import hint
+from torchbcos.functional.numbers import check_epsilon, check_positive
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.conv import conv
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
@@ -88,13 +89,17 @@ class Options(NamedTuple):
     eps: float
 
 
-def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None = None) -> Tensor:
-    """`bcos_conv`, for a layer that keeps its weight in oneDNN's order too, as `packed`, while the weight stands still."""
+def convolve(
+    x: Tensor, weight: Tensor, options: Options, packed: Packed | None = None, *, watched: bool = False
+) -> Tensor:
+    """`bcos_conv` for a layer: `packed` keeps its weight in oneDNN's order too; `watched` where hooks see the output."""
     b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps = options
     space = weight.dim() - 2
     _check_conv(x, weight, groups, max_out, padding_mode)
+    check_epsilon(eps)
+    check_positive(scale, "scale")
     if x.dim() == space + 1:
-        return convolve(x.unsqueeze(0), weight, options).squeeze(0)
+        return convolve(x.unsqueeze(0), weight, options, watched=watched).squeeze(0)
     kernel = tuple(weight.shape[2:])
     stride, dilation = spread(stride, space, "stride"), spread(dilation, space, "dilation")
     pads = pad_widths(padding, kernel, dilation)
@@ -105,7 +110,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     if usable(x, b, max_out):
         took_part()
         geometry = Geometry(kernel, stride, tuple(widths), dilation, groups)
-        out = conv(x, layer_weight(weight, unit_norm), geometry, eps, packed)
+        out = conv(x, parameter(weight), geometry, eps, packed, unit=unit_norm, watched=watched)
         return out if scale is None else out / scale
     weight = layer_weight(weight, unit_norm)
     if groups == 1 and all(k == 1 for k in stride) and not any(widths) and _as_product(x, weight):
@@ -221,12 +226,16 @@ def low_pass(x: Tensor, stride: int = 2) -> Tensor:
     Returns:
         (N, C, *ceil(S / stride)).
 
+    Raises:
+        InputError: `stride` is not a positive integer.
+
     >>> import torch
     >>> low_pass(torch.ones(1, 1, 4, 4))
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """
     space = x.dim() - 2
+    spread(stride, 1, "stride")
     kernel = x.new_tensor([0.25, 0.5, 0.25])
     full = kernel
     for _ in range(space - 1):

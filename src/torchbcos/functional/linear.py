@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import took_part
+from torchbcos._core.frozen import parameter, took_part
+from torchbcos.functional.numbers import check_epsilon
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.linear import linear
 from torchbcos.kernels.usable import usable
@@ -49,11 +50,13 @@ def bcos_linear(
         raise InputError(f"Expected (..., {weight.shape[-1]}), got shape {tuple(x.shape)}.")
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
+    check_epsilon(eps)
+    check_epsilon(norm_eps, "norm_eps")
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
     if eps == 0 and usable(x, b, max_out):
         took_part()
-        return linear(x, layer_weight(weight, unit_norm), norm_eps)
+        return linear(x, parameter(weight), norm_eps, unit=unit_norm)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:
         out = out.reshape(*out.shape[:-1], -1, max_out).amax(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant, current, hold, mode, parameter, took_part
 from torchbcos._core.torch_private import transformed
+from torchbcos.functional.numbers import check_epsilon
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 
 __all__ = [
@@ -91,6 +92,7 @@ def layer_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over all channels and positions of an image: (N, C, *S)."""
     check_images(x)
+    check_epsilon(eps)
     if _native(x, weight, bias, centered):
         return _grouped(x, 1, weight, bias, eps)
     y = normalize(x, range(1, x.dim()), eps=eps, centered=centered)
@@ -102,6 +104,7 @@ def position_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the channels of every position: (N, C, *S)."""
     check_images(x)
+    check_epsilon(eps)
     if _native(x, weight, bias, centered):
         return torch.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
     if _held_in_one_step(x, weight, centered):
@@ -116,6 +119,7 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over each of `groups` groups of channels and all positions: (N, C, *S)."""
     check_images(x)
+    check_epsilon(eps)
     if _native(x, weight, bias, centered):
         return _grouped(x, groups, weight, bias, eps)
     y = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
@@ -128,6 +132,7 @@ def instance_norm(
 ) -> Tensor:  # fmt: skip
     """Statistics over the positions of every channel: (N, C, *S)."""
     check_images(x)
+    check_epsilon(eps)
     if _native(x, weight, bias, centered):
         return _grouped(x, x.shape[1], weight, bias, eps)
     return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1)
@@ -137,6 +142,7 @@ def token_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
     """Statistics over the last axis: (..., D), the layer norm of transformers."""
+    check_epsilon(eps)
     if _native(x, weight, bias, centered):
         return torch.layer_norm(x, x.shape[-1:], weight, bias, eps)
     if _held_in_one_step(x, weight, centered):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos.functional.numbers import check_positive
 
 __all__ = ["sin_cos_2d"]
 
@@ -28,7 +29,7 @@ def sin_cos_2d(
         (height, width, D).
 
     Raises:
-        InputError: a size is not positive, or D is not divisible by 4.
+        InputError: a size or the temperature is not positive, or D is not divisible by 4.
 
     >>> sin_cos_2d(14, 14, 192).shape
     torch.Size([14, 14, 192])
@@ -37,6 +38,7 @@ def sin_cos_2d(
         raise InputError(
             f"A position embedding needs a dim divisible by 4 and a grid of at least 1 x 1, not dim {dim} and {height} x {width}."
         )
+    check_positive(temperature, "temperature")
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     steps = torch.arange(dim // 4, dtype=wide, device=device) / max(1, dim // 4 - 1)
     omega = temperature**-steps

@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold, parameter, took_part
 from torchbcos._core.torch_private import transformed
+from torchbcos.functional.numbers import at_least_one, check_epsilon, check_exponent
 from torchbcos.kernels.lengths import never_zero
 from torchbcos.kernels.unitnorm import filter_norms, unit_norm
 
-__all__ = ["CONV_EPS", "LINEAR_EPS", "bcos_transform", "check_exponent", "held_wide", "layer_weight", "unit_norm_weight"]
+__all__ = ["CONV_EPS", "LINEAR_EPS", "bcos_transform", "held_wide", "layer_weight", "unit_norm_weight"]
 
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
 LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
@@ -37,7 +37,8 @@ def bcos_transform(
     Args:
         linear: output of the linear map, any shape.
         squared_norm: squared norm of the patch that each output saw, broadcastable to `linear`.
-        b: exponent B ≥ 1; a Python number takes the fast paths, a tensor (learnable B) never does.
+        b: exponent B ≥ 1; a Python number takes the fast paths, a tensor (learnable B) never does. A tensor below 1
+            counts as 1.
         eps: added to the squared norm, inside the root.
         norm_eps: added to the norm, outside the root.
 
@@ -45,11 +46,13 @@ def bcos_transform(
         A tensor like `linear`.
 
     Raises:
-        InputError: `b` is a number below 1.
+        InputError: `b` is a number below 1, or no finite number; an epsilon is negative or not finite.
 
     >>> bcos_transform(torch.tensor([3.0]), torch.tensor([36.0]), eps=0.0)
     tensor([1.5000])
     """
+    check_epsilon(eps)
+    check_epsilon(norm_eps, "norm_eps")
     if not isinstance(b, Tensor):
         check_exponent(b)
         if b == 1:
@@ -67,7 +70,7 @@ def bcos_transform(
     if not isinstance(b, Tensor) and b == 2:
         factor = y.abs() / norm
     else:
-        exponent = hold(parameter(b)) - 1 if isinstance(b, Tensor) else b - 1
+        exponent = hold(at_least_one(parameter(b))) - 1 if isinstance(b, Tensor) else b - 1
         factor = ((y / norm).abs() + _COSINE_EPS) ** exponent
     return linear * factor.to(linear.dtype)
 
@@ -96,9 +99,3 @@ def held_wide(x: Tensor) -> Tensor:
     """The held input, in float32 for half precision, whose squares would overflow."""
     x = hold(x)
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def check_exponent(b: float) -> None:
-    """Raise InputError unless `b` is a real number ≥ 1."""
-    if isinstance(b, bool) or not isinstance(b, int | float) or not b >= 1:
-        raise InputError(f"b must be a real number of at least 1, not {b!r}: B-cos layers multiply by |cos|^(b-1).")

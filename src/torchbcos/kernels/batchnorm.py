@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core import torch_private
-from torchbcos.kernels.conv import again, again_with_graph, is_conv_step
+from torchbcos.kernels.conv import again, again_with_graph, makes, places
 
 __all__ = ["channel_statistics", "per_channel", "uncentered_batch_norm"]
 
@@ -33,19 +33,23 @@ def per_channel(values: Tensor, ndim: int) -> Tensor:
     return values.reshape(1, -1, *[1] * (ndim - 2))
 
 
-def uncentered_batch_norm(x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def uncentered_batch_norm(
+    x: Tensor, weight: Tensor | None, eps: float, *, watched: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """`x / sqrt(var + eps) · weight` with the batch's variance about its mean.
 
     Args:
         x: (N, C, *S), float32 or float64.
         weight: (C,) or None.
         eps: added to the variance.
+        watched: somebody may have written into `x`; it is kept.
 
     Returns:
         The normalised tensor, and mean and population variance (C,), which carry no gradient.
     """
     # hooks on saved tensors (torch.utils.checkpoint) let the convolution's be unpacked once, by itself
-    producer = None if torch_private.saved_tensor_hooks() else x.grad_fn
+    keeps = watched or torch_private.saved_tensor_hooks() or not makes(x.grad_fn, x)
+    producer = None if keeps else x.grad_fn
     out: tuple[Tensor, Tensor, Tensor] = _UncenteredBatchNorm.apply(x, weight, eps, producer)
     return out
 
@@ -66,17 +70,18 @@ class _UncenteredBatchNorm(Function):
     That result is made again from y in three passes over memory, so the norm keeps the autograd node of the convolution
     (`x.grad_fn`) instead, and a B-cos layer keeps two maps, as a plain one does. The node outlives the norm's backward
     pass, for autograd runs it, and frees what it saved, only afterwards. Hooks on saved tensors (torch.utils.checkpoint)
-    unpack them once for each node: with them the norm keeps its input. Measured in docs/decisions/003.
+    unpack them once for each node: with them the norm keeps its input. It keeps it too where somebody wrote into the
+    convolution's result (`makes`). On an accelerator a write that torch does not count shows in the backward pass only: the
+    gradients are then NaN, never those of another input. Measured in docs/decisions/003.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float, producer: Any) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = channel_statistics(x)
         inverse = (var + eps).rsqrt()
-        remade = is_conv_step(producer)
-        ctx.producer = producer if remade else None
-        ctx.save_for_backward(None if remade else x, weight, mean, inverse)
-        ctx.eps = eps
+        ctx.producer, ctx.eps = producer, eps
+        ctx.save_for_backward(x if producer is None else None, weight, mean, inverse)
+        ctx.seen = None if producer is None or x.device.type == "cpu" else x[places(x)].clone()
         ctx.mark_non_differentiable(mean, var)
         scale = inverse if weight is None else inverse * weight
         return x * per_channel(scale, x.dim()), mean, var
@@ -89,6 +94,8 @@ class _UncenteredBatchNorm(Function):
             return gx, gw, None, None
         if x is None:
             x = again(ctx.producer)
+            if ctx.seen is not None:
+                g = g * _one_where_equal(x[places(x)], ctx.seen)
         dims = [0, *range(2, x.dim())]
         along = (g * x).sum(dims)
         gx = None
@@ -98,6 +105,11 @@ class _UncenteredBatchNorm(Function):
             gx = g * per_channel(scale, x.dim())
             gx.addcmul_(x, per_channel(slope, x.dim())).sub_(per_channel(slope * mean, x.dim()))
         return gx, (along * inverse if ctx.needs_input_grad[1] else None), None, None
+
+
+def _one_where_equal(found: Tensor, seen: Tensor) -> Tensor:
+    """1, or NaN where two tensors differ, without waiting for the device."""
+    return torch.where((found == seen).all(), 1.0, math.nan).to(found.dtype)
 
 
 def _differentiable(ctx: Any, g: Tensor, x: Tensor | None, weight: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -29,13 +29,19 @@ def by_rows(y: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return y, factor.expand(len(y), *factor.shape[1:])
 
 
-def times_own_size_(y: Tensor, inverse: Tensor, factor: Tensor | None = None) -> Tensor:
-    """`y` times `|y| · inverse`, in place and block by block; `factor`, like y, keeps the multiplier if it is given."""
+def times_own_size_(y: Tensor, inverse: Tensor, factor: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
+    """`y` times `|y| · inverse · gain`, in place and block by block; `factor`, like y, keeps the multiplier if it is given.
+
+    `gain` is one number for every channel (C,), or None: one.
+    """
     rows, inverses = by_rows(y, inverse)
     kept = None if factor is None else by_rows(factor, inverse)[0]
+    gains = None if gain is None else gain.reshape(-1, *[1] * (rows.dim() - 2))
     for block in blocks(len(rows), rows[0].numel() if len(rows) else 1):
         part = rows[block]
         size = part.abs() if kept is None else torch.abs(part, out=kept[block])
+        if gains is not None:
+            size.mul_(gains)
         part.mul_(size.mul_(inverses[block]))
     return y
 

@@ -15,24 +15,35 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current
+from torchbcos._core.torch_private import saved_tensor_hooks, version
 from torchbcos.kernels.blocks import slope, square_over, times_own_size_
 from torchbcos.kernels.geometry import Geometry
 from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import inverse_norms, inverse_of_groups, over_channels, spread_sums
+from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
-__all__ = ["again", "again_with_graph", "conv", "is_conv_step"]
+__all__ = ["again", "again_with_graph", "conv", "makes", "places"]
 
 
-def conv(x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None = None) -> Tensor:
-    """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows."""
+def conv(
+    x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None = None, *, unit: bool = False,
+    watched: bool = False,
+) -> Tensor:  # fmt: skip
+    """`y · |y| / ‖patch‖` of the linear output y, as few passes over memory as torch allows.
+
+    `unit`: of filters at unit norm. `watched`: somebody may write into the output, so that nobody may count on making it again.
+
+    Without a gradient for the weight, its filters are not brought to unit norm: their squared lengths divide the output,
+    which is the same and needs one pass over the weight, so that nothing has to be remembered of it.
+    """
     if current() is not None:
-        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps, packed)
+        held: Tensor = _FrozenConv.apply(x, weight, geometry, eps, packed, unit)
         return held
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        out: Tensor = _Conv.apply(x, weight, geometry, eps)
+        out: Tensor = _Conv.apply(x, unit_norm(weight) if unit else weight, geometry, eps, watched)
         return out
     y = _linear_output(x, weight, geometry, packed)
-    return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]))
+    return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), gain=unit_gain(weight) if unit else None)
 
 
 def _linear_output(x: Tensor, weight: Tensor, geometry: Geometry, packed: Packed | None) -> Tensor:
@@ -45,21 +56,24 @@ class _Conv(Function):
     """A B-cos convolution, b = 2, outside explanations."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, watched: bool) -> Tensor:
         y = geometry.convolve(x, weight)
         inverse = inverse_norms(x, geometry, eps, y.shape[1])
         ctx.save_for_backward(x, weight, y, inverse)
-        ctx.step, ctx.geometry, ctx.eps = _Conv, geometry, eps
-        return square_over(y, inverse)
+        out = square_over(y, inverse)
+        # hooks on saved tensors (torch.utils.checkpoint) let them be unpacked once, by the convolution itself
+        ctx.step = None if watched or saved_tensor_hooks() else _Conv
+        ctx.geometry, ctx.eps, ctx.version = geometry, eps, version(out)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, weight, y, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: by operations that have derivatives
             wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
             found = iter(torch.autograd.grad(_plain(x, weight, ctx.geometry, ctx.eps), wanted, g, create_graph=True))
             gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-            return gx, gw, None, None
+            return gx, gw, None, None, None
         geometry: Geometry = ctx.geometry
         gy, along = slope(y, 2 * inverse, g, geometry.groups)
         gx, gw = geometry.gradients(gy, x, weight, ctx.needs_input_grad[:2])
@@ -67,12 +81,33 @@ class _Conv(Function):
             # d out / d ‖patch‖² = -y|y|/‖patch‖³ / 2, and gy already has 2 |y| g / ‖patch‖
             per_patch = along * inverse_of_groups(inverse, geometry.groups).square()
             gx.addcmul_(x, over_channels(spread_sums(per_patch, geometry, x.shape[2:]), x.shape[1]), value=-0.5)
-        return gx, gw, None, None
+        return gx, gw, None, None, None
 
 
-def is_conv_step(node: Any) -> bool:
-    """True for the autograd node of a convolution made by `conv`."""
-    return getattr(node, "step", None) is _Conv
+def makes(node: Any, out: Tensor) -> bool:
+    """True where `out` is what the convolution of this autograd node gave, so that `again` makes it again.
+
+    A write that torch counts is always seen. One through `.data` or another library's alias moves no counter: on a CPU some
+    numbers of every channel are made again and compared. On an accelerator that would wait for it; there `uncentered_batch_norm`
+    compares in the backward pass.
+    """
+    if getattr(node, "step", None) is not _Conv or node.version is None or node.version != version(out):
+        return False
+    if out.device.type != "cpu":
+        return True
+    try:
+        y, inverse = (t[places(out)] for t in node.saved_tensors[2:])
+    except RuntimeError:  # the input was written to: torch refuses the convolution's own backward pass, if there is one
+        return False
+    return torch.equal(y.abs().mul_(inverse).mul_(y), out.detach()[places(out)])
+
+
+def places(maps: Tensor) -> tuple[slice, ...]:
+    """All channels of (N, C, *S) at some positions, some thousand numbers."""
+    each = max(2, round((4096 / max(1, maps.shape[1])) ** (1 / (maps.dim() - 1))))
+    steps = [max(1, size // each) for size in maps.shape]
+    steps[1] = 1
+    return tuple(slice(step // 2, None, step) for step in steps)
 
 
 def again(node: Any) -> Tensor:
@@ -90,27 +125,27 @@ class _FrozenConv(Function):
     """The same with the factor `|y| / ‖patch‖` held: linear in x, and nothing else is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None, unit: bool) -> Tensor:
         y = _linear_output(x, weight, geometry, packed)
-        factor = torch.empty_like(y)
+        factor, gain = torch.empty_like(y), unit_gain(weight) if unit else None
         ctx.save_for_backward(factor, weight)
         ctx.geometry, ctx.shape, ctx.packed, ctx.session = geometry, x.shape, packed, current()
-        return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), factor)
+        return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), factor, gain)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         factor, weight = ctx.saved_tensors
         # in the factor's layout, and in its memory where nobody reads it again
         g = factor.mul_(g) if ctx.session is not None and ctx.session.final else factor * g
         gx = None if ctx.packed is None else ctx.packed.gradient(g, weight, ctx.geometry)
         if gx is not None:
-            return gx, None, None, None, None
+            return gx, None, None, None, None, None
         # of the input the gradient needs shape and layout alone: memory that is never touched costs nothing,
         # while an expanded number would count as NCHW, in which oneDNN takes eight times as long
         last = g.dim() == 4 and any(t.is_contiguous(memory_format=torch.channels_last) for t in (weight, g))
         layout = torch.channels_last if last else torch.contiguous_format
         x = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=layout)
-        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None
+        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None, None
 
 
 def _plain(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:

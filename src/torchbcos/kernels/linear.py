@@ -16,20 +16,29 @@ from torch.autograd.function import Function
 from torchbcos._core.frozen import current
 from torchbcos.kernels.lengths import length, never_zero
 from torchbcos.kernels.onednn import product
+from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
 __all__ = ["linear"]
 
 
-def linear(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
-    """`y · |y| / (‖x‖ + norm_eps)` of y = x wᵀ over the last axis."""
+def linear(x: Tensor, weight: Tensor, norm_eps: float, *, unit: bool = False) -> Tensor:
+    """`y · |y| / (‖x‖ + norm_eps)` of y = x wᵀ over the last axis; `unit`: of rows at unit norm, as in `conv`."""
     if current() is not None:
-        held: Tensor = _FrozenLinear.apply(x, weight, norm_eps)
+        held: Tensor = _FrozenLinear.apply(x, weight, norm_eps, unit)
         return held
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        out: Tensor = _Linear.apply(x, weight, norm_eps)
+        out: Tensor = _Linear.apply(x, unit_norm(weight) if unit else weight, norm_eps)
         return out
     y = product(x, weight)
-    return y.abs().mul_(_inverse(length(x), norm_eps)).mul_(y)
+    return _factor(y, x, weight, norm_eps, unit).mul_(y)
+
+
+def _factor(y: Tensor, x: Tensor, weight: Tensor, norm_eps: float, unit: bool) -> Tensor:
+    """`|y| / (‖x‖ + norm_eps)`, and over ‖w‖² for rows that are used at unit norm."""
+    size = y.abs()
+    if unit:
+        size.mul_(unit_gain(weight))
+    return size.mul_(_inverse(length(x), norm_eps))
 
 
 def _inverse(norm: Tensor, norm_eps: float) -> Tensor:
@@ -70,16 +79,16 @@ class _FrozenLinear(Function):
     """The same with the factor `|y| / ‖x‖` held."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, norm_eps: float, unit: bool) -> Tensor:
         y = product(x, weight)
-        factor = y.abs().mul_(_inverse(length(x), norm_eps))
+        factor = _factor(y, x, weight, norm_eps, unit)
         ctx.save_for_backward(factor, weight)
         return y.mul_(factor)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         factor, weight = ctx.saved_tensors
-        return product(g * factor, weight.t()), None, None
+        return product(g * factor, weight.t()), None, None, None
 
 
 def _plain(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:

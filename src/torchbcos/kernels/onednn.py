@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from torchbcos._core.torch_private import packing
 from torchbcos.kernels.geometry import Geometry
+from torchbcos.kernels.seal import Seal, sealable
 
 __all__ = ["Packed", "available", "product"]
 
@@ -61,28 +63,34 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 class Packed:
     """A convolution's weight in oneDNN's own order, for both directions, made when first needed.
 
-    It belongs to one value of the weight: whoever keeps it discards it when the weight changes. The order depends on the
-    shape of the input. One is kept for each direction; another shape replaces it when two calls in a row have that shape.
+    Each use asks the seal of what is kept whether the weight is still the one that it was made of. The order depends on
+    the shape of the input. One is kept for each direction; another shape replaces it when two calls in a row have that shape.
     """
 
     def __init__(self) -> None:
-        self.ahead = _PackedOnce()
-        self.back = _PackedOnce()
+        self.ahead = _PackedOnce(lambda weight: weight)
+        self.back = _PackedOnce(lambda weight: weight.flip(2, 3).transpose(0, 1))
+
+    def __reduce__(self) -> tuple[type[Packed], tuple[()]]:
+        """Copies and pickles are empty: a layer's copy has weights of its own."""
+        return Packed, ()
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        self.ahead.kept = self.back.kept = None
 
     def convolve(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
         """`x` convolved with `weight`, or None where packing does not pay."""
         if not self.pays(x, weight, geometry):
             return None
-        return self.ahead.run(x, lambda: weight, geometry.padding, geometry.stride, geometry.dilation)
+        return self.ahead.run(x, weight, geometry.padding, geometry.stride, geometry.dilation)
 
     def gradient(self, g: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
         """The gradient with respect to the input, of a convolution of stride 1, or None."""
         padding = [d * (k - 1) - p for k, p, d in zip(geometry.kernel, geometry.padding, geometry.dilation, strict=True)]
         if any(s != 1 for s in geometry.stride) or min(padding) < 0 or not self.pays(g, weight, geometry):
             return None
-        return self.back.run(
-            g, lambda: weight.flip(2, 3).transpose(0, 1), padding, geometry.stride, geometry.dilation
-        )  # fmt: skip
+        return self.back.run(g, weight, padding, geometry.stride, geometry.dilation)
 
     @staticmethod
     def pays(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
@@ -91,19 +99,28 @@ class Packed:
             return False
         positions = len(x) * math.prod(n // s for n, s in zip(x.shape[2:], geometry.stride, strict=True))
         fits = positions <= _POSITIONS and weight.numel() >= _WEIGHTS and available(x)
-        return fits and x.is_contiguous(memory_format=torch.channels_last)
+        return fits and x.is_contiguous(memory_format=torch.channels_last) and sealable(weight)
+
+
+class _Kept(NamedTuple):
+    """A weight in oneDNN's order for inputs of this shape, and the seal of the weight that it was made of."""
+
+    shape: torch.Size
+    seal: Seal
+    packed: Tensor
 
 
 class _PackedOnce:
-    """A weight packed for one shape of input."""
+    """A weight packed for one shape of input; `turned` makes of the weight what this direction convolves with."""
 
-    def __init__(self) -> None:
+    def __init__(self, turned: Callable[[Tensor], Tensor]) -> None:
+        self.turned = turned
         # one assignment and one reading each: threads that meet here repeat work, and no more
-        self.kept: tuple[torch.Size, Tensor] | None = None
+        self.kept: _Kept | None = None
         self.last_other: torch.Size | None = None
 
     def run(
-        self, x: Tensor, weight: Callable[[], Tensor], padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+        self, x: Tensor, weight: Tensor, padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
     ) -> Tensor | None:
         """The convolution, without autograd.
 
@@ -112,13 +129,16 @@ class _PackedOnce:
         """
         kept, (padding, stride, dilation) = self.kept, (list(padding), list(stride), list(dilation))
         with torch.inference_mode(False), torch.no_grad():
-            if kept is None or kept[0] != x.shape:
+            if kept is not None and not kept.seal.holds(weight):
+                kept = self.kept = None
+            if kept is None or kept.shape != x.shape:
                 if kept is not None and self.last_other != x.shape:
                     self.last_other = x.shape
                     return None
-                packed = packing.pack(weight(), padding, stride, dilation, list(x.shape))
+                seal = Seal(weight)  # first: a weight that somebody writes to meanwhile does not fit it later
+                packed = packing.pack(self.turned(weight), padding, stride, dilation, list(x.shape))
                 if packed is None:
                     return None
-                kept = self.kept = (x.shape, packed)
+                kept = self.kept = _Kept(x.shape, seal, packed)
         with torch.no_grad():
-            return packing.convolve(x, kept[1], weight, padding, stride, dilation)
+            return packing.convolve(x, kept.packed, lambda: self.turned(weight), padding, stride, dilation)

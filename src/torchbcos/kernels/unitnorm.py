@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-__all__ = ["filter_norms", "unit_norm"]
+from torchbcos.kernels.lengths import never_zero
+
+__all__ = ["filter_norms", "unit_gain", "unit_norm"]
 
 
 def unit_norm(weight: Tensor) -> Tensor:
@@ -24,6 +26,12 @@ def filter_norms(weight: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(wide, dim=1)
     norm = torch.where(norm == 0, torch.ones_like(norm), norm)
     return norm.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def unit_gain(weight: Tensor) -> Tensor:
+    """`1 / ‖w‖²` of every filter (O,): what an output of degree 2 in its filter is multiplied by to be that of `w / ‖w‖`."""
+    norm: Tensor = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())))
+    return never_zero(norm.square_()).reciprocal_()
 
 
 class _UnitNorm(Function):

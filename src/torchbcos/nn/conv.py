@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
+from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.conv import PADDING_MODES, Options, convolve, pad_widths, spread
+from torchbcos.functional.numbers import check_epsilon, check_positive
 from torchbcos.functional.transform import CONV_EPS
-from torchbcos.nn.filters import FilterLayer
+from torchbcos.nn.filters import FilterLayer, exponent, shown
 from torchbcos.nn.layer import Layer
-from torchbcos.nn.linear import exponent, shown, uniform_filters_
 
 __all__ = ["BcosConv1d", "BcosConv2d", "BcosConv3d", "LowPass"]
 
@@ -57,18 +58,19 @@ class _BcosConv(FilterLayer):
         if padding == "same" and any(s > 1 for s in self.stride):
             raise InputError("padding='same' needs stride 1: with a larger stride the output cannot keep the input's size.")
         self.padding_mode, self.unit_norm, self.scale, self.eps = padding_mode, unit_norm, scale, eps
-        self.b = exponent(b, learnable_b)
+        check_positive(scale, "scale")
+        check_epsilon(eps)
+        self.b, self._b = exponent(b, learnable_b), float(b)
         self.weight = nn.Parameter(torch.empty(out_channels * max_out, in_channels // groups, *self.kernel_size))
-        uniform_filters_(self.weight)
+        self.reset_parameters()
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S')."""
-        weight, unit_norm, packed = self.filters()
         options = Options(
-            self.b, self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.max_out, unit_norm,
+            self.b, self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.max_out, self.unit_norm,
             self.scale, self.eps,
         )  # fmt: skip
-        return convolve(x, weight, options, packed)
+        return convolve(x, self.weight, options, self.packed(), watched=any(hook_counts(self)))
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
@@ -101,7 +103,7 @@ class BcosConv2d(_BcosConv):
         b: exponent B ≥ 1.
         max_out: M filters for each output, the largest counts.
         unit_norm: filters have unit norm; otherwise they are used as they are.
-        learnable_b: train B with the weights.
+        learnable_b: train B with the weights; below 1 it counts as 1.
         scale: divide the output by this number (B-cos v1 used k·sqrt(C)/100).
         eps: added to the squared patch norm, inside the root (official: 1e-6). Patches dimmer than
             about 1e-3 are attenuated by it.
@@ -135,6 +137,7 @@ class LowPass(Layer):
 
     def __init__(self, stride: int = 2) -> None:
         super().__init__()
+        spread(stride, 1, "stride")
         self.stride = stride
 
     def compute(self, x: Tensor) -> Tensor:

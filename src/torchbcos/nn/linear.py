@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
-from torchbcos.functional.transform import LINEAR_EPS, check_exponent
-from torchbcos.nn.filters import FilterLayer
+from torchbcos.functional.numbers import check_epsilon
+from torchbcos.functional.transform import LINEAR_EPS
+from torchbcos.nn.filters import FilterLayer, exponent, shown
 
-__all__ = ["BcosLinear", "exponent", "shown", "uniform_filters_"]
-
-
-def exponent(b: float, learnable: bool) -> float | nn.Parameter:
-    """B as a layer stores it: a number, or a parameter where it is learned."""
-    check_exponent(b)
-    return nn.Parameter(torch.tensor(float(b))) if learnable else float(b)
-
-
-def shown(b: float | nn.Parameter) -> str:
-    """B as `repr` shows it."""
-    return f"{float(b.detach() if isinstance(b, nn.Parameter) else b):g}"
-
-
-def uniform_filters_(weight: Tensor) -> None:
-    """Initialise filters in place, uniform as `torch.nn.Linear` does; their length has no effect where unit-norm."""
-    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+__all__ = ["BcosLinear"]
 
 
 class BcosLinear(FilterLayer):
@@ -40,7 +23,7 @@ class BcosLinear(FilterLayer):
         b: exponent B ≥ 1.
         max_out: M rows for each output, the largest counts.
         unit_norm: rows have unit norm; otherwise they are used as they are.
-        learnable_b: train B with the weights.
+        learnable_b: train B with the weights; below 1 it counts as 1.
         norm_eps: added to ‖x‖, outside the root (official: 1e-12).
 
     Raises:
@@ -61,14 +44,16 @@ class BcosLinear(FilterLayer):
             raise InputError(f"Sizes must be positive: {in_features} in, {out_features} out, max_out {max_out}.")
         self.in_features, self.out_features, self.max_out = in_features, out_features, max_out
         self.unit_norm, self.norm_eps = unit_norm, norm_eps
-        self.b = exponent(b, learnable_b)
+        check_epsilon(norm_eps, "norm_eps")
+        self.b, self._b = exponent(b, learnable_b), float(b)
         self.weight = nn.Parameter(torch.empty(out_features * max_out, in_features))
-        uniform_filters_(self.weight)
+        self.reset_parameters()
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., O)."""
-        weight, unit_norm, _ = self.filters()
-        return functional.bcos_linear(x, weight, b=self.b, max_out=self.max_out, unit_norm=unit_norm, norm_eps=self.norm_eps)
+        return functional.bcos_linear(
+            x, self.weight, b=self.b, max_out=self.max_out, unit_norm=self.unit_norm, norm_eps=self.norm_eps
+        )
 
     def extra_repr(self) -> str:
         """Sizes and exponent."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, hold, mode, parameter
+from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
+from torchbcos.functional.numbers import check_epsilon, check_rate
 from torchbcos.kernels.batchnorm import uncentered_batch_norm
 from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.layer import Layer
@@ -38,12 +40,21 @@ class Norm(Layer):
         self, num_features: int, *, eps: float = 1e-5, centered: bool = True, affine: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
-        if num_features < 1 or not eps >= 0:
-            raise InputError(f"A norm needs num_features ≥ 1 and eps ≥ 0, not {num_features} and {eps}.")
+        if num_features < 1:
+            raise InputError(f"A norm needs num_features ≥ 1, not {num_features}.")
+        check_epsilon(eps)
         self.num_features, self.eps, self.centered = num_features, eps, centered
         size = self.parameters_per_norm or num_features
         self.weight = nn.Parameter(torch.ones(size)) if affine else None
         self.bias = nn.Parameter(torch.zeros(size)) if affine and bias else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weight one, bias zero, as a fresh norm has them."""
+        if self.weight is not None:
+            self.weight.fill_(1)
+        if self.bias is not None:
+            self.bias.zero_()
 
     def extra_repr(self) -> str:
         """Sizes and switches."""
@@ -62,7 +73,7 @@ class BatchNorm(Norm):
 
     Args:
         num_features, eps, centered, affine, bias: as in `Norm`.
-        momentum: weight of the newest batch in the running statistics; None averages all batches.
+        momentum: weight of the newest batch in the running statistics, 0 to 1; None averages all batches.
         sync: take statistics over all processes of `torch.distributed`. `SyncBatchNorm` conversion
             leaves this layer alone.
 
@@ -79,6 +90,7 @@ class BatchNorm(Norm):
         momentum: float | None = 0.1, sync: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(num_features, eps=eps, centered=centered, affine=affine, bias=bias)
+        check_rate(momentum, "momentum")
         self.momentum, self.sync = momentum, sync
         size = self.parameters_per_norm or num_features
         self.register_buffer("running_mean", torch.zeros(size))
@@ -92,6 +104,8 @@ class BatchNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (N, C, *S)."""
         check_images(x, self.num_features)
+        check_epsilon(self.eps)
+        check_rate(self.momentum, "momentum")
         if self.native(x):
             if self.training:
                 self.num_batches_tracked.add_(1)
@@ -99,7 +113,7 @@ class BatchNorm(Norm):
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps
             )
         if self.training and self.fast(x):
-            y, mean, var = uncentered_batch_norm(x, self.weight, self.eps)
+            y, mean, var = uncentered_batch_norm(x, self.weight, self.eps, watched=any(hook_counts(self)))
             self.track(mean, var, x.numel() // self.num_features)
             return y if self.bias is None else affine(y, None, self.bias, 1)
         shape = [1, -1] + [1] * (x.dim() - 2)
@@ -145,6 +159,11 @@ class BatchNorm(Norm):
             self.running_mean.lerp_(mean.flatten().to(self.running_mean.dtype), rate)
             var = var * (count / max(1, count - 1))
         self.running_var.lerp_(var.flatten().to(self.running_var.dtype), rate)
+
+    def reset_parameters(self) -> None:
+        """Weight one, bias zero, statistics of no batch."""
+        super().reset_parameters()
+        self.reset_running_stats()
 
     def reset_running_stats(self) -> None:
         """Forget the running statistics."""

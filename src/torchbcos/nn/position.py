@@ -6,6 +6,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant
+from torchbcos.functional.numbers import check_positive
 from torchbcos.functional.position import sin_cos_2d
 from torchbcos.nn.layer import Layer
 
@@ -22,7 +23,7 @@ class SinCosPosition2d(Layer):
         temperature: 1 over the lowest frequency.
 
     Raises:
-        InputError: D is not divisible by 4.
+        InputError: D is not divisible by 4, or the temperature is not positive.
 
     >>> import torch
     >>> SinCosPosition2d(8)(torch.zeros(2, 14, 14, 8)).shape
@@ -35,6 +36,7 @@ class SinCosPosition2d(Layer):
         super().__init__()
         if dim < 4 or dim % 4:
             raise InputError(f"A position embedding needs a dim divisible by 4, not {dim}.")
+        check_positive(temperature, "temperature")
         self.dim, self.temperature = dim, temperature
 
     def compute(self, x: Tensor) -> Tensor:
