@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from torchbcos._core.errors import ArgumentTypeError, StateError
 from torchbcos.deployment.pairs import fold_norms_, fold_unit_norms_
+from torchbcos.deployment.settle import copy_of, settle_weights_
 
 __all__ = ["deploy", "is_deployed", "make_twin_"]
 
@@ -68,7 +68,8 @@ def deploy(model: _M) -> _M:
     It gives the numbers of `model` in eval mode; each folded pair is checked as it is made. Module
     names stay: a folded norm is an identity, and the output of the convolution that took it in is
     the norm's. The twin refuses to train, and what `torchbcos.save` writes of it comes back as a
-    twin that refuses too.
+    twin that refuses too. Weights that are computed from others (`torch.nn.utils.parametrize`, weight norm, spectral norm,
+    pruning) are plain numbers in the twin.
 
     Args:
         model: any network; it is left as it is.
@@ -78,7 +79,7 @@ def deploy(model: _M) -> _M:
 
     Raises:
         ArgumentTypeError: `model` is no module.
-        StateError: a folded pair gives other numbers; later, by the twin's `.train()`.
+        StateError: a folded pair gives other numbers, or weights cannot be made plain; later, by the twin's `.train()`.
 
     >>> from torchbcos.models import build
     >>> deploy(build("cifar10_resnet20")).training
@@ -86,7 +87,7 @@ def deploy(model: _M) -> _M:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"deploy needs a torch.nn.Module, not {type(model).__name__}; a classifier has one: clf.model.")
-    return make_twin_(copy.deepcopy(model))
+    return make_twin_(copy_of(model))
 
 
 def make_twin_(model: _M, *, check: bool = True) -> _M:
@@ -96,6 +97,7 @@ def make_twin_(model: _M, *, check: bool = True) -> _M:
     folding is tested, where start-up time counts.
     """
     model = model.eval().requires_grad_(False)
+    settle_weights_(model)
     fold_norms_(model, check=check)
     fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):

@@ -55,7 +55,7 @@ def fold_unit_norms_(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, FilterLayer) and layer.unit_norm:
             layer.weight = nn.Parameter(unit_norm_weight(layer.weight), requires_grad=layer.weight.requires_grad)
-            layer.unit_norm = False
+            layer.unit_norm, layer.deployed = False, True
 
 
 def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | None = None) -> list[tuple[str, str]]:
@@ -138,7 +138,7 @@ def fold_pair_(conv: _Convolution, norm: bnn.BatchNorm) -> None:
         factor = factor / filter_norms(weight).double()
     folded = (weight * factor.to(weight.dtype)).to(conv.weight.dtype)
     conv.weight = nn.Parameter(folded, requires_grad=conv.weight.requires_grad)
-    conv.unit_norm = False
+    conv.unit_norm, conv.deployed = False, True
 
 
 def _sample(conv: _Convolution) -> torch.Tensor:

@@ -89,9 +89,7 @@ class Options(NamedTuple):
     eps: float
 
 
-def convolve(
-    x: Tensor, weight: Tensor, options: Options, packed: Packed | None = None, *, watched: bool = False
-) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None = None, *, watched: bool = False) -> Tensor:
     """`bcos_conv` for a layer: `packed` keeps its weight in oneDNN's order too; `watched` where hooks see the output."""
     b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps = options
     space = weight.dim() - 2

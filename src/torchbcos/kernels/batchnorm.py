@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core import torch_private
-from torchbcos.kernels.conv import again, again_with_graph, makes, places
+from torchbcos.kernels.conv import again, again_with_graph, makes, places, waits
 
 __all__ = ["channel_statistics", "per_channel", "uncentered_batch_norm"]
 
@@ -81,7 +81,7 @@ class _UncenteredBatchNorm(Function):
         inverse = (var + eps).rsqrt()
         ctx.producer, ctx.eps = producer, eps
         ctx.save_for_backward(x if producer is None else None, weight, mean, inverse)
-        ctx.seen = None if producer is None or x.device.type == "cpu" else x[places(x)].clone()
+        ctx.seen = None if producer is None or not waits(x) else x[places(x)].clone()
         ctx.mark_non_differentiable(mean, var)
         scale = inverse if weight is None else inverse * weight
         return x * per_channel(scale, x.dim()), mean, var

@@ -22,7 +22,7 @@ from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import inverse_norms, inverse_of_groups, over_channels, spread_sums
 from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
-__all__ = ["again", "again_with_graph", "conv", "makes", "places"]
+__all__ = ["again", "again_with_graph", "conv", "makes", "places", "waits"]
 
 
 def conv(
@@ -93,13 +93,18 @@ def makes(node: Any, out: Tensor) -> bool:
     """
     if getattr(node, "step", None) is not _Conv or node.version is None or node.version != version(out):
         return False
-    if out.device.type != "cpu":
+    if waits(out):
         return True
     try:
         y, inverse = (t[places(out)] for t in node.saved_tensors[2:])
     except RuntimeError:  # the input was written to: torch refuses the convolution's own backward pass, if there is one
         return False
     return torch.equal(y.abs().mul_(inverse).mul_(y), out.detach()[places(out)])
+
+
+def waits(x: Tensor) -> bool:
+    """True on an accelerator, where each number that Python looks at waits for all work before it."""
+    return x.device.type != "cpu"
 
 
 def places(maps: Tensor) -> tuple[slice, ...]:

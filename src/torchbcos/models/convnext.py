@@ -63,8 +63,14 @@ class ConvNeXtBlock(nn.Module):
         layers["1"], layers["2"] = style.make_norm(channels), style.conv(channels, 4 * channels, 1, bias=bias)
         layers["act"], layers["3"] = style.activate(), style.conv(4 * channels, channels, 1, bias=bias)
         self.block = nn.Sequential(layers)
-        self.layer_scale = nn.Parameter(torch.full((channels, 1, 1), float(layer_scale)))
+        self._scale = float(layer_scale)
+        self.layer_scale = nn.Parameter(torch.full((channels, 1, 1), self._scale))
         self.drop_path = StochasticDepth(stochastic_depth)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The scale of a fresh block; its layers have their own."""
+        self.layer_scale.fill_(self._scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from torchbcos import nn as bnn
 from torchbcos.functional import bcos_conv
+from torchbcos.kernels import batchnorm, conv
 from torchbcos.kernels.batchnorm import channel_statistics, uncentered_batch_norm
 
 
@@ -60,3 +64,130 @@ def test_statistics_do_not_cancel_in_float32() -> None:
     assert (var.double() / exact - 1).abs().max() < 1e-4
     naive = (x * x).mean([0, 2, 3]) - x.mean([0, 2, 3]) ** 2
     assert (naive.double() / exact - 1).abs().max() > 1e-2  # what the two passes avoid
+
+
+class Between(nn.Module):
+    """A convolution, somebody who writes into its output, a norm in training mode; `hidden`: the norm has to keep its input."""
+
+    def __init__(self, write: Callable[[Tensor], object], hidden: bool) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.norm = bnn.BcosConv2d(6, 4, 3), bnn.BatchNorm(4, centered=False, bias=False)
+        self.write, self.hidden = write, hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x) * 1.0 if self.hidden else self.conv(x)
+        self.write(y)
+        out: Tensor = self.norm(y)
+        return out
+
+
+def without_gradients(change: Callable[[Tensor], object]) -> Callable[[Tensor], object]:
+    def write(y: Tensor) -> None:
+        with torch.no_grad():
+            change(y)
+
+    return write
+
+
+def in_inference_mode(y: Tensor) -> None:
+    with torch.inference_mode():
+        y.mul_(0.5)
+
+
+def through_numpy(y: Tensor) -> None:
+    numbers = y.detach().numpy()
+    numbers *= 0.5
+
+
+def by_storage(y: Tensor) -> None:
+    y.untyped_storage().copy_((y.detach().flip(0) * 0.5).untyped_storage())
+
+
+def scale(y: Tensor) -> Tensor:
+    return torch.linspace(0.2, 3, y.numel(), dtype=y.dtype).view(y.shape)
+
+
+BETWEEN: dict[str, Callable[[Tensor], object]] = {
+    "nothing": lambda y: None,
+    "mul_": without_gradients(lambda y: y.mul_(scale(y))),
+    "one number": without_gradients(lambda y: y[0, 1, 3, 5].add_(1)),
+    "zero_ of a channel": without_gradients(lambda y: y[:, 2].zero_()),
+    "inference mode": in_inference_mode,
+    "detach": lambda y: y.detach().mul_(scale(y)),
+    ".data clamp_": lambda y: y.data.clamp_(min=0.01),
+    ".data, turned": lambda y: y.data.copy_(y.detach().flip(0, 3).clone()),
+    ".data, one channel": lambda y: y.data[:, 3].mul_(2),
+    "numpy": through_numpy,
+    "storage": by_storage,
+}
+
+
+def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
+    out = model(x)
+    g = torch.randn(out.shape, generator=torch.Generator().manual_seed(3), dtype=out.dtype)
+    return list(torch.autograd.grad((out * g).sum(), list(model.parameters())))
+
+
+@pytest.mark.parametrize("write", BETWEEN)
+def test_a_write_between_convolution_and_norm_has_the_right_gradients(write: str) -> None:
+    x = torch.rand(2, 6, 12, 12, dtype=torch.float64)
+    found, expected = (gradients(Between(BETWEEN[write], hidden).double(), x) for hidden in (False, True))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("place", ["after the convolution", "before the norm"])
+def test_a_hook_may_write_one_number_without_a_word(place: str) -> None:
+    def write(y: Tensor) -> None:
+        y.data[0, 1, 3, 5] = 1.0
+
+    x, models = torch.rand(2, 6, 12, 12, dtype=torch.float64), []
+    for hidden in (False, True):
+        model = Between(write if hidden else lambda y: None, hidden).double()
+        if not hidden and place == "after the convolution":
+            model.conv.register_forward_hook(lambda module, inputs, out: write(out))
+        elif not hidden:
+            model.norm.register_forward_pre_hook(lambda module, inputs: write(inputs[0]))
+        models.append(model)
+    for one, other in zip(*(gradients(model, x) for model in models), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_without_a_write_the_norm_keeps_no_input_of_its_own() -> None:
+    model, x = Between(lambda y: None, hidden=False), torch.rand(2, 6, 12, 12)
+    assert model(x).grad_fn.producer is not None
+    model.write = lambda y: y.data.mul_(2)
+    assert model(x).grad_fn.producer is None
+
+
+def test_on_an_accelerator_an_unnoticed_write_gives_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the comparison may not wait for the device, so it stands in the backward pass."""
+
+    x = torch.rand(2, 6, 12, 12)
+    for write, finite in ((BETWEEN["nothing"], True), (BETWEEN["mul_"], True), (BETWEEN[".data clamp_"], False)):
+        model = Between(write, hidden=False)
+        expected = gradients(Between(write, hidden=True), x)
+        with monkeypatch.context() as patch:
+            for module in (conv, batchnorm):
+                patch.setattr(module, "waits", lambda x: True)
+            found = gradients(model, x)
+        assert all(bool(g.isfinite().all()) == finite for g in found)
+        if finite:
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(one, other)
+
+
+def test_a_convolution_alone_under_a_checkpoint_before_a_norm() -> None:
+    model, x = Between(lambda y: None, hidden=False).double(), torch.rand(2, 6, 12, 12, dtype=torch.float64)
+    expected = gradients(model, x)
+
+    class Split(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = model.norm(checkpoint(model.conv, x, use_reentrant=False))
+            return out
+
+    split = Split()
+    split.model = model
+    for one, other in zip(gradients(split, x), expected, strict=True):
+        torch.testing.assert_close(one, other)
