@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.data.make import classes_in, png, write_shard, write_table
 from torchbcos.data import copies
 from torchbcos.data.copies import copies_among
-from torchbcos.data.labelled import FileReader
+from torchbcos.data.labelled import FileReader, split_rows
 from torchbcos.data.sources import open_labelled
 
 
@@ -84,6 +84,22 @@ def test_almost_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(copies, "MOST_EXAMPLES", 7)
     monkeypatch.setattr(FileReader, "size", lambda self, i: 1 / 0)
     assert copies_among([split]) == []  # not even sizes are asked for
+
+
+def test_copies_are_not_divided(tmp_path: Path) -> None:
+    """Twelve pictures, each under two names: reported ones were trained on as well."""
+    for k in range(2):
+        (tmp_path / "ab"[k]).mkdir()
+        for i in range(12):
+            (tmp_path / "ab"[k] / f"{i}.png").write_bytes(png(20 * (i // 2) + 7 * k))
+    train = open_labelled(tmp_path).train
+    assert train.twins == tuple(i // 2 * 2 for i in range(24))
+    rest, held = split_rows(train.targets, 0.2, 1, train.twins)
+    assert len(held) == 4 and len({train.reader.raw(i) for i in held}) == 2  # type: ignore[attr-defined]
+    assert not {train.reader.raw(i) for i in held} & {train.reader.raw(i) for i in rest}  # type: ignore[attr-defined]
+    assert train.take(held).twins == tuple(held[i // 2 * 2] for i in range(4))
+    plain = split_rows(train.targets, 0.2, 1)
+    assert {train.reader.raw(i) for i in plain[0]} & {train.reader.raw(i) for i in plain[1]}  # type: ignore[attr-defined]
 
 
 def test_files_that_are_gone_are_for_the_reader_to_name(tmp_path: Path) -> None:
