@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import Split, Stored
 from torchbcos.data.notes import count_of
 
-__all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words"]
+__all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "with_twins"]
 
 # Beyond these, data is not compared: asking for a million sizes takes seconds on a local disk and minutes on a network one, and
 # of a million files nearly every one shares its size with another.
@@ -53,6 +54,18 @@ def _alike(groups: Iterable[list[_Place]], key: Callable[[_Place], Hashable]) ->
         for place in group:
             found.setdefault(key(place), []).append(place)
         yield from (places for answer, places in found.items() if answer is not None and len(places) > 1)
+
+
+def with_twins(train: Split, copies: Sequence[Sequence[_Place]]) -> Split:
+    """The first split of `copies_among`, which knows its own copies."""
+    sets = [[i for s, i in group if s == 0] for group in copies]
+    if all(len(members) < 2 for members in sets):
+        return train
+    twins = list(range(len(train)))
+    for members in sets:
+        for i in members:
+            twins[i] = members[0]
+    return replace(train, twins=tuple(twins))
 
 
 def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequence[_Place]]) -> tuple[str, ...]:

@@ -38,12 +38,14 @@ class Split:
         targets: (N,) int64 classes, or (N, C) float32 of zeros and ones where several labels may hold.
         reader: gives example i as a Pillow image or a float tensor (C, *S).
         rows: which of the reader's examples these are.
+        twins: one number a set of byte-identical examples, where there are such: `split_rows` keeps them together.
     """
 
     names: Sequence[str]
     targets: Tensor
     reader: _Reader
     rows: tuple[int, ...]
+    twins: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,7 +63,8 @@ class Split:
         """The examples at these places."""
         index = torch.as_tensor(list(chosen), dtype=torch.long)
         return replace(self, names=[self.names[i] for i in chosen], targets=self.targets[index],
-                       rows=tuple(self.rows[i] for i in chosen))  # fmt: skip
+                       rows=tuple(self.rows[i] for i in chosen),
+                       twins=tuple(self.twins[i] for i in chosen) if self.twins is not None else None)  # fmt: skip
 
     def within(self, value_range: Range | None) -> Split:
         """These examples, their stored numbers read within a range; see `torchbcos.pictures.read_image`.
@@ -149,7 +152,7 @@ class FileReader(Stored):
             return file.read()
 
     def __call__(self, i: int) -> Image.Image | Tensor:
-        read = read_array if self.files[i].endswith(".npy") else read_image
+        read = read_array if self.files[i].lower().endswith(".npy") else read_image
         return read(self.files[i], value_range=self.value_range)
 
 
@@ -167,10 +170,11 @@ def file_split(files: Sequence[str], targets: Tensor, place: Path) -> Split:
     return Split(names, targets, FileReader(tuple(files)), tuple(range(len(files))))
 
 
-def split_rows(targets: Tensor, share: float, seed: int) -> tuple[list[int], list[int]]:
+def split_rows(targets: Tensor, share: float, seed: int, twins: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
     """A seeded division: (rest, held out), the share taken of every class (of the whole for multi-label targets).
 
-    A class of two examples or more keeps at least one on each side.
+    A class of two examples or more keeps at least one on each side. Examples of a class with one number in `twins` stay on one
+    side, unless the class has no others.
 
     >>> split_rows(torch.tensor([0, 0, 1, 1]), 0.5, seed=0)[0]
     [1, 2]
@@ -181,9 +185,24 @@ def split_rows(targets: Tensor, share: float, seed: int) -> tuple[list[int], lis
     for group in _groups(targets):
         order = group[torch.randperm(len(group), generator=generator)].tolist() if len(group) > 1 else group.tolist()
         k = min(max(1, round(share * len(order))), len(order) - 1) if share > 0 and len(order) > 1 else 0
-        held += order[:k]
-        rest += order[k:]
+        out = order[:k] if twins is None else _whole_sets(order, k, twins)
+        held += out
+        rest += order[k:] if twins is None else sorted(set(order) - set(out))
     return sorted(rest), sorted(held)
+
+
+def _whole_sets(order: Sequence[int], k: int, twins: Sequence[int]) -> list[int]:
+    """The first sets of twins that are at most k examples together; the smallest set, if all are larger."""
+    sets: dict[int, list[int]] = {}
+    for i in order:
+        sets.setdefault(twins[i], []).append(i)
+    if not k or len(sets) in (1, len(order)):
+        return list(order[:k])
+    held: list[int] = []
+    for members in sets.values():
+        if len(held) + len(members) <= k:
+            held += members
+    return held or min(sets.values(), key=len)
 
 
 def _groups(targets: Tensor) -> tuple[Tensor, ...]:

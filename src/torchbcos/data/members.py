@@ -13,7 +13,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.foreign import foreign, refuse_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.tables import tidy
-from torchbcos.data.notes import check_class, count_of, suffix_of
+from torchbcos.data.notes import check_class, count_of, kinds_of
 from torchbcos.pictures.find import SUFFIXES
 
 __all__ = ["BENT", "Index", "read_index", "split_name"]
@@ -57,18 +57,18 @@ class _Left:
 
     counts: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, str] = field(default_factory=dict)
-    suffixes: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
 
     def add(self, kind: str, tar: Path, name: str) -> None:
         self.counts[kind] += 1
         self.firsts.setdefault(kind, f"{tar.name}/{name}")
         if kind == "other":
-            self.suffixes[suffix_of(name)] += 1
+            self.others.append(name)
 
     def notes(self) -> tuple[str, ...]:
         """A sentence a kind."""
         said = {
-            "other": f"not read as pictures and not used ({', '.join(f'{n} {s}' for s, n in self.suffixes.most_common(5))})",
+            "other": f"not read as pictures and not used ({kinds_of(self.others)})",
             "hidden": "hidden and not used",
             "link": "links, devices or the like and not used",
             "beside": "pictures beside the one that a label or a key stands for, and not used",

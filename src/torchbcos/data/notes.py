@@ -12,7 +12,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import class_name_fault, look_alike_key, quote
 
-__all__ = ["check_class", "count_of", "look_alikes", "passed_over", "same_class_key", "suffix_of", "without_examples"]
+__all__ = ["check_class", "count_of", "kinds_of", "look_alikes", "passed_over", "same_class_key", "without_examples"]
 
 # What systems and tools leave in folders: it holds no data.
 _LITTER = frozenset(
@@ -106,10 +106,9 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
     others = [path for path in paths if not os.path.basename(path).startswith(".")]
     found = []
     if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(suffix_of, others)).most_common(5))
         found.append(
             f"{count_of(len(others), 'file')} in {quote(place)} {'are' if len(others) > 1 else 'is'} not read as pictures and "
-            f"not used: {kinds}; the first is {quote(os.path.relpath(min(others), place))}."
+            f"not used: {kinds_of(others)}; the first is {quote(os.path.relpath(min(others), place))}."
         )
     if hidden:
         found.append(
@@ -119,10 +118,20 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
     return tuple(found)
 
 
-def suffix_of(path: str) -> str:
+def kinds_of(paths: Iterable[str]) -> str:
+    """How many files end in what, the most frequent first; in an order that no disk decides.
+
+    >>> kinds_of(["a.txt", "b.csv", "c.txt"])
+    '2 .txt, 1 .csv'
+    """
+    found = sorted(Counter(map(_suffix_of, paths)).items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in found[:5]) + (", …" if found[5:] else "")
+
+
+def _suffix_of(path: str) -> str:
     """A file's suffix in lower case as it may stand in a sentence.
 
-    >>> suffix_of("a.TXT"), suffix_of("README"), suffix_of("a.b c d e f g h i j")
+    >>> _suffix_of("a.TXT"), _suffix_of("README"), _suffix_of("a.b c d e f g h i j")
     ('.txt', 'without a suffix', 'of other kinds')
     """
     suffix = os.path.splitext(path)[1].lower()

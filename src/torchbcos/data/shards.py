@@ -20,7 +20,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key, quote, whole_number
 from torchbcos._core.tables import read_table, read_text, tidy
-from torchbcos.data.copies import copies_among, copies_in_words
+from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, Split, Stored
 from torchbcos.data.members import BENT, Index, read_index
 from torchbcos.data.notes import check_class, look_alikes
@@ -99,7 +99,7 @@ def open_shards(place: Path) -> Labelled:
     notes = (*found.notes, *(other.notes if other is not None else ()), *look_alikes(names, place),
              *copies_in_words(split, reported, copies))  # fmt: skip
     repeated = len(tars) - len(train) - len(report)
-    return Labelled(names, split, reported, kind="shards", repeated=repeated, notes=notes)
+    return Labelled(names, with_twins(split, copies), reported, kind="shards", repeated=repeated, notes=notes)
 
 
 def _is_report(stem: str) -> bool:

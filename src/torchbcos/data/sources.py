@@ -14,7 +14,7 @@ from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.names import hint, natural_key, nearby, quote
 from torchbcos.data.annotations import BOXES, MASKS
 from torchbcos.data.cifar10 import is_cifar10, open_cifar10
-from torchbcos.data.copies import copies_among, copies_in_words
+from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, Split, file_split
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
@@ -103,11 +103,11 @@ def _open_folder(place: Path) -> Labelled:
     notes += passed_over([*loose, *whole.passed, *(report.passed if report is not None else ())], place)
     notes += look_alikes(whole.classes, place)
     splits = [whole.split] if report is None else [whole.split, report.split]
-    notes += copies_in_words(whole.split, report.split if report is not None else None, copies_among(splits))
+    copies = copies_among(splits)
+    notes += copies_in_words(whole.split, report.split if report is not None else None, copies)
     repeated = whole.repeated + (report.repeated if report is not None else 0)
-    return Labelled(
-        whole.classes, whole.split, report.split if report is not None else None, repeated=repeated, notes=tuple(notes)
-    )
+    train, other = with_twins(whole.split, copies), report.split if report is not None else None
+    return Labelled(whole.classes, train, other, repeated=repeated, notes=tuple(notes))
 
 
 @dataclass(frozen=True)

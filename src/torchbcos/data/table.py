@@ -14,7 +14,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, read_table
-from torchbcos.data.copies import copies_among, copies_in_words
+from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, file_split
 from torchbcos.data.notes import check_class, count_of, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
@@ -52,7 +52,7 @@ def open_table(table: Path) -> Labelled:
     untaught = without_examples(classes, divided[0].targets)
     notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies))
     repeated = len(read.rows) - len(train) - len(report)
-    return Labelled(classes, *divided, targets.dim() > 1, "table", repeated, notes)
+    return Labelled(classes, with_twins(divided[0], copies), divided[1], targets.dim() > 1, "table", repeated, notes)
 
 
 def _split_of(table: Table, row: Row) -> str:

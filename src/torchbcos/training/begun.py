@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchbcos._core.errors import InputError, StateError, shorten
-from torchbcos.data.labelled import Labelled
-from torchbcos.runs import HELD_OUT, RunFolder
+from torchbcos._core.errors import InputError, StateError, WeightsError, shorten
+from torchbcos.data.labelled import Labelled, Split
+from torchbcos.runs import HELD_OUT, RunFolder, read_held_out
 from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
 
-__all__ = ["Begun", "check_same_data", "find_begun", "finished_report", "with_whole_paths"]
+__all__ = [
+    "Begun",
+    "check_same_data",
+    "check_same_division",
+    "find_begun",
+    "finished_report",
+    "keeps_together",
+    "with_whole_paths",
+]
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,29 @@ def _in_words(before: Recipe, recipe: Recipe, keys: Iterable[str]) -> str:
     """Which of some keys two recipes do not share."""
     found = differences(before, recipe)
     return "; ".join(f"{key} was {found[key][0]!r}, now {found[key][1]!r}" for key in keys if key in found)
+
+
+def keeps_together(begun: Begun | None) -> bool:
+    """Whether byte-identical copies are kept on one side of a division: always but in runs that were begun otherwise."""
+    return begun is None or begun.facts.get("copies") == "together"
+
+
+def check_same_division(folder: RunFolder, begun: Begun | None, data: Labelled, held_out: Mapping[str, Split | None]) -> None:
+    """Refuse to go on where other pictures would be held out than before: some of those were trained on.
+
+    Raises:
+        StateError: they would be others.
+    """
+    if begun is None:
+        return
+    with suppress(WeightsError):  # the file is damaged, and will be written anew
+        for name, before in read_held_out(folder, data).items():
+            split = held_out[name]
+            if sorted(before) != sorted(split.names if split is not None else ()):
+                raise StateError(
+                    f"{shorten(str(folder.out), 90)!r} was begun with other pictures held out as {name!r} than now: the "
+                    "shares, the seed, or copies among the pictures have changed. Restore them, or choose another --out."
+                )
 
 
 def check_same_data(folder: RunFolder, begun: Begun | None, data: Labelled) -> None:

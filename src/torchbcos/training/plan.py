@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -22,6 +22,7 @@ class Splits:
     train: Split
     selection: Split | None
     report: Split | None
+    together: bool = False  # whether byte-identical copies were kept on one side
 
     def held_out(self) -> tuple[tuple[str, Split | None], ...]:
         """What was not trained on, by name."""
@@ -35,17 +36,24 @@ class Splits:
         return ", ".join(parts)
 
 
-def hold_out(data: Labelled, recipe: Recipe) -> Splits:
-    """Divide the data, by the seed: no example both chooses and is reported."""
-    train, report = data.train, data.report
+def hold_out(data: Labelled, recipe: Recipe, *, together: bool = True) -> Splits:
+    """Divide the data, by the seed: no example both chooses and is reported, nor a byte-identical copy of it.
+
+    Args:
+        data: the examples.
+        recipe: says how much is held out.
+        together: False divides as runs did that were begun when copies were not looked for.
+    """
+    train, report = data.train if together else replace(data.train, twins=None), data.report
+    together = train.twins is not None
     if report is None and recipe.report_share:
-        rest, held = split_rows(train.targets, recipe.report_share, seed_of(recipe.seed, 11) % 2**31)
-        train, report = train.take(rest), data.train.take(held)
+        rest, held = split_rows(train.targets, recipe.report_share, seed_of(recipe.seed, 11) % 2**31, train.twins)
+        train, report = train.take(rest), train.take(held)
     selection = None
     if recipe.selection_share:
-        rest, held = split_rows(train.targets, recipe.selection_share, seed_of(recipe.seed, 12) % 2**31)
+        rest, held = split_rows(train.targets, recipe.selection_share, seed_of(recipe.seed, 12) % 2**31, train.twins)
         train, selection = train.take(rest), train.take(held)
-    return Splits(train, selection or None, report or None)
+    return Splits(train, selection or None, report or None, together)
 
 
 def encoded_channels(split: Split, recipe: Recipe, source: Path) -> int:

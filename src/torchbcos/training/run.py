@@ -20,7 +20,15 @@ from torchbcos.data.sources import open_labelled
 from torchbcos.runs import RunFolder, provenance, write_held_out
 from torchbcos.training.augment import preprocess_of
 from torchbcos.training.beforehand import check_card, check_classes, check_export, check_places, rehearse
-from torchbcos.training.begun import Begun, check_same_data, find_begun, finished_report, with_whole_paths
+from torchbcos.training.begun import (
+    Begun,
+    check_same_data,
+    check_same_division,
+    find_begun,
+    finished_report,
+    keeps_together,
+    with_whole_paths,
+)
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.finish import card_of, finish
@@ -94,7 +102,8 @@ def train(
     check_same_data(folder, begun, labelled)
     with surroundings_kept(), readable_errors():
         fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
-        splits = hold_out(labelled, recipe)
+        splits = hold_out(labelled, recipe, together=keeps_together(begun))
+        check_same_division(folder, begun, labelled, dict(splits.held_out()))
         channels = encoded_channels(splits.train, recipe, Path(data))
         prepare = preprocess_of(recipe, channels)
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
@@ -258,7 +267,8 @@ def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> Non
     folder.sweep()
     facts = {
         **provenance(), "data": str(run.source.absolute()), "kind": data.kind, "classes": list(data.classes),
-        "pictures": len(data.train), "fingerprint": data.train.fingerprint(), **({"changes": list(changes)} if changes else {}),
+        "pictures": len(data.train), "fingerprint": data.train.fingerprint(),
+        **({"copies": "together"} if run.splits.together else {}), **({"changes": list(changes)} if changes else {}),
     }  # fmt: skip
     card = card_of(run, learner.network, learner.terms, {})
     if card is not None:

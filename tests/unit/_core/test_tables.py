@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError
-from torchbcos._core.tables import read_rows, read_table, read_text
+from torchbcos._core.tables import read_rows, read_table, read_text, tidy
 
 WRONG = [
     ("grün,1\n".encode("latin-1"), r"line 2, is not text in UTF-8 \(byte 0xfc\): save it as UTF-8"),
@@ -77,6 +77,36 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
     assert [(row.line, row["file"], row["n"]) for row in table.rows] == [
         (3, "a\nb.png", "1"), (5, "c\u2028.png", ""), (6, '5" nail.png', "2"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=repr)
+def test_lines_end_in_three_ways(tmp_path: Path, end: str) -> None:
+    for line, message in (
+        (b"gr\xfc", r"line 3, is not text in UTF-8"),
+        (b"a\0b", "line 3, contains a zero byte"),
+        (b"1,2,3", "line 3, has"),
+    ):
+        (tmp_path / "t.csv").write_bytes(f"file,n{end}a,1{end}".encode() + line + end.encode())
+        with pytest.raises(InputError, match=message):
+            read_table(tmp_path / "t.csv")
+
+
+def test_what_is_not_read_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    with pytest.raises(InputError, match=r"p\.csv' is a pointer of Git LFS, not the file itself"):
+        read_text(tmp_path / "p.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe\.csv' is no regular file"):
+        read_text(tmp_path / "pipe.csv")
+    monkeypatch.setattr("torchbcos._core.tables._MOST_BYTES", 20)
+    with pytest.raises(InputError, match=r"p\.csv' has \d+ bytes, more than the 20 that are read: divide it"):
+        read_text(tmp_path / "p.csv")
+
+
+def test_cells_as_they_are_meant() -> None:
+    for cell in ("cat", " cat", "cat\u00a0", "\ufeffcat", "\u200b cat \u200b\u3000", "\tcat\r"):
+        assert tidy(cell) == "cat"
+    assert tidy("a\u200bb") == "a\u200bb" and tidy("\u200b") == "" and tidy("e\u0301") == "\u00e9"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of another kind")

@@ -27,6 +27,25 @@ def test_splits_are_disjoint_complete_and_stratified(counts: list[int], share: f
         assert found == (0 if n == 1 else min(max(1, round(share * n)), n - 1))
 
 
+@given(
+    sets=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=12),
+    share=st.floats(0.01, 0.6), seed=st.integers(0, 9), wide=st.booleans(),
+)  # fmt: skip
+def test_copies_stay_on_one_side(sets: list[tuple[int, int]], share: float, seed: int, wide: bool) -> None:
+    classes = [c for c, n in sets for _ in range(n)]
+    twins = [k for k, (_, n) in enumerate(sets) for _ in range(n)]
+    targets = torch.nn.functional.one_hot(torch.tensor(classes)).float() if wide else torch.tensor(classes)
+    rest, held = split_rows(targets, share, seed, twins)
+    assert sorted(rest + held) == list(range(len(classes)))
+    for group in {0} if wide else set(classes):
+        mine = {twins[i] for i in range(len(twins)) if wide or classes[i] == group}
+        if len(mine) > 1:  # a class of copies alone is divided: there would be nothing to hold out
+            assert not mine & {twins[i] for i in rest} & {twins[i] for i in held}
+            assert mine & {twins[i] for i in rest} and mine & {twins[i] for i in held}
+    alone = list(range(len(classes)))
+    assert split_rows(targets, share, seed, alone) == split_rows(targets, share, seed)
+
+
 def test_fingerprints_notice_files_and_targets(tmp_path: Path) -> None:
     split = open_labelled(classes_in(tmp_path)).train
     assert split.fingerprint() == open_labelled(tmp_path).train.fingerprint()

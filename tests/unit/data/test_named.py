@@ -91,3 +91,17 @@ def test_a_split_reads_what_it_names(tmp_path: Path) -> None:
 def test_a_very_long_number_is_no_class(tmp_path: Path) -> None:
     with pytest.raises(torchbcos.BcosError, match="is no class of this model"):
         open_named(flat(tmp_path / "f", f"file,class\na.png,{'9' * 5000}\n"), names_of(CARD))
+
+
+def test_blemishes_of_tables(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "f", "file,class\n a.png ,red fox\u00a0\nb.jpg,\ufeffblue jay\n")
+    assert found(folder, CARD) == {"a.png": 0, "b.jpg": 2}
+    (folder / "labels.csv").write_text("file,class\na.png,red fox\nb.jpg,blue jay\na.png,blue jay\n")
+    with pytest.raises(
+        torchbcos.BcosError, match=r"labels\.csv', lines 2 and 4: .*a\.png' is named twice, and the two labels differ"
+    ):
+        open_named(folder, names_of(CARD))
+    Image.new("RGB", (8, 8)).save(folder / "a.jpg")
+    (folder / "labels.csv").write_text("file,class\nb,blue jay\na,red fox\n")
+    with pytest.raises(torchbcos.BcosError, match=r"line 3: 'a' may be any of several files in .*: give its suffix"):
+        open_named(folder, names_of(CARD))

@@ -86,3 +86,58 @@ def test_names_of_classes_in_another_encoding_get_one_sentence(tmp_path: Path, n
     (tmp_path / name).write_bytes("id,name\n0,grün\n".encode("latin-1"))
     with pytest.raises(InputError, match=rf"{name}', line 2, is not text in UTF-8 \(byte 0xfc\)"):
         open_labelled(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "report"),
+    [
+        (("imagenet-train-000", "imagenet-val-000"), ["imagenet-train-000"], ["imagenet-val-000"]),
+        (("Train-0", "VAL-0"), ["Train-0"], ["VAL-0"]),
+        (("data1k-train-0", "data1k-validation-00"), ["data1k-train-0"], ["data1k-validation-00"]),
+        (("valley-0", "testudo-0", "a"), ["a", "testudo-0", "valley-0"], None),
+        (("train-test-0", "b_test"), ["train-test-0"], ["b_test"]),
+        (("train0", "val0", "test0"), ["train0"], ["test0", "val0"]),
+    ],
+)
+def test_what_shards_are_for_stands_in_a_word_of_their_names(
+    tmp_path: Path, names: tuple[str, ...], train: list[str], report: list[str] | None
+) -> None:
+    """'imagenet-val-000' and 'VAL-0' were trained on, 'valley-0' was reported."""
+    for i, name in enumerate(names):
+        write_shard(tmp_path / f"{name}.tar", [("x/1.png", png(10 * i)), ("y/2.png", png(10 * i + 1))])
+    found = open_labelled(tmp_path)
+    assert sorted({name.partition(".tar")[0] for name in found.train.names}) == train
+    assert (found.report and sorted({name.partition(".tar")[0] for name in found.report.names})) == report
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("classes.csv", "id,name\n0,cat\n1,cat\n", r"classes\.csv' gives the classes '0' and '1' one name, 'cat'"),
+        ("classes.txt", "cat\ncat\n", r"classes\.txt' gives the classes '0' and '1' one name, 'cat'"),
+        ("classes.csv", "id,name\n0,cat\n0,dog\n", r"line 3, gives the class '0' a second name"),
+        ("classes.txt", "cat\nd\x07g\n", r"the name of the class, 'd.x07g', contains the control character"),
+    ],
+)
+def test_names_of_classes_that_would_mix_them(tmp_path: Path, name: str, text: str, message: str) -> None:
+    write_shard(tmp_path / "train.tar", [("1.png", png(1)), ("1.cls", b"0"), ("2.png", png(2)), ("2.cls", b"1")])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        open_labelled(tmp_path)
+
+
+def test_digits_that_are_no_numbers_are_names(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train.tar", [("1.png", png(1)), ("1.cls", "²".encode()), ("2.png", png(2)), ("2.cls", b"1")])
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    assert open_labelled(tmp_path).classes == ("1", "²")
+
+
+def test_what_is_left_over_is_remembered_with_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_shard(data / "train-0.tar", [("a/1.png", png(1)), ("b/2.png", png(2)), ("b/2.json", b"{}"), ("c.cls.json", b"")])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(shards, "LARGE", 1)
+    first = open_labelled(data)
+    monkeypatch.setattr(shards, "read_index", lambda tars: 1 / 0)
+    assert open_labelled(data).notes == first.notes and len(first.notes) == 1

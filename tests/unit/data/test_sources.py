@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.make import classes_in, write_table
+from tests.unit.data.make import classes_in, picture, png, write_shard, write_table
 from torchbcos._core.errors import BcosError, InputError, MissingFileError
 from torchbcos.data.sources import open_labelled
 
@@ -87,4 +87,85 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
 def test_a_table_in_another_encoding_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes("file,sky\ngrün.png,1\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"labels.csv., line 2, is not text in UTF-8 \(byte 0xfc\): save it as UTF-8"):
+        open_labelled(tmp_path)
+
+
+SPLITS = ("train", "Train", "training", "test", "val", "valid", "validation")
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("others", [("bus",), ("bus", "car"), ("bus", "val", "test")])
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path, name: str, others: tuple[str, ...]) -> None:
+    names = tuple(sorted({name, *others}))
+    found = open_labelled(classes_in(tmp_path, 2, names))
+    assert found.classes == names and len(found.train) == 2 * len(names) and found.report is None
+    assert not any("ot used" in note for note in found.notes)
+
+
+def test_a_class_called_train_may_hold_folders_beside_its_pictures(tmp_path: Path) -> None:
+    classes_in(tmp_path, 1, ("bus", "train"))
+    (tmp_path / "train" / "steam").mkdir()
+    picture(77).save(tmp_path / "train" / "steam" / "x.png")
+    found = open_labelled(tmp_path)
+    assert found.train.names == ["bus/0.png", "train/0.png", "train/steam/x.png"]
+
+
+def test_splits_are_splits_where_they_hold_folders(tmp_path: Path) -> None:
+    classes_in(tmp_path / "train", 1)
+    for name in ("extra", "docs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "docs" / "x.txt").touch()
+    found = open_labelled(tmp_path)
+    assert found.classes == ("a", "b") and found.notes == (
+        f"Not used in {str(tmp_path)!r}: 'docs', 'extra' ('train' is trained on).",
+    )
+    picture(9).save(tmp_path / "extra" / "1.png")
+    with pytest.raises(
+        InputError, match=r"holds 'train', with folders in it, and 'extra', with pictures. Are the classes in 'train'"
+    ):
+        open_labelled(tmp_path)
+    classes_in(tmp_path / "test", 1, ("b",))
+    (tmp_path / "val").mkdir()
+    picture(8).save(tmp_path / "val" / "1.png")
+    found = open_labelled(tmp_path)  # with a second split there is no doubt; one without classes is none
+    assert found.report is not None and found.report.names == ["b/0.png"]
+    assert "Not used in" in found.notes[0] and "'docs', 'extra', 'val' ('train' is trained on, 'test' reported)" in found.notes[0]
+
+
+def test_what_lies_in_folders_and_is_not_used_is_said(tmp_path: Path) -> None:
+    classes_in(tmp_path, 2)
+    for name in ("loose.png", "a/notes.txt", "a/film.heic", "b/._0.png", "b/.hidden.png", "a/.DS_Store", "boxes.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "b" / "gone.png").symlink_to("nowhere")
+    found = open_labelled(tmp_path)
+    assert len(found) == 4 and found.notes == (
+        f"4 files in {str(tmp_path)!r} are not read as pictures and not used: 2 .png, 1 .heic, 1 .txt; the first is "
+        "'a/film.heic'.",
+        f"2 hidden files in {str(tmp_path)!r} are not used; the first is 'b/._0.png'.",
+    )
+
+
+def test_what_lies_beside_tables_and_shards_is_said(tmp_path: Path) -> None:
+    classes_in(tmp_path, 1)
+    write_shard(tmp_path / "train-0.tar", [("x/1.png", png(1)), ("y/2.png", png(2))])
+    (tmp_path / "train-1.tar.gz").touch()
+    notes = " ".join(open_labelled(tmp_path).notes)
+    assert "Folders in" in notes and "'a' say: shards come first." in notes and "1 .gz; the first is 'train-1.tar.gz'" in notes
+    write_table(tmp_path / "labels.csv", [{"file": "a/0.png", "class": "a"}, {"file": "b/0.png", "class": "b"}])
+    assert "1 file .tar in" in open_labelled(tmp_path).notes[-1]
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "x" * 201, "a\u202eb"])
+def test_folders_that_are_no_names_of_classes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"A folder in .*: the name of the class, .* (contains|has 201 characters)"):
+        open_labelled(classes_in(tmp_path, 1, ("a", name)))
+
+
+def test_letters_that_a_disk_takes_apart(tmp_path: Path) -> None:
+    classes_in(tmp_path / "train", 1, ("a", "e\u0301"))
+    classes_in(tmp_path / "val", 1, ("\u00e9",))
+    found = open_labelled(tmp_path)
+    assert found.classes == ("a", "\u00e9") and found.report is not None and found.report.targets.tolist() == [1]
+    (tmp_path / "train" / "\u00e9").mkdir()
+    with pytest.raises(InputError, match="holds two folders '\u00e9', whose letters are composed in two ways"):
         open_labelled(tmp_path)

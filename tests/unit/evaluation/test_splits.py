@@ -50,3 +50,17 @@ def test_targets_in_the_models_order() -> None:
     assert wide.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0]]
     with pytest.raises(InputError, match=r"knows no class 'dgo', the data has it \(1 such\)\. Did you mean 'dog'"):
         match_classes(targets, ("cat", "dgo"), names)
+
+
+def test_files_of_both_parts_go_by_the_same_names() -> None:
+    """What a run reported of the data's own 'val' was looked for among the training files first, and found there."""
+    data = Labelled(("x", "y"), split("abcd"), split("ab"))
+    chosen, _ = choose_split(data, "report", {"selection": ["b"], "report": ["a", "b"]})
+    assert data.report is not None and chosen.rows == data.report.rows and chosen.reader is data.report.reader
+    chosen, _ = choose_split(data, "selection", {"selection": ["b"], "report": ["a", "b"]})
+    assert chosen.reader is data.train.reader and chosen.rows == (1,)
+
+
+def test_letters_composed_in_two_ways_are_one_class() -> None:
+    assert match_classes(torch.tensor([0, 1]), ["a", "\u00e9"], ["e\u0301", "a"]).tolist() == [1, 0]
+    assert match_classes(torch.eye(2), ["a", "\u00e9"], ["e\u0301", "a"]).tolist() == [[0, 1], [1, 0]]
