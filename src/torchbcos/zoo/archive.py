@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import safetensors
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from torchbcos._core.errors import MissingFileError, WeightsError
@@ -24,9 +25,7 @@ from torchbcos._core.names import quote
 from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 
-__all__ = ["DIGEST", "WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault"]
-
-DIGEST = "torchbcos.digest"  # the name of a model's digest among the metadata of its .safetensors
+__all__ = ["WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault"]
 
 # What readers of damaged files were seen to raise.
 _READ_ERRORS = (
@@ -35,7 +34,7 @@ _READ_ERRORS = (
 )  # fmt: skip
 _LONGEST_HEADER = 16 << 20  # bytes that list the tensors: those of a network of 1,000 take 100,000
 _LONGEST_DIRECTORY = 8 << 20  # bytes of a zip's list of members
-_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before torch 1.6 begins with this number, pickled
+_MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save began with before torch 1.6
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _READABLE = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
 _SAFE_KINDS = {
@@ -51,14 +50,14 @@ class WeightsFile:
     Attributes:
         path: of the file.
         entries: its tensors by name: dtype and shape.
-        digest: what its model folder calls these weights; None where nobody said.
         read_all: reads the tensors.
+        stamp: which file it was, when it was looked at.
     """
 
     path: Path
     entries: Mapping[str, Entry]
     read_all: Callable[[], dict[str, Tensor]]
-    digest: str | None = None
+    stamp: tuple[int, ...]
 
     def read(self) -> dict[str, Tensor]:
         """The tensors by name, on the CPU.
@@ -70,7 +69,16 @@ class WeightsFile:
             if entry.kind not in _READABLE:
                 raise WeightsError(f"{self.path.name}: the tensor {quote(name)} is {entry.kind}, and only floats are weights.")
         with _one_sentence(self.path):
-            return self.read_all()
+            found = self.read_all()
+            if _stamp(self.path) != self.stamp:
+                raise WeightsError(f"{self.path.name} was written again while it was read: load it once more.")
+            return found
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Size, time of change and inode: a file that is written again has others."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def entry_of(tensor: Tensor) -> Entry:
@@ -110,6 +118,7 @@ def open_weights(path: Path) -> WeightsFile:
     if not is_file(path):
         raise MissingFileError(f"There is no weights file {quote(path)}.")
     with _one_sentence(path), path.open("rb") as file:
+        stamp = _stamp(path)
         head = file.read(512)
         file.seek(0)
         if not head:
@@ -119,14 +128,13 @@ def open_weights(path: Path) -> WeightsFile:
         if (fault := pointer_fault(head)) is not None:
             raise WeightsError(f"{path.name} {fault}")
         if path.suffix == ".safetensors":
-            return _open_safetensors(path, file)
+            return WeightsFile(path, *_open_safetensors(path, file), stamp)
         if head.startswith(b"PK"):
-            return _open_zip(path, file)
-        if head.startswith(_LEGACY):
-            return _open_legacy(path, file)
+            return WeightsFile(path, *_open_zip(path, file), stamp)
+        if head.startswith(b"\x80"):  # a pickle
+            return WeightsFile(path, *_open_legacy(path, file), stamp)
         if head[257:262] == b"ustar":
             raise WeightsError(f"{path.name} is a tar file of torch's first versions: torch.load it there, and save it again.")
-        follow(file.read(1 << 20))  # some other pickle: says so where it holds more than values
     raise WeightsError(f"{path.name} is damaged or no weights file: download it again.")
 
 
@@ -160,7 +168,10 @@ def _one_sentence(path: Path) -> Iterator[None]:
 # -- safetensors -----------------------------------------------------------------------------------------------------------
 
 
-def _open_safetensors(path: Path, file: IO[bytes]) -> WeightsFile:
+_Opened = tuple[Mapping[str, Entry], Callable[[], dict[str, Tensor]]]
+
+
+def _open_safetensors(path: Path, file: IO[bytes]) -> _Opened:
     size = path.stat().st_size
     (length,) = struct.unpack("<Q", file.read(8))
     if length > size - 8:
@@ -170,31 +181,24 @@ def _open_safetensors(path: Path, file: IO[bytes]) -> WeightsFile:
             f"{path.name} has a header of {length:,} bytes, more than the {_LONGEST_HEADER:,} that are read: it is no network."
         )
     header = parse_json(file.read(length).decode("utf-8"))
-    metadata = header.pop("__metadata__", None) or {}
+    header.pop("__metadata__", None)
     entries = {
         name: Entry(_SAFE_KINDS.get(part["dtype"], str(part["dtype"]).lower()), tuple(part["shape"]))
         for name, part in header.items()
     }
-    digest = metadata.get(DIGEST)
-    return WeightsFile(path, entries, lambda: _read_safetensors(path, digest), digest)
-
-
-def _read_safetensors(path: Path, digest: str | None) -> dict[str, Tensor]:
-    """All tensors, which safetensors itself compares with the header: offsets, sizes and what lies between."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get(DIGEST) != digest:
-            raise WeightsError(f"{path.name} was written again while it was read: load it once more.")
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    return entries, lambda: load_file(path)  # which compares offsets and sizes with the file, and what lies between them
 
 
 # -- torch.save ------------------------------------------------------------------------------------------------------------
 
 
-def _open_zip(path: Path, file: IO[bytes]) -> WeightsFile:
+def _open_zip(path: Path, file: IO[bytes]) -> _Opened:
     _check_directory(path, file)
     with zipfile.ZipFile(file) as archive:
         members = _members(path, archive)
-        [program] = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+        program = next((name for name in members if name.endswith("/data.pkl") and name.count("/") == 1), None)
+        if program is None:
+            raise WeightsError(f"{path.name} is a zip file, but not one that torch.save wrote: it holds no weights.")
         root = program.removesuffix("data.pkl")
         if (order := members.get(f"{root}byteorder")) is not None and archive.read(order) != b"little":
             raise WeightsError(f"{path.name} was saved on a big-endian machine: save it as .safetensors there.")
@@ -210,7 +214,7 @@ def _open_zip(path: Path, file: IO[bytes]) -> WeightsFile:
             _members(path, archive)
             return _tensors(entries or {}, lambda storage, into: read(storage.key, into, archive))
 
-    return WeightsFile(path, entries or {}, read_all)
+    return entries or {}, read_all
 
 
 def _check_directory(path: Path, file: IO[bytes]) -> None:
@@ -252,15 +256,18 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     program = max((info.file_size for name, info in members.items() if name.endswith("/data.pkl")), default=0)
     if program > _LONGEST_HEADER:
         raise WeightsError(
-            f"{path.name} lists its tensors in {program:,} bytes, more than the {_LONGEST_HEADER:,} that are read: it is no network."
+            f"{path.name} lists its tensors in {program:,} bytes, more than the {_LONGEST_HEADER:,} that are read: it is no "
+            "network."
         )
     return members
 
 
-def _open_legacy(path: Path, file: IO[bytes]) -> WeightsFile:
+def _open_legacy(path: Path, file: IO[bytes]) -> _Opened:
     """The format before torch 1.6: four pickles, the names of the storages, and the storages one after the other."""
     storages: dict[str, Storage] = {}
-    _, _, system, state, keys = (follow(file, storages) for _ in range(5))
+    if follow(file) != _MAGIC:
+        raise ValueError("another pickle")
+    _, system, state, keys = (follow(file, storages) for _ in range(4))
     if not system["little_endian"]:
         raise WeightsError(f"{path.name} was saved on a big-endian machine: save it as .safetensors there.")
     entries, places, sizes, place = tensors_in(state), {}, {}, file.tell()
@@ -283,7 +290,7 @@ def _open_legacy(path: Path, file: IO[bytes]) -> WeightsFile:
 
             return _tensors(entries or {}, read)
 
-    return WeightsFile(path, entries or {}, read_all)
+    return entries or {}, read_all
 
 
 def _check_entries(path: Path, entries: Mapping[str, Entry] | None, sizes: Mapping[str, int]) -> None:
@@ -292,7 +299,11 @@ def _check_entries(path: Path, entries: Mapping[str, Entry] | None, sizes: Mappi
         raise WeightsError(f"{path.name} is not a state dict (names with tensors).")
     for entry in entries.values():
         storage = entry.storage
-        if storage is not None and storage.kind in _READABLE and storage.count * _dtype(storage.kind).itemsize != sizes[storage.key]:
+        if (
+            storage is not None
+            and storage.kind in _READABLE
+            and storage.count * _dtype(storage.kind).itemsize != sizes[storage.key]
+        ):
             raise ValueError("a storage of another size")
 
 
@@ -306,7 +317,7 @@ def _tensors(entries: Mapping[str, Entry], read: Callable[[Storage, memoryview],
             raise ValueError("no numbers")
         if storage not in read_already:
             numbers = torch.empty(storage.count, dtype=_dtype(storage.kind))
-            read(storage, memoryview(numbers.view(torch.uint8).numpy()))
+            read(storage, numbers.view(torch.uint8).numpy().data)
             read_already[storage] = numbers
         found[name] = read_already[storage].as_strided(entry.shape, entry.strides, entry.offset)
     return found

@@ -46,7 +46,7 @@ class Card:
         recipe: how the weights were trained: of a run of `torchbcos train` its recipe, else what was published.
         deployed: the weights are those of a deployed twin.
         notes: anything else (seed, curve, time).
-        digest: what the weights of a saved model folder are called there, so that a card never goes with other weights.
+        digest: SHA-256 of the weights beside a saved card: it never goes with others, nor with damaged ones.
 
     Raises:
         InputError: a field has the wrong type or is out of range, or there are more or fewer classes than `num_classes`.

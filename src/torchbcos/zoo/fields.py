@@ -203,17 +203,21 @@ class _NoData:
     key: Any
 
 
-def _table(value: Any) -> str | None:
-    return _data(value) if isinstance(value, Mapping) else f"must be a table, not {_shown(value)}"
+def _options(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return f"must be a table, not {_shown(value)}"
+    fields = [name for name in ("name", "num_classes", "in_channels", "plain") if name in value]
+    return f"holds {fields[0]!r}, which is no option of a network but a field of its own" if fields else _data(value)
 
 
-_LINE, _HEXADECIMAL = _optional(_text(_LONGEST_TEXT)), _matching("[0-9a-f]{1,64}", "up to 64 hexadecimal digits")
+_NAME, _LINE = _text(_LONGEST_NAME, least=1), _optional(_text(_LONGEST_TEXT))
+_HEXADECIMAL = _optional(_matching("[0-9a-f]{1,64}", "up to 64 hexadecimal digits"))
 _RULES: dict[str, _Rule] = {
-    "schema": _whole(1, 1), "name": _text(_LONGEST_NAME, least=1), "architecture": _text(_LONGEST_NAME, least=1), "options": _table, "plain": _flag,
+    "schema": _whole(1, 1), "name": _NAME, "architecture": _NAME, "options": _options, "plain": _flag,
     "in_channels": _whole(1, _MOST_CHANNELS), "num_classes": _whole(1, _MOST_CLASSES), "classes": _classes,
     "preprocess": _optional(_preprocess), "probability": _probability,
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
-    "sha256": _optional(_HEXADECIMAL), "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
+    "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,
-    "digest": _optional(_HEXADECIMAL),
+    "digest": _HEXADECIMAL,
 }  # fmt: skip

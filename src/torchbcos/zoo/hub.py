@@ -68,11 +68,11 @@ def _status(error: Any) -> int | None:
 def _sentence(error: Exception, source: str, files: tuple[str, ...]) -> str:
     status = _status(error)
     if status in (401, 403, 404):
-        missing = f"there is no such repository, revision or file ({', '.join(files)}), or it is private"
-        return f"Could not fetch {source!r} from the hub: {missing}."
-    if status is not None:
-        return f"Could not fetch {source!r} from the hub: it answered with the number {status}; try again later."
-    if isinstance(error, FileNotFoundError):  # the cache has none of it
-        return f"Could not fetch {source!r} from the hub, which is out of reach, and it is not in the local cache: check the network."
-    reason = (str(error).splitlines() or [""])[0]
-    return f"Could not fetch {source!r} from the hub: {shorten(reason or type(error).__name__, 200)}"
+        reason = f"there is no such repository, revision or file ({', '.join(files)}), or it is private."
+    elif status is not None:
+        reason = f"it answered with the number {status}; try again later."
+    elif isinstance(error, FileNotFoundError):
+        reason = "it is out of reach, and the local cache has no such model: check the network."
+    else:
+        reason = shorten((str(error).splitlines() or [""])[0] or type(error).__name__, 200)
+    return f"Could not fetch {source!r} from the hub: {reason}"

@@ -227,7 +227,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
         rebuilt = from_card(card, {})
         check_same(network, make_twin_(rebuilt, check=False) if card.deployed else rebuilt)
     state = state_of(network)
-    check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="This network")
+    check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     write_folder(Path(directory), state, card)
 
 

@@ -7,7 +7,6 @@ weight in a sub-module `linear`, and some official networks stand in another mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-
 from typing import TypeVar
 
 from torch import Tensor

@@ -19,7 +19,7 @@ from torchbcos._core.errors import shorten
 
 __all__ = ["Entry", "ForeignObject", "Storage", "follow", "tensors_in"]
 
-_MOST_STEPS = 2_000_000  # a network of 1,000 tensors takes 30,000
+_MOST_STEPS = 500_000  # a network of 1,000 tensors takes 30,000
 
 
 class ForeignObject(Exception):
@@ -71,7 +71,7 @@ _NOTHING = {"PROTO", "FRAME", "STOP"}
 
 
 def follow(program: bytes | IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-    """The value that a pickle describes, made of plain values, `Entry` and `Storage`; nothing that it names is imported or called.
+    """The value that a pickle describes: plain values, `Entry` and `Storage`; nothing that it names is imported or called.
 
     Args:
         program: the pickle; of a file, the place after it is kept.
@@ -210,14 +210,16 @@ def _whole(value: Any) -> bool:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Entry:
-    """A tensor, if its numbers lie inside its storage and are not more than there."""
+    """A tensor, if its numbers lie inside its storage."""
     if not isinstance(storage, Storage) or not all(map(_whole, (offset, *shape, *strides))) or len(shape) != len(strides):
         raise ValueError("no tensor")
     count, last = 1, offset
     for side, stride in zip(shape, strides, strict=True):
         count, last = count * side, last + (side - 1) * stride
-    if count and not (count <= storage.count and last < storage.count):
+    if count and last >= storage.count:
         raise ValueError("a tensor beyond its storage")
+    if count > storage.count:
+        return Entry("expanded from fewer numbers")
     return Entry(storage.kind, tuple(shape), storage, offset, tuple(strides))
 
 

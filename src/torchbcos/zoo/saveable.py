@@ -58,6 +58,12 @@ def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
             raise _refusal(f"its layer {name or 'at the top'!r} ({type(module).__name__}) was added after it was created")
         if (difference := _difference(module, built[name])) is not None:
             raise _refusal(f"its layer {name!r} {difference}" if name else f"it {difference}")
+    tensors, right = state_of(network), rebuilt.state_dict()
+    for name in sorted(tensors.keys() ^ right.keys()):
+        raise _refusal(f"the tensor {name!r} {'was added to it' if name in tensors else 'is not there any more'}")
+    for name, tensor in right.items():
+        if tensors[name].shape != tensor.shape:
+            raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and create_model makes {tuple(tensor.shape)}")
 
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -24,7 +24,7 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
 from torchbcos.models import Network
-from torchbcos.zoo.archive import DIGEST, WeightsFile, entry_of, is_file, open_weights, pointer_fault
+from torchbcos.zoo.archive import WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
@@ -120,6 +120,7 @@ def fault_in(state: Mapping[str, Tensor]) -> str | None:
 
 
 _T = TypeVar("_T")
+_Shaped = TypeVar("_Shaped", Tensor, Entry)
 
 
 def _renamed(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:
@@ -127,7 +128,7 @@ def _renamed(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:
     return dict(state) if set(state) == set(model.state_dict()) else from_official(model, state)
 
 
-def classes_in(model: Network, state: Mapping[str, Tensor] | Mapping[str, Entry]) -> int:
+def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
     """The number of classes of a state dict (ours or official) for a network like this one, whose own number may differ.
 
     Where it has no such classifier, the number is the network's: `fill` says then what is wrong.
@@ -144,7 +145,7 @@ def classes_in(model: Network, state: Mapping[str, Tensor] | Mapping[str, Entry]
 
 
 def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
-    """Write weights and card; each file appears whole or not at all, and each says to which other one it belongs.
+    """Write weights and card; each file appears whole or not at all, and the card says to which weights it belongs.
 
     Whoever reads while both are exchanged for others finds two that do not belong together, and reads again.
 
@@ -156,12 +157,11 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
     fault = fault_in(tensors)
     if fault is not None:
         raise WeightsError(f"This network cannot be saved: {fault}. Its training failed: begin from an earlier state.")
-    digest = _digest_of(tensors)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with replacing(directory / CARD) as new_card, replacing(directory / WEIGHTS) as new_weights:
-            save_file(tensors, new_weights, metadata={"format": "pt", DIGEST: digest})
-            write_json(new_card, dataclasses.replace(card, digest=digest).to_dict())
+            save_file(tensors, new_weights, metadata={"format": "pt"})
+            write_json(new_card, dataclasses.replace(card, digest=hash_file(new_weights)).to_dict())
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StateError(f"Could not write to {quote(directory)}: {shorten(reason, 200)}.") from None
@@ -175,15 +175,6 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """What weights are called: the same for the same numbers under the same names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
 def open_folder(directory: Path) -> tuple[WeightsFile, Card]:
     """Card and weights of a folder written by `torchbcos.save`, the weights looked at but not yet read.
 
@@ -193,12 +184,12 @@ def open_folder(directory: Path) -> tuple[WeightsFile, Card]:
     for _ in range(_ATTEMPTS):
         card = read_card(directory)
         weights = open_weights(directory / WEIGHTS)
-        if card.digest in (None, weights.digest):
+        if card.digest is None or hash_file(weights.path).startswith(card.digest):
             return weights, card
         time.sleep(_PAUSE)
     raise WeightsError(
-        f"{quote(directory)}: {CARD} was written for other weights than {WEIGHTS}: save the model once more. If it is meant for "
-        "these, take its field 'digest' out."
+        f"{quote(directory)}: {CARD} was written for other weights than {WEIGHTS}, or these are damaged: copy or save the model "
+        "once more. If the card is meant for these weights, take its field 'digest' out."
     )
 
 

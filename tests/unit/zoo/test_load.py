@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import torchbcos
 from torchbcos.models import Network, registry
@@ -281,3 +282,140 @@ def test_official_weights_keep_what_their_card_says(tmp_path: Path, monkeypatch:
     assert torchbcos.create_model("resnet50_long", pretrained=True, num_classes=4).num_classes == 4
     with pytest.raises(torchbcos.BcosError, match="has 6 input channels, not 3"):
         torchbcos.create_model("resnet50_long", pretrained=True, in_channels=3)
+
+
+# -- files of strangers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["", "  ", "x" * 5000, "a\0b", "./" + "y" * 5000, "hf-hub:"])
+def test_what_can_be_no_source_is_one_sentence(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torchbcos.save(small(num_classes=3), ".")  # '' is not this folder
+    for attempt in (torchbcos.load, lambda name: torchbcos.create_model("cifar10_resnet20", weights=name)):
+        with pytest.raises(torchbcos.BcosError) as caught:
+            attempt(source)
+        assert len(str(caught.value)) <= 500 and not {"\0", "\n"} & set(str(caught.value))
+    with pytest.raises(torchbcos.BcosError, match="save needs a folder"):
+        torchbcos.save(small(), "")
+
+
+BILLIONS: list[tuple[dict[str, Any], str]] = [
+    ({"num_classes": 10**6}, r"has 3 classes, the network has 1000000"),
+    ({"num_classes": 10**9}, r"'num_classes' must be a whole number from 1 to 1000000"),
+    ({"in_channels": 65_536}, r"conv1.weight of shape \(16, 6, 3, 3\), the network expects \(16, 65536, 3, 3\)"),
+    ({"in_channels": 10**9}, r"'in_channels' must be a whole number"),
+    ({"options": {"max_out": 10**8}}, r"the network expects \(1600000000, 6, 3, 3\)"),
+    ({"options": {"width_factor": 10**5}}, r"the network expects \(1600000,"),
+    ({"options": {"width_factor": 1e9}}, r"cannot be built with .*width_factor=1000000000\.0"),
+    ({"options": {"width_factor": "1"}}, r"width_factor must be a finite number, not '1'"),
+    ({"options": {"width_factor": 1e999}}, r"has Infinity, which is no number of JSON"),
+    ({"options": {"antialias": "no"}}, r"antialias must be True or False, not 'no'"),
+    ({"options": {"num_classes": 5}}, r"'options' holds 'num_classes', which is no option"),
+    ({"options": {"plain": True}}, r"'options' holds 'plain', which is no option"),
+    ({"options": {"b": [2]}}, r"b must be a finite number, not \[2\]"),
+    ({"options": {"norm": 5}}, r"norm must be a word, not 5"),
+    ({"options": {"self": 1}}, r"has no option 'self'"),
+    ({"architecture": "resnet152"}, r"does not belong to this network \(ResNet\)"),
+    ({"deployed": True}, r"does not belong to this network"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), BILLIONS, ids=[str(change) for change, _ in BILLIONS])
+def test_a_card_is_compared_with_its_weights_before_anything_is_allocated(
+    change: dict[str, Any], text: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    build = loading.models.build
+
+    def watched(*arguments: Any, **options: Any) -> Network:
+        made.append(torch.get_default_device().type)
+        return build(*arguments, **options)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(loading.models, "build", watched)
+    card = json.loads((saved / "card.json").read_text("utf-8"))
+    (tmp_path / "card.json").write_text(json.dumps({**card, **change}), "utf-8")
+    (tmp_path / "model.safetensors").symlink_to(saved / "model.safetensors")
+    for attempt in (torchbcos.load, lambda folder: torchbcos.create_model(weights=folder)):
+        with pytest.raises(torchbcos.BcosError, match=text) as caught:
+            attempt(tmp_path)
+        assert len(str(caught.value)) <= 500
+    assert set(made) <= {"meta"}
+    torchbcos.load(saved, device="cpu")
+    assert made[-2:] == ["meta", "cpu"]  # the watch sees what is allocated
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, which nobody changes."""
+    torchbcos.save(small(num_classes=3), folder := tmp_path_factory.mktemp("saved"))
+    return folder
+
+
+def cast(dtype: torch.dtype) -> Any:
+    return lambda tensor: torch.ones_like(tensor).to(dtype)
+
+
+def with_value(value: float, place: int = 0) -> Any:
+    def changed(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.double()
+        tensor.view(-1)[place] = value
+        return tensor
+
+    return changed
+
+
+WRONG_TENSORS: list[tuple[str, Any, str]] = [
+    ("conv1.weight", cast(torch.bool), "'conv1.weight' is bool, the network needs floating-point numbers"),
+    ("conv1.weight", cast(torch.uint8), "'conv1.weight' is uint8, the network needs floating-point numbers"),
+    ("fc.weight", cast(torch.int64), "'fc.weight' is int64"),
+    ("bn1.running_var", cast(torch.int32), "'bn1.running_var' is int32"),
+    ("bn1.weight", cast(torch.float8_e4m3fn), "'bn1.weight' is (float8_e4m3fn|f8_e4m3)"),
+    ("fc.weight", cast(torch.complex64), "'fc.weight' is complex64"),
+    ("bn1.num_batches_tracked", cast(torch.float32), "'bn1.num_batches_tracked' is float32, the network needs whole numbers"),
+    ("bn1.num_batches_tracked", cast(torch.bool), "'bn1.num_batches_tracked' is bool"),
+    ("conv1.weight", with_value(torch.nan, 7), "the tensor 'conv1.weight' holds NaN"),
+    ("fc.weight", with_value(torch.inf), "the tensor 'fc.weight' holds infinite numbers"),
+    ("fc.weight", with_value(-1e300), "the tensor 'fc.weight' holds infinite numbers"),  # finite, until it is cast to float32
+    ("bn1.running_mean", with_value(-torch.inf), "the tensor 'bn1.running_mean' holds infinite numbers"),
+    ("bn1.running_var", with_value(torch.nan), "the tensor 'bn1.running_var' holds NaN"),
+    ("bn1.running_var", with_value(-1e-3), r"the variance 'bn1.running_var' is negative \(-0\.001\)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"), WRONG_TENSORS, ids=[f"{name} {text[-12:]}" for name, _, text in WRONG_TENSORS]
+)
+def test_weights_that_are_none_are_refused_by_name(name: str, change: Any, text: str, saved: Path, tmp_path: Path) -> None:
+    state = load_file(saved / "model.safetensors")
+    state[name] = change(state[name])
+    card = {k: v for k, v in json.loads((saved / "card.json").read_text("utf-8")).items() if k != "digest"}
+    (tmp_path / "card.json").write_text(json.dumps(card), "utf-8")
+    save_file(state, tmp_path / "model.safetensors")
+    torch.save(state, tmp_path / "w.pth")
+    for attempt in (
+        lambda: torchbcos.load(tmp_path, device="cpu"),
+        lambda: torchbcos.create_model(weights=tmp_path),
+        lambda: torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "model.safetensors", num_classes=3),
+        lambda: torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.pth", num_classes=3),
+    ):
+        with pytest.raises(torchbcos.BcosError, match=text) as caught:
+            attempt()
+        assert len(str(caught.value)) <= 500
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_weights_of_other_floats_are_weights(dtype: torch.dtype, saved: Path, tmp_path: Path) -> None:
+    state = load_file(saved / "model.safetensors")
+    save_file({k: v.to(dtype) if v.is_floating_point() else v.int() for k, v in state.items()}, tmp_path / "w.safetensors")
+    again = torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.safetensors", num_classes=3)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, state[name].to(dtype).to(tensor.dtype))
+
+
+def test_a_classifier_of_a_billion_expanded_classes_is_not_built(tmp_path: Path) -> None:
+    """A tensor that says it has 10**9 rows, all in the same place: 40 bytes of a file."""
+    state = small(num_classes=3).state_dict()
+    for weight in (torch.ones(1).expand(10**9, 64, 1, 1), torch.empty(10**9, 0, 1, 1), torch.ones(3), torch.tensor(1.0)):
+        torch.save({**state, "fc.weight": weight}, tmp_path / "w.pth")
+        with pytest.raises(torchbcos.BcosError, match=r"fc\.weight"):
+            torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.pth", num_classes=5)

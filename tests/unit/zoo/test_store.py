@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import sys
 import threading
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import save
 
 import torchbcos
+from torchbcos._core.errors import WeightsError
 from torchbcos.zoo import store, to_official
 from torchbcos.zoo.card import Card, official_card
-from torchbcos.zoo.store import fetch, read_weights
+from torchbcos.zoo.store import fetch, open_folder, read_folder, read_weights
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -122,22 +123,6 @@ def test_defect_40_without_a_network_the_error_says_where_to_put_the_file(
     assert "\n" not in str(caught.value)
 
 
-def test_hub_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = torchbcos.create_model("cifar10_resnet20", num_classes=3).eval(), torch.rand(1, 6, 32, 32)
-    torchbcos.save(model, tmp_path / "repository")
-
-    def hf_hub_download(repository: str, name: str) -> str:
-        if repository != "org/name":
-            raise OSError(f"{repository} not found")
-        return str(tmp_path / "repository" / name)
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=hf_hub_download))
-    assert torch.equal(torchbcos.create_model(weights="hf-hub:org/name").eval()(x), model(x))
-    torch.testing.assert_close(torchbcos.load("hf-hub:org/name").model(x), model(x))
-    with pytest.raises(torchbcos.BcosError, match="Could not fetch 'org/other'"):
-        torchbcos.load("hf-hub:org/other")
-
-
 def test_without_the_hub_package_the_error_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(torchbcos.BcosError, match=r"pip install 'torchbcos\[hub\]'"):
@@ -161,6 +146,95 @@ def test_damaged_cards(tmp_path: Path) -> None:
             torchbcos.load(tmp_path)
     path.write_text("{")
     with pytest.raises(torchbcos.BcosError, match="not valid JSON"):
+        torchbcos.load(tmp_path)
+
+
+# -- model folders ---------------------------------------------------------------------------------------
+
+
+def numbered(number: int, folder: Path) -> None:
+    """A model folder whose weights and classes all say one number; as large as any other of them."""
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=2)
+    for tensor in network.state_dict().values():
+        tensor.fill_(number + 1)
+    network.class_names = (f"a{number}", f"b{number}")
+    torchbcos.save(network, folder)
+
+
+def test_a_reader_in_between_never_gets_weights_with_the_classes_of_others(tmp_path: Path) -> None:
+    numbered(0, tmp_path)
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count(1):
+            if stop.is_set():
+                return
+            numbered(number % 50, tmp_path)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = set()
+        while len(seen) < 10:
+            try:
+                state, card = read_folder(tmp_path)
+            except WeightsError as error:
+                assert "was written again while it was read" in str(error)
+                continue
+            assert card.class_names()[0] == f"a{int(state['conv1.weight'].max()) - 1}"
+            seen.add(card.class_names())
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_card_of_other_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_PAUSE", 0.001)
+    numbered(1, tmp_path / "one")
+    numbered(2, tmp_path / "two")
+    card = tmp_path / "one" / "card.json"
+    own = card.read_text("utf-8")
+    card.write_text((tmp_path / "two" / "card.json").read_text("utf-8"), "utf-8")
+    with pytest.raises(torchbcos.BcosError, match=r"was written for other weights .*take its field 'digest' out"):
+        torchbcos.load(tmp_path / "one")
+    card.write_text(own.replace("a1", "an edited name"), "utf-8")  # a card may be edited
+    assert torchbcos.load(tmp_path / "one").class_names == ("an edited name", "b1")
+    values = json.loads(own)
+    del values["digest"]  # as cards were before
+    card.write_text(json.dumps(values), "utf-8")
+    assert torchbcos.load(tmp_path / "one").class_names == ("a1", "b1")
+
+
+def test_the_same_model_is_saved_as_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        numbered(3, tmp_path / folder)
+    for name in ("card.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_weights_exchanged_while_they_are_read_are_refused(tmp_path: Path) -> None:
+    numbered(1, tmp_path)
+    file, _ = open_folder(tmp_path)
+    numbered(2, tmp_path)
+    with pytest.raises(torchbcos.BcosError, match="was written again while it was read"):
+        file.read()
+
+
+def test_a_flipped_bit_of_the_weights_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_PAUSE", 0.001)
+    numbered(1, tmp_path)
+    path = tmp_path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(torchbcos.BcosError, match="or these are damaged"):
+        torchbcos.load(tmp_path)
+
+
+def test_a_card_that_points_elsewhere_is_named(tmp_path: Path) -> None:
+    numbered(1, tmp_path)
+    (tmp_path / "card.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n")
+    with pytest.raises(torchbcos.BcosError, match=r"card\.json' is only a pointer of Git LFS.*git lfs pull"):
         torchbcos.load(tmp_path)
 
 
