@@ -68,7 +68,12 @@ def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[bool]:
 def _locked(folder: Path, doing: str, wait: bool) -> int | None:
     """The locked file; None where there are no locks."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # a file; or the holder removed the folder just now, while mkdir looked what is there
+            if folder.exists() and not folder.is_dir():
+                raise
+            continue
         if _FCNTL is None:
             return None
         try:  # a link would be written through: the folder may be a stranger's
