@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import torchbcos
 from tests.reference import rendering as reference
 from torchbcos import nn as bnn
+from torchbcos.kernels import conv, linear
 from torchbcos.models import build
 from torchbcos.models.resnet import ResNet, ResNetSizes, Style
 
@@ -223,15 +224,24 @@ def test_defect_29_uncentred_norms_divide_by_the_spread_about_the_mean() -> None
     assert "about the" in (inspect.getdoc(bnn.Norm) or "")
 
 
-def test_defect_32_an_explanation_keeps_no_gradient_of_parameters_and_normalises_once() -> None:
+def test_defect_32_an_explanation_keeps_no_gradient_of_parameters_and_never_normalises(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = small(), pictures(1)
-    torchbcos.explain(model, x, 0)
+    expected = torchbcos.explain(model.double(), x.double(), 0).weights.float()
+    model.float()
+    assert sum(isinstance(m, bnn.BcosConv2d) for m in model.modules()) > 10
+
+    def refuse(weight: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("filters were written out at unit norm")
+
+    for module in (conv, linear):
+        monkeypatch.setattr(module, "unit_norm", refuse)
+    found = torchbcos.explain(model, x, 0).weights
+    with torch.no_grad():
+        model(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert all(p.grad is None for p in model.parameters())
-    layers = [m for m in model.modules() if isinstance(m, bnn.BcosConv2d)]
-    first = [m.__dict__["_remembered"].unit for m in layers]
-    assert len(first) > 10 and all(unit is not None for unit in first)
-    torchbcos.explain(model, x, 1)
-    assert all(m.__dict__["_remembered"].unit is unit for m, unit in zip(layers, first, strict=True))
+    with pytest.raises(AssertionError, match="unit norm"):
+        model(x)  # with gradients of the weights they are
 
 
 BIASES = [(4, 0.0, 0.0), (1, None, None), (2, "auto", 0.0), (10, "auto", -math.log(9))]

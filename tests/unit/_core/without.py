@@ -118,7 +118,7 @@ class Laws:
         self.same("vmap", torch.func.vmap(lambda row: model[0](row[None]))(x))
 
     def memory(self) -> None:
-        """Remembered and packed filters are those of the weight as it is now."""
+        """Packed filters are those of the weight as it is now."""
         import torchbcos
         from torchbcos import nn as bnn
 
@@ -131,7 +131,7 @@ class Laws:
                 self.same(f"output {turn}", model(x), 1e-5)
             e = torchbcos.explain(model, x, 3)
             self.same(f"W after change {turn}", e.weights, 1e-4)
-            self.remembers = conv.__dict__.get("_remembered") is not None
+            self.remembers = conv.__dict__["_packed"].ahead.kept is not None
             conv.weight.copy_(torch.randn_like(conv.weight))
 
     def checkpoints(self) -> None:

@@ -112,7 +112,7 @@ def small_maps() -> nn.Sequential:
 def test_a_network_of_packed_weights_notices_their_changes() -> None:
     model, x = small_maps(), inputs(1, 8, 64)
     before = model(x)
-    assert model[1].__dict__["_remembered"].packed.ahead.kept is not None
+    assert model[1].__dict__["_packed"].ahead.kept is not None
     model[1].weight.copy_(torch.randn_like(model[1].weight))
     expected = small_maps().double()
     expected.load_state_dict(model.state_dict())

@@ -41,13 +41,11 @@ def test_one_number_is_seen_where_torch_counts_and_may_be_missed_elsewhere() -> 
 
 def test_memory_that_is_used_again_is_another_storage() -> None:
     weight = torch.zeros(256, 256)
-    seal, address, again = Seal(weight), weight.data_ptr(), 0
-    for _ in range(50):
+    seal = Seal(weight)
+    for _ in range(50):  # the allocator gives some of them the same address
         del weight
         weight = torch.zeros(256, 256)
-        again += weight.data_ptr() == address
         assert not seal.holds(weight)
-    assert again or True  # the allocator decides; either way the seal does not hold
 
 
 def test_a_seal_keeps_nothing_alive() -> None:
