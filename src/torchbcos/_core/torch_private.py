@@ -20,6 +20,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `ops.aten.avg_pool2d_backward` | portable graphs keep that operation |
 | `ops.mkldnn._convolution_pointwise`, `_C._nn.mkldnn_reorder_conv2d_weight` | oneDNN reorders weights at every call |
 | `fx.experimental.proxy_tensor.make_fx` | `explanation_graph` is refused |
+| `_utils._rebuild_…`, `serialization._get_layout` (names in files of `torch.save`, never called) | such files are refused |
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 __all__ = [
-    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "Trial", "channel_statistics", "checkpointed",
+    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics", "checkpointed",
     "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts", "knows_graph_tasks", "original",
-    "packing", "record", "records", "saved_tensor_hooks", "transformed", "version",
+    "packing", "plain_name", "record", "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
@@ -195,6 +196,15 @@ def original(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+def plain_name(name: str) -> str:
+    """The name of a parameter or layer without what `torch.compile` puts into it.
+
+    >>> plain_name("layer1._orig_mod.0.weight")
+    'layer1.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def compiled(module: nn.Module) -> bool:
     """True where this very module runs compiled code, made by `torch.compile(module)` or by `module.compile()`."""
     return _wrapper(module) or getattr(module, "_compiled_call_impl", None) is not None
@@ -335,3 +345,22 @@ def record(function: Callable[..., Any], arguments: Sequence[Tensor], instead: d
     """What `function` does with `arguments`, as a graph; operations that are keys of `instead` are replaced by its functions."""
     graph: GraphModule = _MAKE_FX(function, decomposition_table=instead or None)(*arguments)
     return graph
+
+
+# -- files of torch.save -----------------------------------------------------------------------------------------------
+
+# what is said in such a file instead of a tensor: the name of the function that would make it, and what it makes
+SAVED = {
+    "torch._utils._rebuild_tensor": "tensor",
+    "torch._utils._rebuild_tensor_v2": "tensor",
+    "torch._utils._rebuild_tensor_v3": "tensor in bytes",
+    "torch._utils._rebuild_parameter": "parameter",
+    "torch._utils._rebuild_parameter_with_state": "parameter",
+    "torch._tensor._rebuild_from_type_v2": "tensor with attributes",
+    "torch._utils._rebuild_sparse_tensor": "sparse",
+    "torch._utils._rebuild_sparse_csr_tensor": "sparse",
+    "torch._utils._rebuild_nested_tensor": "nested",
+    "torch._utils._rebuild_qtensor": "quantised",
+    "torch._utils._rebuild_meta_tensor_no_storage": "meta, without numbers",
+    "torch.serialization._get_layout": "a word",
+}

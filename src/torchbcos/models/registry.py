@@ -123,6 +123,8 @@ def _typed(name: str, value: Any, declared: Any) -> Any:
     ...
     torchbcos._core.errors.ArgumentTypeError: antialias must be True or False, not 'no'.
     """
+    if name == "b" and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        return value  # the layers say what a b is
     kinds = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
     if (value is None and type(None) in kinds) or (isinstance(value, str) and str in kinds):
         return value

@@ -165,10 +165,10 @@ def build_fitting(card: Card, entries: Mapping[str, Entry], options: Mapping[str
         with torch.device("meta"):
             network = from_card(card, options)
             twin = make_twin_(network, check=False) if card.deployed else network
-    except BcosError:
-        raise
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
+    except (BcosError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, BcosError) and options:  # the caller's own
+            raise
+        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
         raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
     check_fit(twin, entries, where=where)
     network = from_card(card, options)

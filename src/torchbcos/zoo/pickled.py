@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from torchbcos._core.errors import shorten
+from torchbcos._core.torch_private import SAVED
 
 __all__ = ["Entry", "ForeignObject", "Storage", "follow", "tensors_in"]
 
@@ -84,10 +85,6 @@ def follow(program: bytes | IO[bytes], storages: dict[str, Storage] | None = Non
     >>> import pickle
     >>> follow(pickle.dumps({"a": [1, 2.5, None]}))
     {'a': [1, 2.5, None]}
-    >>> follow(pickle.dumps(print))
-    Traceback (most recent call last):
-    ...
-    torchbcos.zoo.pickled.ForeignObject: builtins.print
     """
     machine = _Machine({} if storages is None else storages)
     for steps, (instruction, argument, _) in enumerate(pickletools.genops(program)):
@@ -243,25 +240,18 @@ def _odd(kind: str) -> Callable[..., Entry]:
     return lambda *_: Entry(kind)
 
 
+_MADE: dict[str, Callable[..., Any]] = {
+    "tensor": _tensor, "tensor in bytes": _untyped, "parameter": _parameter, "tensor with attributes": _typed,
+    "a word": lambda word: word,
+}  # fmt: skip
 _MAKERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": lambda *pairs: {_key(k): v for k, v in (pairs[0] if pairs else ())},
     "torch.Size": tuple,
     "torch.device": lambda *words: ":".join(map(str, words)),
     "builtins.set": lambda *values: list(*values),
     "__builtin__.set": lambda *values: list(*values),
-    "torch.serialization._get_layout": lambda word: word,
     "_codecs.encode": lambda text, *_: text,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _untyped,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch._tensor._rebuild_from_type_v2": _typed,
-    "torch._utils._rebuild_sparse_tensor": _odd("sparse"),
-    "torch._utils._rebuild_sparse_csr_tensor": _odd("sparse"),
-    "torch._utils._rebuild_nested_tensor": _odd("nested"),
-    "torch._utils._rebuild_qtensor": _odd("quantised"),
-    "torch._utils._rebuild_meta_tensor_no_storage": _odd("meta, without numbers"),
+    **{name: _MADE.get(what) or _odd(what) for name, what in SAVED.items()},
 }
 _DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchbcos._core.errors import InputError, shorten
-from torchbcos._core.torch_private import original
+from torchbcos._core.torch_private import original, plain_name
 from torchbcos.models.blocks import StochasticDepth
 
 __all__ = ["check_same", "state_of", "unwrapped"]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-_COMPILED = "_orig_mod"  # under this name, a compiled module holds the module itself
 _TRAINING_ONLY = {"training", "sync", "momentum", "gradient_checkpointing"}  # change no number in eval mode
 _PLAIN_VALUES = (bool, int, float, str, tuple, type(None))
 
@@ -36,7 +35,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def state_of(network: nn.Module) -> dict[str, Any]:
     """The state dict of a network, of compiled parts under the names that they have without being compiled."""
-    return {".".join(part for part in name.split(".") if part != _COMPILED): v for name, v in network.state_dict().items()}
+    return {plain_name(name): value for name, value in network.state_dict().items()}
 
 
 def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
@@ -68,7 +67,7 @@ def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in network.named_modules(remove_duplicate=False):
-        yield ".".join(part for part in name.split(".") if part != _COMPILED), original(module)
+        yield plain_name(name), original(module)
 
 
 def _difference(module: nn.Module, built: nn.Module) -> str | None:

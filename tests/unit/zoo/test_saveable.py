@@ -98,7 +98,7 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "weight norm": (edit(lambda m: parametrizations.weight_norm(m.conv1)), "'conv1' is a ParametrizedBcosConv2d"),
     "old weight norm": (edit(lambda m: torch.nn.utils.weight_norm(m.conv1)), "'conv1.weight' is not there any more"),
     "pruned": (edit(lambda m: prune.l1_unstructured(m.conv1, "weight", 0.5)), "'conv1.weight' is not there any more"),
-    "quantised": (edit(lambda m: setattr(m, "fc", torch.ao.nn.quantized.dynamic.Linear(64, 3))), "'fc' is a Linear, where create_"),
+    "quantised": (edit(lambda m: setattr(m, "fc", torch.ao.nn.quantized.dynamic.Linear(64, 3))), "'fc' is a Linear, where"),
     "another b": (edit(lambda m: setattr(m.conv1, "b", 1.5)), r"'conv1' has b=1\.5, where create_model sets 2\.0"),
     "another epsilon": (edit(lambda m: setattr(m.bn1, "eps", 0.1)), r"'bn1' has eps=0\.1"),
     "another bias": (edit(lambda m: setattr(m, "logits", torchbcos.nn.Logits(-9.0))), r"'logits' has bias=-9\.0"),
