@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import torchbcos
 from tests.unit.training.data import squares
 from torchbcos import training
+from torchbcos._core.claim import claimed
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos.cli.__main__ import app
 from torchbcos.evaluation import measure_accuracy, open_model
@@ -244,3 +245,105 @@ def test_a_runs_folder_is_a_recipe(run: tuple[Path, Path]) -> None:
     _, out = run
     whole = call("train", out / "recipe.toml", "--show")
     assert call("train", out, "--show") == whole and whole[0] == 0 and "cifar10_resnet20" in whole[1]
+
+
+def evil(place: Path) -> Path:
+    """A module beside a recipe: it writes a file when it is imported."""
+    place.mkdir()
+    (place / "evil.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\nPath(__file__).with_name('marker').touch()\n"
+        "def net(num_classes, in_channels, **options):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    return place / "marker"
+
+
+def test_code_that_a_file_asks_for_does_not_run(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe, and the folder of a run; the person's word, in one of three ways, lets it run."""
+    marker = evil(tmp_path / "here")
+    small = training.with_settings(training.find_recipe("folder"), [*SMALL, "max_steps=1"])
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    Path("evil.toml").write_text(training.to_toml(small.changed(model="evil:net")))
+    words = ["train", "evil.toml", "--data", run[0], "--device", "cpu", "--devices", 1, "--out"]
+    code, out, err = call(*words, "run")
+    assert code == 2 and not out and err.count("\n") == 1 and not Path("run").exists()
+    assert "'evil.toml' sets model = 'evil:net', which imports a module and calls its function" in err and "--allow-code" in err
+    assert (
+        call("train", "evil.toml", "--show")[0] == 0 and not marker.exists() and "evil" not in sys.modules
+    )  # to read is not to run
+    assert call(*words, "run", "--set", "options.path=x")[0] == 2 and not marker.exists()
+    for k, word in enumerate((["--allow-code"], ["--set", "model=evil:net"], ["model=evil:net"])):
+        code, _, err = call(*words, f"run-{k}", *word)
+        assert code == 0 and marker.exists(), err
+        marker.unlink()
+        sys.modules.pop("evil")
+        assert str(tmp_path / "here") not in sys.path and os.getcwd() not in sys.path
+    for given in ("run-0", "run-0/recipe.toml"):  # a run's folder from a stranger, with which to go on
+        (tmp_path / "here" / "run-0" / "report.json").unlink(missing_ok=True)
+        code, _, err = call("train", given, "--out", "run-0", "--device", "cpu", "--devices", 1)
+        assert code == 2 and "sets model = 'evil:net'" in err and not marker.exists()
+    code, _, err = call("train", "run-0", "--out", "run-0", "--device", "cpu", "--devices", 1, "--set", "model=evil:net")
+    assert code == 0 and marker.exists(), err
+    sys.modules.pop("evil")
+
+
+def test_one_file_alone_runs_nothing(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that takes any argument, with arguments of the file, and programs: nothing is imported or opened."""
+    marker = evil(tmp_path / "repository")
+    (tmp_path / "repository" / "hubconf.py").write_text((tmp_path / "repository" / "evil.py").read_text())
+    hub = {"repo_or_dir": str(tmp_path / "repository"), "model": "net", "source": "local", "trust_repo": True}
+    base = training.find_recipe("folder")
+    monkeypatch.chdir(tmp_path)
+    recipes = [
+        base.changed(model="torch.hub:load", options=hub), base.changed(model="antigravity:fly"),
+        base.changed(model="os:system", options={"command": "touch marker"}),
+        base.changed(teacher="evil.pt2", teacher_weight=1.0),
+    ]  # fmt: skip
+    words = ["--data", run[0], "--device", "cpu", "--devices", 1, "--out", tmp_path / "run"]
+    for recipe in recipes:
+        Path("r.toml").write_text(training.to_toml(recipe))
+        code, _, err = call("train", "r.toml", *words)
+        assert code == 2 and "files do not run code by themselves" in err and err.count("\n") == 1
+    code, _, err = call("train", "r.toml", *words, "--set", "teacher=evil.pt2")
+    assert code == 2 and "There is no teacher 'evil.pt2'" in err  # typed: now it is looked for
+    Path("r.toml").write_text(training.to_toml(recipes[0]))
+    code, _, err = call("train", "r.toml", *words, "--set", "model=torch.hub:load")
+    assert code == 2 and "sets options = " in err and "gives that function its arguments" in err
+    assert not marker.exists() and "antigravity" not in sys.modules and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "..", "a/b", "a\x1b[2J", ""])
+def test_the_name_of_a_recipe_leads_nowhere_else(
+    name: str, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    Path("r.toml").write_text(training.to_toml(training.find_recipe("folder").changed(name=name)))
+    code, _, err = call("train", "r.toml", "--data", run[0])
+    assert code == 2 and "cannot be the name of a folder: set --out" in err and err.isprintable() is False and "\x1b" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"] and [path.name for path in Path.cwd().iterdir()] == ["r.toml"]
+
+
+@pytest.mark.parametrize("devices", ["²", "9" * 5000, "-1", "٣²", "0x2"])
+def test_devices_that_are_no_number(devices: str, run: tuple[Path, Path], tmp_path: Path) -> None:
+    words = ["--data", run[0], "--out", tmp_path / "run", "--device", "cpu", "--devices", devices, *SET]
+    code, _, err = call("train", "folder", *words)
+    assert code == 2 and "Traceback" not in err and err.count("\n") == 1, err
+
+
+def test_names_that_no_file_can_have(run: tuple[Path, Path], tmp_path: Path) -> None:
+    long = "a" * 5000
+    settings = [f"teacher={long}", f"pretrained=./{long}", f"options.x={'[' * 3000}"]
+    wrong = [[long], [f"{long}.toml"], [f"./{long}"], ["folder", "--out", long], ["folder", "--out", run[0] / "red/00.png"]]
+    for words in [*wrong, *(["folder", "--set", one, "teacher_weight=1"] for one in settings)]:
+        out = [] if "--out" in words else ["--out", tmp_path / "run"]
+        code, _, err = call("train", *words, "--data", run[0], *out, "--device", "cpu", "--devices", 1)
+        assert code == 2 and "Traceback" not in err and err.count("\n") == 1 and len(err) < 600, (words[0][:9], err)
+
+
+def test_another_training_in_the_folder_is_named(run: tuple[Path, Path]) -> None:
+    more = ["train", "folder", "--data", run[0], "--out", run[1], "--device", "cpu", "--devices", 1]
+    with claimed(run[1], "trains"):
+        code, _, err = call(*more, "--set", "epochs=3", *(one for one in SMALL if not one.startswith("epochs")))
+    assert code == 2 and f"Another process trains here (process {os.getpid()} on " in err and err.count("\n") == 1

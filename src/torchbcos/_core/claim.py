@@ -20,6 +20,7 @@ from torchbcos._core.names import quote
 __all__ = ["LOCK", "claimed"]
 
 LOCK = ".lock"
+_PAUSE = 0.01  # seconds between two tries of who waits
 _PATIENCE = 1.0  # seconds that the holder has to write down who it is
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 try:
@@ -30,7 +31,7 @@ _HELD: set[int] = set()  # file descriptors of this process
 
 
 @contextmanager
-def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[bool]:
+def claimed(folder: Path, doing: str, *, wait: float = 0.0) -> Iterator[bool]:
     """Have a folder for oneself; the block sees False where the file system has no locks, and nothing keeps others away.
 
     The lock is the kernel's (`flock`), on a file in the folder that says who has it: it ends with the process however that
@@ -40,7 +41,7 @@ def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[bool]:
     Args:
         folder: created, and removed again if it was and nothing was written there.
         doing: what a process does in the block: "trains", for the message.
-        wait: for the other process, instead of the error.
+        wait: seconds for which another process is waited for, before the error.
 
     Raises:
         StateError: another process has the folder; the message names it. Or something else is called as the lock is.
@@ -65,8 +66,9 @@ def claimed(folder: Path, doing: str, *, wait: bool = False) -> Iterator[bool]:
                 folder.rmdir()
 
 
-def _locked(folder: Path, doing: str, wait: bool) -> int | None:
+def _locked(folder: Path, doing: str, wait: float) -> int | None:
     """The locked file; None where there are no locks."""
+    until = time.monotonic() + wait
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,13 +89,15 @@ def _locked(folder: Path, doing: str, wait: bool) -> int | None:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise _no_lock(folder)
-            _FCNTL.flock(handle, _FCNTL.LOCK_EX | (0 if wait else _FCNTL.LOCK_NB))
+            _FCNTL.flock(handle, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
             if _is_file(folder / LOCK, handle):
                 _sign(handle)
                 _HELD.add(handle)
                 return handle
         except BlockingIOError:
-            raise StateError(_who(folder, doing)) from None
+            if time.monotonic() >= until:
+                raise StateError(_who(folder, doing)) from None
+            time.sleep(_PAUSE)  # not the kernel's own waiting, which would wait for this very process for ever
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 return None

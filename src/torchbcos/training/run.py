@@ -111,6 +111,7 @@ def train(
         with _alone(run), Interrupts(run.say) as interrupts:
             begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
             check_same_data(folder, begun, labelled)
+            check_same_division(folder, begun, labelled, dict(splits.held_out()))
             return _work(run, begun, interrupts, progress)
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from safetensors.torch import save_file
 from torch import Tensor
 
+from torchbcos._core.claim import claimed
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
@@ -36,6 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
+_TURN = 60.0  # seconds for which who writes a folder waits for another who does
 
 _FLOATS, _INTEGERS = {"float64", "float32", "float16", "bfloat16"}, {"int64", "int32", "int16", "int8", "uint8"}
 _LONGEST_CARD = 32 << 20  # bytes: a million classes with names of 30 letters
@@ -147,7 +149,8 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
 def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
     """Write weights and card; each file appears whole or not at all, and the card says to which weights it belongs.
 
-    Whoever reads while both are exchanged for others finds two that do not belong together, and reads again.
+    Whoever reads while both are exchanged for others finds two that do not belong together, and reads again. Of two who write at
+    once, one waits for the other: their files would be mixed.
 
     Raises:
         WeightsError: a tensor is of a kind that `read_folder` would refuse, or holds NaN or infinite numbers.
@@ -158,8 +161,11 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
     if fault is not None:
         raise WeightsError(f"This network cannot be saved: {fault}. Its training failed: begin from an earlier state.")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with replacing(directory / CARD) as new_card, replacing(directory / WEIGHTS) as new_weights:
+        with (
+            claimed(directory, "saves a model", wait=_TURN),
+            replacing(directory / CARD) as new_card,
+            replacing(directory / WEIGHTS) as new_weights,
+        ):
             save_file(tensors, new_weights, metadata={"format": "pt"})
             write_json(new_card, dataclasses.replace(card, digest=hash_file(new_weights)).to_dict())
     except (OSError, safetensors.SafetensorError) as error:

@@ -128,7 +128,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 def _count(place: str, times: int) -> None:
     for _ in range(times):
-        with claimed(Path(place, "folder"), "counts", wait=True):
+        with claimed(Path(place, "folder"), "counts", wait=60):
             file = Path(place, "number")
             number = int(file.read_text())
             time.sleep(0.0005)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from torchbcos._core.names import class_name_fault, look_alike_key, nearby, quote
+from torchbcos._core.names import class_name_fault, look_alike_key, natural_key, nearby, quote, whole_number
 
 
 def test_a_quoted_path_is_one_short_line_that_ends_with_the_files_name() -> None:
@@ -60,3 +60,13 @@ def test_names_that_look_alike() -> None:
     ):
         assert look_alike_key(a) == look_alike_key(b) and a != b
     assert look_alike_key("cat") != look_alike_key("cats")
+
+
+@pytest.mark.parametrize("text", ["²", "½", "Ⅷ", "", "-1", "+1", " 1", "1_0", "1e3", "9" * 5000])
+def test_what_int_refuses_is_no_number(text: str) -> None:
+    assert whole_number(text) is None
+    assert natural_key(text) == natural_key(text)  # as a part of a name: no error
+
+
+def test_digits_of_any_script_are_numbers() -> None:
+    assert (whole_number("007"), whole_number("٣"), whole_number("9" * 18)) == (7, 3, 10**18 - 1)

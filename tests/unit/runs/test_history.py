@@ -26,3 +26,19 @@ def test_a_damaged_row_is_dropped(line: str, tmp_path: Path) -> None:
     file.write_text(f"loss,step\n0.5,1\n{line}\n")
     History(file, 5).add({"loss": 0.25, "step": 3})
     assert file.read_text() == "loss,step\n0.5,1\n0.25,3\n"
+
+
+@pytest.mark.parametrize("text", [b"step\n\xff\n", b'step,loss\n1,"0.5\n', b"step\n\x00\n"])
+def test_a_damaged_file_is_moved_aside(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    file.write_bytes(text)
+    history = History(file, 5)
+    assert history.rows == [] and history.complaint.endswith("It is kept as 'history-damaged.csv', and a new one begins.")
+    history.add({"step": 6})
+    assert file.read_text() == "step\n6\n" and (tmp_path / "history-damaged.csv").read_bytes() == text
+
+
+@pytest.mark.parametrize("step", ["²", "9" * 5000, "-1", "1.0", ""])
+def test_a_step_that_is_no_number(step: str, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text(f"step,loss\n{step},0.5\n2,0.25\n")
+    assert [row["loss"] for row in History(tmp_path / "history.csv", 5).rows] == ["0.25"]

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ import torch
 from safetensors.torch import save
 
 import torchbcos
-from torchbcos._core.errors import WeightsError
+from torchbcos._core.claim import LOCK, claimed
+from torchbcos._core.errors import StateError, WeightsError
 from torchbcos.zoo import store, to_official
 from torchbcos.zoo.card import Card, official_card
 from torchbcos.zoo.store import fetch, open_folder, read_folder, read_weights
@@ -280,3 +282,20 @@ def test_mutated_safetensors_crash_nothing(tmp_path: Path) -> None:
             assert len(str(error)) <= 500
             refused += 1
     assert read and refused
+
+
+def test_of_two_who_save_into_one_folder_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of the one lay beside the classes of the other, six times of twenty-five."""
+    network, folder = torchbcos.create_model("cifar10_resnet20", num_classes=2), tmp_path / "model"
+    monkeypatch.setattr(store, "_TURN", 0.05)
+    with claimed(folder, "saves a model"):
+        with pytest.raises(StateError, match="Another process saves a model here"):
+            torchbcos.save(network, folder)
+        assert [path.name for path in folder.iterdir()] == [LOCK]
+        monkeypatch.setattr(store, "_TURN", 30.0)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(torchbcos.save, network, folder)
+            assert not waiting.done()
+            folder.joinpath(LOCK).unlink()  # as the holder does at its end
+            waiting.result(30)
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors"]

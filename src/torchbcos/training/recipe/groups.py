@@ -42,7 +42,8 @@ class NetworkSettings(_Settings):
     """Which network is trained, and what it starts from."""
 
     model: str = setting(
-        "resnet18", 'network to build: a name that `torchbcos models` lists, or "package.module:function", which returns one',
+        "resnet18", 'network to build: a name that `torchbcos models` lists, or "package.module:function", which returns one '
+        "(in a recipe file: with --allow-code only)",
         resume="fixed",
     )  # fmt: skip
     options: Mapping[str, Any] = setting(
@@ -278,7 +279,11 @@ class GuidanceSettings(_Settings):
         "truncated", 'derivative of an explanation: "truncated" keeps the scales of B-cos layers constant, as published code '
         'does, "full" does not',
     )  # fmt: skip
-    teacher: str = setting("", "network to learn from: a model folder, or a .pt2 program of any classifier; empty means none")
+    teacher: str = setting(
+        "",
+        "network to learn from: a model folder, or a .pt2 program of any classifier (in a "
+        "recipe file: with --allow-code only); empty means none",
+    )
     teacher_weight: float = setting(0.0, "weight of the loss on the teacher's probabilities", low=0, high=1e6)
     teacher_explanations: float = setting(
         0.0, "weight of the loss on the teacher's explanations, which only a model folder has", low=0, high=1e6

@@ -157,7 +157,7 @@ def _encodable(key: str, text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"{shorten(ascii(key), 80)} must be text, and holds bytes that are none in UTF-8.") from None
+        raise InputError(f"{_named(key)} must be text, and holds bytes that are none in UTF-8.") from None
     return text
 
 
@@ -179,9 +179,12 @@ def _plain(key: str, value: Any, depth: int = 0) -> Any:
         said = "nested too deeply"
     else:
         said = "a number of more than 19 digits" if _is_huge(value) else shorten(repr(value), 80)
-    raise InputError(
-        f"{shorten(ascii(key), 80)} must be a text, a finite number, true, false, or a list or table of those, not {said}."
-    )
+    raise InputError(f"{_named(key)} must be a text, a finite number, true, false, or a list or table of those, not {said}.")
+
+
+def _named(key: str) -> str:
+    """A key as it stands in a message: as it is, where it is short and plain."""
+    return key if key.isascii() and key.isprintable() and len(key) <= 80 else shorten(ascii(key), 80)
 
 
 def _is_huge(value: Any) -> bool:

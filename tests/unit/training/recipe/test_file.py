@@ -84,6 +84,16 @@ def test_comments_explain_every_setting_and_change_none(name: str, tmp_path: Pat
         (["plain=true", "watch_every=5"], "no exact explanations to watch"),
         (["epochs=2", "epochs=5"], "epochs is set twice, to 2 and to 5"),
         (["grow_from=512"], "grow_from 512 is larger than image_size"),
+        (["crop_scale=[1, 0.5]"], "crop_scale must be two parts of a picture"),
+        (["crop_scale=[-1, 0.5]"], "crop_scale must be two parts of a picture"),
+        (["options.x=1979-05-27"], "options.x must be a text, a finite number, .* not datetime.date"),
+        (["options.x=nan"], "options.x must be a text, a finite number"),
+        (["options.x=" + "[" * 40 + "]" * 40], "options.x must be .* not nested too deeply"),
+        (["epochs=0x" + "f" * 5000], "epochs must be a whole number, not one of more than 19 digits"),
+        (["lr=0x" + "f" * 5000], "lr must be a number, not one of more than 19 digits"),
+        (["options.x=0x" + "f" * 5000], "options.x must be .* not a number of more than 19 digits"),
+        (["about=\udcff"], "about must be text, and holds bytes that are none"),
+        (["options.x=\udcff"], "options.x.* must be text, and holds bytes that are none"),
     ],
 )  # fmt: skip
 def test_wrong_settings_get_one_sentence(settings: list[str], message: str) -> None:
@@ -97,6 +107,12 @@ def test_settings_of_options_and_bare_words() -> None:
     recipe = with_settings(find_recipe("folder"), settings)
     assert recipe.options == {"width_factor": 0.5, "antialias": True, "max_out": 2}
     assert (recipe.augment, recipe.teacher, recipe.crop_scale) == ("augmix", "runs/1", (0.5, 1.0))
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "{a=" * 3000, "9" * 5000, '"' * 3 + "x"])
+def test_a_setting_that_is_no_toml_is_a_text(text: str) -> None:
+    """Thousands of brackets or digits, too, which the reader itself cannot read."""
+    assert with_settings(find_recipe("folder"), [f"options.x={text}"]).options["x"] == text
 
 
 def test_wrong_files(tmp_path: Path) -> None:
