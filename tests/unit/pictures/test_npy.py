@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "objects": (saved(np.array([{}], object), allow_pickle=True), "it holds Python objects, which would have to be unpickled"),
     "objects in a structure": (headed("(1,)", "[('a', '|O')]", b"\0" * 8), "it holds Python objects, which would have"),
     "a structure": (saved(np.zeros(3, [("a", "<f4"), ("b", "<i2")])), "it holds a structure of several fields"),
-    "a structure with names": (saved(np.zeros(3, [("Ж", "<f4")])), "is of version 3.0 of the format"),
+    "a structure with names": (saved(np.zeros(3, [("Ж", "<f4")]), version=(3, 0)), "is of version 3.0 of the format"),
     "arrays in an array": (headed("(2,)", "('<f4', (3,))", b"\0" * 24), "it holds a structure"),
     "complex": (saved(np.zeros(3, complex)), "it holds complex numbers"),
     "text": (saved(np.array(["x"])), "it holds text"),
