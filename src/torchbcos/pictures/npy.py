@@ -54,7 +54,8 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     if array.dtype.kind not in "fiub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
         raise InputError(f"{name} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
     low, high = limits or ((0.0, 255.0) if array.dtype == np.uint8 else (0.0, 1.0))
-    first, last = float(array.min()), float(array.max())
+    with np.errstate(all="ignore"):
+        first, last = float(array.min()), float(array.max())
     if not (math.isfinite(first) and math.isfinite(last)):
         raise InputError(f"{name} holds NaN or infinity.")
     if limits is None and (first < low - SLACK or last > high + SLACK):

@@ -151,7 +151,7 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
         exif = image.info.get("exif")
         orientation = containers.read_orientation(exif) if isinstance(exif, bytes) else 1
         animated = is_animated(image)
-        flat, note = flatten(image, name, value_range=limits)
+        flat, note = flatten(image, name, 8, limits)
         upright = turn(flat, orientation)
     return mark(upright, animated, note)
 

@@ -92,19 +92,19 @@ class Samples:
 
     def to_bytes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """The numbers as 0 to 255, rounded; what lies outside the range is cut to its ends."""
-        if values.size:
-            self.saw(float(values.min()), float(values.max()))
-        if self.kind == "u" and values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        with np.errstate(all="ignore"):  # NaN and infinity are refused when all is seen
+            if values.size:
+                self.saw(float(values.min()), float(values.max()))
+            if not (self.kind == "u" and values.dtype.kind == "u" and values.dtype.itemsize <= 2):
+                return self._scaled(values.astype(np.float64))
             if self._table is None:
                 self._table = self._scaled(np.arange(2 ** (8 * values.dtype.itemsize), dtype=np.float64))
             found: NDArray[np.uint8] = self._table[values]
             return found
-        return self._scaled(values.astype(np.float64))
 
     def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused when all is seen
-            cut = np.clip(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf), self.black, self.white)
-            scaled: NDArray[np.uint8] = np.rint((cut - self.black) * 255 / (self.white - self.black)).astype(np.uint8)
+        cut = np.clip(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf), self.black, self.white)
+        scaled: NDArray[np.uint8] = np.rint((cut - self.black) * 255 / (self.white - self.black)).astype(np.uint8)
         return scaled
 
     def judge(self, name: str) -> str | None:
