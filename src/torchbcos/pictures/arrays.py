@@ -76,9 +76,9 @@ def from_array(array: NDArray[Any], name: str, value_range: Range | None = None)
     (255, 255, 255)
     """
     if array.dtype != np.uint8 and (value_range is None or array.dtype.kind not in "uif"):
-        fixes = {"f": " Use (255 * a).round().astype('uint8').", "b": " Use a.astype('uint8') * 255."}
-        more = " Or say which numbers are black and white: value_range=(0, 65535), say, or (0, 4095) for 12 bits."
-        fix = fixes.get(array.dtype.kind, "") + (more if array.dtype.kind in "uif" else "")
+        wide = " Say which numbers are black and white: value_range=(0, 65535), or (0, 4095) for 12 bits."
+        fixes = {"f": " Use (255 * a).round().astype('uint8'). Or say value_range=(0, 1).", "b": " Use a.astype('uint8') * 255."}
+        fix = wide if array.dtype.kind in "ui" else fixes.get(array.dtype.kind, "")
         raise InputError(f"{name} must be a uint8 array with values 0 to 255, got {array.dtype}.{fix}")
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         fix = " Channels come last: use a.transpose(1, 2, 0)." if array.ndim == 3 and array.shape[0] == 3 else ""

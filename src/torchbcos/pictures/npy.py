@@ -27,6 +27,7 @@ __all__ = ["MAX_NUMBERS", "read_array", "read_npz"]
 
 MAX_NUMBERS = 2**28  # of an array that becomes an input: a gigabyte as float32
 _MAX_BYTES = 2**31  # of the arrays in one `.npz`
+_MAX_HEADER = 2000  # letters: ours take 128, and Python's parser is no friend of long expressions
 _KINDS = {"O": "Python objects, which would have to be unpickled", "V": "a structure of several fields", "c": "complex numbers",
           "U": "text", "S": "text", "M": "dates", "m": "spans of time"}  # fmt: skip
 
@@ -53,7 +54,8 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     if array.dtype.kind not in "fiub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
         raise InputError(f"{name} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
     low, high = limits or ((0.0, 255.0) if array.dtype == np.uint8 else (0.0, 1.0))
-    first, last = float(array.min()), float(array.max())
+    with np.errstate(all="ignore"):
+        first, last = float(array.min()), float(array.max())
     if not (math.isfinite(first) and math.isfinite(last)):
         raise InputError(f"{name} holds NaN or infinity.")
     if limits is None and (first < low - SLACK or last > high + SLACK):
@@ -111,7 +113,8 @@ def _judge(file: Any, size: int, name: str, most: int) -> None:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise InputError(f"{name} is of version {version[0]}.{version[1]} of the format; supported: 1.0 and 2.0. Save it anew.")
-    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(file, max_header_size=_MAX_HEADER)
     if dtype.hasobject or dtype.kind in _KINDS:
         what = _KINDS["O" if dtype.hasobject else dtype.kind]
         raise InputError(f"{name} is no .npy file that can be read: it holds {what}; supported: numbers of shape (C, *S).")

@@ -14,6 +14,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
@@ -21,7 +22,7 @@ from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
 from torchbcos.pictures.samples import Range, check_range
-from torchbcos.pictures.tiff import layout_of, read_tags, sizes_in
+from torchbcos.pictures.tiff import check_opened, layout_of, read_tags, sizes_in
 from torchbcos.pictures.tiff_pixels import decode_tiff
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
@@ -144,11 +145,13 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
     if limits is None and _is_ours(image):
         return image
     with _refusing(name):
+        if isinstance(image, TiffImageFile):
+            check_opened(image, name)
         image.load()
         exif = image.info.get("exif")
         orientation = containers.read_orientation(exif) if isinstance(exif, bytes) else 1
         animated = is_animated(image)
-        flat, note = flatten(image, name, value_range=limits)
+        flat, note = flatten(image, name, 8, limits)
         upright = turn(flat, orientation)
     return mark(upright, animated, note)
 

@@ -39,14 +39,15 @@ def check_range(value_range: object) -> Range | None:
         return None
     if not isinstance(value_range, (tuple, list)):
         raise ArgumentTypeError(f"value_range must be two numbers, (0, 4095) say, or None; got {type(value_range).__name__}.")
-    numbers = [float(v) for v in value_range if isinstance(v, (int, float, np.integer, np.floating)) and _is_number(v)]
+    plain = [value.item() if isinstance(value, np.generic) else value for value in value_range]
+    numbers = [float(value) for value in plain if _is_number(value)]
     if len(numbers) != 2 or len(value_range) != 2 or not numbers[0] < numbers[1]:
         raise InputError(f"value_range must be two finite numbers, that of black below that of white; got {value_range!r:.100}.")
     return numbers[0], numbers[1]
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and -_FARTHEST < value < _FARTHEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_FARTHEST < value < _FARTHEST
 
 
 def range_words(low: float, high: float) -> str:
@@ -91,19 +92,19 @@ class Samples:
 
     def to_bytes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """The numbers as 0 to 255, rounded; what lies outside the range is cut to its ends."""
-        if values.size:
-            self.saw(float(values.min()), float(values.max()))
-        if self.kind == "u" and values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        with np.errstate(all="ignore"):  # NaN and infinity are refused when all is seen
+            if values.size:
+                self.saw(float(values.min()), float(values.max()))
+            if not (self.kind == "u" and values.dtype.kind == "u" and values.dtype.itemsize <= 2):
+                return self._scaled(values.astype(np.float64))
             if self._table is None:
                 self._table = self._scaled(np.arange(2 ** (8 * values.dtype.itemsize), dtype=np.float64))
             found: NDArray[np.uint8] = self._table[values]
             return found
-        return self._scaled(values.astype(np.float64))
 
     def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused when all is seen
-            cut = np.clip(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf), self.black, self.white)
-            scaled: NDArray[np.uint8] = np.rint((cut - self.black) * (255 / (self.white - self.black))).astype(np.uint8)
+        cut = np.clip(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf), self.black, self.white)
+        scaled: NDArray[np.uint8] = np.rint((cut - self.black) * 255 / (self.white - self.black)).astype(np.uint8)
         return scaled
 
     def judge(self, name: str) -> str | None:

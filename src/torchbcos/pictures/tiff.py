@@ -11,9 +11,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from PIL.TiffImagePlugin import TiffImageFile
+
 from torchbcos._core.errors import InputError
 
-__all__ = ["Layout", "layout_of", "read_tags", "sizes_in"]
+__all__ = ["Layout", "check_opened", "layout_of", "read_tags", "sizes_in"]
 
 Tags = Mapping[int, tuple[float, ...]]
 
@@ -34,6 +36,7 @@ _COMPRESSION = {
 }  # fmt: skip
 _BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # what comes out is the bytes of samples
 _FAX, _JPEG, _OLD_JPEG = (2, 3, 4), 7, 6
+_TAGS = (256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 332, 338, 339, 529, 530, 532)
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _KINDS = {1: "u", 2: "i", 3: "f"}
 _NAMES = {
@@ -193,6 +196,24 @@ def layout_of(order: str, tags: Tags, name: str) -> Layout:
     return layout
 
 
+def check_opened(image: TiffImageFile, name: str) -> None:
+    """Refuse a TIFF that the caller opened with Pillow, if Pillow misreads its layout: 32 bits wrap, planes are mixed, …
+
+    Raises:
+        InputError: so it is; the message names the way that works.
+    """
+    tags = {tag: image.tag_v2[tag] for tag in _TAGS if tag in image.tag_v2}
+    numbers = {tag: tuple(map(float, value)) if isinstance(value, tuple) else (float(value),) for tag, value in tags.items()}
+    layout = layout_of("<" if image.tag_v2.prefix == b"II" else ">", numbers, name)
+    plain = layout.photometric in (1, 2, 5) and not layout.premultiplied
+    known = {"u": layout.bits <= 8 or (layout.bits == 16 and plain), "i": layout.bits in (16, 32), "f": layout.bits == 32}
+    if layout.kind != "u":
+        known[layout.kind] &= layout.photometric == 1 and not layout.extra
+    if not known[layout.kind] or layout.fill != 1 or (layout.planar == 2 and layout.samples > 1):
+        what = f"{_PHOTOMETRIC[layout.photometric]} of {layout.bits} bits" + (" in planes" if layout.planar == 2 else "")
+        raise InputError(f"{name} was opened by Pillow, which misreads such a TIFF ({what}): give the path of the file instead.")
+
+
 def _described(order: str, tags: Tags, name: str) -> Layout:
     """What the tags say, with TIFF's own defaults; of what must be said nothing is guessed."""
 
@@ -208,7 +229,7 @@ def _described(order: str, tags: Tags, name: str) -> Layout:
     photometric = number(262, 0 if compression in _FAX else 6 if compression == _OLD_JPEG else -1)
     photometric = 6 if compression == _OLD_JPEG and photometric == 2 else photometric  # which is what its JPEG holds
     if photometric not in _COLOURS:
-        what = _PHOTOMETRIC.get(photometric, f"of photometric interpretation {photometric}")
+        what = _PHOTOMETRIC.get(photometric, f"photometric interpretation {photometric}")
         raise _refused(name, "does not say what its numbers are" if photometric == -1 else f"holds {what}")
     samples = number(277, _COLOURS[photometric] if compression == _OLD_JPEG else 1)
     kinds, bits = many(339)[:samples] or (1,), many(258)[:samples] or (1,)
@@ -259,6 +280,8 @@ def _check_bytes(layout: Layout, tags: Tags, name: str) -> None:
         or (layout.photometric in (6, 8) and layout.kind != "u")
     ):
         raise _refused(name, f"holds {what} of {layout.bits}-bit {kind}")
+    if (layout.alpha is not None and layout.photometric in (5, 6, 8)) or (layout.premultiplied and layout.photometric == 3):
+        raise _refused(name, f"holds {what} with alpha")
     if layout.photometric == 3 and len(layout.palette) != 3 * 2**layout.bits:
         raise ValueError("its palette has the wrong length")
     if tags.get(332, (1,))[0] != 1:

@@ -68,5 +68,5 @@ def test_arrays(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbers of shape"):
         found.train.read(0)
     np.save(tmp_path / "a" / "volume.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=r"no .npy file that can be read"):
+    with pytest.raises(InputError, match=r"no .npy file that can be read: it holds Python objects"):
         found.train.read(0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.evaluation import measure_accuracy
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import Preprocess, samples
 from torchbcos.zoo import Card, Classifier
 
 
@@ -132,3 +132,26 @@ def test_what_cannot_be_read_is_named_or_stops(colours: Path) -> None:
     found = measure_accuracy(classifier(), colours, workers=0, on_error="skip")
     assert found["pictures"] == 11 and [Path(name).as_posix() for name in found["unreadable"]] == ["red/2.png"]
     assert found["top1"] == pytest.approx(100 * 10 / 11)
+
+
+def test_a_range_of_numbers_is_read_and_part_of_what_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_warned", set())
+    clf = torchbcos.load(deploy=False, device="cpu")
+    draw = np.random.default_rng(0)
+    for name in clf.class_names[:2]:
+        for kind in ("eight", "twelve"):
+            (tmp_path / kind / name).mkdir(parents=True)
+        for i in range(3):
+            eight = draw.integers(0, 256, (30, 30), np.uint8)
+            Image.fromarray(eight).save(tmp_path / "eight" / name / f"{i}.png")
+            Image.fromarray((eight.astype(np.uint32) * 4095 // 255).astype(np.uint16)).save(
+                tmp_path / "twelve" / name / f"{i}.png"
+            )
+    wanted = measure_accuracy(clf, tmp_path / "eight", workers=0)
+    found = measure_accuracy(clf, tmp_path / "twelve", workers=0, value_range=(0, 4095), out=tmp_path / "a.json")
+    assert {**found, "data": ""} == {**wanted, "data": ""}
+    with pytest.warns(UserWarning, match="the darkest sixteenth of the range from 0 to 65535"):
+        dark = measure_accuracy(clf, tmp_path / "twelve", workers=0, out=tmp_path / "a.json")
+    assert dark["loss"] != found["loss"]
+    with pytest.raises(InputError, match="value_range must be two finite numbers"):
+        measure_accuracy(clf, tmp_path / "twelve", workers=0, value_range=(1, 0))

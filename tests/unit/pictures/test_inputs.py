@@ -107,7 +107,11 @@ def test_items_are_split_without_reading() -> None:
         ([PHOTO.copy(), 3.5], ArgumentTypeError, "images[1] must be a path"),
         ([[PHOTO.copy()]], ArgumentTypeError, "images[0] must be a path, a PIL image"),
         (np.zeros((4, 4, 3), np.float32), InputError, "got float32. Use (255 * a).round().astype('uint8')."),
-        (np.zeros((4, 4), np.uint16), InputError, "got uint16. Use (a // 257).astype('uint8')."),
+        (
+            np.zeros((4, 4), np.uint16),
+            InputError,
+            "got uint16. Say which numbers are black and white: value_range=(0, 65535), or",
+        ),
         (np.zeros((4, 4), bool), InputError, "got bool. Use a.astype('uint8') * 255."),
         (np.zeros((4, 4), object), InputError, "got object."),
         (np.zeros((3, 4, 5), np.uint8), InputError, "got (3, 4, 5). Channels come last: use a.transpose(1, 2, 0)."),

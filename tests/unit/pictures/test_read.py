@@ -100,7 +100,8 @@ def test_defect_37_palette_is_read_as_colours_not_as_indices(tmp_path: Path) -> 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "RGBA", "CMYK", "LA", "PA", "I", "F"])
 def test_defect_37_every_mode_encodes_to_six_channels(mode: str) -> None:
     image = Image.new("P", (30, 26)).convert("LA").convert("PA") if mode == "PA" else Image.new(mode, (30, 26))
-    assert pictures.Preprocess(resize=24, crop=16)(image).shape == (6, 16, 16)
+    known = {"value_range": (0, 255)} if mode == "I" else {}  # whose numbers have no range of their own
+    assert pictures.Preprocess(resize=24, crop=16)(pictures.to_rgb(image, **known)).shape == (6, 16, 16)
 
 
 def test_defect_37_uint8_tensors_are_refused_with_the_remedy() -> None:
@@ -200,22 +201,30 @@ def test_sixteen_bit_colour_png_is_scaled(tmp_path: Path, colour: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "values", "expected"),
+    ("mode", "values", "limits", "expected"),
     [
-        ("I", [0, 128, 255], [0, 128, 255]),
-        ("I", [0, 25700, 65535], [0, 100, 255]),
-        ("I", [-51, 0, 204], [0, 51, 255]),
-        ("I", [0, 100_000, 255_000], [0, 100, 255]),
-        ("F", [0.0, 0.4, 1.0], [0, 102, 255]),
-        ("F", [0.0, 40.0, 255.0], [0, 40, 255]),
-        ("F", [-1.0, 0.0, 1.0], [0, 128, 255]),
-        ("F", [-3.0, -3.0, -3.0], [0, 0, 0]),
+        ("I", [0, 128, 255], (0, 255), [0, 128, 255]),
+        ("I", [0, 25700, 65535], (0, 65535), [0, 100, 255]),
+        ("I", [-51, 0, 204], (-51, 204), [0, 51, 255]),
+        ("I", [0, 100_000, 300_000], (0, 255_000), [0, 100, 255]),
+        ("F", [0.0, 0.4, 1.0], None, [0, 102, 255]),
+        ("F", [-0.0009, 0.4, 1.0009], None, [0, 102, 255]),
+        ("F", [0.0, 40.0, 255.0], (0, 255), [0, 40, 255]),
+        ("F", [-1.0, 0.0, 1.0], (-1, 1), [0, 128, 255]),
+        ("F", [-3.0, -3.0, -3.0], (-4, -2), [128, 128, 128]),
     ],
 )
-def test_wide_grey_is_scaled_by_the_documented_rule(mode: str, values: list[float], expected: list[int]) -> None:
+def test_wide_grey_is_scaled_by_a_range_that_is_known_or_said(
+    mode: str, values: list[float], limits: tuple[float, float] | None, expected: list[int]
+) -> None:
     image = Image.fromarray(np.array([values], dtype=np.int32 if mode == "I" else np.float32))
     assert image.mode == mode
-    assert pixels(pictures.to_rgb(image))[0, :, 0].tolist() == expected
+    assert pixels(pictures.to_rgb(image, value_range=limits))[0, :, 0].tolist() == expected
+    if limits is not None:
+        with pytest.raises(
+            InputError, match=f"from {values[0]:g} to {max(values):g}, and nothing says which are black and white"
+        ):
+            pictures.to_rgb(image)
 
 
 def test_nan_in_a_float_picture_is_refused(tmp_path: Path) -> None:

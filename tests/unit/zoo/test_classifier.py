@@ -17,7 +17,7 @@ import torchbcos
 from torchbcos._core.errors import InputError
 from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
-from torchbcos.pictures import Preprocess, modes, read
+from torchbcos.pictures import Preprocess, items, modes, read
 from torchbcos.zoo import Card, Classifier
 from torchbcos.zoo.load import from_card
 
@@ -39,13 +39,13 @@ class Alive:
         self.taken: list[int] = []
         original = read.read_image
 
-        def reading(path: Any) -> Image.Image:
-            image = original(path)
+        def reading(path: Any, **options: Any) -> Image.Image:
+            image = original(path, **options)
             self.pictures.append(weakref.ref(image))
             self.taken.append(self.count())
             return image
 
-        monkeypatch.setattr(read, "read_image", reading)
+        monkeypatch.setattr(items, "read_image", reading)
 
     def count(self) -> int:
         gc.collect()
@@ -67,7 +67,7 @@ def test_the_count_of_living_pictures_can_fail(
     classifier: Classifier, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = Alive(monkeypatch, classifier.model)
-    classifier.predict(read.as_images(photos), batch_size=2)
+    classifier.predict(items.as_images(photos), batch_size=2)
     assert max(alive.taken) == 7
 
 
@@ -106,7 +106,7 @@ def test_a_picture_becomes_rgb_once(classifier: Classifier, photos: list[Path], 
         monkeypatch.setattr(module, "flatten", lambda *a, f=original: calls.append("flatten") or f(*a))  # type: ignore[func-returns-value]
     classifier.predict(photos)
     assert len(calls) == len(photos)
-    pictures = read.as_images(photos)
+    pictures = items.as_images(photos)
     calls.clear()
     classifier.explain(pictures)
     assert calls == []
@@ -147,3 +147,28 @@ def test_explanations_carry_the_photo_that_the_network_saw_and_its_name(plain: b
     shown = Image.fromarray(panel).crop((36, 142, 36 + 320, 142 + 320)).resize((32, 32), Image.Resampling.BOX)
     seen = expected[2].permute(1, 2, 0).numpy() * 255
     assert np.abs(np.asarray(shown, dtype=np.float32) - seen).mean() < 2
+
+
+def test_a_range_of_numbers_reaches_every_answer(classifier: Classifier, tmp_path: Path) -> None:
+    eight = np.random.default_rng(3).integers(0, 256, (40, 50), np.uint8)
+    twelve = (eight.astype(np.uint32) * 4095 // 255).astype(np.uint16)
+    Image.fromarray(eight).save(tmp_path / "eight.png")
+    Image.fromarray(twelve).save(tmp_path / "twelve.png")
+    wanted = classifier.predict(tmp_path / "eight.png")
+    limits = {"value_range": (0, 4095)}
+    forms: list[Any] = [
+        tmp_path / "twelve.png",
+        str(tmp_path / "twelve.png"),
+        twelve,
+        Image.fromarray(twelve),
+        twelve.astype(float),
+    ]
+    for form in forms:
+        assert classifier.predict(form, **limits) == wanted
+        assert torch.equal(classifier.preprocess(form, **limits), classifier.preprocess(tmp_path / "eight.png"))
+    assert list(classifier.iter_predict(iter(forms), **limits, batch_size=1)) == wanted * len(forms)
+    e, other = classifier.explain(forms[:1], **limits), classifier.explain(tmp_path / "eight.png")
+    assert torch.equal(e.values, other.values) and torch.equal(e.inputs, other.inputs)
+    assert [len(part) for part in classifier.iter_explain(forms, **limits, batch_size=4)] == [4, 1]
+    with pytest.raises(InputError, match="value_range must be two finite numbers"):
+        classifier.predict(forms[0], value_range=(4095, 0))
