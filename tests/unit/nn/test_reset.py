@@ -11,6 +11,7 @@ from torch import nn
 
 import torchbcos
 from torchbcos import nn as bnn
+from torchbcos._core.errors import StateError
 from torchbcos.models import build
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -56,7 +57,7 @@ def begins_again(make: Callable[[], nn.Module]) -> bool:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_begins_again(name: str) -> None:
-    assert begins_again(LAYERS[name]) == any(own(LAYERS[name]()))
+    assert begins_again(LAYERS[name]) == bool(own(LAYERS[name]()))
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -95,10 +96,11 @@ def test_a_randomised_network_predicts_and_explains_by_its_new_weights(deployed:
     if deployed:  # filters of unit norm, as those of a fresh twin
         torch.manual_seed(1)
         fresh = build("cifar10_resnet20", num_classes=3).eval()
-        torch.testing.assert_close(e.outputs, torchbcos.deploy(fresh)(x), rtol=1e-3, atol=1e-6)
+        wanted = torchbcos.deploy(fresh)(x)
+        torch.testing.assert_close(e.outputs, wanted, rtol=0, atol=1e-2 * float(wanted.abs().max()))
 
 
 def test_a_weight_made_of_others_is_refused() -> None:
     layer = torch.nn.utils.parametrizations.weight_norm(bnn.BcosLinear(4, 3))
-    with pytest.raises(torchbcos.StateError, match="made of other tensors .*remove_parametrizations"):
+    with pytest.raises(StateError, match=r"made of other tensors .*remove_parametrizations"):
         layer.reset_parameters()
