@@ -39,9 +39,9 @@ def settle_weights_(model: nn.Module) -> list[str]:
             found = _settle_parametrised_(module) + _settle_hooks_(module)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise StateError(
-                f"The weights of {path or 'the network'!r} are made of other tensors and cannot be made plain ({str(error)[:120]}). Remove "
-                "the parametrisation or pruning first (torch.nn.utils.parametrize.remove_parametrizations, "
-                "torch.nn.utils.prune.remove), then deploy."
+                f"The weights of {path or 'the network'!r} are made of other tensors and cannot be made plain "
+                f"({str(error)[:120]}). Remove the parametrisation or pruning first "
+                "(torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.prune.remove), then deploy."
             ) from error
         done += [f"{path}.{name}" if path else name for name in found]
     return done

@@ -72,7 +72,7 @@ def test_equations_refuse_them_too(value: float) -> None:
         lambda: functional.layer_norm(X, eps=value),
         lambda: functional.sin_cos_2d(2, 2, 4, temperature=value),
     ):
-        with pytest.raises(InputError, match="eps|temperature"):
+        with pytest.raises(InputError, match=r"eps|temperature"):
             call()
 
 
@@ -101,7 +101,7 @@ def test_a_learnable_exponent_below_one_counts_as_one(b: float) -> None:
 def test_one_that_is_no_number_is_refused(b: float) -> None:
     model = learning(b)
     for call in (lambda: model(X), lambda: model.train()(X), lambda: torchbcos.explain(model.eval(), X, 0)):
-        with pytest.raises(InputError, match="learnable b is .*must be finite"):
+        with pytest.raises(InputError, match=r"learnable b is .*must be finite"):
             call()
 
 

@@ -71,6 +71,10 @@ def other(p: Tensor) -> Tensor:
     return torch.randn_like(p)
 
 
+def others(model: nn.Module) -> dict[str, Tensor]:
+    return {name: other(value) for name, value in model.state_dict().items()}
+
+
 @torch.no_grad()
 def in_place(model: nn.Sequential) -> None:
     model[3].weight[1, 5] = 0.7
@@ -127,8 +131,8 @@ WRITES: dict[str, Write] = {
     "RMSprop": optimiser(torch.optim.RMSprop, lr=0.5), "NAdam": optimiser(torch.optim.NAdam, lr=0.5),
     "Rprop": optimiser(torch.optim.Rprop, lr=0.5),
     "in place": in_place, "replaced": each(lambda p: None),
-    "load_state_dict": lambda m: m.load_state_dict({k: torch.randn_like(v) for k, v in m.state_dict().items()}),
-    "load_state_dict, assigned": lambda m: m.load_state_dict({k: torch.randn_like(v) for k, v in m.state_dict().items()}, assign=True),
+    "load_state_dict": lambda m: m.load_state_dict(others(m)),
+    "load_state_dict, assigned": lambda m: m.load_state_dict(others(m), assign=True),
     "numpy": each(lambda p: np.copyto(p.detach().numpy(), np.random.default_rng(0).standard_normal(p.shape, np.float32))),
     "DLPack": each(lambda p: torch.from_dlpack(p.detach()).copy_(other(p))),
     "memoryview": each(through_memoryview),

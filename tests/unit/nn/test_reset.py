@@ -16,12 +16,14 @@ from torchbcos.models import build
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "AllNorm": lambda: bnn.AllNorm(4), "Attention": lambda: bnn.Attention(8, 2), "BatchNorm": lambda: bnn.BatchNorm(4),
-    "BcosConv1d": lambda: bnn.BcosConv1d(2, 3, 3), "BcosConv2d": lambda: bnn.BcosConv2d(2, 3, 3, max_out=2, learnable_b=True, b=1.5),
+    "BcosConv1d": lambda: bnn.BcosConv1d(2, 3, 3),
+    "BcosConv2d": lambda: bnn.BcosConv2d(2, 3, 3, max_out=2, learnable_b=True, b=1.5),
     "BcosConv3d": lambda: bnn.BcosConv3d(2, 3, 3, unit_norm=False), "BcosLinear": lambda: bnn.BcosLinear(4, 3, learnable_b=True),
     "Conv2d": lambda: bnn.Conv2d(2, 3, 3), "GroupNorm": lambda: bnn.GroupNorm(2, 4), "InstanceNorm": lambda: bnn.InstanceNorm(4),
     "LayerNorm": lambda: bnn.LayerNorm(4), "Linear": lambda: bnn.Linear(3, 4), "PositionNorm": lambda: bnn.PositionNorm(4),
     "TokenNorm": lambda: bnn.TokenNorm(4, bias=False), "Norm": lambda: bnn.Norm(4), "GELU": bnn.GELU, "ReLU": bnn.ReLU,
-    "AddInverse": bnn.AddInverse, "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool, "Logits": lambda: bnn.Logits(-1.0),
+    "AddInverse": bnn.AddInverse, "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
+    "Logits": lambda: bnn.Logits(-1.0),
     "SinCosPosition2d": lambda: bnn.SinCosPosition2d(4), "Folded": lambda: bnn.Folded("a"), "Layer": bnn.Layer,
 }  # fmt: skip
 NETWORKS = ("cifar10_resnet20", "densenet121", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224", "vitc_ti_patch1_14")
