@@ -141,4 +141,7 @@ class _PackedOnce:
                     return None
                 kept = self.kept = _Kept(x.shape, seal, packed)
         with torch.no_grad():
-            return packing.convolve(x, kept.packed, lambda: self.turned(weight), padding, stride, dilation)
+            out = packing.convolve(x, kept.packed, lambda: self.turned(weight), padding, stride, dilation)
+        if out is None:  # this torch cannot: nothing to keep
+            self.kept = None
+        return out

@@ -44,20 +44,25 @@ class Seal:
 
     def __init__(self, weight: Tensor) -> None:
         self.facts, self.storage = _facts(weight), storage_identity(weight)
-        self.sample = _sample(weight).clone()
+        self.step = _step(weight)
+        self.sample = self._some(weight).clone()
 
     def holds(self, weight: Tensor) -> bool:
         """Whether `weight` is that tensor, or an alias of it, with the numbers of then."""
         same = self.facts == _facts(weight) and self.storage == storage_identity(weight)
-        return same and torch.equal(_sample(weight), self.sample)
+        return same and torch.equal(self._some(weight), self.sample)
+
+    def _some(self, weight: Tensor) -> Tensor:
+        """Numbers in equal steps through memory."""
+        return weight.as_strided((-(-weight.numel() // self.step),), (self.step,), weight.storage_offset())
 
 
 def _facts(weight: Tensor) -> tuple[Any, ...]:
     return version(weight), weight.data_ptr(), weight.shape, weight.stride(), weight.dtype
 
 
-def _sample(weight: Tensor) -> Tensor:
-    """Numbers in equal steps through memory, more than there are filters or input channels.
+def _step(weight: Tensor) -> int:
+    """From one number of the sample to the next in memory: more numbers than there are filters or input channels.
 
     A step without a common divisor with the number of channels meets another channel each time.
     """
@@ -65,4 +70,4 @@ def _sample(weight: Tensor) -> Tensor:
     step = max(1, count // max(_SAMPLE, *weight.shape[:2]))
     while math.gcd(step, count) > 1:
         step -= 1
-    return weight.as_strided((-(-count // step),), (step,), weight.storage_offset())
+    return step

@@ -70,7 +70,8 @@ class _BcosConv(FilterLayer):
             self.b, self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.max_out, self.unit_norm,
             self.scale, self.eps,
         )  # fmt: skip
-        return convolve(x, self.weight, options, self.packed(), watched=any(hook_counts(self)))
+        watched = torch.is_grad_enabled() and any(hook_counts(self))
+        return convolve(x, self.weight, options, self.packed(), watched=watched)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
