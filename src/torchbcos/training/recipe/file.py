@@ -22,6 +22,7 @@ else:
 
 __all__ = ["read_recipe", "to_toml", "with_settings"]
 
+_LARGEST = 16 * 2**20  # bytes of a file: the names of a hundred thousand classes have room
 _WIDTH = 120  # of comments
 
 
@@ -129,7 +130,11 @@ def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[s
     """
     name = quote(file)
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
+        if file.stat().st_size > _LARGEST:
+            raise InputError(f"{name} is no recipe file: it has more than {_LARGEST // 2**20} MB.")
+        values = tomllib.loads(file.read_text("utf-8-sig"))
+    except InputError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"There is no recipe file {name}.") from None
     except RecursionError:

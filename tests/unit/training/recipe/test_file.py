@@ -122,6 +122,12 @@ def test_wrong_files(tmp_path: Path) -> None:
     file.write_text("epochs = = 3")
     with pytest.raises(InputError, match="is no recipe file"):
         read_recipe(file)
+    file.write_bytes(b"\xef\xbb\xbfepochs = 3")  # with the mark that some editors put there
+    assert read_recipe(file)[0].epochs == 3
+    with file.open("ab") as large:
+        large.truncate(2**25)
+    with pytest.raises(InputError, match="has more than 16 MB"):
+        read_recipe(file)
     file.write_text("epoch = 3")
     with pytest.raises(InputError, match=r"r.toml': A recipe has no key 'epoch'"):
         read_recipe(file)
