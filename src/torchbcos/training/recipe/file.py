@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,9 @@ else:
 
 __all__ = ["read_recipe", "to_toml", "with_settings"]
 
-_LARGEST = 16 * 2**20  # bytes of a file: the names of a hundred thousand classes have room
+_LARGEST = 4 * 2**20  # bytes of a file, which are read in seconds: the names of a hundred thousand classes have room
+# a key of thousands of parts, for which the reader takes seconds: its time grows with their square
+_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){300}""")
 _WIDTH = 120  # of comments
 
 
@@ -132,7 +135,10 @@ def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[s
     try:
         if file.stat().st_size > _LARGEST:
             raise InputError(f"{name} is no recipe file: it has more than {_LARGEST // 2**20} MB.")
-        values = tomllib.loads(file.read_text("utf-8-sig"))
+        text = file.read_text("utf-8-sig")
+        if _LONG_KEY.search(text):
+            raise InputError(f"{name} is no recipe file: a key has hundreds of parts.")
+        values = tomllib.loads(text)
     except InputError:
         raise
     except (FileNotFoundError, NotADirectoryError):
