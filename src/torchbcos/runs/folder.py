@@ -189,10 +189,10 @@ class RunFolder:
         if not path.is_file():
             raise MissingFileError(f"There is no checkpoint {str(path)!r}.")
         found = _read(path)
-        try:
-            state = dict(found["state" if which == "best" else "state_dict"])
-        except (LookupError, TypeError, ValueError) as error:  # something else under this name
-            raise WeightsError(f"{str(path)!r} is damaged ({type(error).__name__}).") from error
+        state = found.get("state" if which == "best" else "state_dict") if isinstance(found, Mapping) else None
+        if not isinstance(state, Mapping) or not all(_is_weight(key, value) for key, value in state.items()):
+            raise WeightsError(f"{str(path)!r} is damaged (it holds something else than weights).")  # under this name
+        state = dict(state)
         if which == "best":
             return state
         prefix = _PREFIXES[which]
@@ -231,6 +231,11 @@ class RunFolder:
         for folder in (self.out, self.checkpoints, self.model):
             for partial in folder.glob(".*.part"):
                 partial.unlink(missing_ok=True)
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    """Whether it is an entry of a state dict; a module of the user's may keep anything as its extra state."""
+    return isinstance(name, str) and (isinstance(value, Tensor) or name.endswith("_extra_state"))
 
 
 def _write_whole(value: Any, path: Path, *, keep: Path | None = None) -> None:

@@ -37,8 +37,10 @@ def read_held_out(run: RunFolder, data: Labelled) -> dict[str, list[str]]:
         return {}
     try:
         found = json.loads(run.splits.read_text("utf-8"))
-        return {name: list(found[name]) for name in HELD_OUT} if found["data"] == data.train.fingerprint() else {}
-    except (ValueError, KeyError, TypeError):
+        if not all(isinstance(found[name], list) and all(isinstance(one, str) for one in found[name]) for name in HELD_OUT):
+            raise ValueError
+        return {name: found[name] for name in HELD_OUT} if found["data"] == data.train.fingerprint() else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise WeightsError(f"{str(run.splits)!r} is damaged.") from None
     except OSError as error:
         raise WeightsError(f"{str(run.splits)!r} cannot be read: {error.strerror or error}.") from None

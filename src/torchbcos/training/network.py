@@ -91,11 +91,14 @@ def _imported(path: str, **options: Any) -> nn.Module:
         except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"model={path!r} names no function that can be imported: {error}.") from error
         try:
-            return make(**options)
+            network = make(**options)
         except TypeError as error:
             raise InputError(
                 f"model={path!r} must take num_classes, in_channels and the recipe's options, and does not: {error}."
             ) from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model={path!r} must return a torch.nn.Module, and returned {type(network).__name__}.")
+    return network
 
 
 @contextmanager

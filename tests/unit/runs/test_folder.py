@@ -75,7 +75,11 @@ def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
         run.weights("ema")
 
 
-@pytest.mark.parametrize("content", [["a", "list"], {"other": 1}, {"state": 3, "state_dict": 3}], ids=str)
+@pytest.mark.parametrize("content", [
+        ["a", "list"], {"other": 1}, {"state": 3, "state_dict": 3}, {"state": {3: torch.ones(1)}, "state_dict": {3: torch.ones(1)}},
+        {"state": {"fc": "a"}, "state_dict": {"network.fc": "a", "average.fc": 3}}, {"state": [1], "state_dict": [[1, 2]]}, 7,
+    ], ids=str,
+)  # fmt: skip
 def test_something_else_under_a_checkpoints_name(content: object, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for name in ("last.ckpt", "best.ckpt"):

@@ -27,7 +27,20 @@ def test_names_come_back_for_the_same_data_only(tmp_path: Path) -> None:
     assert read_held_out(run, OTHER) == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", '{"selection": []}', "\udcff"], ids=repr)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "3",
+        '{"selection": []}',
+        "\udcff",
+        "[" * 5000,
+        '{"data": "", "selection": "ab", "report": []}',
+        '{"data": "", "selection": [], "report": [1]}',
+    ],
+    ids=repr,
+)
 def test_a_damaged_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "splits.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(WeightsError, match=r"splits\.json' is damaged"):

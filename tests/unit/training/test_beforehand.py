@@ -121,6 +121,16 @@ def wide(num_classes: int, in_channels: int) -> nn.Module:
     return Fixed(num_classes + 1)
 
 
+def nothing(num_classes: int, in_channels: int) -> None:
+    return None
+
+
+def test_a_function_that_returns_no_network(data: Path, tmp_path: Path) -> None:
+    refused(
+        data, tmp_path / "run", InputError, r"must return a torch\.nn\.Module, and returned NoneType", model=f"{__name__}:nothing"
+    )
+
+
 def test_pictures_that_the_network_is_judged_by_only(data: Path, tmp_path: Path) -> None:
     """It trained on crops of 16 pixels, and met those of 20 when it was judged: at the end, where nothing chooses."""
     own = f"{__name__}:fixed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ else:
 
 __all__ = ["read_recipe", "to_toml", "with_settings"]
 
+_LARGEST = 4 * 2**20  # bytes of a file, which are read in seconds: the names of a hundred thousand classes have room
+# a key of thousands of parts, for which the reader takes seconds: its time grows with their square
+_LONG_KEY = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){300}""")
 _WIDTH = 120  # of comments
 
 
@@ -129,7 +133,14 @@ def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[s
     """
     name = quote(file)
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
+        if file.stat().st_size > _LARGEST:
+            raise InputError(f"{name} is no recipe file: it has more than {_LARGEST // 2**20} MB.")
+        text = file.read_text("utf-8-sig")
+        if _LONG_KEY.search(text):
+            raise InputError(f"{name} is no recipe file: a key has hundreds of parts.")
+        values = tomllib.loads(text)
+    except InputError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"There is no recipe file {name}.") from None
     except RecursionError:

@@ -122,6 +122,18 @@ def test_wrong_files(tmp_path: Path) -> None:
     file.write_text("epochs = = 3")
     with pytest.raises(InputError, match="is no recipe file"):
         read_recipe(file)
+    file.write_bytes(b"\xef\xbb\xbfepochs = 3")  # with the mark that some editors put there
+    assert read_recipe(file)[0].epochs == 3
+    with file.open("ab") as large:
+        large.truncate(2**25)
+    with pytest.raises(InputError, match="has more than 4 MB"):
+        read_recipe(file)
+    for key in ("a." * 20_000 + "a", '"a" . ' * 20_000 + "a", "options." + "a." * 20_000 + "a"):
+        file.write_text(f"{key} = 1")
+        with pytest.raises(InputError, match="a key has hundreds of parts"):
+            read_recipe(file)
+    file.write_text(f"about = '{'a, b. ' * 1000}'")
+    assert read_recipe(file)[0].about.startswith("a, b")
     file.write_text("epoch = 3")
     with pytest.raises(InputError, match=r"r.toml': A recipe has no key 'epoch'"):
         read_recipe(file)
