@@ -298,12 +298,10 @@ def _check_bytes(layout: Layout, tags: _Tags, name: str) -> None:
         _check_ycbcr(layout, tags, name)
     if layout.tiled and not whole and layout.block[0] * layout.bits % 8:
         raise _refused(name, f"has tiles whose rows end within a byte ({layout.block[0]} pixels of {layout.bits} bits)")
-    if layout.row_bytes * layout.block[1] > _LARGEST_BLOCK:
-        raise _refused(
-            name,
-            f"has strips or tiles of {layout.row_bytes * layout.block[1]:,} bytes, more than the {_LARGEST_BLOCK:,} that are read",
-        )
-    total = layout.row_bytes * layout.block[1] * layout.across * layout.down * layout.planes
+    each = layout.row_bytes * layout.block[1]
+    if each > _LARGEST_BLOCK:
+        raise _refused(name, f"has strips or tiles of {each:,} bytes, more than the {_LARGEST_BLOCK:,} that are read")
+    total = each * layout.across * layout.down * layout.planes
     if total > _LARGEST:
         raise _refused(name, f"has {total:,} bytes of pixels, more than the {_LARGEST:,} that are read")
 
