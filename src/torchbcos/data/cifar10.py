@@ -5,7 +5,6 @@ Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images": 50,000
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torchbcos._core.foreign import foreign, refuse_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.optional import require
 from torchbcos.data.labelled import Labelled, Split
+from torchbcos.pictures.npy import read_npz
 from torchbcos.pictures.read import decode_image
 
 __all__ = ["is_cifar10", "open_cifar10"]
@@ -130,18 +130,14 @@ def _read_jpeg(place: Path, train: bool) -> Split:
     """`train.npz` or `test.npz`: one JPEG header, bodies, offsets, labels."""
     name = "train" if train else "test"
     _refuse_pointer(place / f"{name}.npz")
-    with zipfile.ZipFile(place / f"{name}.npz") as packed:
-        if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
-            raise ValueError(f"{name}.npz would unpack to more than {_MOST_BYTES:,} bytes")
-    with np.load(place / f"{name}.npz", allow_pickle=False) as file:
-        parts = {key: file[key] for key in ("header", "data", "offsets", "labels")}
+    parts = read_npz(place / f"{name}.npz", ("header", "data", "offsets", "labels"), most=_MOST_BYTES)
     offsets, data, labels = (parts[key] for key in ("offsets", "data", "labels"))
     if (
         data.dtype != np.uint8
         or data.ndim != 1
-        or offsets.shape != (len(labels) + 1,)
         or labels.ndim != 1
-        or labels.dtype.kind not in "iu"
+        or offsets.shape != (len(labels) + 1,)
+        or not {labels.dtype.kind, offsets.dtype.kind} <= {"i", "u"}
     ):
         raise ValueError(f"the arrays of {name}.npz do not belong together")
     if offsets[0] < 0 or (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] > len(data):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key, quote, whole_number
 from torchbcos._core.tables import read_table, read_text, tidy
@@ -25,6 +24,7 @@ from torchbcos.data.labelled import Labelled, Split, Stored
 from torchbcos.data.members import BENT, Index, read_index
 from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
+from torchbcos.pictures.npy import read_npz
 from torchbcos.pictures.read import MAX_BYTES, decode_image
 from torchbcos.pictures.samples import Range
 
@@ -116,7 +116,8 @@ def _one_name_each(tars: list[Path]) -> list[Path]:
 def _index_shards(tars: list[Path]) -> Index:
     """Where every picture of some shards lies, and its class as the shards write it; remembered for large data."""
     file = _remembered_at(tars)
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as saved:
+    with contextlib.suppress(BcosError, ValueError):
+        saved = read_npz(file, ("names", "classes", "notes", "tar", "offset", "size"))
         names, classes, notes = (
             bytes(saved[key]).decode(errors="surrogateescape").split("\n") for key in ("names", "classes", "notes")
         )

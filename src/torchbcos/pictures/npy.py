@@ -68,8 +68,13 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     return numbers[None] if numbers.dim() == 1 else numbers
 
 
-def read_npz(path: str | os.PathLike[str], wanted: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+def read_npz(path: str | os.PathLike[str], wanted: Sequence[str], *, most: int = _MAX_BYTES) -> Mapping[str, NDArray[Any]]:
     """Arrays by name from an `.npz` archive; those of other names are not looked at.
+
+    Args:
+        path: of the archive.
+        wanted: names of arrays.
+        most: bytes that they may have together.
 
     Raises:
         MissingFileError: there is no such file.
@@ -78,15 +83,16 @@ def read_npz(path: str | os.PathLike[str], wanted: Sequence[str]) -> Mapping[str
     name, found = quote(path), dict[str, NDArray[Any]]()
     with _refusing(name, ".npz archive"), zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
+        size = sum(members[f"{key}.npy"].file_size for key in wanted if f"{key}.npy" in members)
+        if size > most:
+            raise InputError(f"{name} would unpack to more than {most:,} bytes: it has {size:,}.")
         missing = [key for key in wanted if f"{key}.npy" not in members]
         if missing:
             raise InputError(f"{name} holds no array {missing[0]!r}; it should hold {', '.join(wanted)}.")
-        if sum(members[f"{key}.npy"].file_size for key in wanted) > _MAX_BYTES:
-            raise InputError(f"{name} would unpack to more than the {_MAX_BYTES:,} bytes that are read.")
         for key in wanted:
             member = members[f"{key}.npy"]
             with archive.open(member) as file:
-                _judge(file, member.file_size, f"{key!r} in {name}", _MAX_BYTES)
+                _judge(file, member.file_size, f"{key!r} in {name}", most)
             with archive.open(member) as file:
                 found[key] = npy.read_array(file, allow_pickle=False)
     return found

@@ -17,7 +17,7 @@ from torchbcos._core.errors import InputError
 
 __all__ = ["Layout", "check_opened", "layout_of", "read_tags", "sizes_in"]
 
-Tags = Mapping[int, tuple[float, ...]]
+_Tags = Mapping[int, tuple[float, ...]]
 
 # type -> (struct code, numbers an item); text and what nobody uses for pixels are left out
 _TYPES = {1: ("B", 1), 3: ("H", 1), 4: ("I", 1), 5: ("I", 2), 6: ("b", 1), 8: ("h", 1), 9: ("i", 1), 13: ("I", 1), 16: ("Q", 1),
@@ -49,8 +49,8 @@ _NAMES = {
 }
 _BITS = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
 _INSTEAD = "Save it anew as RGB or grey, unsigned integers of 8 or 16 bits, without compression or with LZW or deflate."
-LARGEST = 2**30  # bytes that are unpacked of one picture
-LARGEST_BLOCK = 2**28  # of one strip or tile: it is in memory twice
+_LARGEST = 2**30  # bytes that are unpacked of one picture
+_LARGEST_BLOCK = 2**28  # of one strip or tile: it is in memory twice
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def read_tags(data: bytes) -> tuple[str, dict[int, tuple[float, ...]]]:
     return order, tags
 
 
-def sizes_in(tags: Tags) -> list[tuple[int, int]]:
+def sizes_in(tags: _Tags) -> list[tuple[int, int]]:
     """(width, height) of the picture and of a tile, as far as they are said: to be judged before anything else.
 
     >>> sizes_in({256: (640,), 257: (480,)})
@@ -177,7 +177,7 @@ def sizes_in(tags: Tags) -> list[tuple[int, int]]:
     return [(int(tags.get(w, (0,))[0]), int(tags.get(h, (0,))[0])) for w, h in ((256, 257), (322, 323))]
 
 
-def layout_of(order: str, tags: Tags, name: str) -> Layout:
+def layout_of(order: str, tags: _Tags, name: str) -> Layout:
     """The layout that the tags of a file describe.
 
     Raises:
@@ -214,7 +214,7 @@ def check_opened(image: TiffImageFile, name: str) -> None:
         raise InputError(f"{name} was opened by Pillow, which misreads such a TIFF ({what}): give the path of the file instead.")
 
 
-def _described(order: str, tags: Tags, name: str) -> Layout:
+def _described(order: str, tags: _Tags, name: str) -> Layout:
     """What the tags say, with TIFF's own defaults; of what must be said nothing is guessed."""
 
     def number(tag: int, default: int) -> int:
@@ -265,7 +265,7 @@ def _check_kind(layout: Layout, name: str) -> None:
         raise _refused(name, f"has planar configuration {layout.planar} and fill order {layout.fill}")
 
 
-def _check_bytes(layout: Layout, tags: Tags, name: str) -> None:
+def _check_bytes(layout: Layout, tags: _Tags, name: str) -> None:
     """What is unpacked here: any bits, planes and order."""
     what, kind = _PHOTOMETRIC[layout.photometric], _NAMES[{v: k for k, v in _KINDS.items()}[layout.kind]]
     fits = {
@@ -298,17 +298,15 @@ def _check_bytes(layout: Layout, tags: Tags, name: str) -> None:
         _check_ycbcr(layout, tags, name)
     if layout.tiled and not whole and layout.block[0] * layout.bits % 8:
         raise _refused(name, f"has tiles whose rows end within a byte ({layout.block[0]} pixels of {layout.bits} bits)")
-    if layout.row_bytes * layout.block[1] > LARGEST_BLOCK:
-        raise _refused(
-            name,
-            f"has strips or tiles of {layout.row_bytes * layout.block[1]:,} bytes, more than the {LARGEST_BLOCK:,} that are read",
-        )
-    total = layout.row_bytes * layout.block[1] * layout.across * layout.down * layout.planes
-    if total > LARGEST:
-        raise _refused(name, f"has {total:,} bytes of pixels, more than the {LARGEST:,} that are read")
+    each = layout.row_bytes * layout.block[1]
+    if each > _LARGEST_BLOCK:
+        raise _refused(name, f"has strips or tiles of {each:,} bytes, more than the {_LARGEST_BLOCK:,} that are read")
+    total = each * layout.across * layout.down * layout.planes
+    if total > _LARGEST:
+        raise _refused(name, f"has {total:,} bytes of pixels, more than the {_LARGEST:,} that are read")
 
 
-def _check_ycbcr(layout: Layout, tags: Tags, name: str) -> None:
+def _check_ycbcr(layout: Layout, tags: _Tags, name: str) -> None:
     """A colour for every pixel, and Rec. 601's coefficients over the full range: what Pillow converts."""
     standard = {529: (0.299, 0.587, 0.114), 532: (0, 255, 128, 255, 128, 255)}
     odd = any(

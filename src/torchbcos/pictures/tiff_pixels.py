@@ -79,13 +79,13 @@ def _assemble(layout: Layout, data: bytes, samples: Samples) -> Image.Image:
     clear = Samples(
         layout.kind, layout.bits, (0, 1) if layout.kind == "f" else (0, 2.0 ** (layout.bits - (layout.kind == "i")) - 1)
     )
+    as_stored = paletted or (layout.kind == "u" and layout.bits == 8 and not samples.said)
     for first, top, values in _parts(layout, data, wanted):
-        rows = slice(top, top + values.shape[0])
-        for k in range(values.shape[2]):
-            if first + k in wanted:
-                place, numbers = wanted.index(first + k), values[..., k]
-                ours = clear if place == count else samples
-                whole[rows, :, place] = numbers if paletted and place < count else ours.to_bytes(numbers)
+        rows, colours = slice(top, top + values.shape[0]), values[..., : max(count - first, 0)]
+        if colours.shape[2]:
+            whole[rows, :, first : first + colours.shape[2]] = colours if as_stored else samples.to_bytes(colours)
+        if alpha is not None and first <= alpha < first + values.shape[2]:
+            whole[rows, :, count] = clear.to_bytes(values[..., alpha - first])
     if layout.photometric == 0:
         whole[..., 0] = 255 - whole[..., 0]
     if paletted:

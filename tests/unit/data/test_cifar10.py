@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def test_labels_and_sizes_are_looked_at_first(tmp_path: Path) -> None:
         ({"labels": np.array([1, 2])}, "do not belong together"),
         ({"offsets": np.array([0, 2**31], np.uint32)}, "lead out of its data"),
         ({"offsets": np.array([10, 0], np.uint32)}, "lead out of its data"),
-        ({"data": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
+        ({"labels": np.array(1)}, "do not belong together"),
+        ({"offsets": np.array([0.0, 9.5])}, "do not belong together"),
+        ({"data": np.array([{}], dtype=object)}, "it holds Python objects"),
     ],
 )
 def test_packed_arrays_that_do_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -90,7 +93,7 @@ def test_packed_arrays_that_do_not_fit(tmp_path: Path, changes: dict[str, object
 def test_packed_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed(tmp_path)
     for content, message in (
-        (b"no zip", "cannot be read: File is not a zip file"),
+        (b"no zip", "archive that can be read: File is not a zip file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
     ):
         (tmp_path / "test.npz").write_bytes(content)
@@ -100,4 +103,14 @@ def test_packed_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         member.write(bytes(2**21))
     monkeypatch.setattr("torchbcos.data.cifar10._MOST_BYTES", 2**20)
     with pytest.raises(InputError, match="would unpack to more than 1,048,576 bytes"):
+        open_labelled(tmp_path)
+
+
+def test_a_header_that_lies_costs_no_memory(tmp_path: Path) -> None:
+    packed(tmp_path)
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (8000000000000,), }".ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "test.npz", "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("data.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(InputError, match=r"'data' in '.*test\.npz' has 8,000,000,000,000 numbers, more than"):
         open_labelled(tmp_path)
