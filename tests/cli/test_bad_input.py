@@ -75,18 +75,18 @@ def written(folder: Path) -> list[str]:
 
 def seen_by_the_network(explain: Callable[..., Done], path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """The (3, 32, 32) colours that reach the network when `path` is explained."""
-    seen: list[torch.Tensor] = []
-    original = Preprocess.stack
+    seen: list[Any] = []
+    original = Preprocess.look
 
-    def spy(self: Preprocess, items: Any) -> torch.Tensor:
+    def spy(self: Preprocess, items: Any) -> Any:
         seen.append(original(self, items))
         return seen[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Preprocess, "stack", spy)
+        patch.setattr(Preprocess, "look", spy)
         done = explain(path)
     assert (done.code, done.errors) == (0, []), done.errors
-    return seen[0][0, :3]
+    return seen[0][0][0, :3]
 
 
 def bomb(width: int = 20_000, height: int = 20_000) -> bytes:
@@ -242,17 +242,17 @@ def test_animations_are_said_once(explain: Callable[..., Done], tmp_path: Path, 
     (tmp_path / "in").mkdir()
     for name in ("a.gif", "b.gif"):
         frames[0].save(tmp_path / "in" / name, save_all=True, append_images=frames[1:])
-    seen: list[torch.Tensor] = []
-    original = Preprocess.stack
+    seen: list[Any] = []
+    original = Preprocess.look
 
-    def spy(self: Preprocess, items: Any) -> torch.Tensor:
+    def spy(self: Preprocess, items: Any) -> Any:
         seen.append(original(self, items))
         return seen[-1]
 
-    monkeypatch.setattr(Preprocess, "stack", spy)
+    monkeypatch.setattr(Preprocess, "look", spy)
     done = explain(tmp_path / "in")
     assert done.code == 0 and len(done.errors) == 1 and "is animated" in done.errors[0] and "said once" in done.errors[0]
-    assert [round(float(v)) for v in seen[0][:, :3].mean((0, 2, 3))] == [1, 0, 0]  # the first frame, of both
+    assert [round(float(v)) for v in seen[0][0][:, :3].mean((0, 2, 3))] == [1, 0, 0]  # the first frame, of both
 
 
 # -- wrong requests: one sentence, exit code 2 -----------------------------------------------------

@@ -1,8 +1,13 @@
-"""Names in messages: quoted, the nearest ones to a typing error, those beside a missing file; and natural order."""
+"""Names in messages: quoted, the nearest ones to a typing error, those beside a missing file; and natural order.
+
+Names come from strangers: class names from a card, files from an archive. What is printed, drawn or made into a file name passes
+one rule (`unseen` letters): none of them moves a cursor, turns the text around or hides in it.
+"""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 import unicodedata
@@ -11,7 +16,8 @@ from collections.abc import Iterable
 from torchbcos._core.errors import shorten
 
 __all__ = [
-    "LONGEST_CLASS", "class_name_fault", "hint", "look_alike_key", "natural_key", "nearby", "nearest", "quote", "whole_number",
+    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "fit_name", "hint", "look_alike_key", "natural_key", "nearby",
+    "nearest", "one_line", "printable", "quote", "slug", "unseen", "whole_number",
 ]  # fmt: skip
 
 _DIGITS = 18  # of a number that counts anything
@@ -21,6 +27,85 @@ LONGEST_CLASS = 200  # characters of the name of a class: ImageNet's fit with al
 _NO_TEXT = {"Cc": "the control character", "Zl": "the line separator", "Zp": "the paragraph separator", "Cs": "half a character,"}
 # Marks that turn the direction of the text around them, so that a line reads otherwise than it is written.
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST_LABEL = 100  # of a class name in a line or a file name
+LONGEST_FILE = 255  # bytes, on nearly every file system
+_LONGEST_LINE = 2000  # of a text that is drawn: no picture is wider
+_CUT = "~"  # before the mark of a file name that was changed
+# Cc: escape sequences, \r, backspace; Cf: bidirectional overrides, zero width; Cs: bytes that are no text; Zl, Zp: line ends
+_UNSEEN_KINDS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_UNSEEN_LETTERS = set("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters and marks that are drawn as nothing
+_JOINERS = "\u200c\u200d"  # that Persian, the scripts of India and emoji need between two letters
+_NOT_IN_FILES = set('/\\:*?"<>|')  # on one system or another
+
+
+def unseen(text: str, i: int) -> bool:
+    """Whether the letter at `i` commands a terminal or hides: a control, a bidirectional or zero-width one, half a surrogate.
+
+    Joiners between two letters that are not ASCII are none: there they belong to the spelling.
+
+    >>> [unseen("a\\x1b\\u202e\\u200dé", i) for i in range(5)]
+    [False, True, True, True, False]
+    """
+    letter = text[i]
+    if letter.isascii():
+        return not letter.isprintable()
+    if letter in _JOINERS and 0 < i < len(text) - 1:
+        return not all(unicodedata.category(c)[0] in "LMS" and not c.isascii() for c in (text[i - 1], text[i + 1]))
+    return letter in _UNSEEN_LETTERS or unicodedata.category(letter) in _UNSEEN_KINDS
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: unseen letters stand as their escapes, and nothing else changes.
+
+    >>> printable("a\\r\\x1b[2J b\\u202e"), printable("Größe 日本")
+    ('a\\\\r\\\\x1b[2J b\\\\u202e', 'Größe 日本')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if unseen(text, i) else c for i, c in enumerate(text))
+
+
+def one_line(text: str) -> str:
+    """The text on one line as it can be drawn: spaces in place of unseen letters and of runs of spaces.
+
+    >>> one_line("a\\nb\\x00  c")
+    'a b c'
+    """
+    text = text[:_LONGEST_LINE]
+    return " ".join("".join(" " if unseen(text, i) else c for i, c in enumerate(text)).split())
+
+
+def brief(name: str) -> str:
+    """A class name as it stands in a line that is printed: printable, and cut in the middle where it is very long.
+
+    >>> brief("tench"), len(brief("x" * 5000))
+    ('tench', 100)
+    """
+    return shorten(printable(name[: 10 * _LONGEST_LABEL]), _LONGEST_LABEL)
+
+
+def slug(name: str) -> str:
+    """A class name as a part of a file name: no space, nothing unseen, nothing that a file system takes for its own.
+
+    >>> slug("English springer"), slug("and/or"), slug("a\\n\\x1b[5m")
+    ('English-springer', 'and-or', 'a--[5m')
+    """
+    text = name[: 10 * _LONGEST_LABEL]
+    clean = "".join("-" if unseen(text, i) or c.isspace() or c in _NOT_IN_FILES else c for i, c in enumerate(text))
+    return fit_name(clean, _LONGEST_LABEL)
+
+
+def fit_name(name: str, limit: int = LONGEST_FILE) -> str:
+    """A file name of at most `limit` bytes without unseen letters; one that had to be changed ends with a mark of the whole.
+
+    >>> fit_name("a.jpg"), fit_name("a\\x1b.jpg"), len(fit_name("é" * 200).encode())
+    ('a.jpg', 'a-.jpg~9b9ba8ec', 255)
+    """
+    clean = "".join("-" if unseen(name, i) or c == "/" else c for i, c in enumerate(name))
+    if clean == name and len(os.fsencode(clean)) <= limit:
+        return name
+    mark = _CUT + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return clean.encode()[: limit - len(mark)].decode(errors="ignore") + mark
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

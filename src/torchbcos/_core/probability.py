@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-__all__ = ["PROBABILITIES", "SIGMOID", "probabilities", "trained_with"]
+__all__ = ["PROBABILITIES", "SIGMOID", "probabilities", "trained_with", "undecided"]
 
 SIGMOID, _SOFTMAX = "sigmoid", "softmax"
 PROBABILITIES = (SIGMOID, _SOFTMAX)
+_HALF = 0.5
 
 
 def probabilities(logits: Tensor, kind: str) -> Tensor:
@@ -45,3 +48,12 @@ def trained_with(loss: str, *, multi_label: bool = False) -> str:
     ('softmax', 'sigmoid', 'sigmoid')
     """
     return _SOFTMAX if loss == "cross_entropy" and not multi_label else SIGMOID
+
+
+def undecided(chances: Sequence[float]) -> bool:
+    """Whether no class of a picture reaches one half: then the first of them is no answer yet.
+
+    >>> undecided([0.4, 0.3]), undecided([0.5, 0.1]), undecided([])
+    (True, False, False)
+    """
+    return bool(chances) and all(chance < _HALF for chance in chances)

@@ -9,6 +9,7 @@ import typer
 
 from torchbcos import __version__
 from torchbcos.cli.check import check
+from torchbcos.cli.common import tell
 from torchbcos.cli.evaluate import evaluate
 from torchbcos.cli.explain import explain
 from torchbcos.cli.models import models
@@ -31,7 +32,7 @@ app = typer.Typer(
 def _show_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
-        print(f"torchbcos {__version__}")
+        tell(f"torchbcos {__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, print_json, say, shown, usage_errors
+from torchbcos.cli.common import BatchSize, Device, DeviceOption, given_path, print_json, say, shown, tell, usage_errors
 
 if TYPE_CHECKING:
     from torchbcos.evaluation.official import Accuracy
@@ -21,17 +21,20 @@ def check(
         str, typer.Argument(metavar="NAME", help="A network with official weights ('torchbcos models' lists them).")
     ],
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="The file, downloaded elsewhere.")
+        Path | None, typer.Option("--weights", metavar="FILE", parser=given_path, help="The file, downloaded elsewhere.")
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="FOLDER",
+            "--data", metavar="FOLDER", parser=given_path,
             help="Measure top-1 here, too. A subfolder a class (wnid, name or index), or one folder and a CSV file.",
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="CSV", help="With --data: a line a picture, its file and its class.")
+        Path | None,
+        typer.Option(
+            "--labels", metavar="CSV", parser=given_path, help="With --data: a line a picture, its file and its class."
+        ),
     ] = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
@@ -63,8 +66,8 @@ def check_weights(
             return 1
         record: dict[str, Any] = {"name": name, "file": str(path), "sha256": digest, "official": True}
         if not json:
-            print(f"{name}: {path}")
-            print(f"  hash: the official file, SHA-256 {digest}")
+            tell(f"{name}: {path}")
+            tell(f"  hash: the official file, SHA-256 {digest}")
         good = True
         if data is not None:
             pictures = open_named(data, names_of(card), labels)
@@ -85,11 +88,11 @@ def _report(accuracy: Accuracy, card: Card, data: Path, *, quiet: bool) -> bool:
     away, limit = accuracy.top1 - (card.top1 or 0.0), accuracy.tolerance(card.top1 or 0.0)
     if not quiet:
         theirs = "none" if card.top1 is None else f"{card.top1:.2f} %"
-        print(f"  top-1: {accuracy.top1:.2f} % of {accuracy.images:,} pictures; on the card: {theirs} ({card.measured})")
+        tell(f"  top-1: {accuracy.top1:.2f} % of {accuracy.images:,} pictures; on the card: {theirs} ({card.measured})")
         if agrees is None:
-            print(f"  The pictures show {accuracy.classes} of {len(card.class_names())} classes: not comparable with the card.")
+            tell(f"  The pictures show {accuracy.classes} of {len(card.class_names())} classes: not comparable with the card.")
         elif agrees:
-            print(f"  They agree: {away:+.2f} points apart; samples of this size differ by up to {limit:.2f}.")
+            tell(f"  They agree: {away:+.2f} points apart; samples of this size differ by up to {limit:.2f}.")
     if agrees is False:
         say(
             f"torchbcos: {card.name} is {away:+.2f} points from its card, and samples of this size differ by up to {limit:.2f}: "

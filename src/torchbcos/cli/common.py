@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos._core.names import printable, quote, unseen
 
 __all__ = [
-    "BatchSize", "Device", "DeviceOption", "Json", "Model", "Paths", "RangeOption", "finish", "gather", "parse_range",
-    "print_json", "say", "shown", "usage_errors", "walk",
+    "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption", "finish",
+    "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell", "usage_errors",
+    "voice", "walk",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -40,6 +46,20 @@ class Device(str, enum.Enum):
     mps = "mps"
 
 
+class Fit(str, enum.Enum):
+    """How a picture becomes the square that a network sees."""
+
+    crop = "crop"
+    letterbox = "letterbox"
+
+
+FitOption = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit", show_default="as the model's card says",
+        help="crop: cut out the centre; letterbox: the whole picture, with bars in the colour that weighs least.",
+    ),
+]  # fmt: skip
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATH...", help="Pictures, folders (searched to the bottom) or patterns in quotes: 'a/*.jpg'."),
@@ -64,9 +84,87 @@ RangeOption = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures at a time; fewer take less memory.")]
 
 
+_LONGEST = 520  # of a line on stderr: an error of 500 characters and who says it
+
+
+class OutputError(Exception):
+    """Standard output could not be written."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@dataclass
+class _Voice:
+    """What this call of the program has said so far: the last line on stderr, and whether there was an answer in JSON."""
+
+    said: str = ""
+    answered: bool = False
+
+
+voice = _Voice()
+
+
 def say(message: str) -> None:
-    """One line on stderr."""
-    print(" ".join(message.split()), file=sys.stderr)
+    """One line on stderr, whatever stands in the names that it quotes; where nobody can read it, it is lost."""
+    voice.said = shorten(" ".join(message.split()), _LONGEST)
+    with contextlib.suppress(OSError):
+        print(printable(voice.said), file=sys.stderr)
+
+
+def tell(line: str, *, at_once: bool = False) -> None:
+    """One line on stdout, whatever stands in the names in it.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    _write(printable(line))
+    if at_once:
+        flush()
+
+
+def flush() -> None:
+    """Send what was printed on its way.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def print_json(records: list[dict[str, Any]] | dict[str, Any]) -> None:
+    """JSON on stdout; ASCII where the stream has no Unicode, and letters that a terminal would obey as JSON escapes them.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    text = json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False)
+    lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+    voice.answered = True
+    _write("\n".join(lines))
+
+
+def _escaped(line: str) -> str:
+    return "".join(json.dumps(c)[1:-1] if unseen(line, i) else c for i, c in enumerate(line))
+
+
+def _write(text: str) -> None:
+    try:
+        print(text)
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def given_path(text: str) -> Path:
+    """A path from the command line; an empty one is a variable that was never set, not the current folder."""
+    if not text:
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
 
 
 def parse_range(text: str | None) -> tuple[float, float] | None:
@@ -97,6 +195,11 @@ def usage_errors() -> Iterator[None]:
     except BcosError as error:
         say(f"torchbcos: {error}")
         raise typer.Exit(2) from None
+    except OSError as error:  # of a path that was typed: too long a name, no permission, a loop of links
+        if error.filename is None or error.strerror is None:
+            raise
+        say(f"torchbcos: {quote(error.filename)}: {error.strerror}.")
+        raise typer.Exit(2) from None
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -104,10 +207,22 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def print_json(records: list[dict[str, Any]] | dict[str, Any]) -> None:
-    """JSON on stdout; ASCII where the stream has no Unicode."""
-    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-    print(json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False))
+def remarks(record: Record) -> str:
+    """What stands behind the classes of a picture: that none reaches one half, and what was not looked at; "" if all is well."""
+    from torchbcos.pictures import Seen
+
+    found = ["no class reaches 50 %"] if record["undecided"] else []
+    found += [note] if (note := Seen(**{**record["crop"], "box": tuple(record["crop"]["box"])}).note) else []
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def percent(number: float | None, digits: int = 1) -> str:
+    """A share in per cent, or a dash for what is no number.
+
+    >>> percent(0.123), percent(float("nan")), percent(None)
+    ('12.3%', '–', '–')
+    """
+    return "–" if number is None or not math.isfinite(number) else f"{number:.{digits}%}"
 
 
 def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[str, Any]]]:
@@ -205,7 +320,7 @@ def _reader(value_range: tuple[float, float] | None) -> Callable[[Found], Image.
             return failed_record(str(item.path), error)
         if is_animated(picture):
             if not cut:
-                say(f"torchbcos: {str(item.path)!r} is animated or has pages: the first is used (said once).")
+                say(f"torchbcos: {quote(item.path)} is animated or has pages: the first is used (said once).")
             cut.append(item)
         return picture
 
@@ -214,7 +329,8 @@ def _reader(value_range: tuple[float, float] | None) -> Callable[[Found], Image.
 
 def _say_failure(found: Found, error: str) -> None:
     """Name a picture that failed on stderr."""
-    say(f"torchbcos: {error if found.path.name in error else f'{str(found.path)!r}: {error}'}")
+    named = repr(found.path.name)[1:-1] in error or found.path.name in error
+    say(f"torchbcos: {error if named else f'{quote(found.path)}: {error}'}")
 
 
 def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -224,5 +340,5 @@ def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_j
     if as_json:
         print_json(records + missing)
     elif total > 1:
-        print(f"{total - failed} of {total} pictures done.")
+        tell(f"{total - failed} of {total} pictures done.")
     raise typer.Exit(1 if failed else 0)

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import BatchSize, Device, DeviceOption, RangeOption, parse_range, print_json, say, shown, usage_errors
+from torchbcos._core.names import brief, quote
+from torchbcos.cli.common import (
+    BatchSize,
+    Device,
+    DeviceOption,
+    FitOption,
+    RangeOption,
+    given_path,
+    parse_range,
+    print_json,
+    say,
+    shown,
+    tell,
+    usage_errors,
+)
 from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
@@ -46,7 +60,11 @@ def group() -> None:
 @evaluate.command(epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
 def accuracy(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="A folder of pictures for every class, shards, a table, or CIFAR-10.")
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", parser=given_path,
+            help="A folder of pictures for every class, shards, a table, or CIFAR-10.",
+        ),
     ],
     model: Annotated[
         str,
@@ -62,12 +80,16 @@ def accuracy(
         _Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
     ] = _Split.val,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write JSON here; an interrupted measurement goes on.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", parser=given_path, help="Write JSON here; an interrupted measurement goes on."
+        ),
     ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
     ] = OnError.stop,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes that read pictures.")] = 2,
+    fit: FitOption = None,
     number_range: RangeOption = None,
     batch_size: BatchSize = 32,
     device: DeviceOption = Device.auto,
@@ -77,19 +99,19 @@ def accuracy(
     with usage_errors():
         from torchbcos.evaluation import measure_accuracy, open_model
 
-        classifier = open_model(model, weights=weights.value, device=device.value)
+        classifier = open_model(model, weights=weights.value, device=device.value).fitted(fit.value if fit else None)
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
             progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),
         )  # fmt: skip
     if json:
         print_json(result)
-        return
-    numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-    words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())
-    for note in result["notes"]:
-        say(f"torchbcos: {note}")
-    print(f"{result['model']} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
+    else:
+        numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+        words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())
+        for note in result["notes"]:
+            say(f"torchbcos: {note}")
+        tell(f"{brief(result['model'])} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
     if result["unreadable"]:
-        say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {result['unreadable'][0]!r}.")
+        say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {quote(result['unreadable'][0])}.")
         raise typer.Exit(1)

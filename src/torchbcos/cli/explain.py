@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.names import LONGEST_FILE, brief, fit_name, slug
 from torchbcos.cli.common import (
     BatchSize,
     Device,
     DeviceOption,
+    FitOption,
     Json,
     Model,
     Paths,
     RangeOption,
     finish,
     gather,
+    given_path,
     parse_range,
+    percent,
+    remarks,
     say,
+    tell,
     usage_errors,
     walk,
 )
@@ -40,9 +49,9 @@ __all__ = ["explain"]
 def explain(
     paths: Paths,
     model: Model = "default",
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go; made if need be.")] = Path(
-        "explanations"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", parser=given_path, help="Where the pictures go; made if need be.")
+    ] = Path("explanations"),
     top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes of each picture.")] = 1,
     classes: Annotated[
         list[str] | None,
@@ -52,6 +61,7 @@ def explain(
         str | None,
         typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
     ] = None,
+    fit: FitOption = None,
     number_range: RangeOption = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
@@ -66,11 +76,12 @@ def explain(
         found, missing = gather(paths, as_json=json)
         found = _without_results(found, paths, out)
         _check_writable(out)
-        classifier = load(model, device=device.value)
+        classifier = load(model, device=device.value, fit=fit.value if fit else None)
         targets = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
+        named = _file_parts(classifier.class_names)
         if not json:
             _announce(classifier)
 
@@ -78,7 +89,7 @@ def explain(
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
 
             def draw(i: int, e: Explanation, k: int, record: Record) -> str:
-                return str(_write(e, k, out / _place_of(batch[i][0], record)))
+                return str(_write(e, k, out / _place_of(batch[i][0], record, named)))
 
             return explained(classifier, files, pictures, targets, top_k=top_k, contrast=other, draw=draw)
 
@@ -86,12 +97,24 @@ def explain(
     finish(records, missing, as_json=json)
 
 
-def _place_of(found: Found, record: Record) -> Path:
+def _file_parts(names: Sequence[str]) -> list[str]:
+    """How each class is called in file names: no two alike, not even where a disk takes "a" and "A" for the same.
+
+    >>> _file_parts(["tench", "and/or", "and or", ""])
+    ['tench', 'and-or-1', 'and-or-2', '-3']
+    """
+    parts = [slug(name) for name in names]
+    often = Counter(part.casefold() for part in parts)
+    return [part if part and often[part.casefold()] == 1 else f"{part}-{i}" for i, part in enumerate(parts)]
+
+
+def _place_of(found: Found, record: Record, named: Sequence[str]) -> Path:
     """Where the panel of one explanation of a picture goes, below the output folder."""
-    name = record["label"].replace("/", "-").replace(" ", "-")
+    name = named[record["index"]]
     if "contrast" in record:
-        name += "-not-" + record["contrast"]["label"].replace("/", "-").replace(" ", "-")
-    return found.relative.parent / f"{found.relative.name}.{name}.png"
+        name += "-not-" + named[record["contrast"]["index"]]
+    tail = f".{name}.png"
+    return found.relative.parent / (fit_name(found.relative.name, LONGEST_FILE - len(tail.encode())) + tail)
 
 
 def _write(e: Explanation, k: int, target: Path) -> Path:
@@ -123,6 +146,8 @@ def _make_folder(folder: Path) -> None:
 
 def _check_writable(out: Path) -> None:
     """Raise before any work where nothing could be written: a file of that name, no permission, a read-only disk."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(out)  # or another error: a name that no disk takes
     there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
     if not os.path.isdir(there):
         raise InputError(f"--out {str(out)!r}: {str(there)!r} is a file, not a folder.")
@@ -141,19 +166,19 @@ def _reason(error: OSError) -> str:
 def _announce(classifier: Classifier) -> None:
     """Which model answers, and what it knows."""
     names = classifier.class_names
-    known = f": {', '.join(names)}" if len(names) <= 12 else ""
-    print(f"{classifier.card.name} knows {len(names)} classes{known}")
+    known = f": {', '.join(map(brief, names))}" if len(names) <= 12 else ""
+    tell(f"{brief(classifier.card.name)} knows {len(names)} classes{known}")
 
 
 def _print_record(record: Record) -> None:
     """One picture: its classes, and for each explanation where it is and how far its numbers add up."""
-    best = ", ".join(f"{p['label']} {p['probability']:.0%}" for p in record["predictions"][:3])
-    print(f"{record['file']}: {best}")
+    best = ", ".join(f"{brief(p['label'])} {percent(p['probability'], 0)}" for p in record["predictions"][:3])
+    tell(f"{record['file']}: {best}{remarks(record)}")
     for e in record["explanations"]:
-        why = f"why {e['label']}" + (f" rather than {e['contrast']['label']}" if "contrast" in e else "")
+        why = f"why {brief(e['label'])}" + (f" rather than {brief(e['contrast']['label'])}" if "contrast" in e else "")
         what = "difference" if "contrast" in e else "logit"
         value, share, residual = _written(e["value"], ".2f"), _written(e["share"], ".1%"), _written(e["residual"], ".0e")
-        print(f"  {why}: {what} {value}, of which the pixels carry {share}, residual {residual} -> {e['picture']}")
+        tell(f"  {why}: {what} {value}, of which the pixels carry {share}, residual {residual} -> {e['picture']}")
 
 
 def _written(number: float | None, form: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from torchbcos.cli.check import check_weights
-from torchbcos.cli.common import Device, print_json, say, usage_errors
+from torchbcos.cli.common import Device, given_path, print_json, say, tell, usage_errors
 
 __all__ = ["models"]
 
@@ -18,9 +18,9 @@ def models(
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a network.")] = False,
     # until 1.0: what is 'torchbcos check NAME' now
     verify: Annotated[str | None, typer.Option("--verify", metavar="NAME", hidden=True)] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", hidden=True)] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="FOLDER", hidden=True)] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", metavar="CSV", hidden=True)] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", parser=given_path, hidden=True)] = None,
+    data: Annotated[Path | None, typer.Option("--data", parser=given_path, hidden=True)] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", parser=given_path, hidden=True)] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, hidden=True)] = 16,
     device: Annotated[Device, typer.Option("--device", hidden=True)] = Device.auto,
 ) -> None:  # fmt: skip
@@ -70,4 +70,4 @@ def _list_networks(pattern: str, *, json: bool) -> None:
         where = (r["measured"] or "").partition(",")[0]
         top1 = f"{r['top1']:.1f} % top-1 on {where}" if r["top1"] is not None else ""
         size = f"{r['parameters'] / 1e6:.1f} M" if r["parameters"] is not None else ""
-        print(f"{r['name']:34} {r['weights'] or '–':9} {size:>8} {top1}".rstrip())
+        tell(f"{r['name']:34} {r['weights'] or '–':9} {size:>8} {top1}".rstrip())

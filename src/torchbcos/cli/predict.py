@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchbcos._core.names import brief
 from torchbcos.cli.common import (
     BatchSize,
     Device,
     DeviceOption,
+    FitOption,
     Json,
     Model,
     Paths,
@@ -17,6 +19,9 @@ from torchbcos.cli.common import (
     finish,
     gather,
     parse_range,
+    percent,
+    remarks,
+    tell,
     usage_errors,
     walk,
 )
@@ -34,6 +39,7 @@ def predict(
     paths: Paths,
     model: Model = "default",
     top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each picture.")] = 5,
+    fit: FitOption = None,
     number_range: RangeOption = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
@@ -46,7 +52,7 @@ def predict(
     with usage_errors():
         value_range = parse_range(number_range)
         found, missing = gather(paths, as_json=json)
-        classifier = load(model, device=device.value)
+        classifier = load(model, device=device.value, fit=fit.value if fit else None)
 
         def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
@@ -58,4 +64,5 @@ def predict(
 
 def _print_record(record: Record) -> None:
     """One picture and its classes."""
-    print(f"{record['file']}: " + ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"]))
+    classes = ", ".join(f"{brief(p['label'])} {percent(p['probability'])}" for p in record["predictions"])
+    tell(f"{record['file']}: {classes}{remarks(record)}")

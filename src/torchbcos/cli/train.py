@@ -16,7 +16,7 @@ import typer
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import whole_number
-from torchbcos.cli.common import Device, DeviceOption, print_json, say, usage_errors
+from torchbcos.cli.common import Device, DeviceOption, given_path, print_json, say, tell, usage_errors
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
 
@@ -46,13 +46,16 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="DIR",
+            "--data", metavar="DIR", parser=given_path,
             help="A folder of pictures for every class (or train/ and val/ of those), tar shards, labels.csv, or CIFAR-10.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="RUN", show_default="runs/RECIPE", help="Where the run goes; an interrupted one goes on."),
+        typer.Option(
+            "--out", metavar="RUN", parser=given_path, show_default="runs/RECIPE",
+            help="Where the run goes; an interrupted one goes on.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -97,14 +100,14 @@ def train(
 
         require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
-        from torchbcos.training.recipe import refuse_code
+        from torchbcos.training.recipe import refuse_code, to_dict
 
         if about_settings:
             print_settings(words or [], json=json)
             return
         recipe, own = _split_words(words or [])
         if list_all:
-            _list_recipes(recipe or "*")
+            _list_recipes(recipe or "*", json=json)
             return
         if recipe is None:
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
@@ -113,7 +116,10 @@ def train(
         typed = [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])]
         chosen = training.with_settings(found, typed)
         if show:
-            print(training.to_toml(chosen, comments=True), end="")
+            if json:
+                print_json(to_dict(chosen))
+            for line in [] if json else training.to_toml(chosen, comments=True).splitlines():
+                tell(line)
             return
         if file is not None and not allow_code:
             refuse_code(chosen, file, typed={setting.partition("=")[0].strip() for setting in typed})
@@ -190,7 +196,7 @@ def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
 
 def _speak(line: str) -> None:
     """A line on stdout, at once."""
-    print(line, flush=True)
+    tell(line, at_once=True)
 
 
 @contextmanager
@@ -212,7 +218,7 @@ def _shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress]
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda now: bar.update(task, total=now.total, completed=now.done, description=now.describe())
@@ -232,7 +238,7 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
     return *training.read_recipe(kept, allow_code=True), kept
 
 
-def _list_recipes(pattern: str) -> None:
+def _list_recipes(pattern: str, *, json: bool) -> None:
     """A line a recipe; the many of CIFAR-10 in one, unless the pattern asks for them."""
     from torchbcos import training
     from torchbcos._core.names import hint
@@ -242,12 +248,15 @@ def _list_recipes(pattern: str) -> None:
     if not names:
         say(f"torchbcos: no recipe matches {pattern!r}.{hint(pattern, training.list_recipes())}")
         raise typer.Exit(2)
+    if json:
+        print_json([{"name": name, "about": training.find_recipe(name).about} for name in names])
+        return
     many = [name for name in names if name.startswith("cifar10_")]
     folded = pattern == "*"
     for name in names:
         if not (folded and name in many):
-            print(f"{name:44} {training.find_recipe(name).about}")
+            tell(f"{name:44} {training.find_recipe(name).about}")
     if folded:
-        print(f"{'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
-        print(f"{'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
-        print(f"{'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")
+        tell(f"{'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
+        tell(f"{'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
+        tell(f"{'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")

@@ -51,8 +51,8 @@ def measure_accuracy(
 
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
-        `model`, and `notes`, those of `torchbcos.data.Labelled`. A number that a broken network makes infinite or no number is
-        None, as JSON has neither.
+        `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled`. A number that a broken network makes infinite or no
+        number is None, as JSON has neither.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
@@ -70,7 +70,8 @@ def measure_accuracy(
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
     result = {
-        "model": model.card.name, "data": str(data), "split": name, "pictures": len(outputs.rows),
+        "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
+        "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": list(labelled.notes),
         **{name: value if math.isfinite(value) else None for name, value in judge(outputs, model.card.probability).items()},
     }  # fmt: skip

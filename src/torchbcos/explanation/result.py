@@ -19,11 +19,13 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.probability import probabilities
-from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png
+from torchbcos.pictures import Seen
+from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png, sheet, undrawable
 
 __all__ = ["Explanation"]
 
 _TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
+_MOST_PANELS = 6  # in a notebook
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +46,7 @@ class Explanation:
         probability: "sigmoid" or "softmax".
         photos: (N, 3, H, W) in [0, 1], what panels show beside the explanation, or None.
         titles: what panels call each image (a file's name); empty or N of them.
+        seen: what part of each picture the network looked at; empty or N of them.
     """
 
     inputs: Tensor
@@ -59,6 +62,7 @@ class Explanation:
     probability: str = "sigmoid"
     photos: Tensor | None = field(default=None, repr=False)
     titles: tuple[str, ...] = ()
+    seen: tuple[Seen, ...] = ()
 
     @property
     def contributions(self) -> Tensor:
@@ -118,7 +122,9 @@ class Explanation:
         if not isinstance(i, int) or not -len(self) <= i < len(self):
             raise InputError(f"There are {len(self)} explained images; {i!r} is not one of them.")
         start = i % len(self)
-        return dataclasses.replace(self._map(lambda t: t[start : start + 1]), titles=self.titles[start : start + 1])
+        return dataclasses.replace(
+            self._map(lambda t: t[start : start + 1]), titles=self.titles[start : start + 1], seen=self.seen[start : start + 1]
+        )
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[i] for i in range(len(self)))
@@ -145,27 +151,31 @@ class Explanation:
         return dataclasses.replace(
             parts[0], **joined, constants=constants, fixed=tuple(dict.fromkeys(k for p in parts for k in p.fixed)),
             titles=tuple(t for p in parts for t in p.titles) if all(p.titles for p in parts) else (),
+            seen=tuple(t for p in parts for t in p.seen) if all(p.seen for p in parts) else (),
         )  # fmt: skip
 
     def shown_with(
-        self, *, photos: Tensor | Sequence[Any] | None = None, titles: Sequence[str] | None = None
+        self, *, photos: Tensor | Sequence[Any] | None = None, titles: Sequence[str] | None = None,
+        seen: Sequence[Seen] | None = None,
     ) -> Explanation:  # fmt: skip
-        """This explanation with photos and titles for its panels; None leaves what is there.
+        """This explanation with photos, titles and remarks for its panels; None leaves what is there.
 
         Args:
             photos: N pictures as the network saw them, resized and cropped alike: a tensor (N, 3, H, W) in [0, 1], or a
                 sequence of PIL images, (H, W, 3) arrays or (3, H, W) tensors.
             titles: N names, of files for example.
+            seen: what part of each picture the network looked at, which stands below its photo.
 
         Raises:
             InputError: not one for each image, or a photo of another size than the explained input.
         """
-        for name, given in (("photos", photos), ("titles", titles)):
+        for name, given in (("photos", photos), ("titles", titles), ("seen", seen)):
             if given is not None and (isinstance(given, str) or len(given) != len(self)):
                 raise InputError(
                     f"{name}: give one for each of the {len(self)} explained images, not {len(given)} of {type(given)}."
                 )
-        changed: dict[str, Any] = {} if titles is None else {"titles": tuple(titles)}
+        words: dict[str, Sequence[Any] | None] = {"titles": titles, "seen": seen}
+        changed: dict[str, Any] = {name: tuple(given) for name, given in words.items() if given is not None}
         if photos is not None:
             shown = photos if isinstance(photos, Tensor) else _stacked(photos)
             if shown.shape[1:] != (3, *self.inputs.shape[2:]) or not shown.is_floating_point():
@@ -225,15 +235,25 @@ class Explanation:
         i, k = self._place(i, k)
         return rgba(self.weights[i, k].detach(), self.inputs[i].detach(), smooth=smooth, percentile=percentile)
 
-    def heatmap(self, i: int = 0, k: int = 0) -> np.ndarray:
-        """The signed contribution map: float32 (H, W, 3); volumes show their slices."""
-        i, k = self._place(i, k)
-        return heatmap(self.contributions[i, k].detach())
+    def heatmap(self, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0) -> np.ndarray:
+        """The signed contribution map: float32 (H, W, 3).
 
-    def panel(self, i: int = 0, k: int = 0) -> Image.Image:
+        Args:
+            i, k: which image, which target.
+            slices: of a volume, which slices; None: the 16 that carry most.
+            axis: of a volume, the space axis that is cut into slices.
+
+        Raises:
+            InputError: there is no such image, target, slice or axis.
+        """
+        i, k = self._place(i, k)
+        return heatmap(self.contributions[i, k].detach(), slices=slices, axis=axis)
+
+    def panel(self, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0) -> Image.Image:
         """Input, picture, heat map and overlay side by side, with names, share and residual; without a photo no input.
 
-        Encoded RGB shows its own photo; inputs of other channels need one (`shown_with`).
+        Encoded RGB shows its own photo; inputs of other channels need one (`shown_with`). Volumes show slices with their
+        numbers: those that `heatmap` shows.
         """
         i, k = self._place(i, k)
         contributions = self.contributions[i, k].detach()
@@ -242,7 +262,8 @@ class Explanation:
         image = None if self.photos is None else self.photos[i]
         if image is None and encoded:
             image = self.inputs[i, :3].detach().float().clamp(0, 1)
-        return panel(caption, contributions, image=image, picture=self.rgba(i, k) if encoded else None)
+        picture = self.rgba(i, k) if encoded else None
+        return panel(caption, contributions, image=image, picture=picture, slices=slices, axis=axis)
 
     def save(self, path: str | Path, i: int = 0, k: int = 0) -> Path:
         """Write the panel to `path` (.png, .jpg or .webp); nothing is left half-written.
@@ -255,7 +276,15 @@ class Explanation:
         return Path(path)
 
     def _repr_png_(self) -> bytes | None:
-        return self.panel()._repr_png_()
+        """What a notebook shows: the panel, or the first of several below each other, and how many there are."""
+        targets = self.targets.shape[1]
+        places = [(i, k) for i in range(len(self)) for k in range(targets)]
+        if len(places) == 1:
+            return self.panel()._repr_png_()
+        shown = places[:_MOST_PANELS]
+        count = f"{len(self)} pictures x {targets} classes" if targets > 1 else f"{len(self)} pictures"
+        first = f"All {len(places)}" if len(shown) == len(places) else f"The first {len(shown)} of {len(places)}"
+        return sheet([self.panel(i, k) for i, k in shown], f"{first} explanations ({count}): panel(i, k) shows one")._repr_png_()
 
     def _place(self, i: int, k: int) -> tuple[int, int]:
         count = self.targets.shape[1]
@@ -264,16 +293,25 @@ class Explanation:
         return i % len(self), k % count
 
     def _caption(self, i: int, k: int) -> Caption:
-        record = self._record(i, k)
         chances = self.probabilities()[i]
-        top = chances.topk(min(3, len(chances)))
-        predictions = tuple((self._class(int(c)), float(p)) for p, c in zip(top.values, top.indices, strict=True))
+        best = [int(c) for c in chances.topk(min(3, len(chances))).indices]
+        target, other = int(self.targets[i, k]), None if self.contrast is None else int(self.contrast[i, k])
+        asked = [c for c in (target, other) if c is not None and self.at is None and 0 <= c < len(chances)]
+        listed = list(dict.fromkeys([*best, *asked]))  # the classes of the question, however improbable they are
+        bad = undrawable([self._class(c) for c in listed])
+
+        def name(c: int) -> str:
+            return f"class {c} (name not drawable)" if self._class(c) in bad else self._class(c)
+
+        def of_question(c: int) -> str:
+            return name(c) if c in asked else self.label(c)
+
         return Caption(
-            title=self.titles[i] if self.titles else "", predictions=predictions, explained=record["label"],
-            contrast=record["contrast"]["label"] if "contrast" in record else None,
+            title=self.titles[i] if self.titles else "", predictions=tuple((name(c), float(chances[c])) for c in listed),
+            explained=of_question(target), contrast=None if other is None else of_question(other),
             value=float(self.values[i, k]), contribution=float(self.total[i, k]),
             constants=sum(float(c[i, k]) for c in self.constants.values()),
-            share=float(self.share[i, k]), residual=float(self.residual[i, k]),
+            share=float(self.share[i, k]), residual=float(self.residual[i, k]), note=self.seen[i].note if self.seen else "",
         )  # fmt: skip
 
     def _class(self, index: int) -> str:

@@ -24,9 +24,10 @@ from torchbcos.pictures.read import take_note as take_note
 from torchbcos.pictures.read import to_rgb as to_rgb
 from torchbcos.pictures.samples import Range as Range
 from torchbcos.pictures.samples import check_range as check_range
+from torchbcos.pictures.seen import Seen as Seen
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Walked", "as_image",
-    "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated", "named_items",
-    "read_image", "take_note", "to_rgb", "walk",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Seen", "Walked",
+    "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated",
+    "named_items", "read_image", "take_note", "to_rgb", "walk",
 ]  # fmt: skip

@@ -23,15 +23,18 @@ from torchbcos.functional import add_inverse
 from torchbcos.pictures.items import ImageLike, as_image, named_items
 from torchbcos.pictures.read import MAX_PIXELS
 from torchbcos.pictures.samples import Range
+from torchbcos.pictures.seen import Seen
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
 _Encoding = Literal["add_inverse", "normalize", "none"]
 _Interpolation = Literal["bilinear", "bicubic"]
+_Fit = Literal["crop", "letterbox"]
 
 _LONGEST_SIDE = 8192
 # of the colours of ImageNet's training pictures, which plain networks have been trained with since torchvision's first
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_FITS = ("crop", "letterbox")
 _ENCODINGS = ("add_inverse", "normalize", "none")
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -52,6 +55,10 @@ class Preprocess:
         mean: three numbers, for "normalize" only.
         std: three numbers above 0, for "normalize" only.
         interpolation: "bilinear" or "bicubic".
+        fit: "crop", or "letterbox": the longer side becomes `crop` pixels, and bars fill the square, so that the network sees the
+            whole picture. Bars have the colour whose encoding has the least norm, for the bound of a B-cos layer grows with it:
+            mid-grey under "add_inverse", `mean` under "normalize" (encoded as zero), zero under "none". Without `crop` both are
+            the whole picture as it is.
 
     Raises:
         InputError: a value is out of range, or mean and std do not fit the encoding.
@@ -67,12 +74,14 @@ class Preprocess:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     interpolation: _Interpolation = "bilinear"
+    fit: _Fit = "crop"
 
     def __post_init__(self) -> None:
         _check_side("resize", self.resize)
         _check_side("crop", self.crop)
         _check_word("encoding", self.encoding, _ENCODINGS)
         _check_word("interpolation", self.interpolation, tuple(_INTERPOLATIONS))
+        _check_word("fit", self.fit, _FITS)
         object.__setattr__(self, "mean", _three_numbers("mean", self.mean))
         object.__setattr__(self, "std", _three_numbers("std", self.std))
         given = self.mean is not None, self.std is not None
@@ -146,7 +155,19 @@ class Preprocess:
         Raises:
             InputError: the encoded pictures differ in size, which `crop` would prevent.
         """
-        encoded = [self.encode(self.place(as_image(item, name))) for name, item in items]
+        return self.look(items)[0]
+
+    def look(self, items: Sequence[tuple[str, ImageLike]]) -> tuple[Tensor, tuple[Seen, ...]]:
+        """`stack`, and what part of each picture is seen.
+
+        Raises:
+            InputError: the encoded pictures differ in size, which `crop` would prevent.
+
+        >>> Preprocess(resize=8, crop=8).look([("a.png", Image.new("RGB", (24, 8)))])[1][0].note
+        'centre crop, 33 % of the picture'
+        """
+        looked = [self._look(as_image(item, name)) for name, item in items]
+        encoded = [tensor for tensor, _ in looked]
         first = encoded[0]
         for (name, _), tensor in zip(items, encoded, strict=True):
             if tensor.shape != first.shape:
@@ -159,7 +180,28 @@ class Preprocess:
                 raise InputError(
                     f"Pictures of one batch need one device: {items[0][0]} is on {first.device}, {name} on {tensor.device}."
                 )
-        return torch.stack(encoded)
+        return torch.stack(encoded), tuple(seen for _, seen in looked)
+
+    def _look(self, image: Image.Image | Tensor) -> tuple[Tensor, Seen]:
+        width, height = image.size if isinstance(image, Image.Image) else (image.shape[2], image.shape[1])
+        return self.encode(self.place(image)), self.seen(width, height)
+
+    def seen(self, width: int, height: int) -> Seen:
+        """What part of a picture of that size is looked at.
+
+        >>> Preprocess(resize=256, crop=224).seen(768, 256)
+        Seen(fit='crop', share=0.25520833333333337, box=(272, 16, 496, 240))
+        >>> Preprocess(resize=256, crop=224, fit="letterbox").seen(768, 256).share
+        1.0
+        """
+        box, share = [0, 0, width, height], 1.0
+        if self.crop is not None and self.fit == "crop":
+            for axis, (side, now) in enumerate(zip((width, height), self._resized(width, height), strict=True)):
+                start = _offset(now, self.crop)
+                first, last = max(start, 0), min(start + self.crop, now)
+                share *= (last - first) / now
+                box[axis], box[axis + 2] = round(first * side / now), round(last * side / now)
+        return Seen(fit=self.fit if self.crop is not None else "crop", share=share, box=(box[0], box[1], box[2], box[3]))
 
     def encode(self, pixels: Tensor, dim: int = 0) -> Tensor:
         """Pixels as a network takes them, without resizing.
@@ -225,6 +267,8 @@ class Preprocess:
         True
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.fit == "crop":  # as ever: earlier releases read such cards, too
+            del values["fit"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
@@ -278,24 +322,38 @@ class Preprocess:
         width, height = self._resized(image.width, image.height)
         if (width, height) != image.size:
             image = image.resize((width, height), _INTERPOLATIONS[self.interpolation])
-        if self.crop is not None:
+        if self.crop is not None and self.fit == "crop":
             left, top = _offset(width, self.crop), _offset(height, self.crop)
             image = image.crop((left, top, left + self.crop, top + self.crop))  # outside it is black
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-        return pixels.permute(2, 0, 1).contiguous().float() / 255
+        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous().float() / 255
+        return self._with_bars(pixels)
 
     def _place_tensor(self, image: Tensor) -> Tensor:
         width, height = self._resized(image.shape[2], image.shape[1])
         if (height, width) != image.shape[1:]:
             resized = F.interpolate(image[None], (height, width), mode=self.interpolation, antialias=True, align_corners=False)
             image = resized[0].clamp(0, 1)  # bicubic weights overshoot, and 1 - x must not be negative
-        if self.crop is not None:
+        if self.crop is not None and self.fit == "crop":
             left, top = _offset(width, self.crop), _offset(height, self.crop)
             image = F.pad(image, (-left, left + self.crop - width, -top, top + self.crop - height))
-        return image
+        return self._with_bars(image)
+
+    def _with_bars(self, pixels: Tensor) -> Tensor:
+        """A square of `crop` with the picture in its middle; as it is where the picture is cropped."""
+        if self.crop is None or self.fit == "crop":
+            return pixels
+        height, width = pixels.shape[1:]
+        colour = self.mean or [0.5 if self.encoding == "add_inverse" else 0.0] * len(pixels)
+        square = pixels.new_tensor(colour)[:, None, None].expand(-1, self.crop, self.crop).clone()
+        left, top = (self.crop - width) // 2, (self.crop - height) // 2
+        square[:, top : top + height, left : left + width] = pixels
+        return square
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after resizing: the shorter side exactly, the longer one rounded down."""
+        """(width, height) after resizing: the shorter side exactly, the longer one rounded down; the longer one under bars."""
+        if self.fit == "letterbox" and self.crop is not None:
+            scale = self.crop / max(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
         if self.resize is None:
             return width, height
         longer = int(self.resize * max(width, height) / min(width, height))

@@ -12,8 +12,11 @@ from torchbcos.rendering.heatmap import over as over
 from torchbcos.rendering.heatmap import overlay as overlay
 from torchbcos.rendering.heatmap import photo as photo
 from torchbcos.rendering.heatmap import slice_indices as slice_indices
+from torchbcos.rendering.heatmap import telling_slices as telling_slices
 from torchbcos.rendering.panel import Caption as Caption
 from torchbcos.rendering.panel import panel as panel
+from torchbcos.rendering.panel import sheet as sheet
+from torchbcos.rendering.panel import undrawable as undrawable
 from torchbcos.rendering.rgba import rgba as rgba
 from torchbcos.rendering.text import format_number as format_number
 from torchbcos.rendering.text import format_share as format_share
@@ -32,6 +35,9 @@ __all__ = [
     "rgba",
     "save_image",
     "save_png",
+    "sheet",
     "slice_indices",
+    "telling_slices",
     "to_uint8",
+    "undrawable",
 ]

@@ -6,6 +6,7 @@ Shapes: H W space, L length of a signal, D slices of a volume.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from torch import Tensor
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.rendering._checks import Floats, check_percentile, real_tensor, upper_limit
 
-__all__ = ["heat_limit", "heatmap", "over", "overlay", "photo", "slice_indices"]
+__all__ = [
+    "SlicePlaces", "check_slices", "heat_limit", "heatmap", "over", "overlay", "photo", "slice_indices", "slice_places",
+    "telling_slices",
+]  # fmt: skip
 
 _STRIP_ROWS = 64  # height of the picture of a 1-D signal
 _STRIP_COLUMNS = (256, 2048)  # its least width, and its greatest
@@ -24,7 +28,9 @@ _MOST_SLICES = 16
 _GAP, _GAP_GREY = 2, 0.75  # lines between slices; not white, for white means zero
 
 
-def heatmap(contributions: Tensor, *, percentile: float = 99.5) -> Floats:
+def heatmap(
+    contributions: Tensor, *, percentile: float = 99.5, slices: Sequence[int] | None = None, axis: int = 0
+) -> Floats:  # fmt: skip
     """Draw signed contributions: blue speaks against the target, white is zero, red speaks for it.
 
     v = contributions / (percentile of |contributions|), cut to [-1, 1]; colour = (1, 1-v, 1-v) for v >= 0 and
@@ -32,15 +38,16 @@ def heatmap(contributions: Tensor, *, percentile: float = 99.5) -> Floats:
 
     Args:
         contributions: (H, W); or (L,), drawn as a strip of 64 rows (columns are repeated to at least 256, or summed in
-            groups to at most 2048); or (D, H, W), drawn as a grid of `slice_indices(D)`, row by row, one range for
-            the whole volume.
+            groups to at most 2048); or (D, H, W), drawn as a grid of slices, row by row, one range for the whole volume.
         percentile: Contributions at and above this percentile of |c| get the full colour; in (0, 100].
+        slices: Of a volume, which slices and in which order; None: `telling_slices`, the 16 that carry most.
+        axis: Of a volume, the axis that is cut into slices: 0, 1 or 2.
 
     Returns:
         (H, W, 3) float32 in [0, 1].
 
     Raises:
-        InputError: NaN, infinity, no pixels, or more than three axes.
+        InputError: NaN, infinity, no pixels, more than three axes, or no such slice or axis.
         ArgumentTypeError: Not a tensor.
 
     Example:
@@ -49,6 +56,9 @@ def heatmap(contributions: Tensor, *, percentile: float = 99.5) -> Floats:
     """
     values = _values(contributions)
     limit = heat_limit(contributions, percentile=percentile)
+    if values.ndim == 3:
+        chosen = check_slices(contributions, slices, axis)
+        values = np.moveaxis(values, axis, 0)[list(chosen)]
     v = np.clip(np.clip(values, -limit, limit) / (limit or 1.0), -1, 1)  # first the range: no overflow
     picture = np.stack([1 - np.maximum(-v, 0), 1 - np.abs(v), 1 - np.maximum(v, 0)], axis=-1).astype(np.float32)
     if picture.ndim == 4:
@@ -75,13 +85,54 @@ def heat_limit(contributions: Tensor, *, percentile: float = 99.5) -> float:
 
 
 def slice_indices(depth: int) -> tuple[int, ...]:
-    """The slices of a volume that `heatmap` shows: all, or 16 evenly spaced ones with both ends.
+    """Evenly spaced slices of a volume: all, or 16 with both ends.
 
     >>> slice_indices(4), slice_indices(31)[:4]
     ((0, 1, 2, 3), (0, 2, 4, 6))
     """
-    shown = min(depth, _MOST_SLICES)
+    return _spread(depth, min(depth, _MOST_SLICES))
+
+
+def _spread(depth: int, shown: int) -> tuple[int, ...]:
     return tuple(round(i * (depth - 1) / max(shown - 1, 1)) for i in range(shown))
+
+
+def telling_slices(contributions: Tensor, *, axis: int = 0) -> tuple[int, ...]:
+    """The slices of a volume that `heatmap` shows: all, or the 16 with the largest sum of |contributions|, in their order.
+
+    Args:
+        contributions: (D, H, W).
+        axis: The axis that is cut into slices.
+
+    >>> volume = torch.zeros(64, 2, 2)
+    >>> volume[40:] = 1
+    >>> telling_slices(volume)[:3]
+    (40, 41, 42)
+    """
+    sizes = np.moveaxis(np.abs(_values(contributions)), axis, 0).reshape(contributions.shape[axis], -1).sum(1)
+    least = np.sort(sizes)[::-1][: min(len(sizes), _MOST_SLICES)][-1]
+    sure, ties = np.flatnonzero(sizes > least), np.flatnonzero(sizes == least)
+    even = ties[list(_spread(len(ties), min(len(sizes), _MOST_SLICES) - len(sure)))]  # among equals those far apart
+    return tuple(sorted(int(i) for i in (*sure, *even)))
+
+
+def check_slices(contributions: Tensor, slices: Sequence[int] | None, axis: int) -> tuple[int, ...]:
+    """The slices that are drawn of a volume, counted from 0.
+
+    Raises:
+        InputError: There is no such axis or slice, or no slice at all.
+    """
+    if axis not in (0, 1, 2):
+        raise InputError(f"axis must be 0, 1 or 2, an axis of the volume {tuple(contributions.shape)}, got {axis!r}.")
+    if slices is None:
+        return telling_slices(contributions, axis=axis)
+    depth = contributions.shape[axis]
+    chosen = tuple(slices)
+    wrong = [i for i in chosen if not isinstance(i, (int, np.integer)) or isinstance(i, bool) or not -depth <= i < depth]
+    if wrong or not chosen:
+        what = repr(wrong[0]) if wrong else "none"
+        raise InputError(f"slices must be whole numbers from 0 to {depth - 1}, of axis {axis} of the volume; got {what}.")
+    return tuple(int(i) % depth for i in chosen)
 
 
 def overlay(image: Tensor | NDArray[Any], explanation: NDArray[Any], *, strength: float = 0.45) -> Floats:
@@ -175,13 +226,24 @@ def _strip(colours: Floats) -> Floats:
     return np.tile(colours.repeat(repeat, axis=0), (_STRIP_ROWS, 1, 1))
 
 
-def _grid(volume: Floats) -> Floats:
-    shown = volume[list(slice_indices(len(volume)))]
-    columns = math.ceil(math.sqrt(len(shown)))
-    rows = math.ceil(len(shown) / columns)
-    height, width = shown.shape[1] + _GAP, shown.shape[2] + _GAP
-    canvas = np.full((rows * height - _GAP, columns * width - _GAP, 3), _GAP_GREY, np.float32)
-    for i, picture in enumerate(shown):
-        top, left = i // columns * height, i % columns * width
-        canvas[top : top + height - _GAP, left : left + width - _GAP] = picture
+SlicePlaces = tuple[tuple[int, int], ...]
+
+
+def slice_places(count: int, height: int, width: int) -> SlicePlaces:
+    """Top and left of each slice in the grid that `heatmap` draws of slices of that size.
+
+    >>> slice_places(3, 5, 7)
+    ((0, 0), (0, 9), (7, 0))
+    """
+    columns = math.ceil(math.sqrt(count))
+    return tuple((i // columns * (height + _GAP), i % columns * (width + _GAP)) for i in range(count))
+
+
+def _grid(shown: Floats) -> Floats:
+    count, height, width = shown.shape[:3]
+    places = slice_places(count, height, width)
+    bottom, right = max(top for top, _ in places) + height, max(left for _, left in places) + width
+    canvas = np.full((bottom, right, 3), _GAP_GREY, np.float32)
+    for (top, left), picture in zip(places, shown, strict=True):
+        canvas[top : top + height, left : left + width] = picture
     return canvas

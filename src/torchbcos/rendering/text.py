@@ -9,7 +9,10 @@ from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
-__all__ = ["Pen", "format_number", "format_share", "load_font", "one_line"]
+from torchbcos._core.names import one_line
+from torchbcos.rendering.fonts import font_for, has_letter, load_font
+
+__all__ = ["Pen", "format_number", "format_share"]
 
 # Pillow's own font has ASCII and little more; one of these is on most machines and has the rest of Europe and beyond.
 _WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc")
@@ -48,6 +51,52 @@ def format_number(value: float) -> str:
     return f"{value:.{digits if size < 1000 else 0}f}"
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """Fonts for one line: each letter is drawn by the first that has it."""
+
+    fonts: tuple[Any, ...]
+
+    def has(self, letter: str) -> bool:
+        return any(has_letter(font, letter) for font in self.fonts)
+
+    def runs(self, line: str) -> list[tuple[str, Any]]:
+        """The line in pieces of one font each. Marks stay with their letter, spaces with the words on both sides."""
+        if len(self.fonts) == 1:
+            return [(line, self.fonts[0])] if line else []
+        clusters = _clusters(line)
+        fonts = [None if cluster.isspace() else self._font_of(cluster) for cluster in clusters]
+        pieces: list[tuple[str, Any]] = []
+        for i, (cluster, font) in enumerate(zip(clusters, fonts, strict=True)):
+            if font is None:
+                before = pieces[-1][1] if pieces else self.fonts[0]
+                after = next((f for f in fonts[i:] if f is not None), None)
+                font = before if before is after else self.fonts[0]
+            if pieces and pieces[-1][1] is font:
+                pieces[-1] = (pieces[-1][0] + cluster, font)
+            else:
+                pieces.append((cluster, font))
+        return pieces
+
+    def _font_of(self, cluster: str) -> Any:
+        return next((font for font in self.fonts if all(has_letter(font, c) for c in cluster)), self.fonts[0])
+
+    def length(self, line: str) -> float:
+        return sum(float(font.getlength(piece)) for piece, font in self.runs(line))
+
+
+def _clusters(line: str) -> list[str]:
+    """Letters with the marks and joiners that belong to them."""
+    found: list[str] = []
+    for c in line:
+        joined = unicodedata.category(c) in ("Mn", "Mc", "Me", "Cf") or (found and found[-1][-1] == "\u200d")
+        if joined and found and not found[-1].isspace():
+            found[-1] += c
+        else:
+            found.append(c)
+    return found
+
+
 @dataclass
 class Pen:
     """Writes on one canvas. Fonts are loaded once a pen and size; a pen is not shared between threads."""
@@ -57,57 +106,94 @@ class Pen:
 
     def write(self, x: float, y: float, text: str, size: int, colour: str, *, width: float = math.inf) -> float:
         """Write one line with its top left corner at (x, y), cut with "…" at `width`; returns the width used."""
-        line, font = self._line(text, size, width)
-        self.draw.text((x, y), line, font=font, fill=colour)
-        return self._length(line, font)
+        line, chain = self._line(text, size, width)
+        start = x
+        base = y + self._ascent(chain.fonts[0])
+        for piece, font in chain.runs(line):
+            top = y if font is chain.fonts[0] else base - self._ascent(font)  # letters of all fonts stand on one line
+            self.draw.text((x, top), piece, font=font, fill=colour)
+            x += float(font.getlength(piece))
+        return x - start
 
     def label(self, x: float, y: float, text: str, size: int, colour: str) -> float:
         """Write spaced capitals, the quiet kind of heading; returns the width used."""
-        line, font = self._line(text.upper(), size, math.inf)
+        line, chain = self._line(text.upper(), size, math.inf)
         start = x
         for letter in line:
-            self.draw.text((x, y), letter, font=font, fill=colour)
-            x += self._length(letter, font) + _TRACKING
+            self.draw.text((x, y), letter, font=chain.fonts[0], fill=colour)
+            x += chain.length(letter) + _TRACKING
         return x - start
 
     def label_length(self, text: str, size: int) -> float:
         """Width of a label in pixels."""
-        line, font = self._line(text.upper(), size, math.inf)
-        return sum(self._length(letter, font) + _TRACKING for letter in line)
+        line, chain = self._line(text.upper(), size, math.inf)
+        return sum(chain.length(letter) + _TRACKING for letter in line)
 
     def length(self, text: str, size: int) -> float:
         """Width of the whole line in pixels."""
-        return self._length(*self._line(text, size, math.inf))
+        line, chain = self._line(text, size, math.inf)
+        return chain.length(line)
 
-    def _line(self, text: str, size: int, width: float) -> tuple[str, Any]:
-        line, font = self._legible(one_line(text), size)
-        if self._length(line, font) <= width:
-            return line, font
-        dots = "…" if self._has(font, "…") else "..."
+    def lacks(self, text: str, size: int = 16) -> set[str]:
+        """Letters of the text that no font here can draw, not even without their accents: they would become "?"."""
+        text = unicodedata.normalize("NFC", one_line(text))
+        if text.isascii():
+            return set()
+        return self._lost(text, self._chain(text, size))
+
+    def _line(self, text: str, size: int, width: float) -> tuple[str, _Chain]:
+        line, chain = self._legible(unicodedata.normalize("NFC", one_line(text)), size)
+        if chain.length(line) <= width:
+            return line, chain
+        dots = "…" if chain.has("…") else "..."
         low, high = 0, len(line)  # the longest beginning that fits with its dots, by halving
         while low < high:
             middle = (low + high + 1) // 2
-            if self._length(line[:middle].rstrip() + dots, font) <= width:
+            if chain.length(line[:middle].rstrip() + dots) <= width:
                 low = middle
             else:
                 high = middle - 1
-        return line[:low].rstrip() + dots, font
+        return line[:low].rstrip() + dots, chain
 
-    def _legible(self, text: str, size: int) -> tuple[str, Any]:
-        """The text and a font that has all its letters; failing that, the text in letters the font has."""
-        plain = text.translate(_STAND_INS)
-        best, font, missing = plain, self._font("", size), {c for c in plain if not self._has(self._font("", size), c)}
+    def _legible(self, text: str, size: int) -> tuple[str, _Chain]:
+        """The text and fonts that have all its letters; failing that, the text in letters that one has."""
+        chain = self._chain(text, size)
+        if text.isascii():
+            return text, chain
+        line = "".join(c if chain.has(c) else self._nearest(chain, c) for c in text)
+        return line, chain
+
+    def _chain(self, text: str, size: int) -> _Chain:
+        """Pillow's own font where it has all letters, else the wide one that has most, and the system's for the rest."""
+        if text.isascii():  # every font of Pillow's has these
+            return _Chain((self._font("", size),))
+        best, missing = self._font("", size), self._missing(text.translate(_STAND_INS), self._font("", size))
         for name in _WIDE_FONTS if missing else ():
             wide = self._font(name, size)
-            lost = {c for c in text if not self._has(wide, c)} if wide is not None else missing
+            lost = self._missing(text, wide) if wide is not None else missing
             if len(lost) < len(missing):
-                best, font, missing = text, wide, lost
-        return "".join(self._nearest(font, c) if c in missing else c for c in best), font
+                best, missing = wide, lost
+        fonts = [best]
+        for letter in sorted(missing):
+            if not any(has_letter(font, letter) for font in fonts):
+                path = font_for(frozenset(missing)) or font_for(frozenset(letter))
+                other = self._font(path, size) if path else None
+                fonts += [other] if other is not None else []
+        return _Chain(tuple(fonts))
 
-    def _nearest(self, font: Any, letter: str) -> str:
-        """The letter without its accents where the font has that, else a question mark."""
-        bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
-        return bare if bare and all(self._has(font, c) for c in bare) else "?"
+    @staticmethod
+    def _missing(text: str, font: Any) -> set[str]:
+        return {c for c in set(text) if not has_letter(font, c)}
+
+    def _lost(self, text: str, chain: _Chain) -> set[str]:
+        return {c for c in set(text) if not chain.has(c) and self._nearest(chain, c) == "?"}
+
+    def _nearest(self, chain: _Chain, letter: str) -> str:
+        """The letter without its accents where the fonts have that, else a question mark."""
+        bare = letter.translate(_STAND_INS)
+        if bare == letter:
+            bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
+        return bare if bare and all(chain.has(c) for c in bare) else "?"
 
     def _font(self, name: str, size: int) -> Any:
         key = (name, size)
@@ -116,37 +202,5 @@ class Pen:
         return self.fonts[key]
 
     @staticmethod
-    def _has(font: Any, letter: str) -> bool:
-        if letter.isspace():
-            return True
-        if not isinstance(font, ImageFont.FreeTypeFont):
-            return letter.isascii()
-        glyph, missing = font.getmask(letter), font.getmask("\uffff")
-        return (glyph.size, bytes(glyph)) != (missing.size, bytes(missing))
-
-    @staticmethod
-    def _length(text: str, font: Any) -> float:
-        return float(font.getlength(text))
-
-
-def load_font(name: str, size: int) -> Any:
-    """Pillow's own font for "", else the named one; None where that is not installed."""
-    if name:
-        try:
-            return ImageFont.truetype(name, size)
-        except (OSError, ImportError):
-            return None
-    try:
-        return ImageFont.load_default(size=size)
-    except (ImportError, OSError):  # Pillow was built without FreeType: its small bitmap letters
-        return ImageFont.load_default()
-
-
-def one_line(text: str) -> str:
-    """The text on one line without control characters or broken surrogates, which no font can draw.
-
-    >>> one_line("a\\nb\\x00  c")
-    'a b c'
-    """
-    clean = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text[:2000])
-    return " ".join(clean.split())
+    def _ascent(font: Any) -> float:
+        return float(font.getmetrics()[0]) if isinstance(font, ImageFont.FreeTypeFont) else 0.0

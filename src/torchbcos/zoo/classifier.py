@@ -17,7 +17,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint, whole_number
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
-from torchbcos.pictures import Preprocess, Range, named_items
+from torchbcos.pictures import Preprocess, Range, Seen, named_items
 from torchbcos.zoo.card import Card
 
 __all__ = ["Classifier", "Prediction"]
@@ -49,6 +49,19 @@ class Classifier:
         self.class_names = card.class_names()
         self.transform = Preprocess.from_dict(dict(card.preprocess))
 
+    def fitted(self, fit: str | None) -> Classifier:
+        """This classifier with pictures cut ("crop") or whole between bars ("letterbox"), as its card then says; None: itself.
+
+        Raises:
+            InputError: `fit` is neither.
+
+        See `torchbcos.pictures.Preprocess`.
+        """
+        if fit is None or fit == self.transform.fit:
+            return self
+        changed = Preprocess.from_dict({**self.transform.to_dict(), "fit": fit})
+        return Classifier(self.model, dataclasses.replace(self.card, preprocess=changed.to_dict()))
+
     def preprocess(self, images: Any, *, value_range: Range | None = None) -> Tensor:
         """Pictures as the network wants them: (N, C, H, W), on its device and in its dtype.
 
@@ -61,13 +74,16 @@ class Classifier:
         return self._moved(self.transform.batch(images, value_range=value_range))
 
     def predict(
-        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None
     ) -> list[list[Prediction]]:
-        """The `top_k` classes of every picture, most probable first; no more than one batch of pictures is in memory."""
-        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size, value_range=value_range))
+        """The `top_k` classes of every picture, most probable first; no more than one batch of pictures is in memory.
+
+        Arguments as `iter_predict`.
+        """
+        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size, value_range=value_range, fit=fit))
 
     def iter_predict(
-        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None
     ) -> Iterator[list[Prediction]]:
         """The `top_k` classes picture by picture, in constant memory.
 
@@ -76,18 +92,29 @@ class Classifier:
             top_k: how many classes.
             batch_size: how many pictures are in memory, and in the network, at a time.
             value_range: the numbers of black and white, see `preprocess`.
+            fit: as `fitted` takes it.
         """
-        for _, x in self._batches(images, batch_size, value_range):
+        seen = self.fitted(fit).iter_seen(images, top_k=top_k, batch_size=batch_size, value_range=value_range)
+        yield from (predictions for predictions, _ in seen)
+
+    def iter_seen(
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+    ) -> Iterator[tuple[list[Prediction], Seen]]:
+        """`iter_predict`, and beside the classes of each picture what part of it the network looked at."""
+        for _, x, seen in self._batches(images, batch_size, value_range):
             with torch.no_grad():
                 outputs = self.model(x)
-            yield from self.predictions(outputs, top_k=top_k)
+            yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
-    def _batches(self, images: Any, batch_size: int, value_range: Range | None) -> Iterator[tuple[list[str], Tensor]]:
-        """Encoded batches, and the file's name of each picture ("" where it is no file): find, read and encode, once each."""
+    def _batches(
+        self, images: Any, batch_size: int, value_range: Range | None
+    ) -> Iterator[tuple[list[str], Tensor, tuple[Seen, ...]]]:
+        """Encoded batches, the file's name of each picture ("" where it is no file), and what is seen of it, each read once."""
         named = named_items(images, value_range=value_range)
         while items := list(itertools.islice(named, _checked(batch_size))):
             files = [Path(item).name if isinstance(item, (str, os.PathLike)) else "" for _, item in items]
-            yield files, self._moved(self.transform.stack(items))
+            x, seen = self.transform.look(items)
+            yield files, self._moved(x), seen
 
     def _moved(self, x: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
@@ -114,11 +141,17 @@ class Classifier:
         contrast: Any = None,
         batch_size: int = 16,
         value_range: Range | None = None,
+        fit: str | None = None,
     ) -> Explanation:
-        """Exact explanations of all pictures; arguments as `torchbcos.explain` and `preprocess`, classes also by name."""
-        parts = list(
-            self.iter_explain(images, targets, top_k=top_k, contrast=contrast, batch_size=batch_size, value_range=value_range)
-        )
+        """Exact explanations; arguments as `torchbcos.explain`, `preprocess` and `fitted`, classes also by name."""
+        options: dict[str, Any] = {
+            "top_k": top_k,
+            "contrast": contrast,
+            "batch_size": batch_size,
+            "value_range": value_range,
+            "fit": fit,
+        }
+        parts = list(self.iter_explain(images, targets, **options))
         return Explanation.join(parts)
 
     def iter_explain(
@@ -130,21 +163,22 @@ class Classifier:
         contrast: Any = None,
         batch_size: int = 16,
         value_range: Range | None = None,
+        fit: str | None = None,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory."""
         chosen, other = self.class_index(targets), self.class_index(contrast)
         start = 0
-        for files, x in self._batches(images, batch_size, value_range):
+        for files, x, seen in self.fitted(fit)._batches(images, batch_size, value_range):
             e = explain(
                 self.model, x, _rows(chosen, start, len(x)), top_k=top_k, contrast=_rows(other, start, len(x))
             )  # fmt: skip
-            yield self._captioned(e, files)
+            yield self._captioned(e, files, seen)
             start += len(x)
 
-    def _captioned(self, e: Explanation, files: list[str]) -> Explanation:
+    def _captioned(self, e: Explanation, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
         named = dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
-        return named.shown_with(photos=self.transform.decode(e.inputs), titles=files)
+        return named.shown_with(photos=self.transform.decode(e.inputs), titles=files, seen=seen)
 
     def class_index(self, target: Any) -> Any:
         """A class by name or number; other forms are passed on.

@@ -231,7 +231,9 @@ def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
     write_folder(Path(directory), state, card)
 
 
-def load(source: str | Path = "default", *, device: str = "auto", deploy: bool = True) -> Classifier:
+def load(
+    source: str | Path = "default", *, device: str = "auto", deploy: bool = True, fit: str | None = None
+) -> Classifier:  # fmt: skip
     """A classifier: network, preprocessing and class names.
 
     A name means the same wherever it is called: "default", embedded names and names with official weights are never folders.
@@ -244,9 +246,11 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
         device: "auto", "cpu", "cuda", "mps", …
         deploy: use the twin made for inference and explanation, which refuses to train; False gives the network
             itself, unless it was saved as a twin.
+        fit: how pictures become squares: "crop" cuts out the centre, "letterbox" keeps the whole picture between bars; None:
+            as the card says.
 
     Raises:
-        InputError: unknown source or device.
+        InputError: unknown source, device or fit.
         MissingFileError, WeightsError: weights are missing or broken.
 
     >>> load().class_names[0]
@@ -256,7 +260,7 @@ def load(source: str | Path = "default", *, device: str = "auto", deploy: bool =
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
     file, card = _read_source(_named(source, "a model"))
     network = _assemble(card, file, {}, where=str(source)).eval().to(pick_device(device))
-    return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card)
+    return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card).fitted(fit)
 
 
 def _named(source: str | Path, what: str) -> str | Path:

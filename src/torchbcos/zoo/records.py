@@ -1,8 +1,10 @@
 """The record of a picture, as `--json` prints it: made here for every program that answers for pictures.
 
     {"file", "error": None or a sentence, "predictions": [{"index", "label", "probability", "logit"}],
-     "explanations": [{"index", "label", "value", "contribution", "constants", "residual", "share", "picture"}]}
+     "explanations": [{"index", "label", "value", "contribution", "constants", "residual", "share", "picture"}],
+     "crop": {"fit", "share", "box"}, "undecided": true where no class reaches one half}
 
+"crop" says what part of the picture the network looked at: its share of the area, and [left, top, right, bottom] in pixels.
 An explanation with a contrast has "contrast": {"index", "label"}, too. Everything in a record is ready for JSON.
 """
 
@@ -14,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from torchbcos._core.errors import BcosError
+from torchbcos._core.probability import undecided
 from torchbcos.explanation import Explanation
+from torchbcos.pictures import Seen
 from torchbcos.zoo.classifier import Classifier, Prediction
 
 __all__ = ["Record", "attempt", "explained", "failed_record", "predicted"]
@@ -25,14 +29,17 @@ _Draw = Callable[[int, Explanation, int, Record], str]
 _T = TypeVar("_T")
 
 
-def _record_of(file: str, predictions: Iterable[Prediction], explanations: Iterable[Record] = ()) -> Record:
+def _record_of(file: str, predictions: Iterable[Prediction], seen: Seen, explanations: Iterable[Record] = ()) -> Record:
     """The record of a picture that was answered.
 
-    >>> _record_of("a.png", [Prediction(3, "cat", 0.5, 0.0)])["predictions"]
+    >>> _record_of("a.png", [Prediction(3, "cat", 0.5, 0.0)], Seen(fit="crop", share=1.0, box=(0, 0, 8, 8)))["predictions"]
     [{'index': 3, 'label': 'cat', 'probability': 0.5, 'logit': 0.0}]
     """
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
-    return {"file": file, "error": None, "predictions": rows, "explanations": list(explanations)}
+    return {
+        "file": file, "error": None, "predictions": rows, "explanations": list(explanations), "crop": seen.to_dict(),
+        "undecided": undecided([row["probability"] for row in rows]),
+    }  # fmt: skip
 
 
 def failed_record(file: str, error: BcosError | str) -> Record:
@@ -53,8 +60,8 @@ def predicted(classifier: Classifier, files: Sequence[str], pictures: Sequence[A
         pictures: as `Classifier.predict` takes them, one a file.
         top_k: how many classes.
     """
-    rows = classifier.predict(list(pictures), top_k=top_k, batch_size=len(pictures))
-    return [_record_of(file, row) for file, row in zip(files, rows, strict=True)]
+    rows = classifier.iter_seen(list(pictures), top_k=top_k, batch_size=len(pictures))
+    return [_record_of(file, row, seen) for file, (row, seen) in zip(files, rows, strict=True)]
 
 
 def explained(
@@ -80,7 +87,7 @@ def explained(
     found = []
     for i, file in enumerate(files):
         try:
-            found.append(_record_of(file, predictions[i], _explanations(i, e[i], draw)))
+            found.append(_record_of(file, predictions[i], e.seen[i], _explanations(i, e[i], draw)))
         except BcosError as error:
             found.append(failed_record(file, error))
     return found
@@ -103,7 +110,7 @@ def attempt(work: Callable[[list[_T]], list[Record]], items: list[_T], name: Cal
 
     >>> def work(items):
     ...     if 0 in items: raise BcosError("nothing there")
-    ...     return [_record_of(str(item), []) for item in items]
+    ...     return [{"error": None} for item in items]
     >>> [record["error"] for record in attempt(work, [1, 0, 2], str)]
     [None, 'nothing there', None]
     """

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from torchbcos._core.names import class_name_fault, look_alike_key, natural_key, nearby, quote, whole_number
+from torchbcos._core.names import (
+    brief,
+    class_name_fault,
+    fit_name,
+    look_alike_key,
+    natural_key,
+    nearby,
+    one_line,
+    printable,
+    quote,
+    slug,
+    whole_number,
+)
 
 
 def test_a_quoted_path_is_one_short_line_that_ends_with_the_files_name() -> None:
@@ -70,3 +85,56 @@ def test_what_int_refuses_is_no_number(text: str) -> None:
 
 def test_digits_of_any_script_are_numbers() -> None:
     assert (whole_number("007"), whole_number("٣"), whole_number("9" * 18)) == (7, 3, 10**18 - 1)
+
+
+# -- names of strangers ------------------------------------------------------------------------------------------------
+
+# what commands a terminal or hides: escape sequences, return, backspace, C1, bidirectional, zero width, fillers, surrogates
+EVIL = [
+    "\x1b]0;owned\x07", "\x1b[2J", "fake: 100%\r", "a\b\b\b", "one\ntwo", "\u202egpj.exe", "\x9b31m", "go\u200blf", "\x00",
+    "\x7f",
+    "\u2066x\u2069", "\u2028", "\ufeff", "\u00ad", "\U000e0041", "\ud800", "\u3164", "a\u200dz", "\u0085", "\u061c",
+]  # fmt: skip
+HONEST = ["tench", "Größe", "金魚", "قطة", "می‌خواهم", "👩‍👩‍👧", "क्‍ष", "a  b", "é", "a b", "[bold]x[/bold]", "C:\\x"]
+
+
+def is_unseen(letter: str) -> bool:
+    """Said another way than the code says it: by Unicode's own list of categories, without the two joiners."""
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in "\u200c\u200d"
+
+
+@given(st.text(st.characters(), max_size=40) | st.sampled_from(EVIL))
+def test_no_name_commands_a_terminal_or_a_disk(name: str) -> None:
+    for shown in (printable(name), one_line(name), brief(name), slug(name), fit_name(name)):
+        assert not any(map(is_unseen, shown)), ascii(shown)
+    for part in (slug(name), fit_name(name)):
+        assert "/" not in part and len(part.encode()) <= 255
+    assert not set(slug(name)) & set('/\\:*?"<>| ')
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_evil_names_are_shown_as_what_they_are(name: str) -> None:
+    assert printable(name) != name and printable(name).encode("ascii").decode("unicode_escape") == name
+    assert one_line(name) == " ".join(one_line(name).split()) != name
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_names_stay(name: str) -> None:
+    assert printable(name) == brief(name) == name and (fit_name(name) == name or "/" in name)
+
+
+def test_joiners_stay_where_they_spell_and_nowhere_else() -> None:
+    assert (
+        printable("\u200dgolf") == "\\u200dgolf"
+        and printable("go\u200clf") == "go\\u200clf"
+        and printable("金\u200d") == "金\\u200d"
+    )
+    assert printable("\u202e\u200d\u202e") == "\\u202e\\u200d\\u202e"  # a joiner between two that hide is hidden as well
+
+
+def test_long_names_fit_and_stay_apart() -> None:
+    long = ["x" * 300, "x" * 299 + "y", "é" * 200, "金" * 90, "👩" * 70, "a\x1b" * 200]
+    assert all(len(fit_name(name).encode()) <= 255 for name in long)
+    assert len({fit_name(name) for name in long}) == len(long)
+    assert fit_name("a\x1bb") != fit_name("a\x1cb") != fit_name("a-b") == "a-b"
+    assert len(brief("x" * 10**6)) == 100 and len(slug("é" * 10**6).encode()) <= 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 
 import torchbcos
 from torchbcos._core.errors import InputError
-from torchbcos.explanation import Explanation
+from torchbcos.explanation import Explanation, result
+from torchbcos.pictures import Seen
+from torchbcos.rendering import Caption, sheet
 from torchbcos.rendering.panel import MARGIN
 
 
@@ -136,3 +139,75 @@ def test_sums_first_read_in_inference_mode_serve_everybody() -> None:
         first = e.contributions
     assert not first.is_inference()
     (e.contributions * torch.ones((), requires_grad=True)).sum().backward()
+
+
+# -- what panels and notebooks say -------------------------------------------------------------------------------------
+
+
+def shown_png(e: Explanation) -> Image.Image:
+    data = e._repr_png_()
+    assert data is not None
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(("n", "k", "heading"), [
+    (1, 1, None), (2, 2, "All 4 explanations (2 pictures x 2 classes)"), (3, 1, "All 3 explanations (3 pictures)"),
+    (10, 2, "The first 6 of 20 explanations (10 pictures x 2 classes)"),
+])  # fmt: skip
+def test_a_notebook_shows_all_or_says_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, n: int, k: int, heading: str | None
+) -> None:  # fmt: skip
+    e = explanation(n)
+    e = dataclasses.replace(e, targets=e.targets[:, :k], values=e.values[:, :k], weights=e.weights[:, :k],
+                            constants={name: c[:, :k] for name, c in e.constants.items()})  # fmt: skip
+    said: list[str] = []
+    monkeypatch.setattr(result, "sheet", lambda panels, text: said.append(text) or sheet(panels, text))
+    shown, one = shown_png(e), e.panel()
+    count = min(n * k, 6)
+    assert shown.height == (one.height if heading is None else 62 + sum(e.panel(*divmod(i, k)).height for i in range(count)))
+    assert [text.partition(":")[0] for text in said] == ([] if heading is None else [heading])
+
+
+def caption(e: Explanation, i: int = 0, k: int = 0) -> Caption:
+    return e._caption(i, k)
+
+
+def test_the_classes_of_the_question_have_their_probability() -> None:
+    outputs = torch.tensor([[4.0, 3.0, 2.0, -1.0, -2.0]])
+    e = explanation(
+        1, outputs=outputs, targets=torch.tensor([[3, 0]]), contrast=torch.tensor([[4, 4]]), class_names=list("abcde")
+    )
+    assert [name for name, _ in caption(e).predictions] == ["a", "b", "c", "d", "e"]
+    assert dict(caption(e).predictions)["e"] == pytest.approx(float(torch.sigmoid(torch.tensor(-2.0))))
+    assert [name for name, _ in caption(e, k=1).predictions] == ["a", "b", "c", "e"]
+    channel = dataclasses.replace(e, at="layer1", targets=torch.tensor([[3, 77]]))
+    assert caption(channel, k=1).explained == "layer1[77]" and [n for n, _ in caption(channel).predictions] == ["a", "b", "c"]
+
+
+def test_names_that_no_font_has_are_called_by_their_number() -> None:
+    e = explanation(1, class_names=["\ue000\ue001", "\u202e", "c", "d", "e"], contrast=torch.tensor([[1, 1]]))
+    found = caption(e)
+    assert (found.explained, found.contrast) == ("class 0 (name not drawable)", "class 1 (name not drawable)")
+    assert (
+        found.question.startswith("Why 'class 0 (name not drawable)' rather than")
+        and e.to_dict()["explanations"][0][0]["label"] == "\ue000\ue001"
+    )
+
+
+def test_what_was_seen_goes_where_its_image_goes() -> None:
+    seen = [Seen(fit="crop", share=s, box=(0, 0, 1, 1)) for s in (0.3, 0.5, 1.0)]
+    e = explanation().shown_with(seen=seen)
+    assert [caption(e, i).note for i in range(3)] == ["centre crop, 30 % of the picture", "centre crop, 50 % of the picture", ""]
+    assert caption(e[1]).note == caption(e, 1).note and Explanation.join([e[2], e[0]]).seen == (seen[2], seen[0])
+    assert Explanation.join([e[0], explanation(1)]).seen == () and caption(explanation()).note == ""
+    with pytest.raises(InputError, match="seen: give one for each of the 3"):
+        e.shown_with(seen=seen[:1])
+
+
+def test_a_volume_is_shown_slice_by_slice() -> None:
+    g = torch.Generator().manual_seed(0)
+    e = explanation(1, inputs=torch.rand(1, 2, 20, 12, 10, generator=g), weights=torch.randn(1, 2, 2, 20, 12, 10, generator=g))
+    assert e.heatmap(slices=[7], axis=1).shape == (20, 10, 3) and e.heatmap().shape == (4 * 14 - 2, 4 * 12 - 2, 3)
+    assert e.panel(slices=[1, 2], axis=2).size != e.panel().size
+    with pytest.raises(InputError, match="from 0 to 11, of axis 1"):
+        e.panel(slices=[12], axis=1)

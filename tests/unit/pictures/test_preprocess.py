@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import Preprocess, Seen
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -230,3 +230,80 @@ def test_what_is_no_picture_is_refused() -> None:
             Preprocess()(wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=re.escape("images[1] holds NaN")):
         Preprocess().batch([photo(4, 4), torch.full((3, 4, 4), float("nan"))])
+
+
+# -- what is seen, and letterboxes -------------------------------------------------------------------------------------
+
+sides = st.integers(1, 300)
+
+
+@given(sides, sides, st.integers(1, 200))
+def test_what_is_said_to_be_seen_is_what_is_seen(width: int, height: int, crop: int) -> None:
+    """White outside the box leaves no white in what the network gets, and the box is the share of the area."""
+    p = Preprocess(crop=crop)
+    seen = p.seen(width, height)
+    left, top, right, bottom = seen.box
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[top:bottom, left:right] = 0
+    assert float(p.place(Image.fromarray(pixels)).max()) == 0
+    assert seen.share == pytest.approx((right - left) * (bottom - top) / (width * height))
+    pixels[top:bottom, left:right], pixels[:top], pixels[bottom:] = 255, 0, 0
+    pixels[:, :left], pixels[:, right:] = 0, 0
+    assert float(p.place(Image.fromarray(pixels)).sum()) == 3 * (right - left) * (bottom - top)
+
+
+@given(sides, sides, st.integers(1, 99), st.integers(1, 99))
+def test_the_box_is_in_pixels_of_the_picture_whatever_it_is_resized_to(width: int, height: int, resize: int, crop: int) -> None:
+    p = Preprocess(resize=resize, crop=crop)
+    seen, (w, h) = p.seen(width, height), p._resized(width, height)
+    assert seen.share == pytest.approx(min(crop, w) * min(crop, h) / (w * h))
+    left, top, right, bottom = seen.box
+    assert 0 <= left <= right <= width and 0 <= top <= bottom <= height
+    assert abs((right - left) - width * min(crop, w) / w) <= 1 and abs((bottom - top) - height * min(crop, h) / h) <= 1
+    assert abs((left + right) - width) <= 2 + width / w and abs((top + bottom) - height) <= 2 + height / h  # the centre
+
+
+@pytest.mark.parametrize(
+    ("fit", "share", "note"),
+    [
+        ("crop", 1.0, ""), ("crop", 0.995, ""), ("crop", 0.98, "centre crop, 98 % of the picture"),
+        ("crop", 0.0042, "centre crop, 0.42 % of the picture"), ("letterbox", 1.0, "whole picture, letterboxed"),
+    ],
+)  # fmt: skip
+def test_the_words(fit: str, share: float, note: str) -> None:
+    assert Seen(fit=fit, share=share, box=(0, 0, 1, 1)).note == note
+
+
+@given(sides, sides, st.integers(1, 64), st.sampled_from(["add_inverse", "normalize", "none"]), st.booleans())
+def test_a_letterbox_holds_the_whole_picture(width: int, height: int, crop: int, encoding: Any, tensor: bool) -> None:
+    """Red pictures: red stands in the middle, with the picture's aspect, and bars of least norm around it."""
+    moments = {"mean": MEAN, "std": STD} if encoding == "normalize" else {}
+    p = Preprocess(resize=99, crop=crop, encoding=encoding, fit="letterbox", **moments)  # type: ignore[arg-type]
+    red = torch.tensor([1.0, 0.0, 0.0])
+    image = red.reshape(3, 1, 1).expand(3, height, width) if tensor else Image.new("RGB", (width, height), "#ff0000")
+    square = p.place(image)
+    assert square.shape == (3, crop, crop) and p.seen(width, height).share == 1 and p.seen(width, height).fit == "letterbox"
+    bars = {"normalize": torch.tensor(MEAN), "add_inverse": torch.full((3,), 0.5), "none": torch.zeros(3)}[encoding]
+    is_red = (square - red[:, None, None]).abs().amax(0) < 1e-6
+    assert ((square - bars[:, None, None]).abs().amax(0)[~is_red] < 1e-6).all()
+    rows, columns = int(is_red.any(1).sum()), int(is_red.any(0).sum())
+    assert int(is_red.sum()) == rows * columns and max(rows, columns) == crop
+    assert abs(rows - max(1, height * crop / max(width, height))) <= 0.5
+    assert abs(columns - max(1, width * crop / max(width, height))) <= 0.5
+    first = int(is_red.any(1).int().argmax())
+    assert abs(first - (crop - rows - first)) <= 1
+    least = p.encode(bars[:, None, None]).norm()
+    assert all(float(p.encode(torch.rand(3, 1, 1)).norm()) >= float(least) - 1e-6 for _ in range(3))
+
+
+def test_a_letterbox_without_a_crop_is_the_picture() -> None:
+    a, b = Preprocess(resize=20, fit="letterbox"), Preprocess(resize=20)
+    assert torch.equal(a(photo(50, 30)), b(photo(50, 30))) and a.seen(50, 30) == b.seen(50, 30)
+
+
+def test_cards_name_a_letterbox_and_nothing_new_otherwise() -> None:
+    assert "fit" not in Preprocess(crop=8).to_dict()
+    boxed = Preprocess(crop=8, fit="letterbox")
+    assert boxed.to_dict()["fit"] == "letterbox" and Preprocess.from_dict(boxed.to_dict()) == boxed
+    with pytest.raises(InputError, match=r"fit must be 'crop' or 'letterbox', got 'leterbox'\. Did you mean 'letterbox'"):
+        Preprocess(fit="leterbox")  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.reference import rendering as slow
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos.rendering import heat_limit, heatmap, over, overlay, photo, slice_indices
+from torchbcos.rendering import heat_limit, heatmap, over, overlay, photo, slice_indices, telling_slices
 
 
 @settings(deadline=None, max_examples=50)
@@ -160,3 +160,36 @@ def test_a_photo_may_be_bytes_or_floats_tensor_or_array() -> None:
 def test_photo_errors(image: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         photo(image)
+
+
+@given(st.integers(1, 40), st.integers(0, 2), st.integers(0, 99))
+def test_the_slices_that_carry_most(depth: int, axis: int, seed: int) -> None:
+    volume = torch.randn(depth, 3, 2, generator=torch.Generator().manual_seed(seed)).movedim(0, axis)
+    shown = telling_slices(volume, axis=axis)
+    sizes = volume.abs().movedim(axis, 0).flatten(1).sum(1)
+    assert list(shown) == sorted(set(shown)) and len(shown) == min(depth, 16)
+    left = [float(sizes[i]) for i in range(depth) if i not in shown]
+    assert not left or max(left) <= float(sizes[list(shown)].min())
+
+
+def test_equal_slices_are_spread() -> None:
+    assert telling_slices(torch.ones(31, 2, 2)) == slice_indices(31)
+    volume = torch.ones(64, 2, 2)
+    volume[5], volume[60] = 3, -2
+    assert {0, 5, 60, 63} <= set(telling_slices(volume))
+
+
+def test_slices_and_axis_of_ones_own() -> None:
+    volume = torch.arange(4.0).reshape(4, 1, 1).expand(4, 5, 7)
+    grid = heatmap(volume, percentile=100, slices=[3, -4])
+    assert grid.shape == (5, 7 + 2 + 7, 3) and grid[0, 0, 1] == 0 and grid[0, 9, 1] == 1
+    assert heatmap(volume, slices=[6], axis=2).shape == (4, 5, 3)
+    assert heatmap(volume, slices=slice_indices(4)).shape == heatmap(volume).shape
+    for slices, axis, message in (
+        ([4], 0, "from 0 to 3, of axis 0"),
+        ([], 0, "got none"),
+        ([1.5], 0, "got 1.5"),
+        (None, 3, "axis must be"),
+    ):
+        with pytest.raises(InputError, match=message):
+            heatmap(volume, slices=slices, axis=axis)  # type: ignore[arg-type]

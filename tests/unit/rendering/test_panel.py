@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFont
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos.rendering import Caption, panel, rgba, text
+from torchbcos.rendering import Caption, panel, rgba, sheet, text
 from torchbcos.rendering.panel import MARGIN
 
 GREY = [0xD9, 0xDC, 0xE1]
@@ -185,3 +185,78 @@ c, image, picture = torch.randn(4, 5), torch.rand(3, 4, 5), np.ones((4, 5, 4), n
 def test_errors(caption: Any, contributions: Any, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         panel(caption, contributions, **options)
+
+
+# -- what the words say ------------------------------------------------------------------------------------------------
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> list[str]:
+    """Every text that a panel writes."""
+    found: list[str] = []
+    write = text.Pen.write
+
+    def spy(self: text.Pen, x: float, y: float, line: str, *rest: Any, **more: Any) -> float:
+        found.append(line)
+        return write(self, x, y, line, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text.Pen, "write", spy)
+        patch.setattr(text.Pen, "label", lambda self, x, y, line, *rest: found.append(line) or 1.0)
+        panel(*arguments, **options)
+    return found
+
+
+def test_no_class_reaches_one_half() -> None:
+    def question(*chances: float, **changes: Any) -> str:
+        return dataclasses.replace(words, predictions=tuple((str(p), p) for p in chances), **changes).question
+
+    assert question(0.49, 0.3) == "Why 'tench', though no class reaches 50 %"
+    assert question(0.2, contrast="church") == "Why 'tench' rather than 'church', though no class reaches 50 %"
+    assert question(0.5) == question(0.1, 0.9) == question() == question(math.nan) == "Why 'tench'"
+
+
+def test_colours_are_said_and_so_is_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = drawn(monkeypatch, dataclasses.replace(words, note="centre crop, 33 % of the picture"), c, image=image)
+    assert {"red: for it, blue: against it", "centre crop, 33 % of the picture"} <= set(found)
+    assert "red: for 'tench', blue: for 'church'" in drawn(monkeypatch, dataclasses.replace(words, contrast="church"), c)
+
+
+def test_the_classes_of_the_question_are_never_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [f"{i} a class with a long name" for i in range(5)]
+    caption = dataclasses.replace(
+        words, predictions=tuple((name, 0.9 - i / 10) for i, name in enumerate(long)), explained=long[3], contrast=long[4]
+    )
+    found = drawn(monkeypatch, caption, c)
+    assert [name for name in long if name in found] == [long[0], long[3], long[4]]
+
+
+def test_slices_have_numbers_and_the_label_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = torch.zeros(64, 48, 40)
+    volume[30:50] = 1
+    assert "Contributions: 16 of 64 slices of axis 0, with 80 % of all contributions" in drawn(monkeypatch, words, volume)
+    assert "Contributions: 2 of 48 slices of axis 1, with 4.2 % of all contributions" in drawn(
+        monkeypatch, words, volume, slices=[3, 9], axis=1
+    )
+    assert "Contributions: all 3 slices of axis 0" in drawn(monkeypatch, words, torch.ones(3, 8, 8))
+    assert "Contributions: 16 of 20 slices of axis 0, with – of all contributions" in drawn(
+        monkeypatch, words, torch.zeros(20, 8, 8)
+    )
+    one, other = panel(words, volume, slices=[30, 31]), panel(words, volume, slices=[30, 32])
+    tile = [np.asarray(p)[142:, : 36 + 420] for p in (one, other)]
+    assert one.size == other.size and (tile[0] != tile[1]).any()  # equal slices: only their numbers differ
+
+
+def test_panels_below_each_other() -> None:
+    one, two = Image.new("RGB", (900, 300), "#ff0000"), Image.new("RGB", (400, 200), "#0000ff")
+    whole = np.asarray(sheet([one, two], "2 of 9"))
+    assert whole.shape == (562, 900, 3) and (whole[62:362] == [255, 0, 0]).all() and (whole[362:, :400] == [0, 0, 255]).all()
+    assert (whole[362:, 400:] == 255).all() and whole[:62].std() > 0 and sheet([one]).size == (900, 300)
+    with pytest.raises(InputError, match="at least one panel"):
+        sheet([])
+
+
+def test_a_panel_never_asks_why_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any font for them, letters stand as code points."""
+    caption = dataclasses.replace(words, explained="\ue000a", contrast="\u202e\ue001", predictions=(("\ue000", 0.9),))
+    found = drawn(monkeypatch, caption, c)
+    assert "Why '\\ue000a' rather than '\\ue001'" in found and "\\ue000" in found and not any("?" in line for line in found)

@@ -37,7 +37,7 @@ class Alive:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module) -> None:
         self.pictures: list[weakref.ref[Image.Image]] = []
         self.taken: list[int] = []
-        original = read.read_image
+        original = items.read_image
 
         def reading(path: Any, **options: Any) -> Image.Image:
             image = original(path, **options)
@@ -172,3 +172,26 @@ def test_a_range_of_numbers_reaches_every_answer(classifier: Classifier, tmp_pat
     assert [len(part) for part in classifier.iter_explain(forms, **limits, batch_size=4)] == [4, 1]
     with pytest.raises(InputError, match="value_range must be two finite numbers"):
         classifier.predict(forms[0], value_range=(4095, 0))
+
+
+def test_a_whole_picture_or_its_centre(classifier: Classifier, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 96, 3), np.uint8))
+    cut, whole = classifier.explain(image), classifier.explain(image, fit="letterbox")
+    assert cut.seen[0].share == pytest.approx(1 / 3) and whole.seen[0].share == 1
+    assert (
+        not torch.equal(cut.inputs, whole.inputs) and whole.photos is not None and whole.photos.shape == cut.inputs[:, :3].shape
+    )
+    [[first]] = classifier.predict(image, top_k=1, fit="letterbox")
+    assert first.logit == pytest.approx(float(whole.outputs.max()), abs=1e-4)
+    boxed = classifier.fitted("letterbox")
+    assert classifier.transform.fit == "crop" and classifier.fitted(None) is classifier and boxed.fitted("letterbox") is boxed
+    torchbcos.save(boxed, tmp_path / "model")
+    again = torchbcos.load(tmp_path / "model", device="cpu")
+    assert (
+        again.transform.fit == "letterbox"
+        and torchbcos.load(tmp_path / "model", device="cpu", fit="crop").transform.fit == "crop"
+    )
+    with pytest.raises(InputError, match="fit must be 'crop' or 'letterbox'"):
+        classifier.predict(image, fit="box")
+    joined = classifier.explain([image, image.resize((32, 32))], batch_size=1)
+    assert [one.share for one in joined.seen] == [pytest.approx(1 / 3), 1.0] and joined[1].seen == joined.seen[1:]

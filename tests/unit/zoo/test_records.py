@@ -24,7 +24,7 @@ def photos(count: int) -> list[Image.Image]:
 def test_records_hold_what_the_classifier_says(classifier: Classifier) -> None:
     pictures, files = photos(2), ["x.png", "y.png"]
     records = predicted(classifier, files, pictures, top_k=2)
-    assert [set(record) for record in records] == [{"file", "error", "predictions", "explanations"}] * 2
+    assert [set(record) for record in records] == [{"file", "error", "predictions", "explanations", "crop", "undecided"}] * 2
     for record, row in zip(records, classifier.predict(pictures, top_k=2), strict=True):
         assert record["predictions"] == [
             {"index": p.index, "label": p.label, "probability": p.probability, "logit": p.logit} for p in row
