@@ -41,7 +41,7 @@ def scale_transparency(image: Image.Image, depth: int) -> None:
 def flatten(
     image: Image.Image, name: str, depth: int = 8, value_range: Range | None = None, profile: bytes | None = None
 ) -> tuple[Image.Image, str | None]:
-    """A loaded image of any mode as a new RGB image in sRGB, transparency over white; and a word on its numbers, if one is due."""
+    """A loaded image of any mode as a new RGB image in sRGB, over white, and a word on its numbers, if one is due."""
     if 0 in image.size:
         raise InputError(f"{name} has no pixels.")
     note, exact = None, None

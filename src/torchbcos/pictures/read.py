@@ -34,7 +34,7 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "decode_image", "is_animated",
 # global state could silence), and libwebp holds three canvases. Runs in a BMP are decoded in Python. A row costs memory too.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
-MAX_SIDE = 1_000_000
+MAX_SIDE = 10_000_000
 _NOTE = "torchbcos: note"
 _LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000, "WebP": 89_000_000, "BMP of runs": 10_000_000}
 

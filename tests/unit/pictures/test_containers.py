@@ -256,11 +256,11 @@ def rows_of_runs(width: int, height: int) -> bytes:
 
 def slow_files() -> dict[str, tuple[bytes, str]]:
     gif, canvas = encoded("GIF", picture("L")), (12_000).to_bytes(3, "little") * 2
-    many, side = "is a file of more than 250,000 parts", "a side of more than 1,000,000"
+    many, side = "is a file of more than 250,000 parts", "a side of more than 10,000,000"
     comment = b"!\xfe" + (b"\xff" + b"a" * 255) * 70_000 + b"\0"
     return {
-        "rows": (tall(1, 170_000_000), "has 1 x 170000000 pixels, and a side of more than 1,000,000: cut it into parts first."),
-        "a row": (tall(1_000_001, 1), side),
+        "rows": (tall(1, 170_000_000), "has 1 x 170000000 pixels, and a side of more than 10,000,000: cut it into parts first."),
+        "a row": (tall(10_000_001, 1), side),
         "runs": (rows_of_runs(20_000, 1000), "has 20000 x 1000 = 20 megapixels, more than the 10 that are read"),
         "canvas": (encoded("WEBP")[:12] + b"VP8X\n\0\0\0" + bytes(4) + canvas, "megapixels, more than the 89 that are read"),
         "segments": (put(encoded("JPEG"), 2, b"\xff\xe5\0\2" * 260_000), many),
