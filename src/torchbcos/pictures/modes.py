@@ -7,10 +7,12 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from torchbcos._core.errors import InputError
+from torchbcos.pictures.colour import sixteen_to_srgb, to_srgb
 from torchbcos.pictures.samples import Range, Samples, window
 
 __all__ = ["flatten", "scale_transparency", "turn"]
 
+_BAND = 2**24  # pixels that are laid over white at once: a large picture is in memory twice, not four times
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -36,26 +38,32 @@ def scale_transparency(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = min(key * 255 // (2**depth - 1), 255)
 
 
-def flatten(image: Image.Image, name: str, depth: int = 8, value_range: Range | None = None) -> tuple[Image.Image, str | None]:
-    """A loaded image of any mode as a new RGB image, transparency over white; and a word on its numbers, if one is due."""
+def flatten(
+    image: Image.Image, name: str, depth: int = 8, value_range: Range | None = None, profile: bytes | None = None
+) -> tuple[Image.Image, str | None]:
+    """A loaded image of any mode as a new RGB image in sRGB, over white, and a word on its numbers, if one is due."""
     if 0 in image.size:
         raise InputError(f"{name} has no pixels.")
-    note = None
+    note, exact = None, None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        if "transparency" not in image.info and value_range is None:
+            exact = sixteen_to_srgb(image, profile)
         image, note = _scale(image, name, depth, value_range)
         value_range = None
     elif depth == 16:
         note = _judge_cut(image, name, value_range)
     if image.mode == "La":  # premultiplied grey has one way out only
         image = image.convert("LA")
-    mode = "RGBA" if _has_alpha(image) else "RGB"
-    flat = image.copy() if image.mode == mode else image.convert(mode)
     if value_range is not None:
-        flat, note = window(flat, name, value_range)
-    if mode == "RGB":
-        return flat, note
+        image, note = window(image.convert("RGBA" if _has_alpha(image) else "RGB"), name, value_range)
+    if not _has_alpha(image):
+        return exact or to_srgb(image, "RGB", profile), note
     white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(flat, mask=flat.getchannel("A"))
+    rows = max(_BAND // image.width, 1)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        rgba = to_srgb(image if rows >= image.height else image.crop(box), "RGBA", profile)
+        white.paste(rgba, box, rgba.getchannel("A"))
     return white, note
 
 

@@ -20,19 +20,23 @@ from PIL.WebPImagePlugin import WebPImageFile
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
+from torchbcos.pictures.colour import make_srgb, note_profile
+from torchbcos.pictures.metadata import note_orientation
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
+from torchbcos.pictures.others import name_other
 from torchbcos.pictures.samples import Range, check_range
 from torchbcos.pictures.tiff import check_opened, layout_of, read_tags, sizes_in
 from torchbcos.pictures.tiff_pixels import decode_tiff
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
 
-# Decoded, a pixel takes 4 bytes, and a conversion holds two or three copies. Pillow itself warns (which only global
-# state could silence) about TIFF and GIF pictures above 89 megapixels, so those end there.
+# Decoded, a pixel takes 4 bytes, and a conversion holds two copies. Above 89 megapixels of TIFF and GIF Pillow warns (which only
+# global state could silence), and libwebp holds three canvases. Runs in a BMP are decoded in Python. A row costs memory too.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
+MAX_SIDE = 10_000_000
 _NOTE = "torchbcos: note"
-_LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000}
+_LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000, "WebP": 89_000_000, "BMP of runs": 10_000_000}
 
 # The readers themselves, not `Image.open`: it warns about big pictures before their size can be refused.
 _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
@@ -87,18 +91,18 @@ def decode_image(data: bytes, name: str, *, value_range: Range | None = None) ->
     >>> decode_image(file.getvalue(), "grey").getpixel((0, 0))
     (9, 9, 9)
     """
-    kind = containers.identify(data[:512])
-    if kind is None:
-        raise _no_picture(name, data[:512])
+    kind = _identify(data[:512], name)
+    _check_length(len(data), name)
     return _decode(kind, data, name, check_range(value_range))
 
 
 def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
-    with _refusing(name):
+    with _refusing(name, kind):
         container = containers.unpack(kind, data)
         if container.size is not None:
-            _check_size(container.size, name, kind)
+            _check_size(container.size, name, container.kind)
         note: str | None = None
+        profile = container.profile if value_range is None else None  # numbers with a range of their own are measurements
         if kind == "TIFF":
             order, tags = read_tags(container.data)
             for size in sizes_in(tags):
@@ -107,13 +111,15 @@ def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Ima
             image, note, value_range = decode_tiff(layout, container.data, name, value_range)
         else:
             image = _READERS[kind](io.BytesIO(container.data))
-            _check_size(image.size, name, kind)
+            _check_size(image.size, name, container.kind)
             image.load()
         scale_transparency(image, container.depth)
-        # a JPEG is RGB as it is decoded and keeps no file open: a copy would cost a fifth of the decoding
+        # a JPEG is RGB as it is decoded and keeps no file open: a copy would cost half of the decoding
         if not (kind == "JPEG" and image.mode == "RGB" and value_range is None):
-            image, found = flatten(image, name, container.depth, value_range)
+            image, found = flatten(image, name, container.depth, value_range, profile)
             note = note or found
+        elif profile is not None:
+            make_srgb(image, profile)
         upright = turn(image, container.orientation)
     return mark(upright, container.animated, note)
 
@@ -148,11 +154,10 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
         if isinstance(image, TiffImageFile):
             check_opened(image, name)
         image.load()
-        exif = image.info.get("exif")
-        orientation = containers.read_orientation(exif) if isinstance(exif, bytes) else 1
         animated = is_animated(image)
-        flat, note = flatten(image, name, 8, limits)
-        upright = turn(flat, orientation)
+        profile = note_profile(image) if limits is None else None
+        flat, note = flatten(image, name, 8, limits, profile)
+        upright = turn(flat, note_orientation(image.info))
     return mark(upright, animated, note)
 
 
@@ -176,7 +181,7 @@ def take_note(image: object) -> str | None:
 
 def _is_ours(image: Image.Image) -> bool:
     """Whether `mark` noted that an image, or one that it was copied, cut or resized from, is upright RGB."""
-    changed = {"exif", "transparency"} & image.info.keys()
+    changed = {"exif", "icc_profile", "transparency"} & image.info.keys()
     return image.mode == "RGB" and image.info.get("upright") is True and not changed and 0 not in image.size
 
 
@@ -206,13 +211,8 @@ def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
             raise InputError(f"{name} is no regular file (a pipe or a device?): copy the picture into a file first.")
         with open(path, "rb") as file:
             head = file.read(512)
-            kind = containers.identify(head)
-            if not head:
-                raise InputError(f"{name} is empty (0 bytes): copy or download it again.")
-            if kind is None:
-                raise _no_picture(name, head)
-            if found.st_size > MAX_BYTES:
-                raise InputError(f"{name} has {found.st_size:,} bytes, more than the {MAX_BYTES:,} that are read.")
+            kind = _identify(head, name)
+            _check_length(found.st_size, name)
             return kind, head + file.read()
     except BcosError:
         raise
@@ -221,40 +221,51 @@ def _read_bytes(path: str | os.PathLike[str], name: str) -> tuple[str, bytes]:
     except PermissionError:
         raise InputError(f"{name} may not be read: permission denied. Change its permissions (chmod +r).") from None
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a null character in the name
-        raise InputError(f"{name} cannot be read: {_one_line(error)}.") from error
+        raise InputError(f"{name} cannot be read: {shorten(' '.join(str(error).split()), 160).rstrip('.')}.") from error
 
 
-def _no_picture(name: str, head: bytes) -> InputError:
-    what = containers.name_other(head) if head else "nothing"
-    kinds = ", ".join(containers.KINDS[:-1]) + " and " + containers.KINDS[-1]
-    return InputError(f"{name} is no picture that can be read: it contains {what}; supported: {kinds}.")
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_BYTES:
+        raise InputError(f"{name} has {length:,} bytes, more than the {MAX_BYTES:,} that are read.")
+
+
+def _identify(head: bytes, name: str) -> str:
+    if not head:
+        raise InputError(f"{name} is empty (0 bytes): copy or download it again.")
+    kind, kinds = containers.identify(head), "JPEG, PNG, GIF, WebP, BMP and TIFF"
+    if kind is None:
+        raise InputError(f"{name} is no picture that can be read: it contains {name_other(head)}; supported: {kinds}.")
+    return kind
 
 
 @contextlib.contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Whatever a decoder raises on broken bytes becomes one sentence."""
+def _refusing(name: str, kind: str = "picture") -> Iterator[None]:
+    """Whatever a decoder raises on broken bytes becomes one sentence; its own words, meant for programmers, are its cause."""
     try:
         yield
     except BcosError:
         raise
+    except containers.Unreadable as error:
+        raise InputError(f"{name} is {error}, which is not read: save it as an ordinary PNG or JPEG.") from None
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory: make the picture smaller.") from error
     except Exception as error:  # Pillow's decoders raise some fifteen kinds on broken bytes, none of them documented
-        if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in str(error) or containers.EARLY in str(error):
+        early = isinstance(error, (EOFError, IndexError, struct.error))
+        if early or "truncated" in str(error).lower() or containers.EARLY in str(error):
             raise InputError(f"{name} ends early: it is truncated. Copy or download it again.") from error
-        raise InputError(f"{name} is damaged: {_one_line(error)}. Copy it again, or save it anew.") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return shorten(" ".join(str(error).split()) or type(error).__name__, 160).rstrip(".")
+        if "unsupported" in str(error).lower():
+            raise InputError(
+                f"{name} is a {kind} of a rare kind, which is not read: save it as an ordinary PNG or JPEG."
+            ) from error
+        raise InputError(f"{name} is damaged: its {kind} data cannot be decoded. Copy it again, or save it anew.") from error
 
 
 def _check_size(size: tuple[int, int], name: str, kind: str = "") -> None:
     """Refuse a picture by its size, before any memory is taken."""
     width, height = size
     limit = _LOWER_LIMITS.get(kind, MAX_PIXELS)
+    if max(size) > MAX_SIDE:
+        raise InputError(f"{name} has {width} x {height} pixels, and a side of more than {MAX_SIDE:,}: cut it into parts first.")
     if width * height > limit:
-        raise InputError(
-            f"{name} has {width} x {height} = {width * height / 1e6:,.0f} megapixels, more than the "
-            f"{limit / 1e6:,.0f} that are read: make it smaller first."
-        )
+        has = f"{name} has {width} x {height} = {width * height / 1e6:,.0f} megapixels"
+        raise InputError(f"{has}, more than the {limit / 1e6:,.0f} that are read: make it smaller first.")

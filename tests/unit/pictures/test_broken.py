@@ -91,7 +91,8 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (b"%PDF-1.7", "it contains a PDF document"),
         (b"\0\0\0\x18ftypheic", "it contains a HEIC picture"),
         (b"\0\0\0\x18ftypmp42", "it contains a film or a HEIF picture"),
-        (b"\0" * 400, "it contains unknown data"),
+        (b"\0" * 400, "it contains zero bytes only (a copy or download that failed?)"),
+        (b"\x01\x02\x03\x80" * 100, "it contains unknown data"),
         (b"GIF89", "it contains text"),
     ],
 )
@@ -113,8 +114,9 @@ def test_formats_pillow_knows_but_we_do_not_read(tmp_path: Path) -> None:
 def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path, kind: str) -> None:
     whole = encoded(kind)
     path = tmp_path / "cut.jpg"
-    # Of a GIF the last byte says only that nothing follows, of a BMP it fills the row up.
-    last = len(whole) - (2 if kind in ("GIF", "BMP") else 1)
+    # Decoders need no byte behind the last pixel: of a GIF the end of its codes and of its blocks, of a PNG two checks and a
+    # chunk, of a BMP what fills the row up.
+    last = len(whole) - {"GIF": 6, "BMP": 2, "PNG": 24}.get(kind, 1)
     lengths = {16, 20, 30, 50, 100, len(whole) // 2, len(whole) * 9 // 10, last}
     for length in sorted(lengths):
         path.write_bytes(whole[:length])
