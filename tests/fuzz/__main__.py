@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,13 +18,13 @@ import time
 from pathlib import Path
 
 from tests.fuzz.mutate import MUTATORS
-
-_LONGEST = 10  # seconds a file
-_MOST = 2048  # MiB a process
+from tests.fuzz.seeds import spoiled
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(MUTATORS)} (all)")
     parser.add_argument("--count", type=int, default=10_000, help="files of each kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,7 +59,7 @@ def _run(kind: str, given: argparse.Namespace) -> int:
                 died = reader.stderr.read()
             if reader.returncode:
                 faults += 1
-                what = f"hangs for {_LONGEST} s" if "Timeout" in died else f"process ended with {reader.returncode}: {died[-300:]}"
+                what = "hangs" if "Timeout" in died else f"process ended with {reader.returncode}: {died[-300:]}"
                 _report(kind, first, what, seen, given)
                 first += 1
     said = f"{taken} taken, {refused} refused, {faults} faults, slowest {slowest:.1f} s, most memory {most} MiB"
@@ -78,14 +76,6 @@ def _report(kind: str, number: int, fault: str, seen: dict[str, int], given: arg
         if given.keep:
             given.keep.mkdir(parents=True, exist_ok=True)
             (given.keep / f"{kind}-{number}").write_bytes(spoiled(kind, number, given.seed))
-
-
-def spoiled(kind: str, number: int, seed: int) -> bytes:
-    """The file with this number."""
-    from tests.fuzz.seeds import seeds_of
-
-    rng = random.Random(f"{kind} {seed} {number}")
-    return rng.choice(MUTATORS[kind])(rng, rng.choice(seeds_of(kind)))
 
 
 if __name__ == "__main__":

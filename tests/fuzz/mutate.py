@@ -21,16 +21,25 @@ NUMBERS = (
     "nan", "inf", "0.1", "-0.0", "0x7fffffff", "1_000", "²", "1" + "0" * 400,
 )  # fmt: skip
 TEXTS = (
-    "", " ", "\t", "x", "cat", "cat ", "\u00a0cat", "\x1b]0;title\x07", "\x1b[2J", "a\rb", "a\nb", "a\x00b", "\u202eevil", "\ufeff",
-    "é", "e\u0301", "猫", "🙂", "../../etc/passwd", "/etc/passwd", "evil:net", "os:system", "builtins:exec", "torch.hub:load",
-    "antigravity:x", "evil.pt2", "hf-hub:a/b", "'", '"', "\\", "{", "[", "[" * 3000, "{" * 3000, "a" * 300, "a" * 100_000, "=",
+    "", " ", "\t", "x", "cat", "cat ", "\u00a0cat", "\x1b]0;title\x07", "\x1b[2J", "a\rb", "a\nb", "a\x00b", "\u202eevil",
+    "\ufeff",    "é", "e\u0301", "猫", "🙂", "../../etc/passwd", "/etc/passwd", "evil:net", "os:system",
+    "builtins:exec", "torch.hub:load", "antigravity:x", "evil.pt2", "hf-hub:a/b", "'", '"', "\\", "{", "[", "[" * 3000, "{" * 3000, "a" * 300, "a" * 100_000, "=",
     "true", "null", "cifar10_resnet20", "resnet50", "sigmoid", "softmax", "con", "-", "--help", "$(touch evil)", "%s%n", "\ud7ff",
 )  # fmt: skip
 TREES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 10**9, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "x", [], {}, [[]], [None], [1, 2, 3],
-    ["a"], {"a": 1}, [{}], ["a", "a"], [["a"], ["b"]], list(range(1000)),
+    None, True, False, 0, -1, 1, 3, 10**9, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "x", [], {}, [[]], [None],
+    [1, 2, 3], ["a"], {"a": 1}, [{}], ["a", "a"], [["a"], ["b"]], list(range(1000)),
 )  # fmt: skip
-EDGES = (b"\x00" * 4, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff" * 8, b"\x00" * 8, b"\xff" * 7 + b"\x7f")
+EDGES = (
+    b"\x00" * 4,
+    b"\xff" * 4,
+    b"\xff\xff\xff\x7f",
+    b"\x7f\xff\xff\xff",
+    b"\x00\x00\x00\x80",
+    b"\xff" * 8,
+    b"\x00" * 8,
+    b"\xff" * 7 + b"\x7f",
+)
 
 
 def _bytes(rng: random.Random, data: bytes) -> bytes:
@@ -43,7 +52,9 @@ def _bytes(rng: random.Random, data: bytes) -> bytes:
 def _place(rng: random.Random, data: bytes) -> int:
     """A place; half of the time near one of the ends, where headers are."""
     far = rng.random() < 0.5
-    return rng.randrange(len(data) + 1) if far or len(data) < 64 else rng.choice((rng.randrange(64), len(data) - rng.randrange(64)))
+    return (
+        rng.randrange(len(data) + 1) if far or len(data) < 64 else rng.choice((rng.randrange(64), len(data) - rng.randrange(64)))
+    )
 
 
 def _flip(rng: random.Random, data: bytes) -> bytes:
@@ -170,7 +181,9 @@ def _tar(rng: random.Random, data: bytes) -> bytes:
     spoiled = bytearray(out.getvalue())
     if rng.random() < 0.4 and len(spoiled) >= 512:  # a size that lies, with a checksum that fits
         at = 512 * rng.randrange(len(spoiled) // 512)
-        spoiled[at + 124 : at + 136] = rng.choice((b"77777777777\x00", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000000001\x00", b"zzzzzzzzzzz\x00"))
+        spoiled[at + 124 : at + 136] = rng.choice(
+            (b"77777777777\x00", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000000001\x00", b"zzzzzzzzzzz\x00")
+        )
         total = sum(spoiled[at : at + 148]) + 8 * 32 + sum(spoiled[at + 156 : at + 512])
         spoiled[at + 148 : at + 156] = b"%06o\x00 " % total
     return bytes(spoiled)
@@ -181,15 +194,21 @@ def _member(rng: random.Random, one: tarfile.TarInfo, content: bytes) -> tuple[t
     if how == 0:
         one.name = rng.choice(TEXTS).replace("\x00", "")[:5000] + rng.choice(("", ".jpg", ".cls", ".png", ".a.b.png"))
     elif how == 1:
-        one.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"Z"))
+        one.type = rng.choice(
+            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"Z")
+        )
         one.linkname = rng.choice(("/etc/passwd", "../x", one.name))
         content = b""
     elif how == 2:
-        content = rng.choice((b"", rng.choice(NUMBERS).encode(), rng.choice(TEXTS).encode("utf-8", "surrogatepass"), rng.randbytes(100)))
+        content = rng.choice(
+            (b"", rng.choice(NUMBERS).encode(), rng.choice(TEXTS).encode("utf-8", "surrogatepass"), rng.randbytes(100))
+        )
     elif how == 3:
         content = _bytes(rng, content)
     elif how == 4:
-        one.pax_headers = {rng.choice(("path", "size", "GNU.sparse.size", "mtime", "comment")): rng.choice(NUMBERS + TEXTS).replace("\x00", "")}
+        one.pax_headers = {
+            rng.choice(("path", "size", "GNU.sparse.size", "mtime", "comment")): rng.choice(NUMBERS + TEXTS).replace("\x00", "")
+        }
     elif how == 5:
         one.name = one.name.replace(".", rng.choice(("", "..", ".x.", "/")), 1)
     else:
@@ -201,7 +220,9 @@ def _npy(rng: random.Random, data: bytes) -> bytes:
     """Another header before the same numbers."""
     length = int.from_bytes(data[8:10], "little")
     body = data[10 + length :]
-    dtype = rng.choice(("|u1", "<f4", ">f8", "<c8", "|O", "|V8", "<U9999999", "|S1", "<M8[s]", "<i8", "|b1", "<f2", "", "evil", "[('a','<f4')]"))
+    dtype = rng.choice(
+        ("|u1", "<f4", ">f8", "<c8", "|O", "|V8", "<U9999999", "|S1", "<M8[s]", "<i8", "|b1", "<f2", "", "evil", "[('a','<f4')]")
+    )
     dims = [rng.choice(("1", "2", "3", "8", "224", "-1", "0", *NUMBERS[:17])) for _ in range(rng.randrange(6))]
     shape = "(" + "".join(d + "," for d in dims) + ")"
     quoted = dtype if dtype.startswith("[") else repr(dtype)
@@ -211,7 +232,13 @@ def _npy(rng: random.Random, data: bytes) -> bytes:
     raw = header.encode("latin-1", "replace") + b"\n"
     if rng.random() < 0.3:
         return data[:6] + b"\x02\x00" + len(raw).to_bytes(4, "little") + raw + body
-    return data[:6] + rng.choice((b"\x01\x00",) * 6 + (b"\x03\x00", b"\x09\x09")) + len(raw).to_bytes(2, "little", signed=False)[:2] + raw + body
+    return (
+        data[:6]
+        + rng.choice((b"\x01\x00",) * 6 + (b"\x03\x00", b"\x09\x09"))
+        + len(raw).to_bytes(2, "little", signed=False)[:2]
+        + raw
+        + body
+    )
 
 
 class _Payload:
@@ -245,12 +272,18 @@ def _pickle(rng: random.Random, content: bytes) -> bytes:
     if how == 0:
         return pickle.dumps(rng.choice((_Payload(), {"a": _Payload()}, [1], 7, {"a": "b"}, {1: 2}, None)), protocol=2)
     if how == 1:
-        names = rng.choice((b"torch FloatStorage", b"torch LongStorage", b"torch ComplexFloatStorage", b"torch BoolStorage", b"builtins exec"))
+        names = rng.choice(
+            (b"torch FloatStorage", b"torch LongStorage", b"torch ComplexFloatStorage", b"torch BoolStorage", b"builtins exec")
+        )
         return content.replace(b"torch\nFloatStorage", names.replace(b" ", b"\n"))
     if how == 2:  # a length or a stride that lies
         places = [m.start() for m in re.finditer(rb"K.", content, re.DOTALL)]
         at = rng.choice(places) if places else 0
-        return content[:at] + rng.choice((b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"K\x00", b"\x8a\x09" + b"\xff" * 8 + b"\x00")) + content[at + 2 :]
+        return (
+            content[:at]
+            + rng.choice((b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"K\x00", b"\x8a\x09" + b"\xff" * 8 + b"\x00"))
+            + content[at + 2 :]
+        )
     return _bytes(rng, content)
 
 

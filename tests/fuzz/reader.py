@@ -1,4 +1,4 @@
-"""Reads spoiled files one after the other, and prints a line of JSON about each: taken or refused, and what was wrong with that."""
+"""Reads spoiled files one after the other, and prints a line of JSON about each: taken or refused, and the faults in that."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 import torchbcos
-from tests.fuzz.__main__ import _LONGEST, _MOST, spoiled
-from tests.fuzz.seeds import FOREIGN, NETWORK, OPTIONS, prepare, seeds_of
+from tests.fuzz.seeds import FOREIGN, NETWORK, OPTIONS, prepare, seeds_of, spoiled
 from torchbcos.data import open_labelled
 from torchbcos.pictures import Preprocess
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.network import build_network
 from torchbcos.training.recipe import read_recipe
 
-_RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn", "socket.connect", "socket.getaddrinfo",
-         "pickle.find_class", "ctypes.dlopen"}  # fmt: skip
+LONGEST = 10  # seconds a file
+MOST = 2048  # MiB a process
+
+_RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn", "socket.connect", 
+         "socket.getaddrinfo", "pickle.find_class", "ctypes.dlopen"}  # fmt: skip
 _WRITES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "shutil.rmtree"}
 _FOREIGN = {"evil", "antigravity", "this"}
 
@@ -45,7 +47,9 @@ class _Watch:
         if event in _RUNS or (event == "import" and arguments[0] in _FOREIGN):
             self.seen.append(f"{event} {str(arguments)[:100]}")
         elif event in _WRITES or (event == "open" and self._writes(arguments)):
-            place = os.path.realpath(os.fspath(arguments[0])) if isinstance(arguments[0], str | os.PathLike) else str(arguments[0])
+            place = (
+                os.path.realpath(os.fspath(arguments[0])) if isinstance(arguments[0], str | os.PathLike) else str(arguments[0])
+            )
             if not place.startswith((self.folder, "/dev/null", "/proc/self")) and "__pycache__" not in place:
                 self.seen.append(f"{event} outside: {place[:100]}")
 
@@ -63,7 +67,7 @@ def _read_recipe(file: Path) -> None:
     recipe, _ = read_recipe(file)
     build_network(recipe, 3, 6)
     if recipe.teacher:
-        Teacher(recipe, Preprocess(32, 32))
+        Teacher(recipe, Preprocess(resize=32, crop=32))
 
 
 def _read_labelled(file: Path) -> None:
@@ -115,16 +119,11 @@ def _read(kind: str, file: Path, watch: _Watch) -> tuple[str, list[str]]:
     return outcome, faults
 
 
-def main() -> None:
-    kind, folder, seed, first, last = sys.argv[1], Path(sys.argv[2]), *(int(text) for text in sys.argv[3:])
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    place = folder / "work"
-    file = prepare(kind, place)
-    os.chdir(place)
-    out, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr  # what the library prints is no report
-    there = {p for p in place.rglob("*")}
-    watch = _Watch(folder)
+def _files(kind: str, folder: Path, watch: _Watch, seed: int, numbers: range, out: TextIO) -> None:
+    """Read the files of a kind with these numbers."""
+    file = prepare(kind, folder / kind)
+    os.chdir(folder / kind)
+    there = set((folder / kind).rglob("*"))
     for i, sound in enumerate(seeds_of(kind)):  # what is imported late, is imported now; and what is sound must be taken
         if i not in FOREIGN.get(kind, ()):
             file.write_bytes(sound)
@@ -133,29 +132,38 @@ def main() -> None:
                 raise SystemExit(f"the sound {kind} {i} was {outcome}: {faults}")
     watch.seen.clear()
     high = 0
-    for number in range(first, last):
+    for number in numbers:
         file.write_bytes(spoiled(kind, number, seed))
-        faulthandler.dump_traceback_later(_LONGEST, exit=True)
+        faulthandler.dump_traceback_later(LONGEST, exit=True)
         begun = time.monotonic()
         outcome, faults = _read(kind, file, watch)
         seconds = time.monotonic() - begun
         faulthandler.cancel_dump_traceback_later()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        if memory > max(high, _MOST):
+        if memory > max(high, MOST):
             faults.append(f"memory: {memory} MiB")
         high = max(high, memory)
         faults += [f"watched: {one}" for one in dict.fromkeys(watch.seen)]
         watch.seen.clear()
-        new = {p for p in place.rglob("*")} - there - {file}
-        if any(p.name == "executed" for p in new):
-            faults.append("executed: the payload ran")
-        for one in new:
+        for one in set((folder / kind).rglob("*")) - there - {file}:
+            if one.name == "executed":
+                faults.append("executed: the payload ran")
             if one.is_file():
                 one.unlink()
         for name in _FOREIGN:
             sys.modules.pop(name, None)
-        record = {"number": number, "outcome": outcome, "faults": faults, "memory": memory, "seconds": seconds}
+        record = {"kind": kind, "number": number, "outcome": outcome, "faults": faults, "memory": memory, "seconds": seconds}
         print(json.dumps(record), file=out, flush=True)
+
+
+def main() -> None:
+    kinds, folder, seed, first, last = sys.argv[1].split(","), Path(sys.argv[2]).resolve(), *(int(text) for text in sys.argv[3:])
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    out, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr  # what the library prints is no report
+    watch = _Watch(folder)
+    for kind in kinds:
+        _files(kind, folder, watch, seed, range(first, last), out)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 import tempfile
 from functools import cache
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 
 import torchbcos
+from tests.fuzz.mutate import MUTATORS
 from torchbcos.training.recipe import find_recipe, to_toml
 
-__all__ = ["FOREIGN", "NETWORK", "OPTIONS", "prepare", "seeds_of"]
+__all__ = ["FOREIGN", "NETWORK", "OPTIONS", "prepare", "seeds_of", "spoiled"]
 
 NETWORK = "cifar10_resnet20"
 OPTIONS = {"num_classes": 3}
@@ -115,4 +117,13 @@ def prepare(kind: str, folder: Path) -> Path:
             (folder / f"{name}.png").write_bytes(picture(".png"))
     # what runs when a name of a file is imported or unpickled
     (folder / "evil.py").write_text("open('executed', 'w').close()\ndef net(**options):\n    raise SystemExit\n")
-    return folder / {"card": "card.json", "recipe": "recipe.toml", "shard": "train-0.tar", "table": "labels.csv", "pth": "w.pth"}[kind]
+    return (
+        folder
+        / {"card": "card.json", "recipe": "recipe.toml", "shard": "train-0.tar", "table": "labels.csv", "pth": "w.pth"}[kind]
+    )
+
+
+def spoiled(kind: str, number: int, seed: int) -> bytes:
+    """The spoiled file with this number."""
+    rng = random.Random(f"{kind} {seed} {number}")
+    return rng.choice(MUTATORS[kind])(rng, rng.choice(seeds_of(kind)))
