@@ -23,7 +23,8 @@ NUMBERS = (
 TEXTS = (
     "", " ", "\t", "x", "cat", "cat ", "\u00a0cat", "\x1b]0;title\x07", "\x1b[2J", "a\rb", "a\nb", "a\x00b", "\u202eevil",
     "\ufeff",    "é", "e\u0301", "猫", "🙂", "../../etc/passwd", "/etc/passwd", "evil:net", "os:system",
-    "builtins:exec", "torch.hub:load", "antigravity:x", "evil.pt2", "hf-hub:a/b", "'", '"', "\\", "{", "[", "[" * 3000, "{" * 3000, "a" * 300, "a" * 100_000, "=",
+    "builtins:exec", "torch.hub:load", "antigravity:x", "evil.pt2", "hf-hub:a/b", "'", '"', "\\", "{",
+    "[", "[" * 3000, "{" * 3000, "a" * 300, "a" * 100_000, "=",
     "true", "null", "cifar10_resnet20", "resnet50", "sigmoid", "softmax", "con", "-", "--help", "$(touch evil)", "%s%n", "\ud7ff",
 )  # fmt: skip
 TREES: tuple[Any, ...] = (

@@ -50,7 +50,7 @@ class _Watch:
             place = (
                 os.path.realpath(os.fspath(arguments[0])) if isinstance(arguments[0], str | os.PathLike) else str(arguments[0])
             )
-            if not place.startswith((self.folder, "/dev/null", "/proc/self")) and "__pycache__" not in place:
+            if not place.startswith((self.folder + os.sep, "/dev/null", "/proc/self")) and "__pycache__" not in place:
                 self.seen.append(f"{event} outside: {place[:100]}")
 
     @staticmethod
