@@ -231,15 +231,9 @@ def _npy(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.2:
         header = _text(rng, header.encode()).decode("latin-1")
     raw = header.encode("latin-1", "replace") + b"\n"
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 or len(raw) > 65_535:
         return data[:6] + b"\x02\x00" + len(raw).to_bytes(4, "little") + raw + body
-    return (
-        data[:6]
-        + rng.choice((b"\x01\x00",) * 6 + (b"\x03\x00", b"\x09\x09"))
-        + len(raw).to_bytes(2, "little", signed=False)[:2]
-        + raw
-        + body
-    )
+    return data[:6] + rng.choice((b"\x01\x00",) * 6 + (b"\x03\x00", b"\x09\x09")) + len(raw).to_bytes(2, "little") + raw + body
 
 
 class _Payload:
