@@ -16,7 +16,7 @@ from torchbcos._core.errors import InputError, MissingFileError, shorten
 from torchbcos._core.foreign import refuse_pointer
 from torchbcos._core.names import hint, nearby, quote
 
-__all__ = ["Row", "Table", "read_rows", "read_table", "read_text", "tidy"]
+__all__ = ["Row", "Table", "list_columns", "read_rows", "read_table", "read_text", "tidy"]
 
 _MOST_BYTES = 2**29  # of a text: ten million rows fit
 # What is seen as nothing at the ends of a cell: byte-order marks and spaces without width, which str.strip() keeps.
@@ -189,8 +189,18 @@ def _check_columns(name: str, columns: tuple[str, ...], needed: Sequence[str]) -
     missing = [column for column in needed if column not in counts]
     if missing:
         raise InputError(
-            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(columns)}.{hint(missing[0], columns)}"
+            f"{name} lacks the columns {', '.join(missing)}; it has {list_columns(columns)}.{hint(missing[0], columns)}"
         )
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """Names of columns as they stand in a message: as they are, in quotation marks where they hold what cannot be printed.
+
+    >>> list_columns(["file", "a\\x07"])
+    "file, 'a\\\\x07'"
+    """
+    shown = [shorten(column if column.isprintable() else repr(column), 60) for column in columns[:20]]
+    return ", ".join(shown) + (f", … ({len(columns):,} in all)" if columns[20:] else "")
 
 
 def _named(needed: Sequence[str]) -> str:

@@ -37,9 +37,13 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     - a folder of WebDataset tar shards (`train-*.tar`, `val-*.tar`): `key.jpg` with `key.cls`, or `class/name.jpg`;
     - CIFAR-10: its binary version, the one that torchvision downloads, or `train.npz` and `test.npz` of JPEG files.
 
+    What lies there and is not used, byte-identical copies and classes that look alike are in `notes` of the result. A table may
+    name any file of the machine; what it names is read as a picture and nothing else.
+
     Raises:
         MissingFileError: there is nothing at `path`.
-        InputError: it is none of these, or a class is empty.
+        InputError: it is none of these, a class is empty or its name none, or something would mix classes or splits: a file with
+            two labels or in two splits, a blank cell, a label that may be of several pictures. Errors in tables name the line.
 
     >>> import tempfile, PIL.Image
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +54,7 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     ('cat', 'dog')
     """
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):  # which has an answer for names that no file can have, too
         raise MissingFileError(f"There is no data at {quote(place)}.{nearby(place)}")
     if place.is_file():
         if place.suffix.lower() != ".csv":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import natural_key, quote
-from torchbcos._core.tables import Row, Table, read_table
+from torchbcos._core.tables import Row, Table, list_columns, read_table
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, file_split
 from torchbcos.data.notes import check_class, count_of, look_alikes, without_examples
@@ -33,7 +33,7 @@ def open_table(table: Path) -> Labelled:
     """
     read = read_table(table)
     if "file" not in read.columns or len(read.columns) < 2:
-        columns = ", ".join(read.columns)
+        columns = list_columns(read.columns)
         raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
     if not read.rows:
         raise InputError(f"{quote(table)} has no rows.")

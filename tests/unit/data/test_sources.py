@@ -69,6 +69,8 @@ def test_real_cifar10_and_shards(data_dir: Path) -> None:
     ("make", "error", "message"),
     [
         (lambda p: p / "absent", MissingFileError, "There is no data at"),
+        (lambda p: p / ("x" * 5000), MissingFileError, "There is no data at"),
+        (lambda p: p / "a\0b", MissingFileError, "There is no data at"),
         (lambda p: classes_in(p, names=("a",)), InputError, "holds 1 folder: a folder for every class is needed"),
         (lambda p: classes_in(p, count=0), InputError, "The class 'a' .* holds no files that end in"),
     ],
