@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 __all__ = [
-    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics", "checkpointed",
-    "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts", "knows_graph_tasks", "original",
-    "packing", "plain_name", "record", "records", "saved_tensor_hooks", "transformed", "version",
+    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics",
+    "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts",
+    "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
