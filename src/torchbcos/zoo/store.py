@@ -65,8 +65,9 @@ def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
             no weights can be (NaN, infinite, a negative variance).
     """
     check_fit(model, {name: entry_of(tensor) for name, tensor in state.items()}, where=where)
-    model.load_state_dict(_renamed(model, state))
-    fault = fault_in(model.state_dict())
+    own = model.state_dict()
+    model.load_state_dict(_renamed(model, own, state))
+    fault = fault_in(own)  # as they are on the network: what is finite in float64 may not be in float32
     if fault is not None:
         raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
 
@@ -77,7 +78,8 @@ def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> No
     Raises:
         WeightsError: names, shapes or dtypes are others.
     """
-    own, given = model.state_dict(), _renamed(model, entries)
+    own = model.state_dict()
+    given = _renamed(model, own, entries)
     missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     if missing or extra:
         example = f"{quote(missing[0])} is missing" if missing else f"{quote(extra[0])} is unknown"
@@ -125,9 +127,9 @@ _T = TypeVar("_T")
 _Shaped = TypeVar("_Shaped", Tensor, Entry)
 
 
-def _renamed(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:
-    """A state dict under the names of the network: those it has, or official ones turned into ours."""
-    return dict(state) if set(state) == set(model.state_dict()) else from_official(model, state)
+def _renamed(model: Network, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
+    """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
+    return dict(state) if set(state) == set(own) else from_official(model, state)
 
 
 def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
