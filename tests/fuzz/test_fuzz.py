@@ -34,7 +34,7 @@ _PLANTED = {
     "import subprocess; subprocess.run(['true'])": "watched: subprocess.Popen",
     "raise torchbcos._core.errors.InputError('a\\x1b[2Jb')": "control characters",
     "raise SystemExit": "SystemExit",
-    "reader.MOST = 1; bytearray(10 ** 8)": "memory",
+    "reader.MOST = 1; b'x' * 10 ** 9": "memory",
 }
 
 _SCRIPT = """
