@@ -161,7 +161,7 @@ def pad_widths(padding: _Size | str, kernel: Sequence[int], dilation: Sequence[i
             raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{tail}")
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
-    values = tuple(padding) if isinstance(padding, Sequence) else (padding,) * len(kernel)
+    values: tuple[int, ...] = tuple(padding) if isinstance(padding, Sequence) else (padding,) * len(kernel)
     if len(values) != len(kernel) or any(not isinstance(v, int) or v < 0 for v in values):
         raise InputError(f"padding must be an integer ≥ 0 or {len(kernel)} of them, not {padding!r}.")
     return [(v, v) for v in values]

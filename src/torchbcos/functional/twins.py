@@ -7,6 +7,7 @@ and, while its factors are held, W. One test draws inputs for each pair and comp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,10 @@ def _draw_convolution(generator: torch.Generator) -> _Drawn:
     return (x, weight), {"geometry": geometry, "eps": _some(generator, 1e-6, 0.1, 0.1 if any(geometry.padding) else 0.0)}
 
 
+def _unit(weight: Tensor) -> Tensor:
+    return weight / unitnorm.filter_norms(weight)
+
+
 def _linear(x: Tensor, weight: Tensor, *, norm_eps: float) -> Tensor:
     squares = held_wide(x).square().sum(-1, keepdim=True)
     return bcos_transform(F.linear(x, weight), squares, eps=0.0, norm_eps=norm_eps)
@@ -150,7 +155,15 @@ def _draw_packed(generator: torch.Generator) -> _Drawn:
 
 TWINS = (
     Twin("B-cos convolution, b = 2", conv, _convolution, _draw_convolution),
+    Twin(
+        "B-cos convolution of filters at unit norm", functools.partial(conv, unit=True),
+        lambda x, weight, geometry, eps: _convolution(x, _unit(weight), geometry=geometry, eps=eps), _draw_convolution,
+    ),
     Twin("B-cos linear layer, b = 2", linear, _linear, _draw_linear),
+    Twin(
+        "B-cos linear layer of rows at unit norm", functools.partial(linear, unit=True),
+        lambda x, weight, norm_eps: _linear(x, _unit(weight), norm_eps=norm_eps), _draw_linear,
+    ),
     Twin(
         "uncentred batch norm", lambda x, weight, eps: batchnorm.uncentered_batch_norm(x, weight, eps)[0], _batch_norm,
         _draw_batch_norm, held=False,
@@ -168,7 +181,7 @@ TWINS = (
         lambda x, weight, eps: affine(normalize(x, [-1], eps=eps, centered=True), weight, None, -1), _draw_layer_norm,
         free=False,
     ),
-    Twin("filters of unit norm", unitnorm.unit_norm, lambda w: w / unitnorm.filter_norms(w), _draw_filters, held=False),
+    Twin("filters of unit norm", unitnorm.unit_norm, _unit, _draw_filters, held=False),
     Twin("matrix product by oneDNN", onednn.product, F.linear, _draw_product),
     Twin(
         "convolution with a packed weight", _packed, lambda x, weight, geometry: geometry.convolve(x, weight), _draw_packed,

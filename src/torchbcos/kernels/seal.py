@@ -66,8 +66,8 @@ def _step(weight: Tensor) -> int:
 
     A step without a common divisor with the number of channels meets another channel each time.
     """
-    count = weight.numel()
-    step = max(1, count // max(_SAMPLE, *weight.shape[:2]))
+    count, (filters, channels, *_) = weight.numel(), weight.shape
+    step = max(1, count // max(_SAMPLE, filters, channels))
     while math.gcd(step, count) > 1:
         step -= 1
     return step
