@@ -151,7 +151,7 @@ def class_name_fault(name: str) -> str | None:
         return "is empty"
     if len(name) > LONGEST_CLASS:
         return f"has {len(name):,} characters, more than {LONGEST_CLASS}"
-    for character in name:
+    for character in "" if name.isprintable() else name:  # printable: none of these, and quickly known
         what = _NO_TEXT.get(unicodedata.category(character))
         if what is not None:
             return f"contains {what} U+{ord(character):04X}"
@@ -166,7 +166,8 @@ def look_alike_key(name: str) -> str:
     >>> look_alike_key("Cafe\\u0301 au\\u00a0lait") == look_alike_key("caf\\u00e9  AU lait\\u200b")
     True
     """
-    shown = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    composed = name if name.isascii() else unicodedata.normalize("NFKC", name)
+    shown = composed if composed.isascii() else "".join(c for c in composed if unicodedata.category(c) != "Cf")
     return " ".join(shown.casefold().split())
 
 

@@ -70,7 +70,10 @@ def check_weights(
             tell(f"  hash: the official file, SHA-256 {digest}")
         good = True
         if data is not None:
-            pictures = open_named(data, names_of(card), labels)
+            notes: list[str] = []
+            pictures = open_named(data, names_of(card), labels, notes=notes)
+            for note in notes:
+                say(f"torchbcos: {note}")
             classifier = make_classifier(card, path, device)
             accuracy = measure_official(classifier, pictures, batch_size=batch_size, progress=None if json else shown)
             good = _report(accuracy, card, data, quiet=json)

@@ -12,6 +12,7 @@ from torchbcos._core.errors import BcosError, InputError, MissingFileError, shor
 from torchbcos._core.names import hint, quote
 from torchbcos._core.tables import read_rows, tidy
 from torchbcos.data.labelled import Split, file_split
+from torchbcos.data.notes import count_of
 from torchbcos.data.once import Files, once
 from torchbcos.data.sources import folders_of
 from torchbcos.pictures import find_images
@@ -22,7 +23,9 @@ __all__ = ["open_named"]
 _COLUMNS = ("index", "wnid", "synset", "class", "label", "target", "name", "predictionstring")
 
 
-def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path | None = None) -> Split:
+def open_named(
+    folder: str | Path, known: Mapping[str, int], labels: str | Path | None = None, *, notes: list[str] | None = None
+) -> Split:
     """The pictures of a labelled folder, each with the index of its class.
 
     Either every subfolder is a class, named by any of its names; or the pictures lie in one folder and a CSV file gives their
@@ -34,6 +37,7 @@ def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path 
         known: the names of the classes in lower case, with their indices; a class may have several (for ImageNet the wnid
             'n01440764', the name 'tench' and the index '0').
         labels: the CSV file; None takes subfolders, or the only CSV file in a folder without.
+        notes: gets sentences about pictures that are there and not used, and names that are there twice.
 
     Returns:
         A split whose names are paths relative to the folder.
@@ -48,7 +52,8 @@ def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path 
     inner = folders_of(root)
     tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv")
     if labels is None and inner:
-        return _split_of(root, _from_folders(inner, known))
+        rows = _from_folders(inner, known)
+        return _noted(_split_of(root, rows), root, rows, notes)
     if labels is None and len(tables) != 1:
         found = f"{len(tables)} CSV files" if tables else "no CSV file"
         raise InputError(
@@ -57,7 +62,24 @@ def open_named(folder: str | Path, known: Mapping[str, int], labels: str | Path 
         )
     table = tables[0] if labels is None else Path(labels)
     rows, lines = _from_table(root, table, known)
-    return _split_of(root, rows, quote(table), lines)
+    return _noted(_split_of(root, rows, quote(table), lines), root, rows, notes)
+
+
+def _noted(split: Split, root: Path, rows: Sequence[tuple[Path, int]], notes: list[str] | None) -> Split:
+    """The split; and what a person should know of it."""
+    if notes is None:
+        return split
+    given = {path for path, _ in rows}
+    unused = [found.path for found in find_images(root) if found.path not in given]
+    if unused:
+        notes.append(
+            f"{count_of(len(unused), 'picture')} in {quote(root)} without a class, not used; the first is {quote(unused[0])}."
+        )
+    if len(rows) > len(split):
+        notes.append(
+            f"{count_of(len(rows) - len(split), 'further name')} of the same files in {quote(root)}: each file counts once."
+        )
+    return split
 
 
 def _split_of(root: Path, rows: Sequence[tuple[Path, int]], table: str = "", lines: Sequence[int] = ()) -> Split:

@@ -161,8 +161,8 @@ def _read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
 def _check_one_line(table: Table, row: Row, column: str) -> None:
     """Refuse a cell that goes over several lines: a quotation mark that is closed too late swallows the rows between."""
     text = row[column]
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").count("\n")
-    if lines:
+    if "\n" in text or "\r" in text:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").count("\n")
         raise InputError(
             f"{quote(table.file)}, line {row.line}: the cell of {column!r} goes over {lines + 1} lines, "
             f"{shorten(repr(text), 80)}: a quotation mark is missing at its end, or too many at its beginning."

@@ -93,6 +93,19 @@ def test_a_very_long_number_is_no_class(tmp_path: Path) -> None:
         open_named(flat(tmp_path / "f", f"file,class\na.png,{'9' * 5000}\n"), names_of(CARD))
 
 
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+    folder, notes = flat(tmp_path / "f", "file,class\na.png,red fox\na.png,0\n"), list[str]()
+    assert open_named(folder, names_of(CARD), notes=notes).names == ["a.png"]
+    assert notes == [
+        f"1 picture in {str(folder)!r} without a class, not used; the first is {str(folder / 'b.jpg')!r}.",
+        f"1 further name of the same files in {str(folder)!r}: each file counts once.",
+    ]
+    pictures(tmp_path / "g", "red fox", "blue jay")
+    Image.new("RGB", (8, 8)).save(tmp_path / "g" / "loose.png")
+    open_named(tmp_path / "g", names_of(CARD), notes=(found := list[str]()))
+    assert len(found) == 1 and "loose.png" in found[0]
+
+
 def test_blemishes_of_tables(tmp_path: Path) -> None:
     folder = flat(tmp_path / "f", "file,class\n a.png ,red fox\u00a0\nb.jpg,\ufeffblue jay\n")
     assert found(folder, CARD) == {"a.png": 0, "b.jpg": 2}

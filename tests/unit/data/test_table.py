@@ -138,7 +138,7 @@ def test_what_is_there_and_not_used_is_said(pictures: Path) -> None:
     assert "2 rows of '" in notes and "t.csv' name a file that does not exist; the first is line 4, 'gone.png'." in notes
     assert "have no row in it and are not used; the first is '" in notes and notes.count("4 pictures among those") == 1
     assert "The class 'nan' of '" in notes
-    assert "The classes 'Cat' and 'cat' of '" in notes or "The classes '01' and '1.0' of '" in notes
+    assert "The classes '01' and '1.0' of '" in notes
     assert "(2 such pairs)" in notes
     clean = opened(pictures, "file,class\n" + "".join(f"{i}.png,k{i}\n" for i in range(6)) + "é.png,k0\n")
     assert clean.notes == ()
