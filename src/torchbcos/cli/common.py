@@ -69,7 +69,7 @@ Model = Annotated[
     typer.Option(
         "--model", metavar="SOURCE", show_default="the embedded ten-class model",
         help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
-        "torchbcos.save, or hf-hub:org/name.",
+        "torchbcos.save, or hf-hub:org/name[@revision].",
     ),
 ]  # fmt: skip
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.")]

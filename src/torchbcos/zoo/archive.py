@@ -6,6 +6,7 @@ first: names, dtypes, shapes, and whether the numbers that it promises are there
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import zipfile
@@ -265,12 +266,15 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 def _open_legacy(path: Path, file: IO[bytes]) -> _Opened:
     """The format before torch 1.6: four pickles, the names of the storages, and the storages one after the other."""
     storages: dict[str, Storage] = {}
-    if follow(file) != _MAGIC:
+    programs = io.BytesIO(
+        file.read(min(_LONGEST_HEADER, path.stat().st_size))
+    )  # no more: one text of a pickle may be as long as its file
+    if follow(programs) != _MAGIC:
         raise ValueError("another pickle")
-    _, system, state, keys = (follow(file, storages) for _ in range(4))
+    _, system, state, keys = (follow(programs, storages) for _ in range(4))
     if not system["little_endian"]:
         raise WeightsError(f"{path.name} was saved on a big-endian machine: save it as .safetensors there.")
-    entries, places, sizes, place = tensors_in(state), {}, {}, file.tell()
+    entries, places, sizes, place = tensors_in(state), {}, {}, programs.tell()
     for key in keys:
         file.seek(place)
         (count,) = struct.unpack("<q", file.read(8))

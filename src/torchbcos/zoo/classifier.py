@@ -187,6 +187,8 @@ class Classifier:
             InputError: there is no such class.
         """
         if isinstance(target, str):
+            if target in self.class_names:  # "a" where there is "A", too
+                return self.class_names.index(target)
             folded = [name.casefold() for name in self.class_names]
             if target.casefold() in folded:
                 return folded.index(target.casefold())

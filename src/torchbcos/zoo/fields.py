@@ -21,6 +21,7 @@ IMAGENET = "imagenet"  # instead of a list: the 1,000 classes in their usual ord
 
 _MOST_CLASSES, _MOST_CHANNELS = 1_000_000, 65_536
 _LONGEST_NAME, _LONGEST_TEXT, _DEEPEST = 200, 10_000, 32
+_MOST_DIGITS = 100
 _TOO_DEEP = f"is nested deeper than {_DEEPEST}"
 _NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode: control characters, halves of characters, line separators
 
@@ -57,7 +58,7 @@ def parse_json(text: str) -> Any:
     ValueError: has the field 'a' twice
     """
     try:
-        found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number)
+        found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON (line {error.lineno})") from None
     except RecursionError:
@@ -80,6 +81,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"has the field {shorten(name, 60)!r} twice")
         found[name] = value
     return found
+
+
+def _integer(word: str) -> int:
+    if len(word) > _MOST_DIGITS:
+        raise ValueError(f"has a number of {len(word):,} digits")
+    return int(word)
 
 
 def _no_number(word: str) -> Any:

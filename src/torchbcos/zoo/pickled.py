@@ -1,9 +1,9 @@
 """What lies in the files of `torch.save`, looked at before anything is allocated, and read without unpickling.
 
 A state dict is pickled as a short program that names tensors: which part of which storage, in which shape. A stranger's program
-may as well import modules, name a storage of a terabyte, or a part of one that is not there (`torch.load` then reads beyond its
-memory). So the program is not run. Its instructions are read one by one (`pickletools.genops`), those that make plain values
-are followed, and of all functions it may call only those that say what a tensor is: they become an `Entry`.
+may as well import modules, name a storage of a terabyte, or a part of one that is not there. So the program is not run. Its
+instructions are read one by one (`pickletools.genops`), those that make plain values are followed, and of all functions it may
+call only those that say what a tensor is: they become an `Entry`.
 """
 
 from __future__ import annotations

@@ -283,13 +283,13 @@ def _download(url: str, path: Path, label: str, progress: bool) -> None:
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
     with urllib.request.urlopen(request, timeout=30) as answer, Progress(*columns, console=console, disable=hidden) as bar:
-        total = answer.headers.get("Content-Length")
-        task = bar.add_task(label, total=int(total) if total else None)
+        total = answer.headers.get("Content-Length") or ""
+        task = bar.add_task(label, total=int(total) if total.isdecimal() else None)
         with path.open("wb") as file:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
                 bar.advance(task, len(chunk))
-    if total and path.stat().st_size != int(total):
+    if total.isdecimal() and path.stat().st_size != int(total):
         raise ConnectionError("the download broke off")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from collections.abc import Iterator
@@ -195,3 +196,10 @@ def test_a_whole_picture_or_its_centre(classifier: Classifier, tmp_path: Path) -
         classifier.predict(image, fit="box")
     joined = classifier.explain([image, image.resize((32, 32))], batch_size=1)
     assert [one.share for one in joined.seen] == [pytest.approx(1 / 3), 1.0] and joined[1].seen == joined.seen[1:]
+
+
+def test_classes_that_differ_in_case_alone_are_two(classifier: Classifier) -> None:
+    """Handwritten letters: "a" was once explained as "A", the first that looks like it."""
+    letters = Classifier(classifier.model, dataclasses.replace(classifier.card, classes=("A", "a", "b")))
+    assert [letters.class_index(name) for name in ("A", "a", "B", "2")] == [0, 1, 2, 2]
+    assert letters.class_index(["a", "A"]) == [1, 0]

@@ -133,6 +133,7 @@ def test_whatever_a_field_holds_the_card_is_refused_or_true(name: str, value: An
         ('{"notes": {"a": 1, "a": 2}}', "has the field 'a' twice"),
         ("[" * 100_000, "is nested deeper than 32"),
         ('{"notes": ' + "[" * 40 + "]" * 40 + "}", "is nested deeper than 32"),
+        ('{"top1": ' + "9" * 5000 + "}", "has a number of 5,000 digits"),
         ('{"name": ', r"is not valid JSON \(line 1\)"),
     ],
 )

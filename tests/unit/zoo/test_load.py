@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torchbcos.zoo.store.save_file", full)
     with pytest.raises(torchbcos.BcosError, match="No space left on device"):
         torchbcos.save(small(), tmp_path / "m")
-    assert not list((tmp_path / "m").iterdir())
+    assert list(tmp_path.iterdir()) == []  # the folder neither
 
 
 def test_the_embedded_classifier() -> None:
@@ -340,8 +340,9 @@ def test_a_card_is_compared_with_its_weights_before_anything_is_allocated(
             attempt(tmp_path)
         assert len(str(caught.value)) <= 500
     assert set(made) <= {"meta"}
-    torchbcos.load(saved, device="cpu")
-    assert made[-2:] == ["meta", "cpu"]  # the watch sees what is allocated
+    if change == BILLIONS[0][0]:  # once is enough: the watch sees what is allocated
+        torchbcos.load(saved, device="cpu")
+        assert made[-2:] == ["meta", "cpu"]
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def tensor(count: int, offset: int, shape: tuple[int, ...], strides: tuple[int, 
     ],
 )  # fmt: skip
 def test_a_tensor_beyond_its_storage_is_refused(count: int, offset: int, shape: Any, strides: Any) -> None:
-    """torch.load reads what lies behind it in memory, or makes the storage larger."""
+    """Whoever trusts it reads what lies behind it in memory, or asks for more."""
     with pytest.raises(ValueError, match=r"no tensor|beyond its storage"):
         follow(tensor(count, offset, shape, strides))
 
