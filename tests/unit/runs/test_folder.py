@@ -75,11 +75,14 @@ def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
         run.weights("ema")
 
 
-@pytest.mark.parametrize("content", [
-        ["a", "list"], {"other": 1}, {"state": 3, "state_dict": 3}, {"state": {3: torch.ones(1)}, "state_dict": {3: torch.ones(1)}},
-        {"state": {"fc": "a"}, "state_dict": {"network.fc": "a", "average.fc": 3}}, {"state": [1], "state_dict": [[1, 2]]}, 7,
-    ], ids=str,
-)  # fmt: skip
+OTHERS = [
+    ["a", "list"], {"other": 1}, {"state": 3, "state_dict": 3}, {"state": [1], "state_dict": [[1, 2]]}, 7,
+    {"state": {3: torch.ones(1)}, "state_dict": {3: torch.ones(1)}},
+    {"state": {"fc": "a"}, "state_dict": {"network.fc": "a", "average.fc": 3}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=str)
 def test_something_else_under_a_checkpoints_name(content: object, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for name in ("last.ckpt", "best.ckpt"):
