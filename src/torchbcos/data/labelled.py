@@ -6,6 +6,7 @@ exact resuming, splitting and distributing over processes rest on.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -19,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos.pictures.npy import read_array
-from torchbcos.pictures.read import read_image
+from torchbcos.pictures.read import read_image, take_note
 from torchbcos.pictures.samples import Range, check_range
 
 __all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
@@ -80,6 +81,15 @@ class Split:
             raise InputError("A range of numbers can be set for files and shards, and this data is neither.")
         reader: Any = self.reader
         return replace(self, reader=replace(reader, value_range=limits))
+
+    def remarks(self, count: int = 3) -> tuple[str, ...]:
+        """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say."""
+        for i in range(min(count, len(self))):
+            with contextlib.suppress(BcosError):  # it is named when its turn comes
+                found = take_note(self.read(i))
+                if found is not None:
+                    return (found,)
+        return ()
 
     def fingerprint(self) -> str:
         """A hash of names and targets: a resumed run compares it."""

@@ -51,8 +51,8 @@ def measure_accuracy(
 
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
-        `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled`. A number that a broken network makes infinite or no
-        number is None, as JSON has neither.
+        `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number that a
+        broken network makes infinite or no number is None, as JSON has neither.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
@@ -72,7 +72,7 @@ def measure_accuracy(
     result = {
         "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
         "pictures": len(outputs.rows),
-        "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": list(labelled.notes),
+        "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],
         **{name: value if math.isfinite(value) else None for name, value in judge(outputs, model.card.probability).items()},
     }  # fmt: skip
     if out is not None and saved is not None:

@@ -170,7 +170,9 @@ def mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.I
 def take_note(image: object) -> str | None:
     """What a user should hear of a picture that was read: its numbers fill a sixteenth of their range, say. It is said once.
 
-    >>> dark = to_rgb(Image.fromarray(np.array([[0, 9]], np.uint16)), value_range=(0, 4095))
+    >>> dark = Image.new("I;16", (2, 1), 9)
+    >>> dark.putpixel((0, 0), 0)
+    >>> dark = to_rgb(dark, value_range=(0, 4095))
     >>> take_note(dark)
     'The I;16 image of 2x1 holds values from 0 to 9, the darkest sixteenth of the range from 0 to 4095. Is that meant?'
     >>> take_note(dark)

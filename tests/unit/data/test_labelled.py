@@ -9,11 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.unit.data.make import classes_in
+from tests.unit.pictures.test_npy import WRONG
 from torchbcos._core.errors import InputError
-from torchbcos.data.labelled import Split, split_rows
+from torchbcos.data.labelled import Split, file_split, split_rows
+from torchbcos.data.loading import Examples
 from torchbcos.data.sources import open_labelled
+from torchbcos.judging import predict_split
+from torchbcos.pictures import Preprocess
 
 
 @given(counts=st.lists(st.integers(1, 12), min_size=1, max_size=5), share=st.floats(0.01, 0.5), seed=st.integers(0, 9))
@@ -70,3 +75,36 @@ def test_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "a" / "volume.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match=r"no .npy file that can be read: it holds Python objects"):
         found.train.read(0)
+
+
+def test_every_kind_of_broken_array_is_skipped_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A header of terabytes raised MemoryError, an archive under the wrong name AttributeError: both ended a run that skips."""
+    files: list[str] = []
+    for i, (data, _) in enumerate([*WRONG.values(), (b"", ""), (b"", "")]):
+        files.append(str(tmp_path / f"{i}.npy"))
+        Path(files[-1]).write_bytes(data)
+    for file in files[-2:]:
+        np.save(file, np.ones((3, 4, 4), np.uint8))
+    split = file_split(files, torch.zeros(len(files), dtype=torch.long), tmp_path)
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    outputs = predict_split(network, Examples(split, Preprocess(crop=4)), workers=0, on_error="skip")
+    assert [split.names[i] for i in outputs.rows] == [Path(file).name for file in files[-2:]]
+    assert len(outputs.failures) == len(WRONG)
+
+
+def test_examples_within_a_range(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / name / "0.png")
+        np.save(tmp_path / name / "1.npy", np.array([[0, 2000, 4095]], np.uint16))
+    split = open_labelled(tmp_path).train
+    (note,) = split.remarks()
+    assert "0.png' holds values from 0 to 4095, the darkest sixteenth" in note and split.within(None) is split
+    known = split.within((0, 4095))
+    assert known.read(0).getpixel((1, 0)) == (255, 255, 255) and known.remarks() == ()  # type: ignore[union-attr]
+    assert known.read(1).tolist() == [[0, pytest.approx(2000 / 4095), 1]]  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="bring them to"):
+        split.read(1)
+    other = Split(split.names, split.targets, lambda i: Image.new("RGB", (2, 2)), split.rows)
+    with pytest.raises(InputError, match="A range of numbers can be set for files and shards, and this data is neither"):
+        other.within((0, 1))

@@ -152,6 +152,7 @@ def test_a_range_of_numbers_is_read_and_part_of_what_is_remembered(tmp_path: Pat
     assert {**found, "data": ""} == {**wanted, "data": ""}
     with pytest.warns(UserWarning, match="the darkest sixteenth of the range from 0 to 65535"):
         dark = measure_accuracy(clf, tmp_path / "twelve", workers=0, out=tmp_path / "a.json")
-    assert dark["loss"] != found["loss"]
+    assert dark["loss"] != found["loss"] and found["notes"] == []
+    assert len(dark["notes"]) == 1 and "0.png' holds values from" in dark["notes"][0]
     with pytest.raises(InputError, match="value_range must be two finite numbers"):
         measure_accuracy(clf, tmp_path / "twelve", workers=0, value_range=(1, 0))
