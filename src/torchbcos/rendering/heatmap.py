@@ -105,7 +105,7 @@ def telling_slices(contributions: Tensor, *, axis: int = 0) -> tuple[int, ...]:
         axis: The axis that is cut into slices.
 
     >>> volume = torch.zeros(64, 2, 2)
-    >>> volume[40:] = 1
+    >>> volume[40:56] = 1
     >>> telling_slices(volume)[:3]
     (40, 41, 42)
     """
