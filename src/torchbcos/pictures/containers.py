@@ -263,8 +263,8 @@ def _gif(data: bytes) -> _Container:
     """Keep the header, the global palette, the first frame and the control blocks before it."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    kept = [data[:at]]
-    while (found := _GIF_BLOCK.search(data, at)) is not None and found[0] == b"!":
+    kept, parts = [data[:at]], _parts()
+    while next(parts) >= 0 and (found := _GIF_BLOCK.search(data, at)) is not None and found[0] == b"!":
         at = _skip_blocks(data, found.start() + 2)
         if at > _MAX_HEAD:
             raise Unreadable(f"a GIF with more than {_MAX_HEAD:,} bytes before its first frame")
@@ -356,7 +356,9 @@ def _tiff(data: bytes) -> _Container:
     (start,) = struct.unpack_from(order + offset_code, data, head)
     (count,) = struct.unpack_from(order + count_code, data, start)
     first, step = start + struct.calcsize(order + count_code), struct.calcsize(order + entry)
-    (following,) = struct.unpack_from(order + offset_code, data, first + step * count)
+    # a table that ends the file may lack the place of the next one
+    last = first + step * count
+    following = int.from_bytes(data[last : last + struct.calcsize(offset_code)], "little" if order == "<" else "big")
     kept, orientation, total = [], None, 0
     notes: dict[int, bytes] = {}
     for i in range(count):

@@ -146,6 +146,11 @@ def test_a_webp_with_more_behind_it_and_a_tiff_with_a_wrong_mark() -> None:
         assert np.array_equal(read(webp + tail), read(webp))
     tiff = encoded("TIFF")
     assert np.array_equal(read(b"II\0*" + tiff[4:]), read(tiff))
+    (start,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, start)
+    table = tiff[start : start + 2 + 12 * count]  # at the end of the file, without the place of a second one
+    moved = tiff[:4] + struct.pack("<I", len(tiff)) + tiff[8:] + table
+    assert np.array_equal(read(moved), read(tiff))
 
 
 # -- sound files that no decoder reads -------------------------------------------------------------
@@ -268,6 +273,7 @@ def slow_files() -> dict[str, tuple[bytes, str]]:
         "chunks": (put(encoded("PNG"), 33, chunk(b"tEXt", b"") * 260_000), many),
         "riff": (encoded("WEBP") + b"abcd\0\0\0\0" * 260_000, many),
         "blocks": (put(gif, 13 + 768, b"!\xfe" + b"\1a" * 4_100_000 + b"\0"), "is a GIF of more than 4,000,000 blocks"),
+        "extensions": (put(gif, 13 + 768, b"!\xfe\0" * 260_000), many),
         "comments": (put(gif, 13 + 768, comment * 2), "is a GIF with more than 33,554,432 bytes before its first frame"),
     }
 
