@@ -145,7 +145,7 @@ def patch_squared_norm(
 
 def spread(value: _Size, space: int, name: str) -> tuple[int, ...]:
     """An int or a sequence of `space` ints as a tuple of positive ints."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * space
+    values = (value,) * space if isinstance(value, int | float) else tuple(value)
     if len(values) != space or any(not isinstance(v, int) or v < 1 for v in values):
         raise InputError(f"{name} must be a positive integer or {space} of them, not {value!r}.")
     return values
@@ -161,7 +161,7 @@ def pad_widths(padding: _Size | str, kernel: Sequence[int], dilation: Sequence[i
             raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{tail}")
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
-    values: tuple[int, ...] = tuple(padding) if isinstance(padding, Sequence) else (padding,) * len(kernel)
+    values = (padding,) * len(kernel) if isinstance(padding, int | float) else tuple(padding)
     if len(values) != len(kernel) or any(not isinstance(v, int) or v < 0 for v in values):
         raise InputError(f"padding must be an integer ≥ 0 or {len(kernel)} of them, not {padding!r}.")
     return [(v, v) for v in values]
