@@ -99,7 +99,7 @@ class Packed:
             return False
         positions = len(x) * math.prod(n // s for n, s in zip(x.shape[2:], geometry.stride, strict=True))
         fits = positions <= _POSITIONS and weight.numel() >= _WEIGHTS and available(x)
-        return fits and x.is_contiguous(memory_format=torch.channels_last) and sealable(weight)
+        return fits and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Kept(NamedTuple):
@@ -134,6 +134,8 @@ class _PackedOnce:
             if kept is None or kept.shape != x.shape:
                 if kept is not None and self.last_other != x.shape:
                     self.last_other = x.shape
+                    return None
+                if not sealable(weight):
                     return None
                 seal = Seal(weight)  # first: a weight that somebody writes to meanwhile does not fit it later
                 packed = packing.pack(self.turned(weight), padding, stride, dilation, list(x.shape))
