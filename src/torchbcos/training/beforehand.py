@@ -33,9 +33,9 @@ def check_places(folder: RunFolder) -> None:
     """
     try:
         os.stat(folder.out)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is in the way is named when the folder is made
         return
-    except (OSError, ValueError) as error:  # too long a name, a file on the way, a zero byte
+    except (OSError, ValueError) as error:  # too long a name, a zero byte
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InputError(f"--out {quote(folder.out)} cannot be a run's folder: {reason}.") from None
     if not folder.out.is_dir():

@@ -115,13 +115,21 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
         assert time.time() - began < 20
 
 
-def test_children_are_told_who_started_them_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_are_told_who_started_them_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[str | None] = []
 
     class Fabric:
+        world_size = 2
+
         def launch(self) -> None:
+            os.write(1, b"something\n")
             told.append(os.environ.get(machine.LAUNCHER))
 
     monkeypatch.delenv(machine.LAUNCHER, raising=False)
     machine.launch(Fabric())  # type: ignore[arg-type]
     assert told == [str(os.getpid())] and machine.LAUNCHER not in os.environ
+    os.write(1, b"the report\n")
+    said = capfd.readouterr()  # what libraries say meanwhile is no part of the report
+    assert said.out == "the report\n" and "something\n" in said.err
