@@ -49,6 +49,7 @@ _NAMES = {
 }
 _BITS = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
 _INSTEAD = "Save it anew as RGB or grey, unsigned integers of 8 or 16 bits, without compression or with LZW or deflate."
+_MOST_ITEMS = 2**20  # of a tag: offsets of tiles of 16 x 16 pixels take a third, and each costs forty bytes here
 _LARGEST = 2**30  # bytes that are unpacked of one picture
 _LARGEST_BLOCK = 2**28  # of one strip or tile: it is in memory twice
 
@@ -154,6 +155,8 @@ def read_tags(data: bytes) -> tuple[str, dict[int, tuple[float, ...]]]:
         if kind not in _TYPES:
             continue
         code, each = _TYPES[kind]
+        if items > _MOST_ITEMS:
+            raise ValueError(f"its tag {tag} holds {items:,} numbers, more than the {_MOST_ITEMS:,} that are read")
         size = items * each * struct.calcsize(order + code)
         if size > len(field):
             (place,) = struct.unpack(order + offset, field)
