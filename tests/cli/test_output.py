@@ -65,6 +65,12 @@ def obeyed(text: str) -> set[str]:
     return {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
 
 
+def test_what_a_terminal_obeys_is_seen() -> None:
+    assert (
+        obeyed("a\x1b[2J\r\n") == {"\x1b", "\r"} and obeyed("\x9b\u202e") == {"\x9b", "\u202e"} and obeyed("Größe 金魚") == set()
+    )
+
+
 # -- names ---------------------------------------------------------------------------------------------------------
 
 
@@ -77,9 +83,9 @@ def test_class_names_obey_nobody(evil: Classifier, photo: Path, tmp_path: Path, 
     files = [path.name for path in (tmp_path / "out").iterdir()]
     assert len(files) == len(EVIL) and not any(obeyed(name) or "\n" in name for name in files)  # no two classes share a file
     assert all(len(name.encode()) <= 255 for name in files)
-    code, out, _ = call("explain", photo, "--out", tmp_path / "out", *words, "--json")
+    code, out, _ = call("explain", photo, "--out", tmp_path / "out", *words[:10], "--json")
     assert code == 0 and obeyed(out) == set()
-    assert [e["label"] for e in json.loads(out)[0]["explanations"]] == list(EVIL)  # JSON keeps what they are
+    assert [e["label"] for e in json.loads(out)[0]["explanations"]] == list(EVIL[:5])  # JSON keeps what they are
     code, out, _ = call("predict", photo, "--top-k", len(EVIL))
     assert code == 0 and out.count("\n") == 1 and obeyed(out) == set() and len(out) < 1200
 
@@ -146,6 +152,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         (PHOTO, "--model", "hf-hub:"), (PHOTO, "--class", "gren"), (PHOTO, "--class", "²"), (PHOTO, "--class", "9" * 5000),
         (PHOTO, "--contrast", "99"), (PHOTO, "--top-k", "11"), (PHOTO, "--top-k", "0"), (PHOTO, "--topk", "2"),
         (PHOTO, "--out", ""), (PHOTO, "--out", PHOTO), (PHOTO, "--out", LONG), (PHOTO, "--out", "y/" * 3000),
+        (PHOTO, "--\x1b[31mx"), (PHOTO, "--class", "\x9b31m\u202e"),
         (PHOTO, "--device", "gpu"), (PHOTO, "--fit", "box"), (PHOTO, "--batch-size", "0"),
     ],
     "predict": [(PHOTO, "--model", "a/b"), (PHOTO, "--tpo-k", "2"), (PHOTO, "--batch-size", "two"), ()],
