@@ -49,7 +49,11 @@ _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
 
 
 def read_image(path: str | os.PathLike[str], *, value_range: Range | None = None) -> Image.Image:
-    """Read a picture file as upright RGB: transparency over white, numbers scaled to 8 bits, the first frame of several.
+    """Read a picture file as upright sRGB: transparency over white, numbers scaled to 8 bits, the first frame of several.
+
+    A colour profile in the file (of RGB, grey or CMYK; of a PNG also gAMA, cHRM and cICP) is converted to sRGB, relative
+    colorimetric, as Pillow's `ImageCms` does it; one that is broken or belongs to another kind of picture counts as none. The
+    orientation is EXIF's, else XMP's. With a `value_range` the numbers are measurements: no profile is applied.
 
     Safe for threads and for files from anywhere: nothing but the six formats is tried, whatever the suffix says; the
     size is judged from the header before memory is taken; no global state of Pillow is read or changed.
@@ -130,7 +134,7 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
     An image that comes from here or from `read_image` is returned itself, not copied.
 
     16-bit grey is divided by 257; numbers of mode "F" lie in [0, 1], and those of mode "I" have no range that is known. No
-    scale is guessed from the values. An EXIF orientation that the image still carries is applied.
+    scale is guessed from the values. A profile and an orientation that the image still carries in its `info` are applied.
 
     Args:
         image: of any mode.

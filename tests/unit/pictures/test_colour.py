@@ -82,7 +82,8 @@ def matrix_profile(name: str, kind: bytes = b"mntr") -> bytes:
     columns = adapted(xy)
     tags = [(f"{c}XYZ".encode(), tag_xyz(columns[:, i])) for i, c in enumerate("rgb")]
     tags += [(f"{c}TRC".encode(), tag_curve(curve)) for c in "rgb"]
-    return icc(b"RGB ", [(b"wtpt", tag_xyz(np.array([0.9642, 1.0, 0.8249]))), *tags], kind)
+    white = [0.9505, 1.0, 1.0891] if name == "adobe" else [0.9642, 1.0, 0.8249]  # some write the screen's own: it does not matter
+    return icc(b"RGB ", [(b"wtpt", tag_xyz(np.array(white))), *tags], kind)
 
 
 def grey_profile(gamma: float) -> bytes:
@@ -90,7 +91,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 def cmyk_profile() -> bytes:
-    """Inks as a table of 5^4 colours in L*a*b* (a lut8Type), in which cyan and magenta have changed places."""
+    """Inks as a table of 5^4 colours in L*a*b* (a lut8Type), on yellowish paper; another table for the perceptual intent."""
     steps = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 4, indexing="ij"), -1).reshape(-1, 4)
     cyan, magenta, yellow, black = steps.T
     lightness = 100 * (1 - 0.35 * cyan) * (1 - 0.45 * magenta) * (1 - 0.1 * yellow) * (1 - 0.95 * black)
@@ -99,8 +100,9 @@ def cmyk_profile() -> bytes:
     lab = np.stack([lightness * 2.55, red_green + 128, blue_yellow + 128], -1).clip(0, 255).round().astype(np.uint8)
     ramp = bytes(range(256))
     head = b"mft1\0\0\0\0" + bytes([4, 3, 5, 0]) + struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
-    lut = head + ramp * 4 + lab.tobytes() + ramp * 3
-    return icc(b"CMYK", [(b"wtpt", tag_xyz(np.array([0.9642, 1.0, 0.8249]))), (b"A2B0", lut)], b"prtr", b"Lab ")
+    luts = [head + ramp * 4 + table.tobytes() + ramp * 3 for table in (255 - lab, lab)]
+    paper = tag_xyz(np.array([0.84, 0.88, 0.60]))
+    return icc(b"CMYK", [(b"wtpt", paper), (b"A2B0", luts[0]), (b"A2B1", luts[1])], b"prtr", b"Lab ")
 
 
 PROFILES = {name: matrix_profile(name) for name in SPACES} | {"grey": grey_profile(1.4), "cmyk": cmyk_profile()}
