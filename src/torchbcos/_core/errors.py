@@ -9,10 +9,12 @@
     └── MissingPackageError(ImportError, RuntimeError)
 
 Messages say what was expected, what came, where, and the next step; none is longer than
-500 characters.
+500 characters, and what they quote of a file moves no cursor: see `letters.printable`.
 """
 
 from __future__ import annotations
+
+from torchbcos._core.letters import printable
 
 __all__ = [
     "ArgumentTypeError", "BcosError", "InputError", "MissingFileError", "MissingPackageError", "StateError", "WeightsError",
@@ -26,7 +28,7 @@ class BcosError(Exception):
     """Base of every error that torchbcos raises on purpose."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(shorten(message, _LONGEST))
+        super().__init__(shorten(printable(shorten(message, 10 * _LONGEST)), _LONGEST))
 
 
 class InputError(BcosError, ValueError):

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from torchbcos._core.errors import BcosError, InputError, shorten
-from torchbcos._core.names import printable, quote, unseen
+from torchbcos._core.letters import printable, unseen
+from torchbcos._core.names import quote
 
 __all__ = [
     "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption", "finish",

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos._core.names import one_line
+from torchbcos._core.letters import one_line
 from torchbcos._core.probability import undecided
 from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.fonts import load_font

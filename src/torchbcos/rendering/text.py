@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
-from torchbcos._core.names import one_line
+from torchbcos._core.letters import one_line
 from torchbcos.rendering.fonts import font_for, has_letter, load_font
 
 __all__ = ["Pen", "format_number", "format_share"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchbcos._core.letters import one_line, printable
 from torchbcos._core.names import (
     brief,
     class_name_fault,
@@ -16,8 +17,6 @@ from torchbcos._core.names import (
     look_alike_key,
     natural_key,
     nearby,
-    one_line,
-    printable,
     quote,
     slug,
     whole_number,

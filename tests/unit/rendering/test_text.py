@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from torchbcos._core.names import one_line
+from torchbcos._core.letters import one_line
 from torchbcos.rendering import format_number, format_share, text
 from torchbcos.rendering.text import Pen
 
