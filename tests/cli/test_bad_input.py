@@ -378,3 +378,25 @@ def test_a_progress_bar_does_not_take_what_is_printed(model: Path, tmp_path: Pat
     done = Done("predict", tmp_path, "--model", model, "--batch-size", 1)
     assert done.code == 0 and sum("p" in line and "%" in line for line in done.out.splitlines()) == 4
     assert any("pictures" in line for line in done.errors)  # the bar was there
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_network_of_broken_weights_is_an_error_that_names_them(tmp_path: Path, command: str) -> None:
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=3).eval()
+    network.fc.weight.data[1] = float("nan")  # after a run that diverged; one class is enough
+    card = Card(name="tiny", architecture="cifar10_resnet20", classes=CLASSES, num_classes=3,
+                preprocess=Preprocess(resize=32, crop=32).to_dict())  # fmt: skip
+    classifier = Classifier(network, card)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    try:
+        torchbcos.save(classifier, tmp_path / "m")
+        torchbcos.load(tmp_path / "m")
+    except torchbcos.BcosError as error:  # such weights may be refused before they are used
+        assert "fc.weight" in str(error)
+        return
+    extra = ["--out", tmp_path / "out"] if command == "explain" else []
+    done = Done(command, tmp_path / "a.png", "--model", tmp_path / "m", "--json", *extra)
+    assert done.code == 1 and "'fc.weight' holds such numbers itself" in done.records[0]["error"]
+    assert done.records[0]["predictions"] == [] and "fc.weight" in done.errors[0]
+    spoken = Done(command, tmp_path / "a.png", "--model", tmp_path / "m", *extra)
+    assert spoken.code == 1 and "nan" not in spoken.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import uuid
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json"]
+__all__ = ["finite_or_null", "replacing", "write_json"]
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def _hand_on_mode(old: Path, new: Path) -> None:
 
 
 def write_json(target: Path, values: Mapping[str, Any]) -> None:
-    """A JSON file for people and programs, whole or not at all.
+    """A JSON file for people and programs, whole or not at all; null in place of NaN and infinity, which JSON has not.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -69,4 +70,18 @@ def write_json(target: Path, values: Mapping[str, Any]) -> None:
     '{\\n "name": "é"\\n}\\n'
     """
     with replacing(target) as partial:
-        partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(finite_or_null(values), indent=1, ensure_ascii=False, allow_nan=False)
+        partial.write_text(text + "\n", "utf-8")
+
+
+def finite_or_null(value: Any) -> Any:
+    """Mappings, lists and numbers as JSON can hold them: None in place of NaN and infinity, for which it has no word.
+
+    >>> finite_or_null({"top1": math.nan, "of": [1.5, -math.inf, "x"]})
+    {'top1': None, 'of': [1.5, None, 'x']}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_null(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

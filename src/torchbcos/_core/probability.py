@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-__all__ = ["PROBABILITIES", "SIGMOID", "probabilities", "trained_with", "undecided"]
+__all__ = ["PROBABILITIES", "SIGMOID", "log_probabilities", "probabilities", "trained_with", "undecided"]
 
 SIGMOID, _SOFTMAX = "sigmoid", "softmax"
 PROBABILITIES = (SIGMOID, _SOFTMAX)
@@ -39,6 +40,17 @@ def probabilities(logits: Tensor, kind: str) -> Tensor:
     if kind == SIGMOID:
         return logits.sigmoid()
     raise InputError(f"probability is 'sigmoid' or 'softmax', not {kind!r}.{hint(str(kind), PROBABILITIES)}")
+
+
+def log_probabilities(logits: Tensor, kind: str) -> Tensor:
+    """The logarithm of `probabilities`, also where those round to 0 or 1.
+
+    >>> import torch
+    >>> log_probabilities(torch.tensor([[-200.0, 0.0]]), "softmax")
+    tensor([[-200.,    0.]])
+    """
+    probabilities(logits[:0], kind)  # refuses other kinds
+    return logits.log_softmax(1) if kind == _SOFTMAX else F.logsigmoid(logits)
 
 
 def trained_with(loss: str, *, multi_label: bool = False) -> str:

@@ -40,8 +40,8 @@ from torch.fx import GraphModule
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics",
     "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts",
-    "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks", "storage_identity",
-    "transformed", "version",
+    "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks",
+    "storage_identity", "transformed", "version",
 ]  # fmt: skip
 
 
@@ -146,6 +146,12 @@ def transformed() -> bool:
     """True inside functorch transforms and torch.jit.trace, which need operations that they know; True if none can say."""
     traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return traced or _LEVEL is None or _LEVEL() is not None
+
+
+def inside_transform() -> bool:
+    """True inside functorch transforms and torch.jit.trace; False if none can say: then torch objects by itself."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return traced or (_LEVEL is not None and _LEVEL() is not None)
 
 
 def dispatch_mode() -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos._core.files import finite_or_null
 from torchbcos._core.letters import printable, unseen
 from torchbcos._core.names import quote
 
@@ -144,7 +145,7 @@ def print_json(records: list[dict[str, Any]] | dict[str, Any]) -> None:
         OutputError: it could not be written.
     """
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-    text = json.dumps(records, ensure_ascii=ascii_only, indent=1, allow_nan=False)
+    text = json.dumps(finite_or_null(records), ensure_ascii=ascii_only, indent=1, allow_nan=False)
     lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
     voice.answered = True
     _write("\n".join(lines))

@@ -112,6 +112,10 @@ def accuracy(
         for note in result["notes"]:
             say(f"torchbcos: {note}")
         tell(f"{brief(result['model'])} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
+        if "not_finite" in result:
+            say(f"torchbcos: for {result['not_finite']} pictures the network gave NaN or infinity: nothing can be measured.")
+        if "labels_without_examples" in result:
+            say(f"torchbcos: {result['labels_without_examples']} labels hold for none of these pictures: left out of map and f1.")
     if result["unreadable"]:
         say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {quote(result['unreadable'][0])}.")
         raise typer.Exit(1)

@@ -50,9 +50,10 @@ def measure_accuracy(
         value_range: the stored numbers of black and white, see `torchbcos.pictures.read_image`.
 
     Returns:
-        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece`; `pictures`, `unreadable`, `split`,
-        `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number that a
-        broken network makes infinite or no number is None, as JSON has neither.
+        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece` (and `labels_without_examples`, where
+        there are any); `pictures`, `unreadable`, `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of
+        the first pictures' numbers. A number that a broken network makes infinite or no number is None, as JSON has neither;
+        `not_finite` counts the pictures for which such a network gave no numbers.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
@@ -75,6 +76,8 @@ def measure_accuracy(
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],
         **{name: value if math.isfinite(value) else None for name, value in judge(outputs, model.card.probability).items()},
     }  # fmt: skip
+    broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
+    result |= {"not_finite": broken} if broken else {}
     if out is not None and saved is not None:
         _write_result(Path(out), result)
         saved.remove()

@@ -17,14 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core import torch_private
-from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError
+from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos._core.frozen import Session, current, mark
 from torchbcos._core.names import hint
+from torchbcos._core.numbers import positive_integer
 from torchbcos._core.targets import resolve_targets
+from torchbcos.explanation.arguments import check_arguments, matched, part_of, position_of
+from torchbcos.explanation.finite import check_finite, check_signal, largest_of
 from torchbcos.explanation.result import Explanation
 from torchbcos.nn import Folded
 
-__all__ = ["channel_axis", "check_arguments", "differentiate", "explain", "find_module", "gradients_of", "run", "usual_batch"]
+__all__ = ["channel_axis", "differentiate", "explain", "find_module", "gradients_of", "run", "usual_batch"]
 
 # Pixels that are explained together on a CPU: larger batches wait for memory from the system (docs/decisions/005).
 _PIXELS = 4 * 224 * 224
@@ -75,16 +78,16 @@ def explain(
     >>> bool(e.residual.abs().max() < 1e-5)
     True
     """
-    check_arguments(model, x, batch_size, create_graph)
+    check_arguments(model, x, batch_size, create_graph, at=at, position=position)
     options: dict[str, Any] = {"top_k": top_k, "at": at, "position": position, "create_graph": create_graph}
-    size = batch_size or usual_batch(model, x, create_graph)
+    size = positive_integer(batch_size) or usual_batch(model, x, create_graph)
     if size >= len(x):
         return _explain_batch(model, x, targets, contrast=contrast, **options)
     parts = []
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
-        part = [_part_of(t, rows, len(x)) for t in (targets, contrast)]
-        parts.append(_explain_batch(model, x[rows], part[0], contrast=part[1], **options))
+        part, other = part_of(targets, rows, len(x)), part_of(contrast, rows, len(x), "contrast")
+        parts.append(_explain_batch(model, x[rows], part, contrast=other, **options))
     return Explanation.join(parts)
 
 
@@ -107,15 +110,30 @@ def _explain_batch(
         columns = resolve_targets(targets, explained, top_k=top_k, what=what)
         values, other = explained.gather(1, columns), None
         if contrast is not None:
-            other = resolve_targets(contrast, explained, name="contrast", what=what).expand_as(columns)
+            other = matched(resolve_targets(contrast, explained, name="contrast", what=what), columns)
             values = values - explained.gather(1, other)
         weights, constants = differentiate(mark(values, state), state.inputs, state, bool(create_graph))
     keep = (lambda t: t) if create_graph else Tensor.detach
+    largest = largest_of(weights)
+    check_finite(state.model, state.inputs, {"outputs": outputs, "explained values": values, "weights W(x)": largest})
+    if not create_graph:  # in training a signal may be dead, and comes back
+        check_signal(state.model, state.inputs, largest, columns, lambda m, x, t: _largest(m, x, t, other, at, position))
     return Explanation(
         inputs=keep(state.inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values), weights=weights,
         constants=constants, fixed=tuple(name for name in constants if state.fixed[name]),
         class_names=getattr(state.model, "class_names", None), at=at,
     )  # fmt: skip
+
+
+def _largest(model: nn.Module, x: Tensor, targets: Tensor, other: Tensor | None, at: str | None, position: object) -> Tensor:
+    """The largest number in each W (N, K) of these targets, whatever it is."""
+    with Session.of(model, x) as state:
+        module = find_module(state.model, at)
+        outputs, feature = run(state, module)
+        explained = outputs if feature is None else _select(feature, module, x.dim(), position)
+        values = explained.gather(1, targets)
+        values = values if other is None else values - explained.gather(1, other)
+        return largest_of(differentiate(mark(values, state), state.inputs, state, False)[0])
 
 
 def differentiate(values: Tensor, inputs: Tensor, state: Session, create_graph: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -194,17 +212,32 @@ def _only_one(seen: list[object], name: str) -> Tensor:
 
 
 def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The outputs; an input of another dtype or device than the model's is named as such."""
+    """The outputs; an input of another dtype or device than the model's is named as such, and so is one that is edited."""
+    before = torch_private.version(inputs)
     try:
-        return _uncompiled(model)(inputs)
+        outputs = _uncompiled(model)(inputs)
     except RuntimeError as error:
+        if isinstance(error, BcosError):
+            raise
+        if "in-place operation" in str(error) and "leaf" in str(error):
+            raise _edited() from error
         own = next(model.parameters(), inputs)
-        if isinstance(error, BcosError) or (own.dtype, own.device) == (inputs.dtype, inputs.device):
+        if (own.dtype, own.device) == (inputs.dtype, inputs.device):
             raise
         raise InputError(
             f"The input is {inputs.dtype} on {inputs.device}, the model {own.dtype} on {own.device}: "
             f"use x.to({str(own.device)!r}, {own.dtype})."
         ) from error
+    if torch_private.version(inputs) != before:
+        raise _edited()
+    return outputs
+
+
+def _edited() -> StateError:
+    return StateError(
+        "This network edits its input in place (x.mul_(…), x[…] = …, relu_), so W would belong to numbers that are gone: "
+        "write x = x * … in its forward, or x = x.clone() first."
+    )
 
 
 def _uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -247,13 +280,9 @@ def _select(feature: Tensor, module: nn.Module | None, ndim: int, position: obje
     feature = feature.movedim(channel_axis(feature, module, ndim), 1) if feature.dim() > 2 else feature
     if position is None:
         return feature.flatten(2).sum(2) if feature.dim() > 2 else feature
-    given = (position,) if isinstance(position, int) else position
-    if not isinstance(given, (tuple, list)) or not all(isinstance(p, int) for p in given):
-        raise InputError(f"position must be one integer a space axis, not {position!r}.")
-    space = tuple(feature.shape[2:])
-    if len(given) != len(space) or any(not -s <= p < s for p, s in zip(given, space, strict=False)):
-        raise InputError(f"position {tuple(given)} does not lie in the module's output, whose space axes are {space}.")
-    return feature[(slice(None), slice(None), *given)]
+    for place in position_of(position, tuple(feature.shape[2:])):
+        feature = feature[:, :, place]
+    return feature
 
 
 def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
@@ -273,44 +302,17 @@ def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
     return module
 
 
-def check_arguments(model: object, x: object, batch_size: object, create_graph: object) -> None:
-    """Raise unless the call makes sense."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentTypeError(f"explain needs a torch.nn.Module, not {type(model).__name__}.")
-    if not isinstance(x, Tensor):
-        raise ArgumentTypeError(
-            f"explain needs an encoded tensor (N, C, *S), not {type(x).__name__}; for pictures use torchbcos.load().explain()."
-        )
-    if not x.is_floating_point():
-        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")
-    if x.dim() < 2 or x.numel() == 0:
-        raise InputError(f"Expected at least one image (N, C, *S), got shape {tuple(x.shape)}.")
-    if not bool(torch.isfinite(x).all()):
-        raise InputError("The input has NaN or infinite values: an explanation of it would mean nothing.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size must be a positive integer or None, not {batch_size!r}.")
-    if create_graph not in (False, True, "truncated"):
-        raise InputError(f"create_graph must be False, True or 'truncated', not {create_graph!r}.")
-    for name, module in model.named_modules():
-        traced = isinstance(module, torch.fx.GraphModule) and any(
-            isinstance(node.target, torch_private.Operation) for node in module.graph.nodes
-        )
-        if traced or isinstance(module, torch.jit.ScriptModule):
-            raise StateError(
-                f"The module {name or 'itself'!r} is an exported or traced graph that recorded one mode; its "
-                "gradient is not W(x). Explain the network it was made from."
-            )
-
-
 def _check_outputs(outputs: object, state: Session) -> None:
     """Raise unless the model gave (N, classes) and one of our layers took part."""
     n = state.batch
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[0] != n:
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise StateError(f"Expected the model to give ({n}, classes), got {shape}.")
-    if not outputs.requires_grad:
+    if not outputs.requires_grad or not outputs.is_floating_point() or outputs.layout != torch.strided:
         raise StateError(
-            "The model's outputs do not depend on its input, or were computed without gradients: look for torch.no_grad, "
+            f"The model's outputs are {outputs.dtype}, {outputs.layout}: dense floating-point numbers are expected."
+            if not outputs.is_floating_point() or outputs.layout != torch.strided
+            else "The model's outputs do not depend on its input, or were computed without gradients: look for torch.no_grad, "
             "detach or numpy in its forward."
         )
     if not state.took_part:
@@ -318,16 +320,3 @@ def _check_outputs(outputs: object, state: Session) -> None:
             "No torchbcos layer ran in this model, so its gradient is not W(x): build it with torchbcos.nn, or "
             "explain the network this graph was exported from."
         )
-
-
-def _part_of(targets: object, rows: slice, n: int) -> object:
-    """The targets of some images: per-image forms are cut, others kept."""
-    if targets is None or isinstance(targets, int):
-        return targets
-    try:
-        given = torch.as_tensor(targets)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"targets must be an int, N ints or (N, K) ints, not {targets!r}.") from error
-    if given.dim() and len(given) != n:
-        raise InputError(f"targets of shape {tuple(given.shape)} do not fit {n} images.")
-    return given[rows] if given.dim() else given

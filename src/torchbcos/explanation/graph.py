@@ -22,7 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchbcos._core import torch_private
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.frozen import Session
-from torchbcos.explanation.engine import check_arguments, differentiate, explain
+from torchbcos._core.numbers import integer
+from torchbcos.explanation.arguments import check_arguments
+from torchbcos.explanation.engine import differentiate, explain
 from torchbcos.explanation.engine import run as run_network
 
 _TOLERANCE = 1e-4  # of the largest value, float32
@@ -46,7 +48,8 @@ class ExplanationGraph(nn.Module):
     def forward(self, x: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Logits (N, classes), targets (N, K), W (N, K, C, *S), contributions (N, K, *S), constants (N, K, names).
 
-        `Σ contributions + Σ constants` is the logit of the target.
+        `Σ contributions + Σ constants` is the logit of the target. A graph cannot refuse: input so large that its squares
+        overflow gives NaN in W.
         """
         if x.shape != self.shape:
             raise InputError(f"This graph was recorded for input of shape {self.shape}, not {tuple(x.shape)}.")
@@ -89,6 +92,7 @@ def explanation_graph(
     (1, 1, 6, 32, 32)
     """
     check_arguments(model, x, None, False)
+    count = integer(top_k) or top_k  # anything else is refused by `explain`
     if model.training:
         raise StateError("explanation_graph records a network in eval mode: call model.eval() or torchbcos.deploy(model).")
     if not torch_private.records():
@@ -97,7 +101,7 @@ def explanation_graph(
     reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
     names: list[str] = []
     arguments = (x,) if targets is None else (x, reference.targets)
-    run = recorded(model, top_k, names)
+    run = recorded(model, count, names)
     function = run if targets is not None else lambda x: run(x, None)
     attention = sdpa_kernel(SDPBackend.MATH) if portable else contextlib.nullcontext()
     with torch.inference_mode(False), warnings.catch_warnings(), attention:

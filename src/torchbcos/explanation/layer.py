@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import Session, mark
 from torchbcos._core.targets import resolve_targets
-from torchbcos.explanation.engine import channel_axis, check_arguments, explain, find_module, gradients_of, run
+from torchbcos.explanation.arguments import check_arguments
+from torchbcos.explanation.engine import channel_axis, explain, find_module, gradients_of, run
+from torchbcos.explanation.finite import check_finite
 
 __all__ = ["contribution_maps"]
 
@@ -53,4 +55,5 @@ def contribution_maps(
         value = mark(outputs.gather(1, columns), state).sum()
         (weights,) = gradients_of(value, [feature], create_graph=bool(create_graph), retain_graph=bool(create_graph))
         maps = (weights * feature).sum(channel_axis(feature, module, x.dim()))
+    check_finite(state.model, state.inputs, {"outputs": outputs, "contributions": maps})
     return maps if create_graph else maps.detach()

@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.numbers import integer
 from torchbcos._core.probability import probabilities
 from torchbcos.pictures import Seen
 from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png, sheet, undrawable
 
 __all__ = ["Explanation"]
 
+_CANCELLED = 1e-3  # of the sum of magnitudes: a smaller sum is what is left when its terms cancel
 _TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
 _MOST_PANELS = 6  # in a notebook
 
@@ -81,11 +83,15 @@ class Explanation:
 
     @property
     def share(self) -> Tensor:
-        """(N, K): contributions / (value - fixed logit bias), NaN where that is zero."""
-        value = self.values
-        for name in self.fixed:
-            value = value - self.constants[name].to(value.dtype)
-        return torch.where(value == 0, torch.full_like(value, math.nan), self.total / value)
+        """(N, K): contributions.sum / (contributions.sum + all constants but the fixed logit bias).
+
+        NaN where that sum is below a thousandth of the sum of its terms' magnitudes: where they cancel, a part means nothing.
+        """
+        terms = [self._sums(), *(c.to(self._wide) for name, c in self.constants.items() if name not in self.fixed)]
+        whole, size = torch.stack(terms).sum(0), torch.stack(terms).abs().sum(0)
+        cancelled = whole.abs() < _CANCELLED * size
+        share = terms[0] / torch.where(cancelled | (whole == 0), torch.full_like(whole, math.nan), whole)
+        return share.to(self.values.dtype)
 
     def _once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives, computed at the first use; each time anew where its graph may be freed by a backward pass."""
@@ -103,10 +109,19 @@ class Explanation:
         return torch.stack([(w * self.inputs).sum(1) for w in self.weights.unbind(1)], 1)
 
     def _total(self) -> Tensor:
-        wide = torch.float64 if self.weights.device.type != "mps" else torch.float32
-        inputs = self.inputs.flatten(1).to(wide)
-        sums = [(w.flatten(1).to(wide) * inputs).sum(1) for w in self.weights.unbind(1)]
-        return torch.stack(sums, 1).to(self.values.dtype)
+        return self._sums().to(self.values.dtype)
+
+    def _sums(self) -> Tensor:
+        """`total` before it is rounded to the dtype of the values."""
+        return self._once("sums", self._summed)
+
+    def _summed(self) -> Tensor:
+        inputs = self.inputs.flatten(1).to(self._wide)
+        return torch.stack([(w.flatten(1).to(self._wide) * inputs).sum(1) for w in self.weights.unbind(1)], 1)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.float64 if self.weights.device.type != "mps" else torch.float32
 
     def _residual(self) -> Tensor:
         rest = self.values - self.total
@@ -119,9 +134,10 @@ class Explanation:
 
     def __getitem__(self, i: int) -> Explanation:
         """The explanation of image `i`, with N = 1."""
-        if not isinstance(i, int) or not -len(self) <= i < len(self):
+        place = integer(i)
+        if place is None or not -len(self) <= place < len(self):
             raise InputError(f"There are {len(self)} explained images; {i!r} is not one of them.")
-        start = i % len(self)
+        start = place % len(self)
         return dataclasses.replace(
             self._map(lambda t: t[start : start + 1]), titles=self.titles[start : start + 1], seen=self.seen[start : start + 1]
         )
@@ -287,14 +303,14 @@ class Explanation:
         return sheet([self.panel(i, k) for i, k in shown], f"{first} explanations ({count}): panel(i, k) shows one")._repr_png_()
 
     def _place(self, i: int, k: int) -> tuple[int, int]:
-        count = self.targets.shape[1]
-        if not -len(self) <= i < len(self) or not -count <= k < count:
-            raise InputError(f"There are {len(self)} images with {count} targets each; there is no ({i}, {k}).")
-        return i % len(self), k % count
+        count, image, target = self.targets.shape[1], integer(i), integer(k)
+        if image is None or target is None or not -len(self) <= image < len(self) or not -count <= target < count:
+            raise InputError(f"There are {len(self)} images with {count} targets each; there is no ({i!r}, {k!r}).")
+        return image % len(self), target % count
 
     def _caption(self, i: int, k: int) -> Caption:
         chances = self.probabilities()[i]
-        best = [int(c) for c in chances.topk(min(3, len(chances))).indices]
+        best = self.outputs[i].detach().topk(min(3, len(chances))).indices.tolist()  # above 17 all probabilities round to 1
         target, other = int(self.targets[i, k]), None if self.contrast is None else int(self.contrast[i, k])
         asked = [c for c in (target, other) if c is not None and self.at is None and 0 <= c < len(chances)]
         listed = list(dict.fromkeys([*best, *asked]))  # the classes of the question, however improbable they are

@@ -5,7 +5,7 @@ Shapes: N images, C channels, *S space, O outputs, G groups, M MaxOut filters an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import parameter, took_part
 from torchbcos._core.names import hint
+from torchbcos._core.numbers import integer
 from torchbcos.functional.numbers import check_epsilon, check_positive
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.conv import conv
@@ -145,10 +146,18 @@ def patch_squared_norm(
 
 def spread(value: _Size, space: int, name: str) -> tuple[int, ...]:
     """An int or a sequence of `space` ints as a tuple of positive ints."""
-    values = (value,) * space if isinstance(value, int | float) else tuple(value)
-    if len(values) != space or any(not isinstance(v, int) or v < 1 for v in values):
+    values = _integers(value, space)
+    if len(values) != space or any(v < 1 for v in values):
         raise InputError(f"{name} must be a positive integer or {space} of them, not {value!r}.")
     return values
+
+
+def _integers(value: _Size, space: int) -> tuple[int, ...]:
+    """An integer for every space axis, or as many as were given; none where something else is among them."""
+    given = tuple(value) if isinstance(value, Iterable) else (value,) * space
+    # plain ints first: torch.compile follows this, and not what numpy's need
+    found = [v if isinstance(v, int) and not isinstance(v, bool) else integer(v) for v in given]
+    return tuple(v for v in found if v is not None) if None not in found else ()
 
 
 def pad_widths(padding: _Size | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
@@ -161,8 +170,8 @@ def pad_widths(padding: _Size | str, kernel: Sequence[int], dilation: Sequence[i
             raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}.{tail}")
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
-    values = (padding,) * len(kernel) if isinstance(padding, int | float) else tuple(padding)
-    if len(values) != len(kernel) or any(not isinstance(v, int) or v < 0 for v in values):
+    values = _integers(padding, len(kernel))
+    if len(values) != len(kernel) or any(v < 0 for v in values):
         raise InputError(f"padding must be an integer ≥ 0 or {len(kernel)} of them, not {padding!r}.")
     return [(v, v) for v in values]
 

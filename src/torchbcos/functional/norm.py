@@ -20,6 +20,7 @@ from torchbcos._core.frozen import add_constant, current, hold, mode, parameter,
 from torchbcos._core.torch_private import transformed
 from torchbcos.functional.numbers import check_epsilon
 from torchbcos.kernels.layernorm import FrozenLayerNorm
+from torchbcos.kernels.lengths import overflow_shown
 
 __all__ = [
     "affine", "batch_statistics", "check_images", "frozen_layer_norm", "group_norm", "instance_norm", "layer_norm", "normalize",
@@ -49,7 +50,7 @@ def normalize(
         var = hold(wide).var(dims, correction=0, keepdim=True)
     if centered and mean is None:
         wide = wide - wide.mean(dims, keepdim=True)
-    return (wide / hold(var + eps).sqrt()).to(x.dtype)
+    return (wide / overflow_shown(hold(var + eps)).sqrt()).to(x.dtype)
 
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchbcos._core.frozen import hold, parameter, took_part
 from torchbcos._core.torch_private import transformed
 from torchbcos.functional.numbers import at_least_one, check_epsilon, check_exponent
-from torchbcos.kernels.lengths import never_zero
+from torchbcos.kernels.lengths import never_zero, overflow_shown
 from torchbcos.kernels.unitnorm import filter_norms, unit_norm
 
 __all__ = ["CONV_EPS", "LINEAR_EPS", "bcos_transform", "held_wide", "layer_weight", "unit_norm_weight"]
@@ -64,7 +64,8 @@ def bcos_transform(
         y = y.float()
     if eps <= 0:
         squared_norm = never_zero(squared_norm)
-    norm = (hold(squared_norm) + eps).sqrt() if eps > 0 else hold(squared_norm).sqrt()
+    squared_norm = overflow_shown(hold(squared_norm))
+    norm = (squared_norm + eps).sqrt() if eps > 0 else squared_norm.sqrt()
     if norm_eps:
         norm = norm + norm_eps
     if not isinstance(b, Tensor) and b == 2:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos._core.names import hint
+from torchbcos._core.numbers import positive_integer
 from torchbcos.data.loading import Examples, check_batch, one_thread, whole_batches
 from torchbcos.judging.outputs import Outputs as Outputs
 from torchbcos.judging.saved import SavedOutputs
@@ -65,7 +66,8 @@ def predict_split(
         InputError: an example cannot be read (on_error="stop"), or examples of one batch differ in shape.
         StateError: `saved` cannot be written, or a process that reads examples died.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    size = positive_integer(batch_size)
+    if size is None:
         raise InputError(f"batch_size must be a positive integer, not {batch_size!r}.")
     if on_error not in _ON_ERROR:
         raise InputError(f"on_error is 'stop' or 'skip', not {on_error!r}.{hint(str(on_error), _ON_ERROR)}")
@@ -73,7 +75,7 @@ def predict_split(
     parts = _earlier(saved, set(mine), on_error)
     known = {row for part in parts for row in (*part.rows, *part.unreadable)}
     rest = [row for row in mine if row not in known]
-    batches = [[rest[i] for i in places] for places in whole_batches(len(rest), batch_size)]
+    batches = [[rest[i] for i in places] for places in whole_batches(len(rest), size)]
     walk: Iterable[_Batch] = _loader(examples, batches, workers)
     with torch.no_grad(), _evaluating(network), _reading():
         for number, batch in enumerate(progress(walk, len(batches)) if progress else walk, 1):

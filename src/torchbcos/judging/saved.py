@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.files import replacing
+from torchbcos._core.files import finite_or_null, replacing
 from torchbcos.judging.outputs import Outputs
 
 __all__ = ["SavedOutputs", "fingerprint"]
@@ -28,7 +28,7 @@ class SavedOutputs:
 
     def __init__(self, result: Path, key: Any) -> None:
         self.file = result.with_name(f".{result.name}.partial")
-        self.key = json.dumps(key, sort_keys=True, default=str)
+        self.key = json.dumps(finite_or_null(key), sort_keys=True, default=str, allow_nan=False)
 
     def read(self) -> Outputs | None:
         """What was predicted so far; None where there is no such file, or it is damaged or about something else."""

@@ -14,6 +14,7 @@ from torch.autograd.function import Function
 
 from torchbcos._core import torch_private
 from torchbcos.kernels.conv import again, again_with_graph, makes, places, waits
+from torchbcos.kernels.lengths import overflow_shown
 
 __all__ = ["channel_statistics", "per_channel", "uncentered_batch_norm"]
 
@@ -57,7 +58,7 @@ def uncentered_batch_norm(
 def _plain(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """The same by operations that autograd can differentiate again."""
     dims = [0, *range(2, x.dim())]
-    y = x / (x.var(dims, correction=0, keepdim=True) + eps).sqrt()
+    y = x / overflow_shown(x.var(dims, correction=0, keepdim=True) + eps).sqrt()
     return y if weight is None else y * per_channel(weight, x.dim())
 
 
@@ -78,7 +79,7 @@ class _UncenteredBatchNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float, producer: Any) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = channel_statistics(x)
-        inverse = (var + eps).rsqrt()
+        inverse = overflow_shown(var + eps).rsqrt()
         ctx.producer, ctx.eps = producer, eps
         ctx.save_for_backward(x if producer is None else None, weight, mean, inverse)
         ctx.seen = None if producer is None or not waits(x) else x[places(x)].clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ class FrozenLayerNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
         out, _, rstd = torch.native_layer_norm(x, x.shape[-1:], weight, None, eps)
-        ctx.save_for_backward(rstd, weight)
+        ctx.save_for_backward(rstd.masked_fill(rstd == 0, math.nan), weight)  # a variance that overflowed would make W zero
         return out
 
     @staticmethod

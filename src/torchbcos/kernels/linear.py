@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current
-from torchbcos.kernels.lengths import length, never_zero
+from torchbcos.kernels.lengths import length, never_zero, overflow_shown
 from torchbcos.kernels.onednn import product
 from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
@@ -42,7 +42,7 @@ def _factor(y: Tensor, x: Tensor, weight: Tensor, norm_eps: float, unit: bool) -
 
 
 def _inverse(norm: Tensor, norm_eps: float) -> Tensor:
-    return norm.add(norm_eps).reciprocal_()
+    return norm.add(norm_eps).add_(norm, alpha=0).reciprocal_()  # no number where squares overflowed: see `overflow_shown`
 
 
 class _Linear(Function):
@@ -94,4 +94,4 @@ class _FrozenLinear(Function):
 def _plain(x: Tensor, weight: Tensor, norm_eps: float) -> Tensor:
     """The same linear layer by operations that autograd can differentiate again."""
     y = F.linear(x, weight)
-    return y * y.abs() / (never_zero((x * x).sum(-1, keepdim=True)).sqrt() + norm_eps)
+    return y * y.abs() / (overflow_shown(never_zero((x * x).sum(-1, keepdim=True))).sqrt() + norm_eps)

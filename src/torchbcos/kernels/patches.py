@@ -30,7 +30,9 @@ def patch_squared_norms(x: Tensor, geometry: Geometry) -> Tensor:
 def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> Tensor:
     """`1 / sqrt(‖patch‖² + eps)`, to be broadcast over `channels` outputs."""
     squares = patch_squared_norms(x, geometry)
-    return over_channels((squares + eps if eps > 0 else never_zero(squares)).rsqrt_(), channels)
+    positive = squares + eps if eps > 0 else never_zero(squares)
+    positive.add_(squares, alpha=0)  # no number where squares overflowed: see `overflow_shown`
+    return over_channels(positive.rsqrt_(), channels)
 
 
 def _group_squares(x: Tensor, groups: int) -> Tensor:

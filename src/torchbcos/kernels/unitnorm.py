@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from torchbcos.kernels.lengths import never_zero
+from torchbcos.kernels.lengths import overflow_shown
 
 __all__ = ["filter_norms", "unit_gain", "unit_norm"]
 
@@ -25,13 +25,15 @@ def filter_norms(weight: Tensor) -> Tensor:
     wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
     norm = torch.linalg.vector_norm(wide, dim=1)
     norm = torch.where(norm == 0, torch.ones_like(norm), norm)
-    return norm.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1))
+    return overflow_shown(norm.to(weight.dtype)).reshape(-1, *[1] * (weight.dim() - 1))
 
 
 def unit_gain(weight: Tensor) -> Tensor:
     """`1 / ‖w‖²` of every filter (O,): what an output of degree 2 in its filter is multiplied by to be that of `w / ‖w‖`."""
     norm: Tensor = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())))
-    return never_zero(norm.square_()).reciprocal_()
+    # one for a zero filter, whose output is zero; a square that vanishes or overflows makes outputs NaN, not zero
+    squares = torch.where(norm == 0, 1.0, norm * norm)
+    return overflow_shown(squares).reciprocal_()
 
 
 class _UnitNorm(Function):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.optional import require
-from torchbcos._core.probability import SIGMOID, probabilities
+from torchbcos._core.probability import SIGMOID, log_probabilities, probabilities
 
 __all__ = ["accuracy", "score"]
 
@@ -19,7 +21,9 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
 
     For one class each: `top1`, `top5` (of five classes or more), `loss` (negative log-likelihood of the normalised
     probabilities) and `ece` (expected calibration error in 15 bins; Guo et al. 2017, arXiv 1706.04599). For several labels:
-    `map` (mean average precision), `f1` (macro, at 0.5), `ece`. All but the loss in percent.
+    `map` (mean average precision), `f1` (macro, at 0.5), `ece`. All but the loss in percent. A label that holds for no example
+    has no precision and no recall: it is left out of `map` and `f1`, and `labels_without_examples` counts such labels, where
+    there are any. Logits that are not finite have no metrics: all are NaN.
 
     Args:
         logits: (N, C).
@@ -42,9 +46,10 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     chances = probabilities(logits, probability)
     best = logits.argmax(1)
     confidence = chances.gather(1, best[:, None]).squeeze(1)
-    shares = chances / chances.sum(1, keepdim=True).clamp_min(1e-30)
-    loss = -shares.gather(1, targets[:, None]).clamp_min(1e-30).log().mean()
-    return {**found, "ece": _calibration_error(confidence, (best == targets).long()), "loss": float(loss)}
+    logs = log_probabilities(logits, probability)
+    loss = (logs.logsumexp(1) - logs.gather(1, targets[:, None]).squeeze(1)).mean()
+    ece = _calibration_error(confidence, (best == targets).long()) if _finite(logits) else math.nan
+    return {**found, "ece": ece, "loss": float(loss) if _finite(logits) else math.nan}
 
 
 def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
@@ -68,9 +73,11 @@ def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> 
     classes = logits.shape[1]
     if classes == 1:
         raise InputError("One class alone cannot be scored.")
-    found = {"top1": _percent(logits.argmax(1) == targets)}
+    whole = _finite(logits)  # else the highest of them is any of them
+    targets = targets.to(logits.device)
+    found = {"top1": _percent(logits.argmax(1) == targets) if whole else math.nan}
     if classes >= 5:
-        found["top5"] = _percent((logits.topk(5, 1).indices == targets[:, None]).any(1))
+        found["top5"] = _percent((logits.topk(5, 1).indices == targets[:, None]).any(1)) if whole else math.nan
     return found
 
 
@@ -83,18 +90,32 @@ def _percent(hits: Tensor) -> float:
     return 100 * int(hits.sum()) / len(hits)
 
 
+def _finite(logits: Tensor) -> bool:
+    return bool(logits.isfinite().all())
+
+
 def _score_labels(logits: Tensor, truth: Tensor) -> dict[str, float]:
     """Metrics where several labels may hold: each is a question of its own, answered by its sigmoid."""
     metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
-    chances, classes = probabilities(logits, SIGMOID), logits.shape[1]
-    if classes == 1:
-        precision = metrics.binary_average_precision(chances[:, 0], truth[:, 0])
-        f1 = metrics.binary_f1_score(chances[:, 0], truth[:, 0])
+    known = [k for k in range(logits.shape[1]) if bool(truth[:, k].any())]
+    if _finite(logits):
+        precision = [float(metrics.binary_average_precision(_places(logits[:, k]), truth[:, k])) for k in known]
+        f1 = [float(metrics.binary_f1_score((logits[:, k] > 0).long(), truth[:, k])) for k in known]
+        ece = _calibration_error(probabilities(logits, SIGMOID).flatten(), truth.flatten())
     else:
-        precision = metrics.multilabel_average_precision(chances, truth, classes)
-        f1 = metrics.multilabel_f1_score(chances, truth, classes)
-    ece = _calibration_error(chances.flatten(), truth.flatten())
-    return {"map": 100 * float(precision), "f1": 100 * float(f1), "ece": ece}
+        precision, f1, ece = [], [], math.nan
+    found = {"map": 100 * _mean(precision), "f1": 100 * _mean(f1), "ece": ece}
+    return found if len(known) == logits.shape[1] else {**found, "labels_without_examples": logits.shape[1] - len(known)}
+
+
+def _places(scores: Tensor) -> Tensor:
+    """The place of every score in their order, in [0, 1], equal for equal scores: no sigmoid that rounds different ones to 1."""
+    places: Tensor = torch.unique(scores, return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    return places.double() / max(1, int(places.max()))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def _calibration_error(confidence: Tensor, right: Tensor) -> float:

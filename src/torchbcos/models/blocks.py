@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
+from torchbcos._core.numbers import positive_integer
 
 __all__ = ["Head", "StochasticDepth", "Style", "check_depths", "scale_widths"]
 
@@ -137,8 +138,10 @@ class Head:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_classes, int) or self.num_classes < 1:
+        count = positive_integer(self.num_classes)
+        if count is None:
             raise InputError(f"num_classes must be a positive integer, not {self.num_classes!r}.")
+        object.__setattr__(self, "num_classes", count)  # numpy's do not fit into a card
         if isinstance(self.logit_bias, str) and self.logit_bias != "auto":
             raise InputError(f"logit_bias must be a number, None or 'auto', not {self.logit_bias!r}.")
 

@@ -17,6 +17,7 @@ from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.numbers import check_epsilon, check_rate
 from torchbcos.kernels.batchnorm import uncentered_batch_norm
+from torchbcos.kernels.lengths import overflow_shown
 from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.layer import Layer
 
@@ -147,7 +148,7 @@ class BatchNorm(Norm):
 
     def running_scale(self) -> Tensor:
         """`weight / sqrt(running_var + eps)` (C,): what eval mode multiplies with."""
-        inverse = (self.running_var + self.eps).rsqrt()
+        inverse = overflow_shown(self.running_var + self.eps).rsqrt()
         return inverse if self.weight is None else inverse * parameter(self.weight)
 
     @torch.no_grad()

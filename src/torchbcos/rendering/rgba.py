@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos._core.numbers import integer
 from torchbcos.rendering._checks import Floats, check_percentile, real_tensor, upper_limit
 
 __all__ = ["rgba"]
@@ -64,7 +65,7 @@ def rgba(weights: Tensor, inputs: Tensor, *, smooth: int = 15, percentile: float
 
 
 def _check_smooth(smooth: int) -> None:
-    if not isinstance(smooth, int) or isinstance(smooth, bool):
+    if integer(smooth) is None:
         raise ArgumentTypeError(f"smooth must be an int (pixels), got {type(smooth).__name__}.")
     if smooth < 0:
         raise InputError(f"smooth must be 0 or more pixels, got {smooth}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,9 +56,16 @@ class History:
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add a row, and write the file anew: it is short."""
-        self.rows.append({key: f"{v:.6g}" if isinstance(v, float) else str(v) for key, v in values.items()})
+        self.rows.append({key: _written(v) for key, v in values.items()})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         with replacing(self.file) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _written(value: Any) -> str:
+    """A cell; empty for what is no number, or infinite."""
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return str(value)

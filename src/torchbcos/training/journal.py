@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,9 +70,9 @@ class Journal:
         }  # fmt: skip
         if self.writer is not None and self.history is not None:
             self.history.add(row)
-            for key, value in row.items():
+            for key, value in ((key, value) for key, value in row.items() if math.isfinite(value)):
                 self.writer.add_scalar(key, float(value), state.done)
-        score = "".join(f", {name} {judged[name]:.1f} %" for name in ("top1", "map") if name in judged)
+        score = "".join(f", {name} {judged[name]:.1f} %" for name in ("top1", "map") if math.isfinite(judged.get(name, math.nan)))
         self.run.say(
             f"epoch {epoch}/{self.run.recipe.epochs}: loss {state.loss:.4f}{score}; {rate:.0f} pictures/s, "
             f"the data could give {pipeline:.0f}; {clock(self.so_far(state).left)} left"

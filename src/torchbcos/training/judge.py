@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -66,6 +68,7 @@ def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
         network = _judged_network(run, state)
         found = judge_split(run, state, network, selection)
         score = found.get("top1", found.get("map", 0.0))
+        score = 0.0 if math.isnan(score) else score  # no label holds for any of these examples
         if score > state.best["score"]:
             state.best = {"score": score, "epoch": epoch}
             if run.first:

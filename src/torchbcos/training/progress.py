@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,7 +95,9 @@ def summary(report: Mapping[str, Any]) -> str:
     """The reported numbers in a few words."""
     split = "report" if report.get("report") else "selection"
     found = report.get(split) or {}
-    words = ", ".join(f"{name} {value:.2f} %" for name, value in found.items() if name in ("top1", "map", "f1"))
+    words = ", ".join(
+        f"{name} {value:.2f} %" for name, value in found.items() if name in ("top1", "map", "f1") and math.isfinite(value)
+    )
     where = "the reported split" if split == "report" else "the split that chose"
     return f"{words} on {where}" if words else "nothing was held out to judge by"
 

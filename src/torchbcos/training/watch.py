@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
+from torchbcos._core.errors import BcosError
 from torchbcos.explanation import explain
 from torchbcos.functional.conv import pad, pad_widths, patch_squared_norm
 from torchbcos.rendering import rgba
@@ -90,12 +92,14 @@ def log_explanations(logger: Any, network: nn.Module, x: Tensor, y: Tensor, step
         y: (N,) their classes.
 
     Returns:
-        The numbers.
+        The numbers; none where the network cannot be explained at this step.
     """
     mode = network.training
     network.eval()
     try:
         e = explain(network, x, y)
+    except BcosError:  # a signal that is dead, or numbers that are none: training says so by its loss, not here
+        return {}
     finally:
         network.train(mode)
     numbers = {
@@ -108,7 +112,8 @@ def log_explanations(logger: Any, network: nn.Module, x: Tensor, y: Tensor, step
         numbers |= {f"alignment/{name}": value for name, value in layers.items()}
     if logger is not None:
         for name, value in numbers.items():
-            logger.add_scalar(name, value, step)
+            if math.isfinite(value):
+                logger.add_scalar(name, value, step)
         if x.dim() == 4 and x.shape[1] == 6:
             logger.add_image("watch/explanations", _strip(e.weights[:, 0].cpu(), x.cpu()), step)
     return numbers

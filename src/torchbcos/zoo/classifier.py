@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint, whole_number
+from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
+from torchbcos.explanation.finite import check_finite
 from torchbcos.pictures import Preprocess, Range, Seen, named_items
+from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 
 __all__ = ["Classifier", "Prediction"]
@@ -101,34 +105,47 @@ class Classifier:
         self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
     ) -> Iterator[tuple[list[Prediction], Seen]]:
         """`iter_predict`, and beside the classes of each picture what part of it the network looked at."""
-        for _, x, seen in self._batches(images, batch_size, value_range):
+        for _, x, seen, _ in self._batches(images, batch_size, value_range):
             with torch.no_grad():
                 outputs = self.model(x)
+            check_finite(self.model, x, {"outputs": outputs})
             yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
     def _batches(
-        self, images: Any, batch_size: int, value_range: Range | None
-    ) -> Iterator[tuple[list[str], Tensor, tuple[Seen, ...]]]:
-        """Encoded batches, the file's name of each picture ("" where it is no file), and what is seen of it, each read once."""
-        named = named_items(images, value_range=value_range)
-        while items := list(itertools.islice(named, _checked(batch_size))):
+        self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False
+    ) -> Iterator[tuple[list[str], Tensor, tuple[Seen, ...], bool]]:
+        """Encoded batches, the file's name of each picture ("" where it is no file), what is seen of it, each read once.
+
+        And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it.
+        """
+        named, size = named_items(images, value_range=value_range), _checked(batch_size)
+        while items := list(itertools.islice(named, size)):
             files = [Path(item).name if isinstance(item, (str, os.PathLike)) else "" for _, item in items]
+            following = list(itertools.islice(named, 1)) if ahead else []
+            named = itertools.chain(following, named) if following else named
             x, seen = self.transform.look(items)
-            yield files, self._moved(x), seen
+            yield files, self._moved(x), seen, ahead and not following
 
     def _moved(self, x: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
         return x.to(device=parameter.device, dtype=parameter.dtype)
 
     def predictions(self, outputs: Tensor, *, top_k: int = 5) -> list[list[Prediction]]:
-        """The `top_k` classes for each row of logits (N, classes)."""
-        if not isinstance(top_k, int) or top_k < 1:
+        """The `top_k` classes for each row of logits (N, classes).
+
+        Raises:
+            InputError: `top_k` is no positive integer.
+            StateError: a logit is NaN or infinite; the message says which weight is.
+        """
+        count = positive_integer(top_k)
+        if count is None:
             raise InputError(f"top_k must be a positive integer, not {top_k!r}.")
         logits = outputs.detach().float().cpu()
+        check_finite(self.model, None, {"outputs": logits})
         chances = probabilities(logits, self.card.probability)
         rows = []
         for i in range(len(logits)):
-            best = logits[i].topk(min(top_k, logits.shape[1])).indices.tolist()
+            best = logits[i].topk(min(count, logits.shape[1])).indices.tolist()
             rows.append([Prediction(c, self.class_names[c], float(chances[i, c]), float(logits[i, c])) for c in best])
         return rows
 
@@ -143,7 +160,22 @@ class Classifier:
         value_range: Range | None = None,
         fit: str | None = None,
     ) -> Explanation:
-        """Exact explanations; arguments as `torchbcos.explain`, `preprocess` and `fitted`, classes also by name."""
+        """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name.
+
+        Args:
+            images: as `preprocess` takes them, or an iterator of single ones.
+            targets: None (the `top_k` highest of each picture), one class for all, one a picture, or K a picture (N, K). For
+                one picture alone, a list names its classes: `clf.explain("bus.jpg", ["church", "tench"])` explains both.
+            top_k: K where `targets` is None.
+            contrast: the same forms: one class for all, one a picture, or one a target.
+            batch_size: how many pictures are in memory at a time.
+            value_range: the numbers of black and white, see `preprocess`.
+            fit: as `fitted` takes it.
+
+        Raises:
+            InputError: there are more or fewer targets than pictures, or a class is unknown.
+            StateError: the network's numbers are not finite.
+        """
         options: dict[str, Any] = {
             "top_k": top_k,
             "contrast": contrast,
@@ -165,15 +197,17 @@ class Classifier:
         value_range: Range | None = None,
         fit: str | None = None,
     ) -> Iterator[Explanation]:
-        """One explanation a batch: folders, and iterators, of any size in constant memory."""
-        chosen, other = self.class_index(targets), self.class_index(contrast)
+        """One explanation a batch: folders, and iterators, of any size in constant memory; arguments as `explain`."""
+        chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
         start = 0
-        for files, x, seen in self.fitted(fit)._batches(images, batch_size, value_range):
-            e = explain(
-                self.model, x, _rows(chosen, start, len(x)), top_k=top_k, contrast=_rows(other, start, len(x))
-            )  # fmt: skip
-            yield self._captioned(e, files, seen)
+        batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=chosen.several or other.several)
+        for files, x, seen, last in batches:
+            alone = last and start == 0 and len(x) == 1
+            rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
+            yield self._captioned(explain(self.model, x, rows, top_k=top_k, contrast=rest), files, seen)
             start += len(x)
+        for asked in (chosen, other):
+            asked.check_all(start)
 
     def _captioned(self, e: Explanation, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
@@ -198,18 +232,15 @@ class Classifier:
             first = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             known = f" The model knows {first}; or give an index from 0 to {len(names) - 1}."
             raise InputError(f"There is no class {target!r} among {len(names)}.{hint(target, names) or known}")
+        if isinstance(target, np.ndarray):
+            return self.class_index(target.tolist())
         if isinstance(target, (list, tuple)):
             return [self.class_index(t) for t in target]
         return target
 
 
-def _rows(targets: Any, start: int, count: int) -> Any:
-    if isinstance(targets, (Sequence, Tensor)) and not isinstance(targets, str) and len(targets) > 0:
-        return targets[start : start + count]
-    return targets
-
-
 def _checked(batch_size: int) -> int:
-    if not isinstance(batch_size, int) or batch_size < 1:
+    size = positive_integer(batch_size)
+    if size is None:
         raise InputError(f"batch_size must be a positive integer, not {batch_size!r}.")
-    return batch_size
+    return size

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from torchbcos._core.files import replacing, write_json
+from torchbcos._core.files import finite_or_null, replacing, write_json
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -68,3 +72,20 @@ def test_the_longest_names_that_a_folder_allows(tmp_path: Path) -> None:
     with replacing(target) as partial:
         partial.write_text("x")
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"top1": float("nan"), "of": [float("-inf"), 1.5]})
+    assert (tmp_path / "a").read_text("utf-8").split() == ["{", '"top1":', "null,", '"of":', "[", "null,", "1.5", "]", "}"]
+
+
+NUMBERS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+
+
+@settings(max_examples=40)
+@given(value=st.recursive(NUMBERS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner)))
+def test_whatever_it_is_strict_json_can_hold_it(value: object) -> None:
+    found = json.loads(json.dumps(finite_or_null(value), allow_nan=False))
+    assert found == finite_or_null(found)
+    if isinstance(value, float) and math.isfinite(value):
+        assert found == value

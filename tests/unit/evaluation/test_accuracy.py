@@ -35,7 +35,8 @@ def test_numbers_of_a_broken_network_are_null(data: Path, tmp_path: Path) -> Non
     with torch.no_grad():
         next(p for p in reversed(list(clf.model.parameters())) if p.dim() > 1)[0] = float("nan")
     found = measure_accuracy(clf, data, workers=0, out=tmp_path / "a.json")
-    assert found["loss"] is None and found["pictures"] == 6
+    assert found["pictures"] == found["not_finite"] == 6
+    assert [found[name] for name in ("top1", "top5", "ece", "loss")] == [None] * 4  # the highest of NaN is any of them
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import pickle
@@ -9,9 +10,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 import torchbcos
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.explanation import Explanation, result
 from torchbcos.pictures import Seen
@@ -211,3 +216,62 @@ def test_a_volume_is_shown_slice_by_slice() -> None:
     assert e.panel(slices=[1, 2], axis=2).size != e.panel().size
     with pytest.raises(InputError, match="from 0 to 11, of axis 1"):
         e.panel(slices=[12], axis=1)
+
+
+# -- share ---------------------------------------------------------------------------------------------------------
+
+
+def with_sums(pixels: float, constants: dict[str, float], fixed: tuple[str, ...] = (), value: float | None = None) -> Explanation:
+    """One image of one pixel that carries `pixels`, and constants."""
+    total = pixels + sum(constants.values())
+    return Explanation(
+        inputs=torch.ones(1, 1, 1), outputs=torch.zeros(1, 1), targets=torch.zeros(1, 1, dtype=torch.long),
+        values=torch.full((1, 1), total if value is None else value), weights=torch.full((1, 1, 1, 1), pixels),
+        constants={name: torch.full((1, 1), c) for name, c in constants.items()}, fixed=fixed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pixels", "constants", "expected"),
+    [
+        (1e-7, {"logits.bias": -4.6}, 1.0),  # the value is the bias to seven digits: it is not subtracted
+        (1e-30, {"logits.bias": 5.0}, 1.0), (-1e-7, {"logits.bias": -4.6}, 1.0), (0.0, {"logits.bias": 1.0}, None),
+        (3.0, {"a": 1.0, "logits.bias": -4.6}, 0.75), (3.0, {"a": -2.0}, 3.0), (1.0, {"a": -0.9985}, None),
+        (1.0, {"a": -0.997}, 1 / 0.003), (1.0, {"a": -1.0}, None), (0.0, {"a": 1.0}, 0.0), (0.0, {}, None),
+    ],
+)  # fmt: skip
+def test_the_share_is_made_of_its_terms(pixels: float, constants: dict[str, float], expected: float | None) -> None:
+    e = with_sums(pixels, constants, ("logits.bias",))
+    share = e.to_dict()["explanations"][0][0]["share"]
+    assert share == (expected if expected is None else pytest.approx(expected, rel=1e-3))
+    assert bool(e.share.isnan()) == (expected is None)
+
+
+@settings(max_examples=25, deadline=None)
+@given(power=st.floats(-8, 2), biased=st.booleans(), seed=st.integers(0, 999), contrast=st.booleans())
+def test_the_share_is_that_of_float64(power: float, biased: bool, seed: int, contrast: bool) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(bnn.BcosConv2d(6, 4, 3), bnn.BcosConv2d(4, 4, 1), bnn.GlobalAveragePool())
+    if biased:
+        model.append(bnn.TokenNorm(4)).append(bnn.Linear(4, 3))
+        nn.init.normal_(model[3].bias)
+    model.append(bnn.Logits(-4.6, 10.0**-power)).eval()
+    x, other = torch.rand(1, 6, 6, 6), 1 if contrast else None
+    found = torchbcos.explain(model, x, 0, contrast=other).share
+    exact = torchbcos.explain(copy.deepcopy(model).double(), x.double(), 0, contrast=other)
+    if bool(exact.share.isnan()) or bool(found.isnan()):
+        return  # which side of a thousandth a rounded sum lies on
+    size = exact.contributions.abs().sum() + sum(c.abs().sum() for n, c in exact.constants.items() if n not in exact.fixed)
+    known = float(exact.total.abs() + sum(c.abs().sum() for n, c in exact.constants.items() if n not in exact.fixed)) / float(
+        size
+    )
+    assert float(found) == pytest.approx(float(exact.share), rel=max(1e-3, 1e-5 / known))
+
+
+def test_a_residual_that_hides_nothing_leaves_the_share_alone() -> None:
+    assert float(with_sums(1e-6, {"logits.bias": -4.6}, ("logits.bias",), value=-4.6).share) == 1.0  # as float32 rounds the sum
+
+
+def test_the_best_classes_of_a_caption_are_those_of_the_logits() -> None:
+    e = explanation(outputs=torch.tensor([[20.0, 30.0, 40.0, 25.0, -1.0]] * 3), class_names=tuple("abcde"))
+    assert [name for name, _ in e._caption(0, 0).predictions[:3]] == ["c", "b", "d"]  # in float32 all are 100 %

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -131,3 +131,83 @@ def test_probabilities_that_float32_rounds_to_one_keep_their_order() -> None:
     logits, targets = torch.tensor([[18.0], [20.0], [22.0], [-1.0]]), torch.tensor([[0.0], [0.0], [1.0], [0.0]])
     assert score(logits, targets)["map"] == 100.0  # the highest logit is the one positive
     assert score(logits.expand(4, 2), targets.expand(4, 2))["map"] == 100.0
+
+
+# -- what depends on the order alone ---------------------------------------------------------------------------------
+
+MAPS = {
+    "sigmoid": lambda z: 1 / (1 + (-z).exp()), "far away": lambda z: z + 700, "tiny": lambda z: z * 1e-12,
+    "huge": lambda z: z * 1e12, "cube": lambda z: z**3, "exponential": lambda z: (z * 5).exp(),
+}  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=SEEDS, n=st.integers(2, 40), classes=st.integers(1, 6), name=st.sampled_from(sorted(MAPS)))
+def test_the_order_alone_decides_about_precision_and_rank(seed: int, n: int, classes: int, name: str) -> None:
+    logits = drawn(seed, n, classes, 2.0).double().clamp(-6, 6)
+    moved = MAPS[name](logits)
+    if any(len(set(column.tolist())) < n for column in moved.T):
+        return  # the map rounded two of them to one
+    targets = torch.randint(2, (n, classes), generator=torch.Generator().manual_seed(seed + 1))
+    targets[0] = 1
+    assert score(moved, targets)["map"] == score(logits, targets)["map"]
+    if classes > 1:
+        wanted = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed + 2))
+        assert accuracy(moved, wanted) == accuracy(logits, wanted)
+
+
+def test_precision_of_logits_that_every_sigmoid_rounds_to_one() -> None:
+    targets = torch.zeros(40, 2)
+    targets[:20] = 1
+    logits = torch.cat([torch.linspace(300, 400, 20), torch.linspace(180, 280, 20)])[:, None].expand(40, 2)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    for sign, truth in ((1, targets), (-1, 1 - targets)):
+        found = score(sign * logits[order], truth[order])
+        assert found["map"] == 100.0 and found["f1"] == pytest.approx(200 / 3 if sign > 0 else 0)
+
+
+def test_equal_logits_stay_equal() -> None:
+    truth = torch.tensor([[1], [0], [0], [0]])
+    assert score(torch.zeros(4, 1), truth)["map"] == pytest.approx(25)  # no order: all four at once
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_loss_beyond_what_a_probability_can_say(dtype: torch.dtype) -> None:
+    logits, targets = torch.tensor([[0.0, 300.0]], dtype=dtype), torch.tensor([0])
+    assert score(logits, targets, probability="softmax")["loss"] == pytest.approx(300)
+    assert score(-logits, targets.add(1))["loss"] == pytest.approx(300 - math.log(2), rel=1e-3)
+
+
+# -- numbers that are none -------------------------------------------------------------------------------------------
+
+
+def test_labels_that_hold_for_no_example_are_left_out_and_counted() -> None:
+    logits, truth = torch.tensor([[3.0, 1.0, 2.0], [-3.0, 1.0, -1.0]]), torch.tensor([[1, 0, 0], [0, 0, 1]])
+    found = score(logits, truth)
+    assert found["map"] == pytest.approx((100 + 50) / 2) and found["f1"] == pytest.approx((100 + 0) / 2)
+    assert found["labels_without_examples"] == 1 and list(found) == ["map", "f1", "ece", "labels_without_examples"]
+    without = score(logits, torch.zeros(2, 3, dtype=torch.int64))
+    assert math.isnan(without["map"]) and math.isnan(without["f1"]) and without["labels_without_examples"] == 3
+    assert math.isnan(score(logits[:, :1], torch.zeros(2, 1))["map"]) and not math.isnan(without["ece"])
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_none_have_no_metrics(broken: float) -> None:
+    logits = torch.randn(20, 6)
+    logits[3, 2] = broken
+    wanted, truth = torch.randint(6, (20,)), torch.ones(20, 6)
+    for found in (
+        score(logits, wanted),
+        accuracy(logits, wanted),
+        score(logits, truth),
+        score(logits, wanted, probability="softmax"),
+    ):
+        assert found and all(math.isnan(value) for value in found.values())
+
+
+def test_nothing_is_said_by_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    logits = torch.randn(10, 3)
+    for truth in (torch.zeros(10, 3), torch.ones(10, 3), torch.eye(10)[:, :3]):
+        score(logits, truth)
+        score(logits[:, :1], truth[:, :1])
+    assert [str(w.message) for w in recwarn] == []

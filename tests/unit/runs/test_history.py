@@ -42,3 +42,10 @@ def test_a_damaged_file_is_moved_aside(text: bytes, tmp_path: Path) -> None:
 def test_a_step_that_is_no_number(step: str, tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(f"step,loss\n{step},0.5\n2,0.25\n")
     assert [row["loss"] for row in History(tmp_path / "history.csv", 5).rows] == ["0.25"]
+
+
+def test_a_number_that_is_none_is_an_empty_cell(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.csv", 0)
+    history.add({"step": 1, "map": float("nan"), "loss": float("inf"), "f1": 0.5})
+    assert (tmp_path / "history.csv").read_text().splitlines() == ["step,map,loss,f1", "1,,,0.5"]
+    assert History(tmp_path / "history.csv", 1).rows[0]["map"] == ""

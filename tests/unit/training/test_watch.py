@@ -86,3 +86,16 @@ def test_history_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
     again.add({"step": 5, "extra": 1.5})
     lines = (tmp_path / "h.csv").read_text().splitlines()
     assert lines == ["step,loss,extra", "2,0.666667,", "4,1.33333,", "5,,1.5"]
+
+
+def test_what_cannot_be_explained_is_not_watched_and_training_goes_on() -> None:
+    x, recorder = torch.rand(2, 6, 8, 8), Recorder()
+    for factor in (float("nan"), 1e25):
+        model = nn.Sequential(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), bnn.BcosLinear(4, 3)).train()
+        with torch.no_grad():
+            model[0].weight.mul_(factor)  # type: ignore[union-attr, operator]
+        assert log_explanations(recorder, model, x, torch.tensor([0, 1]), 1) == {} and model.training
+    model = nn.Sequential(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), bnn.BcosLinear(4, 3)).eval()
+    found = log_explanations(recorder, model, x * 0, torch.tensor([0, 1]), 1)  # a share of nothing
+    assert found["watch/share"] != found["watch/share"]
+    assert recorder.numbers and "watch/share" not in recorder.numbers

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import torchbcos
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, StateError
 from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
 from torchbcos.pictures import Preprocess, items, modes, read
@@ -203,3 +203,64 @@ def test_classes_that_differ_in_case_alone_are_two(classifier: Classifier) -> No
     letters = Classifier(classifier.model, dataclasses.replace(classifier.card, classes=("A", "a", "b")))
     assert [letters.class_index(name) for name in ("A", "a", "B", "2")] == [0, 1, 2, 2]
     assert letters.class_index(["a", "A"]) == [1, 0]
+
+
+# -- which classes -------------------------------------------------------------------------------------------------
+
+
+def test_two_names_for_one_picture_are_two_explanations(classifier: Classifier, photos: list[Path]) -> None:
+    one = classifier.explain(photos[0], "b")
+    for images in (photos[0], str(photos[0]), photos[:1], iter(photos[:1]), Image.open(photos[0])):
+        for batch_size in (1, 16):
+            e = classifier.explain(images, ["c", "b"], batch_size=batch_size)
+            assert e.targets.tolist() == [[2, 1]]
+            torch.testing.assert_close(e.weights[:, 1], one.weights[:, 0])
+            images = photos[:1] if not isinstance(images, (str, Path, list, Image.Image)) else images  # an iterator is used up
+    assert classifier.explain(photos[0], (0, 2, 1)).targets.tolist() == [[0, 2, 1]]
+    assert classifier.explain(photos[0], np.array(["a", "c"])).targets.tolist() == [[0, 2]]
+    e = classifier.explain(photos[0], ["a", "b"], contrast=["b", "c"])
+    assert e.contrast is not None and (e.targets.tolist(), e.contrast.tolist()) == ([[0, 1]], [[1, 2]])
+
+
+def test_a_list_for_several_pictures_has_one_class_a_picture(classifier: Classifier, photos: list[Path]) -> None:
+    e = classifier.explain(photos[:3], ["c", "a", "b"], contrast=[0, 1, 2], batch_size=2)
+    assert e.contrast is not None and (e.targets.tolist(), e.contrast.tolist()) == ([[2], [0], [1]], [[0], [1], [2]])
+    assert classifier.explain(photos[:2], [["c", "a"], ["b", "a"]]).targets.tolist() == [[2, 0], [1, 0]]
+    assert classifier.explain(photos[:3], np.array([2, 0, 1]), batch_size=1).targets.tolist() == [[2], [0], [1]]
+    for pictures, names in ((3, ["a", "b"]), (2, ["a", "b", "c"]), (7, [["a"]] * 6), (4, np.array([0, 1]))):
+        for batch_size in (1, 2, 16):
+            for given in ({"targets": names}, {"contrast": names}):
+                with pytest.raises(InputError, match=r"(targets|contrast) of shape .* pictures: give one class for all"):
+                    classifier.explain(photos[:pictures], batch_size=batch_size, **given)
+    with pytest.raises(InputError, match="must be an int"):
+        classifier.explain(photos[:2], [["a"], ["b", "c"]])
+    with pytest.raises(InputError, match="must be integers"):
+        classifier.explain(photos[0], True)
+    with pytest.raises(InputError, match="There is no class '²'"):
+        classifier.explain(photos[0], "²")
+
+
+def test_integers_of_numpy_count_classes_and_pictures(classifier: Classifier, photos: list[Path]) -> None:
+    rows = classifier.predict(photos[:3], top_k=np.int64(2), batch_size=np.int32(2))  # type: ignore[arg-type]
+    assert [[p.index for p in row] for row in rows] == [[p.index for p in row] for row in classifier.predict(photos[:3], top_k=2)]
+    assert {len(row) for row in rows} == {2}
+    for wrong in ({"top_k": True}, {"batch_size": True}, {"top_k": 1.0}):
+        with pytest.raises(InputError, match="must be a positive integer"):
+            classifier.predict(photos[0], **wrong)
+
+
+# -- numbers that are none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "broken"), [("conv1.weight", "nan"), ("bn1.running_var", "inf"), ("fc.weight", "inf")])
+def test_a_network_of_broken_weights_answers_nothing(photos: list[Path], name: str, broken: str) -> None:
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=3).eval()
+    network.state_dict()[name].fill_(float(broken))
+    card = Card(name="tiny", architecture="cifar10_resnet20", classes=("a", "b", "c"), num_classes=3,
+                preprocess=Preprocess(resize=32, crop=32).to_dict())  # fmt: skip
+    classifier = Classifier(network, card)
+    for call in (classifier.predict, classifier.explain):
+        with pytest.raises(StateError, match=f"'{name}' holds such numbers itself"):
+            call(photos[:2])  # type: ignore[operator]
+    with pytest.raises(StateError, match="hold NaN or infinity"):
+        classifier.predictions(torch.tensor([[0.0, float(broken), 1.0]]))
