@@ -2,7 +2,7 @@
 
 A weight that has been brought into another order (`kernels/onednn.py`) must not outlive the weight. torch counts changes in
 place, but not all of them: fused optimisers, and whoever writes through `.data`, a numpy or DLPack alias or the storage, move
-no counter. Reading the whole weight would be exact and costs 7 % of a prediction for one picture (docs/decisions). So a seal
+no counter. Reading the whole weight would be exact and costs 7 % of a prediction for one picture (docs/decisions/021). So a seal
 keeps what torch says, which storage the numbers lie in, and a sample of the numbers, which holds at least one of every filter
 and, in channels_last, one of every input channel.
 """
