@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import StateError
 from torchbcos._core.files import finite_or_null, replacing
+from torchbcos._core.stored import load_stored
 from torchbcos.judging.outputs import Outputs
 
 __all__ = ["SavedOutputs", "fingerprint"]
@@ -33,7 +34,7 @@ class SavedOutputs:
     def read(self) -> Outputs | None:
         """What was predicted so far; None where there is no such file, or it is damaged or about something else."""
         try:
-            found = torch.load(self.file, weights_only=True)
+            found = load_stored(self.file)
             outputs = Outputs(**found["outputs"]) if found["key"] == self.key else None
             return outputs if outputs is not None and _is_whole(outputs) else None
         except Exception:  # any foreign content, of which torch and we expect different things

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
 from torchbcos._core.files import replacing
 from torchbcos._core.names import hint
+from torchbcos._core.stored import NotStored, load_stored
 
 __all__ = ["OWN_WEIGHTS", "RunFolder"]
 
@@ -263,6 +264,8 @@ def _write_whole(value: Any, path: Path, *, keep: Path | None = None) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_stored(path)
+    except NotStored as error:
+        raise WeightsError(f"{str(path)!r} {error}") from error
     except Exception as error:  # a damaged file makes torch raise errors of any class
         raise WeightsError(f"{str(path)!r} is damaged ({type(error).__name__}).") from error

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from torchbcos._core.errors import MissingFileError, WeightsError
 from torchbcos._core.names import quote
+from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
+from torchbcos._core.stored import NotStored, check_directory, check_stored
 from torchbcos.zoo.fields import parse_json
-from torchbcos.zoo.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 
 __all__ = ["WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault"]
 
@@ -34,7 +35,6 @@ _READ_ERRORS = (
     zipfile.BadZipFile, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
 _LONGEST_HEADER = 16 << 20  # bytes that list the tensors: those of a network of 1,000 take 100,000
-_LONGEST_DIRECTORY = 8 << 20  # bytes of a zip's list of members
 _MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save began with before torch 1.6
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _READABLE = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
@@ -194,7 +194,7 @@ def _open_safetensors(path: Path, file: IO[bytes]) -> _Opened:
 
 
 def _open_zip(path: Path, file: IO[bytes]) -> _Opened:
-    _check_directory(path, file)
+    _named(path, check_directory, file)
     with zipfile.ZipFile(file) as archive:
         members = _members(path, archive)
         program = next((name for name in members if name.endswith("/data.pkl") and name.count("/") == 1), None)
@@ -218,19 +218,12 @@ def _open_zip(path: Path, file: IO[bytes]) -> _Opened:
     return entries or {}, read_all
 
 
-def _check_directory(path: Path, file: IO[bytes]) -> None:
-    """Refuse a zip with a list of members so long that to read it would take minutes and gigabytes."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - (1 << 16) - 22))
-    tail = file.read()
-    end = tail.rfind(b"PK\x05\x06")
-    (length,) = struct.unpack_from("<I", tail, end + 12) if end >= 0 else (0,)
-    if end >= 20 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the long form, which torch always writes
-        file.seek(struct.unpack_from("<Q", tail, end - 12)[0] + 40)
-        (length,) = struct.unpack("<Q", file.read(8))
-    file.seek(0)
-    if length > _LONGEST_DIRECTORY:
-        raise WeightsError(f"{path.name} lists more members than any file of weights has: it is no network.")
+def _named(path: Path, check: Callable[..., None], *arguments: Any) -> None:
+    """A check of an archive, whose complaint begins with the file's name."""
+    try:
+        check(*arguments)
+    except NotStored as error:
+        raise WeightsError(f"{path.name} {error}") from None
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -244,16 +237,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             )
         if leaf == "archive_format" or name.endswith("serialized_exported_program.json"):
             raise WeightsError(f"{path.name} is an exported program (.pt2), not weights: save the state_dict() of its network.")
-    if len(members) < len(archive.infolist()):
-        raise WeightsError(f"{path.name} holds two members of one name: it was not written by torch.save.")
-    for name, info in members.items():
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise WeightsError(
-                f"{path.name} is compressed ({quote(name)}), which torch.save never does: a small file could fill the memory. "
-                "Unpack it, load it with torch and save its state_dict() again."
-            )
-    if sum(info.file_size for info in members.values()) > path.stat().st_size:
-        raise WeightsError(f"{path.name} promises more bytes than it has: its members lie over each other.")
+    _named(path, check_stored, archive, path.stat().st_size)
     program = max((info.file_size for name, info in members.items() if name.endswith("/data.pkl")), default=0)
     if program > _LONGEST_HEADER:
         raise WeightsError(

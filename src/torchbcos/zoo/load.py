@@ -17,6 +17,7 @@ from torch import nn
 from torchbcos import models
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, WeightsError, shorten
 from torchbcos._core.names import hint, natural_key, quote
+from torchbcos._core.pickled import Entry
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.runs import RunFolder
@@ -24,7 +25,6 @@ from torchbcos.zoo.archive import WeightsFile, entry_of, open_weights
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.hub import HUB, fetch_folder
-from torchbcos.zoo.pickled import Entry
 from torchbcos.zoo.saveable import check_same, state_of, unwrapped
 from torchbcos.zoo.store import CARD, WEIGHTS, check_fit, classes_in, fetch, fill, open_folder, read_weights, write_folder
 

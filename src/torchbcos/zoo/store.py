@@ -24,12 +24,12 @@ from torchbcos._core.claim import claimed
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
+from torchbcos._core.pickled import Entry
 from torchbcos.models import Network
 from torchbcos.zoo.archive import WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
-from torchbcos.zoo.pickled import Entry
 
 __all__ = [
     "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "open_folder", "read_card",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,19 @@ def test_something_else_under_a_checkpoints_name(content: object, tmp_path: Path
     for which in ("last", "ema", "best"):
         with pytest.raises(WeightsError, match=r"\.ckpt' is damaged \("):
             run.weights(which)
+
+
+def test_a_compressed_checkpoint_is_named_and_the_one_before_is_taken(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_checkpoint("last.ckpt", checkpoint(1))
+    run.write_checkpoint("last.ckpt", checkpoint(2))
+    with zipfile.ZipFile(run.last) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(run.last, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+    step, (complaint,) = step_of(run)
+    assert step == 1 and "is compressed" in complaint
 
 
 def test_best_weights_that_are_gone_or_damaged_name_another_choice(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from torchbcos.zoo.pickled import Entry, ForeignObject, Storage, follow, tensors_in
+from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 
 
 def program_of(value: Any, **options: Any) -> bytes:
