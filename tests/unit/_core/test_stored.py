@@ -74,7 +74,7 @@ def test_code_is_never_run(tmp_path: Path) -> None:
 
 def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"text")
-    with pytest.raises(ValueError, match="no archive of torch.save"):
+    with pytest.raises(ValueError, match=r"no archive of torch\.save"):
         load_stored(tmp_path / "a.ckpt")
 
 
