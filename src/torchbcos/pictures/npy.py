@@ -119,6 +119,11 @@ def _judge(file: Any, size: int, name: str, most: int) -> None:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise InputError(f"{name} is of version {version[0]}.{version[1]} of the format; supported: 1.0 and 2.0. Save it anew.")
+    begin = file.tell()
+    length = int.from_bytes(file.read(2 * version[0]), "little")
+    if length > _MAX_HEADER:  # numpy would read it whole before it asks
+        raise InputError(f"{name} has a header of {length:,} bytes, more than the {_MAX_HEADER:,} of any array: copy it again.")
+    file.seek(begin)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read_header(file, max_header_size=_MAX_HEADER)
     if dtype.hasobject or dtype.kind in _KINDS:

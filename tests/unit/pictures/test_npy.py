@@ -116,8 +116,12 @@ WRONG: dict[str, tuple[bytes, str]] = {
     ),
     "another file": (b"GIF89a" + b"\0" * 90, "is no .npy file that can be read"),
     "code": (headed("(__import__('os').system('touch npy-ran'),)"), "is no .npy file that can be read"),
-    "a header of brackets": (headed("(" * 4000), "is no .npy file that can be read"),
-    "a header of minus signs": (headed("-" * 9000 + "1"), "is no .npy file that can be read"),
+    "a header of brackets": (headed("(" * 1900), "is no .npy file that can be read"),
+    "a header of minus signs": (headed("-" * 9000 + "1"), "has a header of 9,078 bytes, more than the 2,000 of any array"),
+    "a header of many megabytes": (
+        b"\x93NUMPY\x02\x00" + (30_000_000).to_bytes(4, "little") + b" " * 30_000_000,
+        "has a header of 30,000,000 bytes, more than the 2,000 of any array: copy it again.",
+    ),
     "NaN": (saved(np.array([0.5, np.nan])), "holds NaN or infinity."),
     "infinity": (saved(np.array([0.5, np.inf])), "holds NaN or infinity."),
 }
