@@ -12,7 +12,6 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `_C._autograd._top_saved_tensors_default_hooks` | checkpoints are found on the stack; a batch norm keeps its own input |
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
-| `multiprocessing.reductions.StorageWeakRef` | no weight is packed |
 | `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
 | `ops.aten.batch_norm_update_stats` | `torch.var_mean`, some 20 times as slow |
@@ -41,7 +40,7 @@ __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics",
     "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts",
     "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks",
-    "storage_identity", "transformed", "version",
+    "transformed", "version",
 ]  # fmt: skip
 
 
@@ -167,17 +166,6 @@ _VERSION: Any = getattr(Tensor, "_version", None)
 def version(tensor: Tensor) -> int | None:
     """How often `tensor` was changed in place; None where torch does not count (inference tensors) or does not say."""
     return None if _VERSION is None or tensor.is_inference() else tensor._version
-
-
-_STORAGE_REFERENCE: Any = getattr(_module("torch.multiprocessing.reductions"), "StorageWeakRef", None)
-
-
-def storage_identity(tensor: Tensor) -> object | None:
-    """What is equal for tensors of the same storage and for no others, of today or gone; None where torch does not say.
-
-    It keeps the storage's small record, so that no later storage has its place, but not its memory.
-    """
-    return None if _STORAGE_REFERENCE is None else _STORAGE_REFERENCE(tensor.untyped_storage())
 
 
 _HOOKS = tuple(

@@ -10,12 +10,13 @@ and, in channels_last, one of every input channel.
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchbcos._core.torch_private import storage_identity, version
+from torchbcos._core.torch_private import version
 
 __all__ = ["Seal", "sealable"]
 
@@ -25,7 +26,7 @@ _SAMPLE = 512  # numbers at least: 30 µs a layer, for each lies in a page of it
 def sealable(weight: Tensor) -> bool:
     """True for (O, ...) in one piece of memory, changes of which torch counts."""
     dense = weight.is_contiguous() or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last))
-    return dense and weight.numel() > 0 and version(weight) is not None and storage_identity(weight) is not None
+    return dense and weight.numel() > 0 and version(weight) is not None
 
 
 class Seal:
@@ -43,13 +44,15 @@ class Seal:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.facts, self.storage = _facts(weight), storage_identity(weight)
+        self.facts = _facts(weight)
+        # of Python: torch's own weak references keep the storage's record, and to free that one crashes torch 2.6
+        self.storage = weakref.ref(weight.untyped_storage())
         self.step = _step(weight)
         self.sample = self._some(weight).clone()
 
     def holds(self, weight: Tensor) -> bool:
         """Whether `weight` is that tensor, or an alias of it, with the numbers of then."""
-        same = self.facts == _facts(weight) and self.storage == storage_identity(weight)
+        same = self.facts == _facts(weight) and self.storage() is weight.untyped_storage()
         return same and torch.equal(self._some(weight), self.sample)
 
     def _some(self, weight: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ NAMES = (
     "_current_graph_task_id", "_top_saved_tensors_default_hooks", "maybe_current_level", "_get_current_dispatch_mode",
     "_version", "_forward_hooks", "_forward_pre_hooks", "_orig_mod", "_compiled_call_impl", "_call_impl",
     "batch_norm_update_stats", "convolution_backward", "avg_pool2d_backward", "_convolution_pointwise",
-    "mkldnn_reorder_conv2d_weight", "make_fx", "StorageWeakRef",
+    "mkldnn_reorder_conv2d_weight", "make_fx",
 )  # fmt: skip
 # "!": the name is there and takes other arguments; "?": it gives other numbers
 CHANGED = (
@@ -38,7 +38,7 @@ CASES = (*NAMES, *CONTAINERS, *CHANGED)
 # the laws that may be refused then, and with which words
 REFUSED = {"_current_graph_task_id": ("checkpoints", "does not say which backward pass"), "make_fx": ("graph", "cannot record")}
 UNPACKED = {
-    "maybe_current_level", "_functorch", "_get_current_dispatch_mode", "_python_dispatch", "_version", "StorageWeakRef",
+    "maybe_current_level", "_functorch", "_get_current_dispatch_mode", "_python_dispatch", "_version",
     "_convolution_pointwise", "mkldnn_reorder_conv2d_weight", "_nn",
 }  # fmt: skip
 
