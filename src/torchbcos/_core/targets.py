@@ -49,6 +49,11 @@ def resolve_targets(targets: object, outputs: Tensor, *, top_k: int = 1, name: s
     return given.clone() if given.is_inference() else given.contiguous()
 
 
+def _plain(targets: object) -> object:
+    """A single number of numpy as an array, which every torch takes."""
+    return np.asarray(targets) if isinstance(targets, np.generic) else targets
+
+
 def as_integers(targets: object, name: str = "targets") -> Tensor:
     """Whatever form targets have as an int64 tensor of the same shape.
 
@@ -59,7 +64,7 @@ def as_integers(targets: object, name: str = "targets") -> Tensor:
     tensor([1, 2])
     """
     try:
-        given = targets if isinstance(targets, Tensor) else torch.as_tensor(targets)
+        given = targets if isinstance(targets, Tensor) else torch.as_tensor(_plain(targets))
         if given.is_meta:
             raise TypeError("a tensor without numbers")
         if given.layout != torch.strided or given.dtype == torch.uint64:
