@@ -44,19 +44,21 @@ def _run(kind: str, given: argparse.Namespace) -> int:
     seen: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         while first < last:
+            print(f"{kind} from {first}", file=sys.stderr, flush=True)
             command = [sys.executable, "-m", "tests.fuzz.reader", kind, folder, str(given.seed), str(first), str(last)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as reader:
-                assert reader.stdout is not None
-                assert reader.stderr is not None
-                for line in reader.stdout:
-                    one = json.loads(line)
-                    first = one["number"] + 1
-                    taken, refused = taken + (one["outcome"] == "taken"), refused + (one["outcome"] == "refused")
-                    most, slowest = max(most, one["memory"]), max(slowest, one["seconds"])
-                    for fault in one["faults"]:
-                        faults += 1
-                        _report(kind, one["number"], fault, seen, given)
-                died = reader.stderr.read()
+            with open(Path(folder) / "stderr", "w+", errors="replace") as said:  # a pipe would fill up and hold the reader
+                with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as reader:
+                    assert reader.stdout is not None
+                    for line in reader.stdout:
+                        one = json.loads(line)
+                        first = one["number"] + 1
+                        taken, refused = taken + (one["outcome"] == "taken"), refused + (one["outcome"] == "refused")
+                        most, slowest = max(most, one["memory"]), max(slowest, one["seconds"])
+                        for fault in one["faults"]:
+                            faults += 1
+                            _report(kind, one["number"], fault, seen, given)
+                said.seek(0)
+                died = said.read()
             if reader.returncode:
                 faults += 1
                 what = "hangs" if "Timeout" in died else f"process ended with {reader.returncode}: {died[-300:]}"

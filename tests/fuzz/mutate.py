@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -147,11 +148,11 @@ def _json(rng: random.Random, data: bytes) -> bytes:
         if how == 0 and isinstance(node, dict):
             del node[key]
         elif how == 1 and isinstance(node, dict):
-            node[rng.choice(TEXTS)] = rng.choice(TREES)
+            node[rng.choice(TEXTS)] = copy.deepcopy(rng.choice(TREES))
         elif how == 2:
             node[key] = rng.choice(TEXTS)
         else:
-            node[key] = rng.choice(TREES)
+            node[key] = copy.deepcopy(rng.choice(TREES))  # else a branch grows into itself
         if not isinstance(tree, dict | list) or not list(_nodes(tree)):
             break
     text = json.dumps(tree)
