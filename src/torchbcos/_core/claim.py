@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from torchbcos._core.errors import StateError, shorten
+from torchbcos._core.files import read_whole
 from torchbcos._core.names import quote
 
 __all__ = ["LOCK", "claimed"]
 
 LOCK = ".lock"
+_LONGEST = 2**12  # bytes of it: a number, a host and a time
 _PAUSE = 0.01  # seconds between two tries of who waits
 _PATIENCE = 1.0  # seconds that the holder has to write down who it is
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -135,7 +137,7 @@ def _who(folder: Path, doing: str) -> str:
     about: Any = None
     while about is None and time.monotonic() < until:
         try:
-            about = json.loads((folder / LOCK).read_text("utf-8"))
+            about = json.loads(read_whole(folder / LOCK, _LONGEST))
             who = f"process {int(about['pid'])} on {str(about['host'])!a}, since {str(about['since'])!a}"
         except (OSError, ValueError, TypeError, LookupError, RecursionError):  # not written yet; or a stranger's
             about = None

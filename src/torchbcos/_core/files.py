@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and strangers' files that are read whole."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,7 +13,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["finite_or_null", "replacing", "write_json"]
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import quote
+
+__all__ = ["NOT_REGULAR", "finite_or_null", "read_whole", "replacing", "write_json"]
+
+NOT_REGULAR = "is no regular file (a pipe or a device?): copy it into a file first."
+_PART = 2**20  # bytes
+
+
+def read_whole(file: Path, limit: int, advice: str = "is it the right one?") -> bytes:
+    """All bytes of a file that somebody else may have put there: no pipe that never ends, no more than the limit.
+
+    Args:
+        file: a regular file, or a link to one.
+        limit: bytes; what the file's size says is not relied on, which a device does not know and a writer changes.
+        advice: the next step where it has more.
+
+    Raises:
+        InputError: it is a pipe, a device or a socket, or has more bytes.
+        OSError: it is not there, is a folder, or may not be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_text("whole")
+    ...     read_whole(Path(folder, "a.txt"), 100)
+    b'whole'
+    """
+    _check_regular(file, file.stat())  # before it is opened: to open some devices is to use them
+    # not blocking: between these two lines the file may have become a pipe
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as opened:
+        found = os.fstat(handle)
+        _check_regular(file, found)
+        data = opened.read(min(found.st_size, limit) + 1)
+        while found.st_size < len(data) <= limit and (part := opened.read(min(_PART, limit + 1 - len(data)))):
+            data += part  # more than its size: it grows, or the system makes it up while it is read
+    if len(data) > limit:
+        size = f"{limit // 2**20:,} MB" if limit >= 2**20 else f"{limit:,} bytes"
+        raise InputError(f"{quote(file)} has more than {size}, the most that is read of such a file: {advice}")
+    return data
+
+
+def _check_regular(file: Path, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{quote(file)} {NOT_REGULAR}")
 
 
 @contextmanager

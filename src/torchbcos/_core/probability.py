@@ -10,7 +10,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-__all__ = ["PROBABILITIES", "SIGMOID", "log_probabilities", "probabilities", "trained_with", "undecided"]
+__all__ = ["PROBABILITIES", "SIGMOID", "log_probabilities", "probabilities", "short_of_half", "trained_with", "undecided"]
 
 SIGMOID, _SOFTMAX = "sigmoid", "softmax"
 PROBABILITIES = (SIGMOID, _SOFTMAX)
@@ -60,6 +60,19 @@ def trained_with(loss: str, *, multi_label: bool = False) -> str:
     ('softmax', 'sigmoid', 'sigmoid')
     """
     return _SOFTMAX if loss == "cross_entropy" and not multi_label else SIGMOID
+
+
+def short_of_half(chance: float, digits: int) -> float:
+    """A probability as it is shown: one below one half is not rounded up to it, which `undecided` would contradict.
+
+    Args:
+        chance: in [0, 1], or NaN.
+        digits: behind the point of the per cent that are shown.
+
+    >>> [f"{short_of_half(p, 0):.0%}" for p in (0.494, 0.4999, 0.5)], f"{short_of_half(0.4999, 1):.1%}"
+    (['49%', '49%', '50%'], '49.9%')
+    """
+    return min(chance, _HALF - 10.0 ** -(digits + 2)) if chance < _HALF else chance
 
 
 def undecided(chances: Sequence[float]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
+from torchbcos._core.files import read_whole
 from torchbcos._core.foreign import refuse_pointer
 from torchbcos._core.names import hint, nearby, quote
 
@@ -45,12 +45,17 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Path, most: int | None = None) -> str:
     """The text of a file in UTF-8, with or without the mark that some programs put at its start.
+
+    Args:
+        file: a regular file.
+        most: bytes that it may have; None for as many as any table has.
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is a folder, may not be read, or is no UTF-8 text; the message names the line.
+        InputError: it is a folder, a pipe or a device, has more bytes, may not be read, or is no UTF-8 text; the message names
+            the line.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +66,7 @@ def read_text(file: Path) -> str:
     """
     name = quote(file)
     try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{name} is no regular file (a pipe or a device?): copy it into a file first.")
-        if found.st_size > _MOST_BYTES:
-            raise InputError(f"{name} has {found.st_size:,} bytes, more than the {_MOST_BYTES:,} that are read: divide it.")
-        data = file.read_bytes()
+        data = read_whole(file, _MOST_BYTES if most is None else most, "divide it.")
     except InputError:  # which is a ValueError, too
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -75,8 +75,10 @@ def read_text(file: Path) -> str:
         raise InputError(f"{name} is a folder; a text file is expected there.") from None
     except PermissionError:
         raise InputError(f"{name} may not be read: permission denied. Change its permissions (chmod +r).") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise InputError(f"{name} cannot be read: {shorten(' '.join(str(error).split()), 160)}.") from error
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from error
+    except ValueError as error:  # of the system's own check
+        raise InputError(f"{name} cannot be read: no file can have this name.") from error
     return _decode(data, name)
 
 

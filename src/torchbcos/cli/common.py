@@ -219,12 +219,14 @@ def remarks(record: Record) -> str:
 
 
 def percent(number: float | None, digits: int = 1) -> str:
-    """A share in per cent, or a dash for what is no number.
+    """A probability in per cent, or a dash for what is no number; one below one half is never shown as 50.
 
-    >>> percent(0.123), percent(float("nan")), percent(None)
-    ('12.3%', '–', '–')
+    >>> percent(0.123), percent(0.49999), percent(float("nan")), percent(None)
+    ('12.3%', '49.9%', '–', '–')
     """
-    return "–" if number is None or not math.isfinite(number) else f"{number:.{digits}%}"
+    from torchbcos._core.probability import short_of_half
+
+    return "–" if number is None or not math.isfinite(number) else f"{short_of_half(number, digits):.{digits}%}"
 
 
 def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[str, Any]]]:

@@ -110,7 +110,8 @@ def _sentence(error: Any) -> str:
         dashes = "--" if kind == "option" else ""
         close = nearest(word.lstrip("-"), [name.lstrip("-") for name in _names(kind, context.command)])
         tail = f" Did you mean {' or '.join(repr(dashes + name) for name in close)}?" if close else ""
-        return f"There is no {kind} {word!r}.{tail} See '{command} --help'."
+        # not repr: typer has escaped the word already, or `say` will
+        return f"There is no {kind} '{word}'.{tail} See '{command} --help'."
     text = text.replace("Value error, ", "").removesuffix(".")
     return f"{text}. See '{command} --help'."
 

@@ -33,6 +33,8 @@ class SavedOutputs:
 
     def read(self) -> Outputs | None:
         """What was predicted so far; None where there is no such file, or it is damaged or about something else."""
+        if not self.file.is_file():  # a pipe would never end
+            return None
         try:
             found = load_stored(self.file)
             outputs = Outputs(**found["outputs"]) if found["key"] == self.key else None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.letters import one_line
-from torchbcos._core.probability import undecided
+from torchbcos._core.probability import short_of_half, undecided
 from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.fonts import load_font
 from torchbcos.rendering.heatmap import SlicePlaces, check_slices, heat_limit, heatmap, over, overlay, photo, slice_places
@@ -254,11 +254,11 @@ def _predictions(pen: Pen, caption: Caption, width: float) -> None:
     for name, probability in shown:
         room = math.inf if fits else width / len(shown) - _wide(pen, "", probability)
         left += pen.write(left, 74, name, 17, _INK, width=room) + 8
-        left += pen.write(left, 74, format_share(probability), 17, _QUIET) + 26
+        left += pen.write(left, 74, format_share(short_of_half(probability, 0)), 17, _QUIET) + 26
 
 
 def _wide(pen: Pen, name: str, probability: float) -> float:
-    return pen.length(name, 17) + 8 + pen.length(format_share(probability), 17) + 26
+    return pen.length(name, 17) + 8 + pen.length(format_share(short_of_half(probability, 0)), 17) + 26
 
 
 def undrawable(names: Sequence[str]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torchbcos._core.errors import WeightsError
-from torchbcos._core.files import write_json
+from torchbcos._core.files import read_whole, write_json
 
 if TYPE_CHECKING:  # names alone: opening a model needs no data room
     from torchbcos.data.labelled import Labelled, Split
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # names alone: opening a model needs no data room
 __all__ = ["HELD_OUT", "read_held_out", "write_held_out"]
 
 HELD_OUT = ("selection", "report")
+_MOST_BYTES = 2**29  # the names of ten million pictures
 
 
 def write_held_out(run: RunFolder, data: Labelled, splits: Mapping[str, Split | None]) -> None:
@@ -36,7 +37,7 @@ def read_held_out(run: RunFolder, data: Labelled) -> dict[str, list[str]]:
     if not run.splits.is_file():
         return {}
     try:
-        found = json.loads(run.splits.read_text("utf-8"))
+        found = json.loads(read_whole(run.splits, _MOST_BYTES))
         if not all(isinstance(found[name], list) and all(isinstance(one, str) for one in found[name]) for name in HELD_OUT):
             raise ValueError
         return {name: found[name] for name in HELD_OUT} if found["data"] == data.train.fingerprint() else {}

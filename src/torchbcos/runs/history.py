@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.errors import InputError
 from torchbcos._core.files import replacing
-from torchbcos._core.names import whole_number
+from torchbcos._core.names import quote, whole_number
 from torchbcos._core.tables import read_rows
 
 __all__ = ["History"]
@@ -46,10 +46,10 @@ class History:
         if file.is_file():
             try:
                 (_, columns), *rows = read_rows(file) or [(1, [])]
-            except InputError as error:  # a log: what it says is not needed to go on
+            except InputError:  # a log: what it says is not needed to go on
                 kept = file.with_name(f"{file.stem}-damaged{file.suffix}")
                 os.replace(file, kept)
-                self.complaint = f"{shorten(str(error), 300)} It is kept as {kept.name!r}, and a new one begins."
+                self.complaint = f"{quote(file)} is damaged: no table can be read from it. It is kept as {kept.name!r}, and a new one begins."
                 return
             whole = [dict(zip(columns, cells, strict=True)) for _, cells in rows if len(cells) == len(columns)]
             self.rows = [row for row in whole if (at := whole_number(row.get("step", ""))) is not None and at <= step]

@@ -36,7 +36,7 @@ def check_places(folder: RunFolder) -> None:
     except (FileNotFoundError, NotADirectoryError):  # what is in the way is named when the folder is made
         return
     except (OSError, ValueError) as error:  # too long a name, a zero byte
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no folder can have this name"
         raise InputError(f"--out {quote(folder.out)} cannot be a run's folder: {reason}.") from None
     if not folder.out.is_dir():
         raise InputError(f"--out {quote(folder.out)} is a file: a run writes a folder. Choose another --out.")

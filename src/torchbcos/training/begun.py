@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torchbcos._core.errors import InputError, StateError, WeightsError, shorten
+from torchbcos._core.files import read_whole
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.runs import HELD_OUT, RunFolder, read_held_out
 from torchbcos.training.recipe import Recipe, differences, machine_keys, read_recipe, to_dict, trajectory_keys
@@ -24,6 +25,8 @@ __all__ = [
     "keeps_together",
     "with_whole_paths",
 ]
+
+_MOST_BYTES = 2**24  # of a report, which has a few kilobytes
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> d
 def _read_report(folder: RunFolder) -> dict[str, Any] | None:
     """The report of a run; None where the file holds something else."""
     try:
-        report = json.loads(folder.report.read_text("utf-8"))
+        report = json.loads(read_whole(folder.report, _MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(report, dict) or not isinstance(report.get("epochs"), int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -17,7 +18,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from torchbcos._core.errors import BcosError, InputError, StateError
+from torchbcos._core.errors import BcosError, InputError, StateError, shorten
+from torchbcos._core.names import quote
 from torchbcos.training.recipe import Recipe
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 _T = TypeVar("_T")
+_DEVICES = re.compile(r"-1|[0-9]{1,9}(,[0-9]{1,9})*,?")
 LAUNCHER = "TORCHBCOS_LAUNCHER"  # the process that started the others of a run
 NOISY = ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension")
 
@@ -37,6 +40,8 @@ def build_fabric(recipe: Recipe, devices: int | str, nodes: int, strategy: str, 
         InputError: there are no such devices.
     """
 
+    _check_devices(devices)
+
     def build(strategy: str) -> Fabric:
         return Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
 
@@ -47,7 +52,23 @@ def build_fabric(recipe: Recipe, devices: int | str, nodes: int, strategy: str, 
             fabric = build("ddp_find_unused_parameters_true")
         return fabric
     except Exception as error:  # of many kinds, one for each way in which devices can be missing
-        raise InputError(f"These devices cannot be used: {' '.join(str(error).split())}") from error
+        asked = f"devices={devices!r}, accelerator={accelerator!r}, strategy={strategy!r}, nodes={nodes}"
+        raise InputError(
+            f"These devices cannot be used: {shorten(asked, 250)}. This machine has {torch.cuda.device_count()} CUDA devices and "
+            "a processor: leave out what you did not mean, or ask for what is there."
+        ) from error
+
+
+def _check_devices(devices: object) -> None:
+    """Refuse what names no devices, before Lightning reads it as a number.
+
+    Raises:
+        InputError: it is no number, and no list of numbers.
+    """
+    if isinstance(devices, str) and devices != "auto" and not _DEVICES.fullmatch(devices):
+        raise InputError(
+            f"devices is how many (2), which of them (0,1), -1 for all, or auto, not {quote(devices)}: --devices 2, for example."
+        )
 
 
 def launch(fabric: Fabric) -> None:
@@ -64,7 +85,9 @@ def launch(fabric: Fabric) -> None:
         with _output_aside() if fabric.world_size > 1 else nullcontext():
             fabric.launch()
     except TypeError as error:  # strategies that start their processes with a function of the caller's
-        raise InputError(f"This strategy cannot be used: {' '.join(str(error).split())}") from error
+        raise InputError(
+            "This strategy cannot be used: it starts its processes by a function of its own, and a run is a program. Choose ddp."
+        ) from error
     finally:
         os.environ.pop(LAUNCHER, None)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from torchbcos._core.errors import InputError, MissingFileError, shorten
 from torchbcos._core.names import quote
+from torchbcos._core.tables import read_text
 from torchbcos.training.recipe.permission import refuse_code
 from torchbcos.training.recipe.setting import Setting
 from torchbcos.training.recipe.value import Recipe, checked, from_dict, group_of, list_settings, to_dict
@@ -133,20 +134,20 @@ def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[s
     """
     name = quote(file)
     try:
-        if file.stat().st_size > _LARGEST:
-            raise InputError(f"{name} is no recipe file: it has more than {_LARGEST // 2**20} MB.")
-        text = file.read_text("utf-8-sig")
+        text = read_text(file, _LARGEST).replace("\r\n", "\n").replace("\r", "\n")  # of old Macs, which TOML does not know
         if _LONG_KEY.search(text):
             raise InputError(f"{name} is no recipe file: a key has hundreds of parts.")
         values = tomllib.loads(text)
     except InputError:
         raise
-    except (FileNotFoundError, NotADirectoryError):
+    except MissingFileError:
         raise MissingFileError(f"There is no recipe file {name}.") from None
     except RecursionError:
         raise InputError(f"{name} is no recipe file: it nests brackets too deeply.") from None
-    except (ValueError, OSError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
-        raise InputError(f"{name} is no recipe file: {_first_line(error)}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name} is no recipe file: {_first_line(error)}.") from error
+    except ValueError as error:
+        raise InputError(f"{name} is no recipe file: a number in it has thousands of digits.") from error
     run = values.pop("run", {})
     try:
         recipe, facts = from_dict(values), _checked_facts(run)
@@ -158,7 +159,7 @@ def read_recipe(file: Path, *, allow_code: bool = False) -> tuple[Recipe, dict[s
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, short enough to stand in a sentence."""
+    """What the reader of TOML says, in good English, short enough to stand in a sentence."""
     return shorten((str(error).splitlines() or [type(error).__name__])[0], 160)
 
 
