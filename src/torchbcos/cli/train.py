@@ -127,11 +127,18 @@ def train(
         if source is None:
             say(f"torchbcos: what data? 'torchbcos train {recipe} --data DIR', a folder with a folder of pictures a class.")
             raise typer.Exit(2)
+        if file is None and not any(setting.partition("=")[0].strip() == "workers" for setting in typed):
+            chosen = chosen.changed(workers=min(chosen.workers, _processors()))
         count = whole_number(devices)
         machine = _Machine(devices if count is None else count, nodes, strategy, accelerator or device.value)
         report = run(chosen, source, out or _own_folder(chosen), machine, tell=say if json else _speak)
         if json and training.is_first_process():
             print_json(report)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class _Machine(NamedTuple):

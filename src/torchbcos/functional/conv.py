@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import parameter, took_part
+from torchbcos._core.frozen import current, parameter, took_part
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
 from torchbcos.functional.numbers import check_epsilon, check_positive
@@ -199,6 +199,10 @@ def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mo
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert pictures with .float() / 255.")
     channels = x.shape[-space - 1]
+    explained = current() if x.dim() == space + 1 else None
+    # one picture without a batch is right for a layer, and not for an explanation, which would take its channels for pictures
+    if explained is not None and x.shape == explained.inputs.shape:
+        raise InputError(f"x must be (N, C, *S), and this network has {space} axes of space, not {tuple(x.shape)}: use x[None].")
     if channels != weight.shape[1] * groups:
         extra = ""
         if channels == 3 and weight.shape[1] * groups == 6:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,8 +77,8 @@ def predict_split(
     known = {row for part in parts for row in (*part.rows, *part.unreadable)}
     rest = [row for row in mine if row not in known]
     batches = [[rest[i] for i in places] for places in whole_batches(len(rest), size)]
-    walk: Iterable[_Batch] = _loader(examples, batches, workers)
     with torch.no_grad(), _evaluating(network), _reading():
+        walk: Iterable[_Batch] = _loader(examples, batches, workers)
         for number, batch in enumerate(progress(walk, len(batches)) if progress else walk, 1):
             parts.append(_predict(network, examples, batch, on_error))
             if saved is not None and number % SAVE_EVERY == 0:
@@ -174,9 +175,14 @@ def _evaluating(network: object) -> Iterator[None]:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """One sentence where a process that reads examples dies; torch names its number only."""
+    """One sentence where a process that reads examples dies; torch names its number only.
+
+    Nothing is said of more such processes than processors: they may wait for a disk.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            yield
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, BcosError) or "DataLoader worker" not in text:

@@ -31,7 +31,7 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
         probability: "sigmoid" or "softmax": how the network was trained.
 
     Raises:
-        InputError: there are no examples, or shapes differ.
+        InputError: there are no examples, shapes differ, or a target is no class and no label of 0 or 1.
 
     >>> import torch
     >>> score(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))["top1"]
@@ -61,7 +61,7 @@ def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> 
         probability: as of all metrics; the order of the classes is the same in both.
 
     Raises:
-        InputError: there are no examples, there is one class only, or several labels hold for an example.
+        InputError: there are no examples, there is one class only, several labels hold for an example, or a target is no class.
 
     >>> import torch
     >>> accuracy(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
@@ -82,8 +82,34 @@ def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> 
 
 
 def _check_examples(logits: Tensor, targets: Tensor) -> None:
+    shapes = f"not {tuple(logits.shape)} and {tuple(targets.shape)}"
+    if logits.dim() != 2 or targets.dim() not in (1, 2):
+        raise InputError(f"Expected logits (N, C) and targets (N,) or (N, C), {shapes}.")
     if len(logits) == 0 or len(logits) != len(targets):
         raise InputError(f"There are {len(logits)} predictions for {len(targets)} examples: nothing to score.")
+    if targets.dim() == 1:
+        _check_classes(targets, logits.shape[1])
+    elif targets.shape != logits.shape:
+        raise InputError(f"Expected a label for every class, logits (N, C) and targets (N, C), {shapes}.")
+    else:
+        _check_labels(targets)
+
+
+def _check_classes(targets: Tensor, classes: int) -> None:
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise InputError(f"Targets (N,) are numbers of classes, int64, not {targets.dtype}: use targets.long().")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"A target is {wrong}, and the logits have the classes 0 to {classes - 1}: leave such examples out.")
+
+
+def _check_labels(targets: Tensor) -> None:
+    wrong = targets[(targets != 0) & (targets != 1)]  # NaN is neither
+    if len(wrong):
+        raise InputError(
+            f"Targets (N, C) are labels that hold (1) or do not (0), and one is {wrong[0].item():g}: soft ones have no score."
+        )
 
 
 def _percent(hits: Tensor) -> float:

@@ -49,7 +49,9 @@ class History:
             except InputError:  # a log: what it says is not needed to go on
                 kept = file.with_name(f"{file.stem}-damaged{file.suffix}")
                 os.replace(file, kept)
-                self.complaint = f"{quote(file)} is damaged: no table can be read from it. It is kept as {kept.name!r}, and a new one begins."
+                self.complaint = (
+                    f"{quote(file)} is damaged: no table can be read from it. It is kept as {kept.name!r}, and a new one begins."
+                )
                 return
             whole = [dict(zip(columns, cells, strict=True)) for _, cells in rows if len(cells) == len(columns)]
             self.rows = [row for row in whole if (at := whole_number(row.get("step", ""))) is not None and at <= step]

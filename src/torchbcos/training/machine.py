@@ -167,6 +167,7 @@ def surroundings_kept() -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # a number that somebody chose
         try:
             yield
         finally:
