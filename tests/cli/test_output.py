@@ -298,3 +298,31 @@ def test_no_class_reaches_one_half(photo: Path, monkeypatch: pytest.MonkeyPatch)
     assert "nan" not in say(float("nan")) and "tench –" in say(float("nan"))
     say(0.3)
     assert json.loads(call("predict", photo, "--json")[1])[0]["undecided"] is True
+
+
+@pytest.mark.parametrize("chance", [0.4951, 0.49996, 0.5 - 1e-9, 0.5])
+def test_what_is_printed_does_not_contradict_itself(
+    chance: float, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two classes were shown at 50 %, and behind them stood that no class reaches 50 %."""
+    rows = [[torchbcos.zoo.Prediction(k, name, chance, 0.0) for k, name in enumerate(("tench", "church"))]]
+    monkeypatch.setattr(Classifier, "predictions", lambda *_, **__: rows)
+    for words in (("predict", photo), ("explain", photo, "--out", tmp_path / "out")):
+        line = next(line for line in call(*words)[1].splitlines() if "tench" in line and "church" in line and "knows" not in line)
+        assert ("no class reaches 50 %" in line) == (chance < 0.5) == ("tench 50" not in line), line
+    assert json.loads(call("predict", photo, "--json")[1])[0]["predictions"][0]["probability"] == chance
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("predict", "--bogusx\x1b[31m"), "option '--bogusx\\x1b[31m'."), (("predict", "--bogus\\x"), "option '--bogus\\x'."),
+        (("fo\x1bo",), "command 'fo\\x1bo'."), (("models", "no\u202ene"), "matches 'no\\u202ene'"),
+        (("train", "rec\x1b[31m"), "no recipe 'rec\\x1b[31m'"), (("train", "folder", "--set", "e\x1bp=3"), "no key 'e\\x1bp'"),
+        (("predict", "no\x1bne.png"), "'no\\x1bne.png' does not exist"),
+    ],
+)  # fmt: skip
+def test_names_are_escaped_once(words: tuple[str, ...], named: str) -> None:
+    """An option's backslashes were doubled: it was escaped twice."""
+    code, _, err = call(*words)
+    assert code == 2 and named in err, err

@@ -347,3 +347,22 @@ def test_another_training_in_the_folder_is_named(run: tuple[Path, Path]) -> None
     with claimed(run[1], "trains"):
         code, _, err = call(*more, "--set", "epochs=3", *(one for one in SMALL if not one.startswith("epochs")))
     assert code == 2 and f"Another process trains here (process {os.getpid()} on " in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [((), 1), (("--set", "workers=3"), 3), (("workers=3",), 3), (("--set", "lr=0.1"), 1)]
+)
+def test_no_more_workers_than_processors_unless_somebody_asks(
+    words: tuple[str, ...], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[training.Recipe] = []
+    monkeypatch.setattr(cli_train, "_processors", lambda: 1)
+    monkeypatch.setattr(cli_train, "run", lambda recipe, *_, **__: chosen.append(recipe) or {})
+    assert call("train", "folder", "--data", tmp_path, *words)[0] == 0
+    (tmp_path / "r.toml").write_text("workers = 2")
+    assert call("train", tmp_path / "r.toml", "--data", tmp_path)[0] == 0
+    assert [recipe.workers for recipe in chosen] == [expected, 2]  # a file's number is somebody's, too
+
+
+def test_processors_of_this_process() -> None:
+    assert 1 <= cli_train._processors() <= (os.cpu_count() or 1)

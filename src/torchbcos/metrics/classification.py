@@ -39,9 +39,9 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     """
     _check_examples(logits, targets)
     # in float32 all logits above 17 have probability 1, and their order is lost
-    logits, targets = logits.cpu().double(), targets.cpu()
+    logits, targets = logits.cpu().double(), targets.cpu().long()
     if targets.dim() > 1:
-        return _score_labels(logits, targets.long())
+        return _score_labels(logits, targets)
     found = accuracy(logits, targets)
     chances = probabilities(logits, probability)
     best = logits.argmax(1)

@@ -62,7 +62,8 @@ def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) 
     *Held means linear*: inside `frozen()` the gradient W of the output does not depend on the input, and the output
     is `W·x` plus constants. Those are what `add_constant` names, and parameters whose name ends in "bias". Any layer
     is tested for it, in the mode it is in. Layers of `torchbcos.nn` with a B-cos transform are also homogeneous, and
-    bounded where their weights have unit norm.
+    bounded where their weights have unit norm. The bias of another library's layer passes here, and no explanation names it:
+    there it is residual, which `check_model` refuses.
 
     Args:
         layer: a layer that maps one tensor to one; it is copied, nothing in it changes.

@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and strangers' files, of which no kind hangs."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchbcos._core.files import finite_or_null, replacing, write_json
+from torchbcos._core.errors import InputError
+from torchbcos._core.files import finite_or_null, read_whole, replacing, write_json
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -89,3 +91,51 @@ def test_whatever_it_is_strict_json_can_hold_it(value: object) -> None:
     assert found == finite_or_null(found)
     if isinstance(value, float) and math.isfinite(value):
         assert found == value
+
+
+def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    for size in (0, 1, 99, 100):
+        file.write_bytes(bytes(size))
+        assert read_whole(file, 100) == bytes(size)
+    (tmp_path / "link").symlink_to(file)
+    assert read_whole(tmp_path / "link", 100) == bytes(100)
+    os.truncate(file, 2**40)  # sparse: to read it would take all memory
+    with pytest.raises(InputError, match=r"'.*/a' has more than 100 bytes, the most that is read of such a file: divide it"):
+        read_whole(file, 100, "divide it.")
+    with pytest.raises(InputError, match="more than 3 MB"):
+        read_whole(file, 3 * 2**20)
+
+
+def test_no_pipe_no_device_and_no_socket_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "pipe link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(os.path.relpath(tmp_path / "socket"))  # a path of a socket has 107 bytes at most
+        for name in ("pipe", "zero", "pipe link", "socket"):
+            with pytest.raises(InputError, match=f"{name}' is no regular file"):
+                read_whole(tmp_path / name, 100)
+    with pytest.raises(IsADirectoryError):
+        read_whole(tmp_path, 100)
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "none", 100)
+
+
+def test_a_file_that_becomes_a_pipe_or_grows_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"a" * 10)
+    before = file.stat()
+    file.unlink()
+    os.mkfifo(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", lambda *_, **__: before)
+        with pytest.raises(InputError, match="is no regular file"):
+            read_whole(file, 100)
+    file.unlink()
+    file.write_bytes(b"a" * 90)
+    with monkeypatch.context() as patch:  # the size is that of a moment ago
+        patch.setattr(os, "fstat", lambda _: before)
+        assert read_whole(file, 90) == b"a" * 90
+        with pytest.raises(InputError, match="more than 89 bytes"):
+            read_whole(file, 89)

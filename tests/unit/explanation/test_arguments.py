@@ -188,3 +188,31 @@ def test_a_module_that_runs_twice_is_named_by_neither_run() -> None:
     ):
         with pytest.raises(StateError, match=r"'1' ran 2 times"):
             start()
+
+
+@pytest.mark.parametrize("space", [1, 2, 3])
+@pytest.mark.parametrize("channels", [4, 8])
+def test_one_picture_without_a_batch(space: int, channels: int) -> None:
+    """The second layer's words were reported, or the shape of the outputs: the first layer takes one picture alone."""
+    kind = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)[space - 1]
+    model = nn.Sequential(kind(4, channels, 3, padding=1), bnn.BatchNorm(channels), kind(channels, 4, 1), bnn.GlobalAveragePool())
+    x = torch.rand(4, *[8] * space)
+    for several in (False, True):
+        with pytest.raises(InputError, match=rf"x must be \(N, C, \*S\), and this network has {space} axes of space, not \(4, 8"):
+            torchbcos.explain(model, x, create_graph=several)
+    assert torchbcos.explain(model.eval(), x[None]).values.shape == (1, 1)
+
+
+def test_a_network_that_gives_its_layers_one_picture_at_a_time() -> None:
+    """It is explained: its layers see no picture of the shape of the batch."""
+
+    class Alone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = bnn.BcosConv2d(4, 3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.conv(picture).mean((1, 2)) for picture in x])
+
+    e = torchbcos.explain(Alone(), torch.rand(2, 4, 8, 8), 1)
+    assert float(e.residual.abs().max()) < 1e-5

@@ -171,3 +171,9 @@ def test_an_interrupted_walk_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         predict_split(Means(), examples(reader), saved=saved, batch_size=2, workers=0)
     other = predict_split(Means(), examples(Numbers(), 4), saved=saved, batch_size=2, workers=0)
     assert other.rows == (0, 1, 2, 3)  # the file is about more examples than there are
+
+
+def test_nothing_is_said_of_many_workers(recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    predict_split(Means(), examples(Numbers(), 4), workers=2)
+    assert [str(w.message) for w in recwarn if "worker" in str(w.message)] == []

@@ -76,3 +76,12 @@ def test_fingerprints_are_of_weights_and_names() -> None:
     b.load_state_dict(a.state_dict())
     assert fingerprint(a) == fingerprint(b) != fingerprint(nn.Sequential(b))
     assert fingerprint(nn.BatchNorm1d(2)) and fingerprint(a.bfloat16()) != fingerprint(b)  # any dtype, and scalars
+
+
+def test_a_pipe_in_its_place_is_none(tmp_path: Path) -> None:
+    saved = SavedOutputs(tmp_path / "a.json", 1)
+    os.mkfifo(saved.file)
+    assert saved.read() is None
+    saved.file.unlink()
+    saved.file.symlink_to("/dev/zero")
+    assert saved.read() is None

@@ -211,3 +211,35 @@ def test_nothing_is_said_by_warnings(recwarn: pytest.WarningsRecorder) -> None:
         score(logits, truth)
         score(logits[:, :1], truth[:, :1])
     assert [str(w.message) for w in recwarn] == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([0, -1, 2]), "A target is -1, and the logits have the classes 0 to 3"),
+        (torch.tensor([0, 4, 2]), "A target is 4, and"),
+        (torch.tensor([0.0, 1.0, 2.0]), "are numbers of classes, int64, not torch.float32"),
+        (torch.tensor([True, False, True]), "not torch.bool"),
+        (torch.full((3, 4), 0.25), "and one is 0.25: soft ones have no score"),
+        (torch.full((3, 4), math.nan), "and one is nan"),
+        (torch.full((3, 4), -1), "and one is -1"),
+        (torch.full((3, 4), 2), "and one is 2"),
+        (torch.zeros(3, 5), "a label for every class"),
+        (torch.zeros(3, 1), "a label for every class"),
+        (torch.zeros(3, 4, 1), "Expected logits"),
+        (torch.tensor(1), "Expected logits"),
+    ],
+)
+def test_targets_that_are_none(targets: torch.Tensor, message: str) -> None:
+    """torch's own error of an index out of range; or NaN, and soft labels cut down to zero, without a word."""
+    with pytest.raises(InputError, match=message):
+        score(torch.randn(3, 4), targets)
+    if targets.dim() == 1:
+        with pytest.raises(InputError, match=message):
+            accuracy(torch.randn(3, 4), targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_classes_of_any_integer(dtype: torch.dtype) -> None:
+    logits, targets = torch.randn(6, 5), torch.arange(6) % 5
+    assert score(logits, targets.to(dtype)) == score(logits, targets)

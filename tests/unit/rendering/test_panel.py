@@ -260,3 +260,15 @@ def test_a_panel_never_asks_why_question_mark(monkeypatch: pytest.MonkeyPatch) -
     caption = dataclasses.replace(words, explained="\ue000a", contrast="\u202e\ue001", predictions=(("\ue000", 0.9),))
     found = drawn(monkeypatch, caption, c)
     assert "Why '\\ue000a' rather than '\\ue001'" in found and "\\ue000" in found and not any("?" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("chance", "shown"), [(0.4999, "49 %"), (0.496, "49 %"), (0.5, "50 %"), (0.4949, "49 %"), (0.021, "2.1 %")]
+)
+def test_what_is_drawn_beside_a_class_does_not_contradict_the_question(
+    chance: float, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said 50 %, and above it that no class reaches 50 %."""
+    found = drawn(monkeypatch, dataclasses.replace(words, predictions=(("tench", chance),)), c)
+    assert shown in found
+    assert any("no class reaches 50 %" in line for line in found) == (chance < 0.5)

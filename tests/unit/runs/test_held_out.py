@@ -45,3 +45,13 @@ def test_a_damaged_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "splits.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(WeightsError, match=r"splits\.json' is damaged"):
         read_held_out(RunFolder(tmp_path), DATA)
+
+
+def test_a_file_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchbcos.runs.held_out._MOST_BYTES", 1000)
+    (tmp_path / "splits.json").write_text(" " * 1001 + "{}")
+    with pytest.raises(WeightsError, match=r"splits\.json' is damaged"):
+        read_held_out(RunFolder(tmp_path), DATA)
+    (tmp_path / "splits.json").unlink()
+    (tmp_path / "splits.json").symlink_to("/dev/zero")
+    assert read_held_out(RunFolder(tmp_path), DATA) == {}  # no file of a run

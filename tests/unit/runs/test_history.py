@@ -34,6 +34,7 @@ def test_a_damaged_file_is_moved_aside(text: bytes, tmp_path: Path) -> None:
     file.write_bytes(text)
     history = History(file, 5)
     assert history.rows == [] and history.complaint.endswith("It is kept as 'history-damaged.csv', and a new one begins.")
+    assert "history.csv' is damaged" in history.complaint and "save it" not in history.complaint  # it is put aside just now
     history.add({"step": 6})
     assert file.read_text() == "step\n6\n" and (tmp_path / "history-damaged.csv").read_bytes() == text
 

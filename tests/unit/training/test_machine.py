@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tests.unit.training.data import squares, tiny
-from torchbcos._core.errors import StateError
-from torchbcos.training import machine, train
-from torchbcos.training.machine import NOISY, generator_kept, readable_errors
+from torchbcos._core.errors import InputError, StateError
+from torchbcos.training import Recipe, machine, train
+from torchbcos.training.machine import NOISY, build_fabric, generator_kept, readable_errors
 
 
 @pytest.fixture
@@ -133,3 +133,32 @@ def test_children_are_told_who_started_them_and_nobody_else(
     os.write(1, b"the report\n")
     said = capfd.readouterr()  # what libraries say meanwhile is no part of the report
     assert said.out == "the report\n" and "something\n" in said.err
+
+
+@pytest.mark.parametrize("devices", ["²", "two", "", "1.5", "0;1", "-2", "1,,2", "9" * 5000, "\x1b[2J"])
+def test_devices_that_are_no_number(devices: str) -> None:
+    """The words of Python's int() stood in the message."""
+    with pytest.raises(InputError, match="devices is how many") as caught:
+        build_fabric(Recipe(), devices, 1, "auto", "cpu")
+    assert "invalid literal" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("devices", "strategy", "accelerator"),
+    [(0, "auto", "cpu"), ("auto", "foo", "cpu"), (1, "auto", "abacus"), ("0,1,2", "dp", "cpu")],
+)
+def test_a_machine_that_is_not_there_in_our_own_words(devices: int | str, strategy: str, accelerator: str) -> None:
+    with pytest.raises(InputError, match=r"These devices cannot be used: .*This machine has") as caught:
+        build_fabric(Recipe(), devices, 1, strategy, accelerator)
+    assert not any(word in str(caught.value) for word in ("Fabric", "lightning", "Accelerator", "Misconfiguration"))
+    assert repr(strategy) in str(caught.value) and repr(accelerator) in str(caught.value)
+
+
+def test_nothing_is_said_of_many_workers(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch warns twice, where there are more of them than processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    recipe = tiny(epochs=1, max_steps=1, selection_share=0.5, report_share=0.0, workers=2)
+    train(recipe, squares(tmp_path / "data", 4), tmp_path / "run", accelerator="cpu", devices=1, say=lambda _: None)
+    assert [str(w.message) for w in recwarn if "worker" in str(w.message)] == []

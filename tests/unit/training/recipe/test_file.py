@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -148,3 +149,30 @@ def test_any_recipe_survives_a_file(tmp_path_factory: pytest.TempPathFactory, **
     file = tmp_path_factory.mktemp("r") / "r.toml"
     file.write_text(to_toml(recipe), "utf-8")
     assert read_recipe(file)[0] == recipe
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "not UTF-8", "digits"])
+def test_whatever_lies_in_the_place_of_a_recipe(kind: str, tmp_path: Path) -> None:
+    """A pipe was waited for without end; a device filled the memory; Python's own words stood in the others' messages."""
+    file = tmp_path / "r.toml"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(b"\xff" if kind == "not UTF-8" else b"epochs = " + b"9" * 5000)
+    expected = {
+        "pipe": "is no regular file", "device": "is no regular file", "folder": "is a folder; a text file is expected",
+        "not UTF-8": "line 1, is not text in UTF-8", "digits": "is no recipe file: a number in it has thousands of digits",
+    }  # fmt: skip
+    with pytest.raises(InputError, match=expected[kind]) as caught:
+        read_recipe(file)
+    assert not any(word in str(caught.value) for word in ("Errno", "codec", "sys.", "int("))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_machine(end: str, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(f"epochs = 3{end}lr = 0.5{end}".encode())
+    assert (read_recipe(tmp_path / "r.toml")[0].epochs, read_recipe(tmp_path / "r.toml")[0].lr) == (3, 0.5)
