@@ -47,7 +47,7 @@ def test_a_file_where_a_run_has_a_folder(name: str, data: Path, tmp_path: Path) 
 
 def test_places_that_no_run_can_have(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for name, reason in (("file", "is a file"), ("a" * 5000, "File name too long"), ("a\0b", "null")):
+    for name, reason in (("file", "is a file"), ("a" * 5000, "File name too long"), ("a\0b", "no folder can have this name")):
         refused(data, tmp_path / name, InputError, f"--out .* {reason}")
 
 
