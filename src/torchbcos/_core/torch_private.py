@@ -38,7 +38,7 @@ from torch.fx import GraphModule
 
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics",
-    "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts",
+    "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "forward_hooks", "hook_counts",
     "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks",
     "transformed", "version",
 ]  # fmt: skip
@@ -176,6 +176,15 @@ _HOOKS = tuple(
 def hook_counts(module: nn.Module) -> tuple[int, ...]:
     """How many hooks stand on the forward pass of `module`, after and before it."""
     return tuple(len(getattr(module, name, ())) for name in _HOOKS)
+
+
+def forward_hooks(module: nn.Module) -> list[Any]:
+    """The hooks that stand on the forward pass of `module`, after and before it."""
+    return [hook for name in _HOOKS for hook in getattr(module, name, {}).values()]
+
+
+# what every module has: torch's own
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 # -- torch.compile -----------------------------------------------------------------------------------------------------
