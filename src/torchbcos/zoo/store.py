@@ -25,6 +25,7 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry
+from torchbcos._core.torch_private import plain_name
 from torchbcos.models import Network
 from torchbcos.zoo.archive import WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
@@ -41,6 +42,7 @@ _TURN = 60.0  # seconds for which who writes a folder waits for another who does
 
 _FLOATS, _INTEGERS = {"float64", "float32", "float16", "bfloat16"}, {"int64", "int32", "int16", "int8", "uint8"}
 _LONGEST_CARD = 32 << 20  # bytes: a million classes with names of 30 letters
+_MOST_WRAPPERS = 8  # around one network
 _ATTEMPTS, _PAUSE = 20, 0.05  # a folder that is being written has its two files exchanged within a moment
 
 
@@ -149,12 +151,13 @@ def _unwrapped(state: Mapping[str, _T]) -> dict[str, _T]:
     ({'a': 1, 'b': 2}, {'module.a': 1, 'b': 2})
     """
     found = dict(state)
-    while True:
+    for _ in range(_MOST_WRAPPERS):
         rest = {name: value for name, value in found.items() if name != "n_averaged"}  # which `AveragedModel` counts
         heads = {name.partition(".")[0] for name in rest}
-        if len(heads) != 1 or not heads <= {"module", "_orig_mod"}:
-            return found
+        if len(heads) != 1 or not all(head == "module" or (head and not plain_name(head)) for head in heads):
+            break
         found = {name.partition(".")[2]: value for name, value in rest.items()}
+    return found
 
 
 def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
