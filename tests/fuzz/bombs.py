@@ -60,12 +60,16 @@ def bombs(size: int) -> dict[str, bytes]:
         "a word that is a nest of tuples": _within(_laughs(30, b"t") + _text(b"x") + b"h\x1e\x93"),
         "a device of nested lists": _within(_laughs(30, b"l") + b"ctorch\ndevice\nh\x1e\x85R"),
         "a device that is a megabyte": _within(_MEGABYTE + b"q\x00ctorch\ndevice\nq\x01" + b"h\x01h\x00K\x01\x86R" * size),
-        "a device of a number of a million digits": _within(b"ctorch\ndevice\n" + _text(b"cuda") + _whole(1 << 4_000_000) + b"\x86R"),
+        "a device of a number of a million digits": _within(
+            b"ctorch\ndevice\n" + _text(b"cuda") + _whole(1 << 4_000_000) + b"\x86R"
+        ),
         "a module of a megabyte": _within(_MEGABYTE + b"q\x00" + b"h\x00h\x00\x93" * size),
         "sets of one tuple": _copies(b"cbuiltins\nset\n", b"N", size, size),
         "sizes of one tuple": _copies(b"ctorch\nSize\n", b"K\x01", size, size),
         "tables of one tuple": _copies(b"ccollections\nOrderedDict\n", b"K\x01K\x01\x86", size, size),
-        "many arguments": _within(b"ctorch._utils\n_rebuild_sparse_tensor\nq\x00(" + b"N" * size + b"tq\x01" + b"h\x00h\x01R" * size),
+        "many arguments": _within(
+            b"ctorch._utils\n_rebuild_sparse_tensor\nq\x00(" + b"N" * size + b"tq\x01" + b"h\x00h\x01R" * size
+        ),
         "shapes of many sides": _within(
             _storage(_text(b"0")) + b"q\x00(" + b"K\x01" * size + b"tq\x01" + _TENSOR + b"q\x02"
             + b"h\x02(h\x00K\x00h\x01h\x01\x89NtR" * size

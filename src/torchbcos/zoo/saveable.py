@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchbcos._core.errors import InputError, shorten
@@ -96,8 +96,8 @@ def _check_hooks(module: nn.Module, name: str) -> None:
         if not made_by.startswith(_OWN_HOOKS):
             raise InputError(
                 f"This network cannot be saved, because load would build another one: a forward hook stands on its {name} "
-                f"({shorten(getattr(function, '__qualname__', type(function).__name__), 80)}), and hooks are in no file. Remove it "
-                "first (remove() of what register_forward_hook or register_forward_pre_hook returned), or torch.save the "
+                f"({shorten(getattr(function, '__qualname__', type(function).__name__), 80)}), and hooks are in no file. "
+                "Remove it first (remove() of what register_forward_hook or register_forward_pre_hook returned), or torch.save the "
                 "network's state_dict()."
             )
 

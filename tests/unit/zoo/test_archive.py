@@ -317,7 +317,7 @@ def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
 
 def test_a_storage_whose_name_is_a_nest_is_refused(tmp_path: Path) -> None:
     """In the format before torch 1.6: to look for such a name takes ten times as long for each level."""
-    nest = b")q\x00" + b"".join(b"(" + (b"h" + bytes([i])) * 10 + b"tq" + bytes([i + 1]) for i in range(30))
+    nest = b"(" * 30 + b")q\x00" + b"".join((b"h" + bytes([i])) * 9 + b"tq" + bytes([i + 1]) for i in range(30))
     head = io.BytesIO()
     for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}):
         pickle.dump(value, head, protocol=2)
