@@ -39,8 +39,8 @@ from torch.fx import GraphModule
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
-    "graph_task", "hook_counts", "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks",
-    "transformed", "version",
+    "graph_task", "hook_counts", "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record",
+    "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 

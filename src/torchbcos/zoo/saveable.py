@@ -97,8 +97,8 @@ def _check_hooks(module: nn.Module, name: str) -> None:
             raise InputError(
                 f"This network cannot be saved, because load would build another one: a forward hook stands on its {name} "
                 f"({shorten(getattr(function, '__qualname__', type(function).__name__), 80)}), and hooks are in no file. "
-                "Remove it first (remove() of what register_forward_hook or register_forward_pre_hook returned), or torch.save the "
-                "network's state_dict()."
+                "Remove it first (remove() of what register_forward_hook or register_forward_pre_hook returned), or torch.save "
+                "its state_dict()."
             )
 
 
