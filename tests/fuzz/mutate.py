@@ -14,6 +14,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.fuzz.bombs import BOMBS
+
 __all__ = ["MUTATORS"]
 
 NUMBERS = (
@@ -244,6 +246,17 @@ class _Payload:
         return (exec, ("open('executed', 'w').close()",))
 
 
+def _bomb(rng: random.Random, data: bytes) -> bytes:
+    """A program that would grow beyond any memory, alone or spoiled, in a sound archive."""
+    program = rng.choice(list(BOMBS.values()))
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            pickled = name.endswith("data.pkl")
+            new.writestr(name, (_bytes(rng, program) if rng.random() < 0.5 else program) if pickled else old.read(name))
+    return out.getvalue()
+
+
 def _pth(rng: random.Random, data: bytes) -> bytes:
     """The archive written again: another pickle, storages left out, cut, deflated, or a name that climbs."""
     out = io.BytesIO()
@@ -290,5 +303,5 @@ MUTATORS: dict[str, Sequence[Callable[[random.Random, bytes], bytes]]] = {
     "shard": (_tar, _tar, _bytes),
     "table": (_text, _text, _bytes),
     "npy": (_npy, _npy, _bytes),
-    "pth": (_pth, _pth, _bytes),
+    "pth": (_pth, _pth, _bytes, _bomb),
 }

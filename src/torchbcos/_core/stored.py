@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import ForeignObject, follow
 
-__all__ = ["NotStored", "check_directory", "check_stored", "load_stored"]
+__all__ = ["NotStored", "check_directory", "check_stored", "load_stored", "skip_absent_checksums"]
 
 _LONGEST_DIRECTORY = 8 << 20  # bytes of a zip's list of members
 _LONGEST_PROGRAM = 64 << 20  # bytes that describe the tensors: those of a network of 1,000, its average and optimiser take 1 MB
@@ -63,6 +64,17 @@ def check_stored(archive: zipfile.ZipFile, size: int) -> None:
         raise NotStored("promises more bytes than it has: its members lie over each other.")
 
 
+def skip_absent_checksums(archive: zipfile.ZipFile) -> None:
+    """Read the members without their checksums, if torch wrote none: `torch.serialization.set_crc32_options(False)`.
+
+    Then each of them is 0. One that is 0 among others that are not is checked as usual.
+    """
+    members = archive.infolist()
+    if not any(info.CRC for info in members):
+        for info in members:
+            info.CRC = None  # type: ignore[assignment]  # as the reader has it where there is none to compare with
+
+
 def load_stored(path: Path) -> Any:
     """What `torch.save` wrote, as tensors on the CPU and plain values; looked at first, and nothing in it is run.
 
@@ -82,17 +94,22 @@ def load_stored(path: Path) -> Any:
         check_directory(file)
         with zipfile.ZipFile(file) as archive:
             check_stored(archive, path.stat().st_size)
+            skip_absent_checksums(archive)
             _check_program(archive)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_program(archive: zipfile.ZipFile) -> None:
-    """Whether every tensor lies inside its storage: torch reads on behind it."""
+    """Whether every tensor lies inside its storage: torch reads on behind it.
+
+    Raises:
+        pickle.UnpicklingError: it names what is not followed, and behind that torch would do what was not looked at.
+    """
     for info in archive.infolist():
         if info.filename.endswith("/data.pkl") and info.filename.count("/") == 1:
             if info.file_size > _LONGEST_PROGRAM:
                 raise NotStored("describes more tensors than any network has.")
             try:
                 follow(archive.read(info))
-            except ForeignObject:  # which torch itself refuses, or knows to be harmless
-                return
+            except ForeignObject as error:
+                raise pickle.UnpicklingError(f"Weights only are loaded, and the file holds {error}.") from None

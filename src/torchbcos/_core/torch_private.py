@@ -12,7 +12,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `_C._autograd._top_saved_tensors_default_hooks` | checkpoints are found on the stack; a batch norm keeps its own input |
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
-| `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind |
+| `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind, `save` none |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
 | `ops.aten.batch_norm_update_stats` | `torch.var_mean`, some 20 times as slow |
 | `ops.aten.convolution_backward` | autograd of `torch.nn.functional`, one more forward pass |
@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 __all__ = [
-    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "Operation", "Packing", "SAVED", "Trial", "channel_statistics",
-    "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "graph_task", "hook_counts",
-    "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record", "records", "saved_tensor_hooks",
-    "transformed", "version",
+    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
+    "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
+    "graph_task", "hook_counts", "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record",
+    "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
@@ -176,6 +176,15 @@ _HOOKS = tuple(
 def hook_counts(module: nn.Module) -> tuple[int, ...]:
     """How many hooks stand on the forward pass of `module`, after and before it."""
     return tuple(len(getattr(module, name, ())) for name in _HOOKS)
+
+
+def forward_hooks(module: nn.Module) -> list[Any]:
+    """The hooks that stand on the forward pass of `module`, after and before it."""
+    return [hook for name in _HOOKS for hook in getattr(module, name, {}).values()]
+
+
+# what every module has: torch's own
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 # -- torch.compile -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchbcos._core.errors import MissingFileError, WeightsError
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
-from torchbcos._core.stored import NotStored, check_directory, check_stored
+from torchbcos._core.stored import NotStored, check_directory, check_stored, skip_absent_checksums
 from torchbcos.zoo.fields import parse_json
 
 __all__ = ["WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault"]
@@ -244,6 +244,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             f"{path.name} lists its tensors in {program:,} bytes, more than the {_LONGEST_HEADER:,} that are read: it is no "
             "network."
         )
+    skip_absent_checksums(archive)
     return members
 
 
@@ -260,6 +261,8 @@ def _open_legacy(path: Path, file: IO[bytes]) -> _Opened:
         raise WeightsError(f"{path.name} was saved on a big-endian machine: save it as .safetensors there.")
     entries, places, sizes, place = tensors_in(state), {}, {}, programs.tell()
     for key in keys:
+        if not isinstance(key, str):  # a nested one may take for ever to look for
+            raise ValueError("a storage without a name")
         file.seek(place)
         (count,) = struct.unpack("<q", file.read(8))
         size = 1 if storages[key].kind == "quantised" else _dtype(storages[key].kind).itemsize

@@ -190,7 +190,7 @@ def save(model: nn.Module | Classifier, directory: str | Path) -> None:
 
     What is saved is what `load` builds again, with these weights: the network inside `torch.compile`, `DataParallel`,
     `DistributedDataParallel` and `AveragedModel`. Whatever else was changed after `create_model` (other layers or settings,
-    parametrised or pruned weights, quantised ones) is refused. Hooks are not saved.
+    parametrised or pruned weights, quantised ones; forward hooks, replaced methods) is refused.
 
     Args:
         model: a network made by `create_model`, or a classifier.

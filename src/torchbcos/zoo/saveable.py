@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchbcos._core.errors import InputError, shorten
-from torchbcos._core.torch_private import original, plain_name
+from torchbcos._core.torch_private import OF_EVERY_MODULE, forward_hooks, original, plain_name
 from torchbcos.models.blocks import StochasticDepth
 
 __all__ = ["check_same", "state_of", "unwrapped"]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 _TRAINING_ONLY = {"training", "sync", "momentum", "gradient_checkpointing"}  # change no number in eval mode
+_OF_THE_CARD = {"architecture", "class_names", "facts"}  # which the card takes along
+_OWN_HOOKS = ("torchbcos.", "torch.nn.parallel.")  # watch, or move tensors, and are gone when what set them is done
+_RANDOM = (StochasticDepth, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _PLAIN_VALUES = (bool, int, float, str, tuple, type(None))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside `torch.compile(...)`, `DataParallel`, `DistributedDataParallel` and `AveragedModel`, in any order.
+
+    Raises:
+        InputError: a hook stands on one of them: it would be lost with it.
 
     >>> inner = nn.Linear(2, 2)
     >>> unwrapped(nn.DataParallel(AveragedModel(inner))).weight.equal(inner.weight)
@@ -30,6 +38,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = model.module if isinstance(model, _WRAPPERS) else original(model)
         if inner is model:
             return model
+        _check_hooks(model, type(model).__name__)
         model = inner
 
 
@@ -46,7 +55,7 @@ def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
         rebuilt: what its card builds ("meta" is enough).
 
     Raises:
-        InputError: a layer is missing, is another one, or has other settings.
+        InputError: a layer is missing, is another one, has other settings, or something else that changes what it gives.
     """
     given, built = dict(_modules(network)), dict(_modules(rebuilt))
     for name in built:
@@ -63,6 +72,39 @@ def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
     for name, tensor in right.items():
         if tensors[name].shape != tensor.shape:
             raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and create_model makes {tuple(tensor.shape)}")
+    buffers, usual = ({plain_name(name) for name, _ in m.named_buffers(remove_duplicate=False)} for m in (network, rebuilt))
+    for name in sorted(buffers ^ usual):
+        raise _refusal(f"the buffer {name!r} is in only one of the two, and in no state dict")
+    for name, module in network.named_modules(remove_duplicate=False):
+        _check_hooks(module, f"layer {plain_name(name)!r}" if plain_name(name) else type(module).__name__)
+        if module.training and not network.training and _depends_on_mode(module):
+            raise InputError(
+                f"This network cannot be saved: it is in eval mode, but its layer {plain_name(name)!r} in training mode, so that "
+                "load would give other numbers. Call its eval() or train() first."
+            )
+
+
+def _check_hooks(module: nn.Module, name: str) -> None:
+    """Whether nobody's hook stands on the forward pass of a module: what it does there is in no file.
+
+    Raises:
+        InputError: there is one.
+    """
+    for hook in forward_hooks(module):
+        function = hook.func if isinstance(hook, functools.partial) else hook
+        made_by = getattr(function, "__module__", None) or ""
+        if not made_by.startswith(_OWN_HOOKS):
+            raise InputError(
+                f"This network cannot be saved, because load would build another one: a forward hook stands on its {name} "
+                f"({shorten(getattr(function, '__qualname__', type(function).__name__), 80)}), and hooks are in no file. "
+                "Remove it first (remove() of what register_forward_hook or register_forward_pre_hook returned), or torch.save "
+                "its state_dict()."
+            )
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    """Whether a layer gives other numbers in training mode."""
+    return isinstance(module, _RANDOM) or any(name == "running_var" for name, _ in module.named_buffers(recurse=False))
 
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -73,17 +115,27 @@ def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _difference(module: nn.Module, built: nn.Module) -> str | None:
     if type(module) is not type(built):
         return f"is a {type(module).__name__}, where create_model makes a {type(built).__name__}"
-    values = vars(module)
-    if "forward" in values:
-        return "has a forward of its own, set after it was created"
+    values, usual = vars(module), vars(built)
+    for key in values.keys() - usual.keys() - OF_EVERY_MODULE - _OF_THE_CARD:
+        inherited = getattr(type(module), key, None)
+        if callable(inherited):
+            return f"has a {key} of its own, set after it was created"
+        if isinstance(inherited, _PLAIN_VALUES) and inherited is not None and not _same(values[key], inherited):
+            return f"has {key}={shorten(repr(values[key]), 60)}, where create_model leaves {shorten(repr(inherited), 60)}"
     if isinstance(module, StochasticDepth):
         return None
-    for key, right in vars(built).items():
-        if isinstance(right, Tensor | nn.Module) or not isinstance(right, _PLAIN_VALUES) or key.startswith("_"):
+    for key, right in usual.items():
+        if not (isinstance(right, _PLAIN_VALUES) or dataclasses.is_dataclass(right)) or key in _OF_THE_CARD | OF_EVERY_MODULE:
             continue
-        if key not in _TRAINING_ONLY and values.get(key) != right:
+        if key not in _TRAINING_ONLY and (key not in values or not _same(values[key], right)):
             return f"has {key}={shorten(repr(values.get(key)), 60)}, where create_model sets {shorten(repr(right), 60)}"
     return None
+
+
+def _same(value: Any, right: Any) -> bool:
+    """Whether a value is another, also where it is a tensor or an array, of which Python would compare each number."""
+    equal = value is right or value == right
+    return getattr(equal, "shape", ()) == () and bool(equal)
 
 
 def _refusal(reason: str) -> InputError:

@@ -25,6 +25,7 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry
+from torchbcos._core.torch_private import plain_name
 from torchbcos.models import Network
 from torchbcos.zoo.archive import WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
@@ -41,6 +42,7 @@ _TURN = 60.0  # seconds for which who writes a folder waits for another who does
 
 _FLOATS, _INTEGERS = {"float64", "float32", "float16", "bfloat16"}, {"int64", "int32", "int16", "int8", "uint8"}
 _LONGEST_CARD = 32 << 20  # bytes: a million classes with names of 30 letters
+_MOST_WRAPPERS = 8  # around one network
 _ATTEMPTS, _PAUSE = 20, 0.05  # a folder that is being written has its two files exchanged within a moment
 
 
@@ -66,7 +68,11 @@ def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     """
     check_fit(model, {name: entry_of(tensor) for name, tensor in state.items()}, where=where)
     own = model.state_dict()
-    model.load_state_dict(_renamed(model, own, state))
+    given = _renamed(model, own, state)
+    for key, tensor in given.items():
+        if tensor.is_floating_point() and not own[key].is_floating_point() and not _is_whole(tensor, own[key].dtype):
+            raise WeightsError(f"{where}: {quote(key)} counts, and holds a number that is not whole: these are no such weights.")
+    model.load_state_dict(given)
     fault = fault_in(own)  # as they are on the network: what is finite in float64 may not be in float32
     if fault is not None:
         raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
@@ -89,7 +95,8 @@ def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> No
         )
     for key, entry in given.items():
         wanted = _FLOATS if own[key].is_floating_point() else _INTEGERS
-        if entry.kind not in wanted:
+        counts = key.rpartition(".")[2] == "num_batches_tracked"  # converters write {name: tensor.float()}; `fill` looks at it
+        if entry.kind not in wanted and not (counts and entry.kind in _FLOATS):
             what = "floating-point numbers" if wanted is _FLOATS else "whole numbers"
             raise WeightsError(f"{where}: the tensor {key!r} is {entry.kind}, the network needs {what}: save it as such.")
         if tuple(entry.shape) != tuple(own[key].shape):
@@ -101,6 +108,11 @@ def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> No
                 else f"{key} of shape {tuple(entry.shape)}, the network expects {tuple(own[key].shape)}"
             )  # fmt: skip
             raise WeightsError(f"{where} has {reason}.")
+
+
+def _is_whole(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a floating-point tensor holds whole numbers that are the same in another dtype."""
+    return bool(torch.isfinite(tensor).all()) and torch.equal(tensor.to(dtype).double(), tensor.double())
 
 
 def fault_in(state: Mapping[str, Tensor]) -> str | None:
@@ -129,7 +141,23 @@ _Shaped = TypeVar("_Shaped", Tensor, Entry)
 
 def _renamed(model: Network, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
     """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
-    return dict(state) if set(state) == set(own) else from_official(model, state)
+    return dict(state) if set(state) == set(own) else from_official(model, _unwrapped(state))
+
+
+def _unwrapped(state: Mapping[str, _T]) -> dict[str, _T]:
+    """A state dict without what `DataParallel`, `AveragedModel` and `torch.compile` put before every name.
+
+    >>> _unwrapped({"module._orig_mod.a": 1, "module._orig_mod.b": 2}), _unwrapped({"module.a": 1, "b": 2})
+    ({'a': 1, 'b': 2}, {'module.a': 1, 'b': 2})
+    """
+    found = dict(state)
+    for _ in range(_MOST_WRAPPERS):
+        rest = {name: value for name, value in found.items() if name != "n_averaged"}  # which `AveragedModel` counts
+        heads = {name.partition(".")[0] for name in rest}
+        if len(heads) != 1 or not all(head == "module" or (head and not plain_name(head)) for head in heads):
+            break
+        found = {name.partition(".")[2]: value for name, value in rest.items()}
+    return found
 
 
 def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
@@ -138,7 +166,7 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
     Where it has no such classifier, the number is the network's: `fill` says then what is wrong.
     """
     key = f"{model.classifier_name}.weight"
-    own, given = model.state_dict()[key], state.get(key, from_official(model, state).get(key))
+    own, given = model.state_dict()[key], state.get(key, from_official(model, _unwrapped(state)).get(key))
     # in proportion: with MaxOut, a class has several filters
     if given is None or len(given.shape) < 2 or tuple(given.shape[1:]) != tuple(own.shape[1:]):
         return model.num_classes

@@ -6,6 +6,7 @@ import collections
 import io
 import os
 import pickle
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fuzz.bombs import BOMBS, bombs
+from torchbcos._core import pickled
 from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 
 
@@ -91,6 +94,53 @@ def test_a_memory_of_two_billion_places_takes_none() -> None:
     assert follow(b"\x80\x02]r\xff\xff\xff\x7f.") == []
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def cost(program: bytes) -> tuple[float, int]:
+    """Seconds and bytes that a program takes, beside its own; what it comes to is thrown away."""
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        tensors_in(follow(program))
+    except (ForeignObject, ValueError, LookupError, TypeError, EOFError):
+        pass
+    finally:
+        seconds, most = time.process_time() - begun, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return seconds, most - 2 * len(program)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_programs_that_grow_beyond_any_memory_do_not(name: str) -> None:
+    seconds, most = cost(BOMBS[name])
+    assert seconds < 5 and most < 32 << 20
+
+
+def test_without_their_price_copies_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickled, "_MOST_STEPS", 1 << 62)
+    assert cost(bombs(3000)["sets of one tuple"])[1] > 32 << 20
+
+
+def test_what_sound_checkpoints_name_is_made() -> None:
+    value = {
+        "device": torch.device("cpu", 1), "other": torch.device("meta"), "size": torch.Size([2, 3]), "set": {1, 2, 3}, 7: None,
+        "order": collections.OrderedDict([("a", 1), (2**47, 2)]), "count": collections.Counter("aab"), "empty": torch.Size([]),
+    }  # fmt: skip
+    found = follow(pickle.dumps(value, 2))
+    assert found == {
+        "device": "cpu:1", "other": "meta", "size": (2, 3), "set": [1, 2, 3], 7: None, "order": {"a": 1, 2**47: 2},
+        "count": {"a": 2, "b": 1}, "empty": (),
+    }  # fmt: skip
+
+
+def test_the_table_of_tensors_in_a_checkpoint() -> None:
+    one, other = {"a": Entry("float32")}, {"a": Entry("float32", (2,))}
+    for name in ("state_dict", "model_state_dict", "model"):
+        assert tensors_in({name: one, "epoch": 3, "optimizer": {"state": {0: one}}, "scaler": {}}) == one
+    assert tensors_in({"state_dict": one, "average": other}) == one
+    assert tensors_in({"model": one, "average": other}) is tensors_in({"model": {"a": 1}, "average": one}) is None
+    assert tensors_in({"model_state_dict": one, "model": other}) is tensors_in({"weights": one}) is None
+    assert tensors_in({"model": one["a"]}) == {"model": one["a"]}  # a tensor of this name
 
 
 def tensor(count: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:

@@ -78,6 +78,34 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
         load_stored(tmp_path / "a.ckpt")
 
 
+def test_members_without_checksums_are_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(2)}, tmp_path / "a.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with pytest.raises(zipfile.BadZipFile), zipfile.ZipFile(tmp_path / "a.ckpt") as plain:
+        plain.read("a/data.pkl")
+    torch.testing.assert_close(load_stored(tmp_path / "a.ckpt")["a"], torch.ones(2))
+
+
+def test_a_single_checksum_that_is_absent_is_a_damage(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.ckpt")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"archive/data.pkl") - 46
+    data[at + 16 : at + 20] = bytes(4)
+    path.write_bytes(bytes(data))
+    with pytest.raises(zipfile.BadZipFile):
+        load_stored(path)
+
+
+def test_nothing_hides_behind_a_foreign_object(tmp_path: Path) -> None:
+    """torch would go on to a tensor beyond its storage."""
+    program = b"\x80\x02}(X\x01\x00\x00\x00acbuiltins\nbytearray\n)Ru."
+    with pytest.raises(pickle.UnpicklingError, match=r"the file holds builtins\.bytearray"):
+        load_stored(archive(tmp_path / "a.ckpt", lambda name, data: program if name.endswith("data.pkl") else data))
+
+
 def test_a_list_of_members_that_takes_minutes_is_not_read() -> None:
     end = b"PK\x05\x06" + bytes(4) + b"\xff\xff\xff\xff" + (1 << 30).to_bytes(4, "little") + bytes(6)
     with pytest.raises(NotStored, match="more members than any"):

@@ -6,6 +6,7 @@ import collections
 import io
 import json
 import os
+import pickle
 import random
 import struct
 import tarfile
@@ -272,3 +273,54 @@ def test_mutated_files_of_torch_crash_nothing(tmp_path: Path) -> None:
             assert len(str(error)) <= 500
             refused += 1
     assert read and refused
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
+        lambda state: {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in state.items()}},
+        lambda state: {"model": state, "epoch": 3},
+        lambda state: {"model_state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {name: value.float() for name, value in state.items()},
+        lambda state: {name: value.double() for name, value in state.items()},
+    ],
+    ids=["parallel", "compiled", "averaged", "model", "model_state_dict", "floats", "doubles"],
+)
+def test_state_dicts_as_others_write_them_are_loaded(change: Callable[[Any], Any], zipped: bool, tmp_path: Path) -> None:
+    sound = torchbcos.create_model("cifar10_resnet20", num_classes=3)
+    state = {name: value + 5 if name.endswith("num_batches_tracked") else value for name, value in sound.state_dict().items()}
+    torch.save(change(state), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    loaded = torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.pth", num_classes=3).state_dict()
+    assert {name: value.dtype for name, value in loaded.items()} == {name: value.dtype for name, value in state.items()}
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("count", [0.5, float("nan"), float("inf"), 1e300, -1e300])
+def test_a_count_that_is_not_whole_is_refused(count: float, tmp_path: Path) -> None:
+    state = torchbcos.create_model("cifar10_resnet20", num_classes=3).state_dict()
+    torch.save({**state, "bn1.num_batches_tracked": torch.tensor(count, dtype=torch.float64)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"'bn1\.num_batches_tracked' counts, and holds a number that is not whole"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.pth", num_classes=3)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "w.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert all(torch.equal(tensor, STATE[name]) for name, tensor in open_weights(tmp_path / "w.pth").read().items())
+
+
+def test_a_storage_whose_name_is_a_nest_is_refused(tmp_path: Path) -> None:
+    """In the format before torch 1.6: to look for such a name takes ten times as long for each level."""
+    nest = b"(" * 30 + b")q\x00" + b"".join((b"h" + bytes([i])) * 9 + b"tq" + bytes([i + 1]) for i in range(30))
+    head = io.BytesIO()
+    for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}):
+        pickle.dump(value, head, protocol=2)
+    (tmp_path / "w.pth").write_bytes(head.getvalue() + b"\x80\x02(" + nest + b"l." + struct.pack("<q", 0))
+    with pytest.raises(WeightsError, match="truncated or damaged"):
+        open_weights(tmp_path / "w.pth")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 
 import torchbcos
+from torchbcos.training.watch import _watching
 from torchbcos.zoo import Classifier
 
 X = torch.rand(2, 6, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -91,6 +94,20 @@ def complex_weight(model: Any) -> None:
     model.conv1.weight = nn.Parameter(model.conv1.weight.to(torch.complex64))
 
 
+class Sees:
+    """A hook that is an object, and changes what the layer gives."""
+
+    def __call__(self, module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return 2 * output
+
+
+def wrapped_with_hook(model: nn.Module) -> nn.Module:
+    outer = nn.DataParallel(model)
+    outer.register_forward_hook(Sees())
+    return outer
+
+
+HOOKED = "a forward hook stands on its layer 'layer1.0.conv1'.*Remove it first"
 OTHERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "parametrised": (edit(lambda m: parametrize.register_parametrization(m.conv1, "weight", Twice())), "remove_parametrizations"),
     "weight norm": (edit(lambda m: parametrizations.weight_norm(m.conv1)), "'conv1' is a ParametrizedBcosConv2d"),
@@ -106,6 +123,32 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a forward of its own": (edit(lambda m: setattr(m.layer2, "forward", lambda x: x)), "'layer2' has a forward of its own"),
     "a buffer": (edit(lambda m: m.conv1.register_buffer("mask", torch.ones(2))), "'conv1.mask' was added"),
     "another width": (edit(lambda m: setattr(m.bn1, "weight", nn.Parameter(torch.ones(3)))), r"'bn1.weight' has the shape \(3"),
+    "a hook": (edit(lambda m: m.layer1[0].conv1.register_forward_hook(lambda m, a, y: 3 * y)), HOOKED),
+    "a hook that is an object": (edit(lambda m: m.layer1[0].conv1.register_forward_hook(Sees())), r"\(Sees\)"),
+    "a hook of a part": (edit(lambda m: m.layer1[0].conv1.register_forward_hook(functools.partial(torch.mul))), HOOKED),
+    "a hook before": (edit(lambda m: m.layer1[0].conv1.register_forward_pre_hook(lambda m, a: (2 * a[0],))), HOOKED),
+    "a hook with keywords": (
+        edit(lambda m: m.layer1[0].conv1.register_forward_hook(lambda m, a, k, y: y, with_kwargs=True)), HOOKED
+    ),
+    "a hook at the top": (edit(lambda m: m.register_forward_hook(Sees())), "a forward hook stands on its ResNet"),
+    "a hook on a wrapper": (wrapped_with_hook, "a forward hook stands on its DataParallel"),
+    "a hook on a compiled layer": (
+        edit(lambda m: compiled_inside(m).layer1.register_forward_hook(Sees())), "stands on its layer 'layer1'"  # type: ignore[operator,union-attr]
+    ),
+    "features of its own": (edit(lambda m: setattr(m, "forward_features", lambda x: x)), "it has a forward_features of its own"),
+    "a head of its own": (edit(lambda m: setattr(m, "forward_head", lambda x: x)), "it has a forward_head of its own"),
+    "a method of a layer": (edit(lambda m: setattr(m.conv1, "compute", lambda x: x)), "'conv1' has a compute of its own"),
+    "a call of its own": (edit(lambda m: setattr(m.bn1, "_call_impl", lambda x: x)), "'bn1' has a _call_impl of its own"),
+    "another scale": (edit(lambda m: setattr(m.conv1, "_b", 1.5)), "'conv1' has "),
+    "another head": (
+        edit(lambda m: setattr(m, "head", dataclasses.replace(m.head, temperature=7.0))), "it has head=Head"
+    ),
+    "an attribute of the class": (edit(lambda m: setattr(m, "smallest", 7)), "has smallest=7, where create_model leaves 1"),
+    "a setting that is a tensor": (edit(lambda m: setattr(m.bn1, "eps", torch.ones(2))), "'bn1' has eps=tensor"),
+    "a buffer outside the state": (
+        edit(lambda m: m.conv1.register_buffer("mask", torch.ones(2), persistent=False)), "the buffer 'conv1.mask' is in only"
+    ),
+    "a norm in training": (edit(lambda m: m.bn1.train()), "its layer 'bn1' in training mode"),
     "scripted": (lambda m: torch.jit.script(nn.Linear(2, 2)), "made by torchbcos.create_model, not"),
     "exported": (lambda m: object(), "not object"),
     "complex": (edit(complex_weight), "'conv1.weight' is complex64"),
@@ -124,3 +167,20 @@ def test_what_load_would_build_otherwise_is_refused(how: str, network: nn.Module
         torchbcos.save(change(copy.deepcopy(network)), tmp_path / "m")
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500
     assert not (tmp_path / "m").exists()
+
+
+def test_hooks_that_only_watch_stand_in_no_way(network: nn.Module, tmp_path: Path) -> None:
+    """Those of this library, during a measurement; and those of the backward pass, which change no output."""
+    model = copy.deepcopy(network)
+    model.register_full_backward_hook(lambda module, given, taken: None)
+    with _watching(model, {}):
+        assert any(module._forward_hooks for module in model.modules())
+        torchbcos.save(model, tmp_path / "m")
+    torch.testing.assert_close(torchbcos.create_model(weights=tmp_path / "m").eval()(X), network(X), rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_norms_in_a_training_network_are_saved(network: nn.Module, tmp_path: Path) -> None:
+    model: Any = copy.deepcopy(network).train()
+    model.bn1.eval()
+    torchbcos.save(model, tmp_path / "m")
+    torch.testing.assert_close(torchbcos.create_model(weights=tmp_path / "m").eval()(X), network(X), rtol=1e-5, atol=1e-5)
