@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +13,16 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import class_name_fault, look_alike_key, quote
 
-__all__ = ["check_class", "count_of", "kinds_of", "look_alikes", "passed_over", "same_class_key", "without_examples"]
+__all__ = [
+    "check_class",
+    "count_of",
+    "is_special",
+    "kinds_of",
+    "look_alikes",
+    "passed_over",
+    "same_class_key",
+    "without_examples",
+]
 
 # What systems and tools leave in folders: it holds no data.
 _LITTER = frozenset(
@@ -104,7 +114,15 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
     paths = [path for path in paths if os.path.basename(path).lower() not in _LITTER]
     hidden = [path for path in paths if os.path.basename(path).startswith(".")]
     others = [path for path in paths if not os.path.basename(path).startswith(".")]
+    special = [path for path in others if is_special(path)]  # rarely more than a few paths come here
+    others = [path for path in others if path not in set(special)] if special else others
     found = []
+    if special:
+        found.append(
+            f"{count_of(len(special), 'file')} in {quote(place)} {'are' if len(special) > 1 else 'is'} not used, being no regular "
+            f"{'files' if len(special) > 1 else 'file'} (pipes or devices?); the first is "
+            f"{quote(os.path.relpath(min(special), place))}."
+        )
     if others:
         found.append(
             f"{count_of(len(others), 'file')} in {quote(place)} {'are' if len(others) > 1 else 'is'} not read as pictures and "
@@ -116,6 +134,15 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
             f"is {quote(os.path.relpath(min(hidden), place))}."
         )
     return tuple(found)
+
+
+def is_special(path: str) -> bool:
+    """Whether a pipe, a device or the like is there, which is opened at one's peril."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def kinds_of(paths: Iterable[str]) -> str:
