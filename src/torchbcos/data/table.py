@@ -33,9 +33,9 @@ def open_table(table: Path) -> Labelled:
         InputError: a line is wrong, a file has two labels or is in two splits; the message names the lines.
     """
     read = read_table(table)
-    if "" in read.columns and any(row[""] for row in read.rows):
+    if "" in read.columns:
         raise InputError(
-            f"{quote(table)} has a column without a name: an index, perhaps. Leave it out; pandas writes none with index=False."
+            f"{quote(table)}, line 1: a column has no name. Is it an index? pandas writes none with to_csv(…, index=False)."
         )
     if "file" not in read.columns or len(read.columns) < 2:
         columns = list_columns(read.columns)

@@ -92,7 +92,7 @@ def _scale(image: Image.Image, name: str, depth: int, value_range: Range | None)
 
 def _judge_cut(image: Image.Image, name: str, value_range: Range | None) -> str | None:
     """What is to be said of a picture of 16 bits of which Pillow gave the upper 8: a PNG of colours, or with alpha."""
-    what = "grey PNG with transparency" if image.mode == "LA" else "colour PNG"
+    what = "colour PNG" if image.mode == "RGB" else "PNG with transparency"  # which may be grey: Pillow makes it RGBA
     if value_range is not None:
         raise InputError(
             f"{name} is a {what} of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. "
@@ -101,5 +101,5 @@ def _judge_cut(image: Image.Image, name: str, value_range: Range | None) -> str 
     counts = np.array(image.histogram()).reshape(-1, 256)[: 1 if image.mode == "LA" else 3].sum(0)
     found = counts.nonzero()[0]
     samples = Samples("u", 16)
-    samples.saw(256 * found + 255 * (found > 0), counts[found])
+    samples.saw(256 * np.append(found, found[-1]) + np.append(0 * found, 255), np.append(counts[found], 0))
     return samples.judge(name, "save it as a TIFF of 16 bits (of this PNG only 8 are read) and ")

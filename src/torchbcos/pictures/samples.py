@@ -192,8 +192,8 @@ class Samples:
 def for_training(note: str) -> str:
     """What `Samples.judge` says, where no range can be said: the pictures are converted first.
 
-    >>> for_training("It is dark. If that is not meant, say the range: value_range=(0, 9), on the command line --range 0..9.")[30:]
-    'meant, convert the pictures first, each so: torchbcos.pictures.read_image(file, value_range=(0, 9)).save(copy).'
+    >>> for_training("Dark. If not meant, say the range: value_range=(0, 9), on the command line --range 0..9.")[20:]
+    'convert the pictures first, each so: torchbcos.pictures.read_image(file, value_range=(0, 9)).save(copy).'
     """
     return _SAY.sub(r"convert the pictures first, each so: torchbcos.pictures.read_image(file, \1).save(copy).", note)
 
