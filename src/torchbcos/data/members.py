@@ -104,8 +104,8 @@ def read_index(tars: list[Path]) -> Index:
     table = next((name for name in left.others if os.path.basename(name).lower() == _TABLE), None)
     if table is not None and not labelled:
         raise InputError(
-            f"{quote(tars[0].parent)} holds shards with a table {quote(table)} in them, which is not read there: unpack them, and "
-            "name the folder with the table."
+            f"{quote(tars[0].parent)} holds shards with a table {quote(table)} in them, which is not read there: unpack them, "
+            "and name the folder with the table."
         )
     members, classes = list[_Place](), list[str]()
     for shard in shards:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import class_name_fault, look_alike_key, quote
+from torchbcos.pictures.find import SUFFIXES
 
 __all__ = [
     "check_class",
@@ -114,15 +115,16 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
     paths = [path for path in paths if os.path.basename(path).lower() not in _LITTER]
     hidden = [path for path in paths if os.path.basename(path).startswith(".")]
     others = [path for path in paths if not os.path.basename(path).startswith(".")]
-    special = [path for path in others if is_special(path)]  # rarely more than a few paths come here
-    others = [path for path in others if path not in set(special)] if special else others
-    found = []
-    if special:
-        found.append(
-            f"{count_of(len(special), 'file')} in {quote(place)} {'are' if len(special) > 1 else 'is'} not used, being no regular "
-            f"{'files' if len(special) > 1 else 'file'} (pipes or devices?); the first is "
-            f"{quote(os.path.relpath(min(special), place))}."
-        )
+    strange = [path for path in others if os.path.splitext(path)[1].lower() in SUFFIXES]  # or `walk` would have taken them
+    others = [path for path in others if os.path.splitext(path)[1].lower() not in SUFFIXES]
+    special = [path for path in strange if is_special(path)]
+    gone = [path for path in strange if not os.path.exists(path)]
+    others += sorted({*strange} - {*special, *gone})
+    found = [
+        f"Not used in {quote(place)}, being {what}: {len(some):,}; the first is {quote(os.path.relpath(min(some), place))}."
+        for some, what in ((special, "no regular files (pipes or devices?)"), (gone, "links that lead nowhere"))
+        if some
+    ]
     if others:
         found.append(
             f"{count_of(len(others), 'file')} in {quote(place)} {'are' if len(others) > 1 else 'is'} not read as pictures and "

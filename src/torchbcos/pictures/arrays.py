@@ -19,7 +19,8 @@ __all__ = ["check_tensor", "from_array"]
 def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None = None) -> Tensor:
     """`tensor` as float32, if it is a picture: (3, H, W), floating point, every value in [0, 1].
 
-    What resampling puts beyond by no more than `SLACK` is cut. With a range numbers of any real dtype are brought to [0, 1] and cut there first; this is differentiable.
+    What resampling puts beyond by no more than `SLACK` is cut. With a range numbers of any real dtype are brought to [0, 1] and
+    cut there first; this is differentiable.
 
     Raises:
         InputError: it is not; the message says how to make it one.

@@ -216,7 +216,6 @@ def test_a_pipe_exists_and_is_no_regular_file(tmp_path: Path) -> None:
     assert any("1 row of" in note and "is no regular file (a pipe or a device?); the first is line 3" in note for note in notes)
     assert any("does not exist; the first is line 4" in note for note in notes)
     (note,) = open_labelled(tmp_path / "d").notes
-    assert (
-        note.startswith("1 file in")
-        and "is not used, being no regular file (pipes or devices?); the first is 'a/pipe.png'" in note
-    )
+    assert note.startswith("Not used in '") and "being no regular files (pipes or devices?): 1; the first is 'a/pipe.png'" in note
+    (tmp_path / "d" / "b" / "gone.png").symlink_to("nowhere.png")
+    assert any("links that lead nowhere: 1; the first is 'b/gone.png'" in note for note in open_labelled(tmp_path / "d").notes)

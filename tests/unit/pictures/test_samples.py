@@ -274,7 +274,7 @@ def test_pictures_of_the_night_and_blank_ones_raise_no_alarm() -> None:
     assert note_of(blank) is None
 
 
-@pytest.mark.parametrize(("colour", "kind"), [(2, "colour PNG"), (4, "grey PNG with transparency"), (6, "colour PNG")])
+@pytest.mark.parametrize(("colour", "kind"), [(2, "colour PNG"), (4, "PNG with transparency"), (6, "PNG with transparency")])
 def test_a_png_of_which_8_bits_are_read_is_never_told_to_set_a_range_at_once(colour: int, kind: str) -> None:
     from tests.unit.pictures.test_read import png
 
