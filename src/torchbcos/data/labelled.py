@@ -23,7 +23,7 @@ from torch import Tensor
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image, take_note
-from torchbcos.pictures.samples import Range, check_range, for_training
+from torchbcos.pictures.samples import Range, check_range, without_range
 
 __all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
@@ -83,16 +83,16 @@ class Split:
         reader: Any = self.reader
         return replace(self, reader=replace(reader, value_range=limits))
 
-    def remarks(self, count: int = 3, *, training: bool = False) -> tuple[str, ...]:
+    def remarks(self, count: int = 3, *, ranged: bool = True) -> tuple[str, ...]:
         """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say.
 
-        In training, which takes no range, it says how pictures are converted.
+        Where no range can be said (`ranged=False`), in training say, it tells how pictures are converted.
         """
         for i in range(min(count, len(self))):
             with contextlib.suppress(BcosError):  # it is named when its turn comes
                 found = take_note(self.reader(self.rows[i]))
                 if found is not None:
-                    return (for_training(found) if training else found,)
+                    return (found if ranged else without_range(found),)
         return ()
 
     def fingerprint(self) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
-__all__ = ["Range", "Samples", "SLACK", "check_range", "for_training", "range_words", "warn_once", "window"]
+__all__ = ["Range", "Samples", "SLACK", "check_range", "without_range", "range_words", "warn_once", "window"]
 
 Range = tuple[float, float]
 SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
@@ -190,10 +190,10 @@ class Samples:
         return range_words(0, 2 ** max(int(high).bit_length(), 1) - 1)
 
 
-def for_training(note: str) -> str:
+def without_range(note: str) -> str:
     """What `Samples.judge` says, where no range can be said: the pictures are converted first.
 
-    >>> for_training("Dark. If not meant, say the range: value_range=(0, 9), on the command line --range 0..9.")[20:]
+    >>> without_range("Dark. If not meant, say the range: value_range=(0, 9), on the command line --range 0..9.")[20:]
     'convert the pictures first, each so: torchbcos.pictures.read_image(file, value_range=(0, 9)).save(copy).'
     """
     return _SAY.sub(r"convert the pictures first, each so: torchbcos.pictures.read_image(file, \1).save(copy).", note)

@@ -118,12 +118,12 @@ def test_a_word_on_numbers_is_said_once_and_as_it_can_be_followed(tmp_path: Path
         for i in range(2):
             Image.fromarray(np.array([[0, 4095 - i], [5, 9]], np.uint16)).save(tmp_path / name / f"{i}.png")
     split = open_labelled(tmp_path).train
-    (note,), (said,) = split.remarks(), split.remarks(training=True)
+    (note,), (said,) = split.remarks(), split.remarks(ranged=False)
     assert note.endswith("say the range: value_range=(0, 4095), on the command line --range 0..4095.") and "--range" not in said
     call = said.partition("each so: torchbcos.pictures.")[2]
     assert call == "read_image(file, value_range=(0, 4095)).save(copy)."
     eval(call.rstrip("."), {"read_image": read_image, "file": tmp_path / "a" / "0.png", "copy": tmp_path / "a" / "0.png"})
-    assert open_labelled(tmp_path).train.remarks(count=1, training=True) == ()
+    assert open_labelled(tmp_path).train.remarks(count=1, ranged=False) == ()
     read = 0
     with warnings.catch_warnings():
         warnings.simplefilter("always")
