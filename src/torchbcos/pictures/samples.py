@@ -145,7 +145,7 @@ class Samples:
         tops = ((share, self._reach(self.black + share * span)) for share in shares)
         share, top = next(((share, top) for share, top in tops if top is not None), (1.0, None))
         if not self.said:
-            self._check_known(name, share)
+            self._check_known(name, share, top)
         bottom = self._reach(self.white - _LITTLE * span, below=False) if self.said and top is None else None
         if self.low == self.high or (top is None and bottom is None):
             return None
@@ -169,7 +169,7 @@ class Samples:
         near = values[there]  # of one number only, black say, nothing can be told
         return None if near.min() == near.max() else float(near.max() if below else near.min())
 
-    def _check_known(self, name: str, used: float) -> None:
+    def _check_known(self, name: str, used: float, top: float | None) -> None:
         if self.kind == "f" and self.low >= -SLACK and self.high <= 1 + SLACK:
             return
         if self.kind == "u" and (self.bits < _WIDE or used > _LITTLE):
@@ -178,7 +178,7 @@ class Samples:
         more = " Floats of a picture lie in [0, 1]." if self.kind == "f" else ""
         raise InputError(
             f"{name} holds {what} from {_digits(self.low)} to {_digits(self.high)}, and nothing says which are black and "
-            f"white.{more} Say it, for all files alike: {self._likely(self.high)}. (To train on them, convert them first with "
+            f"white.{more} Say it, for all files alike: {self._likely(top)}. (To train on them, convert them first with "
             "read_image and this range.)"
         )
 
