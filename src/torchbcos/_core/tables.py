@@ -167,6 +167,8 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
     if not lines:
         raise InputError(f"{name} is empty: its first line names the columns{_named(needed)}.")
     columns = tuple(tidy(cell) for cell in lines[0][1])
+    if columns[0].casefold() == "sep=":  # what Excel takes as an instruction, and every other program as names
+        raise InputError(f"{name} begins with a line 'sep=', which only Excel understands: remove that line.")
     _check_columns(name, columns, needed)
     rows = []
     for line, cells in lines[1:]:
@@ -183,7 +185,12 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
 def _check_columns(name: str, columns: tuple[str, ...], needed: Sequence[str]) -> None:
     other = next((word for mark, word in _SEPARATORS.items() if len(columns) == 1 and mark in columns[0]), None)
     if other is not None:
-        raise InputError(f"{name} is separated by {other}: save it with commas.")
+        first = (
+            " Remove its first line, which only Excel understands, as well." if columns[0].casefold().startswith("sep=") else ""
+        )
+        raise InputError(
+            f"{name} is separated by {other}: save it with commas (Excel: as 'CSV UTF-8', or replace them in an editor).{first}"
+        )
     counts = Counter(columns)
     twice = next((column for column in columns if column and counts[column] > 1), None)
     if twice is not None:

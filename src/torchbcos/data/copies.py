@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from torchbcos._core.names import quote
-from torchbcos.data.labelled import Split, Stored
+from torchbcos.data.labelled import FileReader, Split, Stored
 from torchbcos.data.notes import count_of
 
 __all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "with_twins"]
@@ -110,4 +111,14 @@ def _label(splits: Sequence[Split], place: _Place) -> object:
 
 def _pair(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:
     roles = [" (to train on)", " (to report)"] if pair[0][0] != pair[1][0] else ["", ""]
-    return " and ".join(f"{quote(splits[s].names[i])}{roles[s]}" for s, i in pair)
+    names = [splits[s].names[i] for s, i in pair]
+    roots = [_root(splits[s], i) for s, i in pair]
+    if roots[0] != roots[1]:  # each split counts from a folder of its own, `train/` and `val/` say
+        names = [f"{os.path.basename(root)}/{name}" if root else name for root, name in zip(roots, names, strict=True)]
+    return " and ".join(f"{quote(name)}{role}" for name, role in zip(names, roles, strict=True))
+
+
+def _root(split: Split, i: int) -> str:
+    """The folder that the name of an example counts from; empty where there is none."""
+    file = split.reader.files[split.rows[i]].replace(os.sep, "/") if isinstance(split.reader, FileReader) else ""
+    return file.removesuffix("/" + split.names[i]) if file.endswith("/" + split.names[i]) else ""

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image, take_note
-from torchbcos.pictures.samples import Range, check_range
+from torchbcos.pictures.samples import Range, check_range, without_range
 
 __all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
@@ -52,12 +52,13 @@ class Split:
         return len(self.rows)
 
     def read(self, i: int) -> Image.Image | Tensor:
-        """Example i.
+        """Example i, and no word on its numbers: `remarks` has it, once and for all.
 
         Raises:
             InputError, MissingFileError: it cannot be read; the message names it.
         """
         example: Image.Image | Tensor = self.reader(self.rows[i])
+        take_note(example)
         return example
 
     def take(self, chosen: Sequence[int]) -> Split:
@@ -82,13 +83,16 @@ class Split:
         reader: Any = self.reader
         return replace(self, reader=replace(reader, value_range=limits))
 
-    def remarks(self, count: int = 3) -> tuple[str, ...]:
-        """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say."""
+    def remarks(self, count: int = 3, *, ranged: bool = True) -> tuple[str, ...]:
+        """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say.
+
+        Where no range can be said (`ranged=False`), in training say, it tells how pictures are converted.
+        """
         for i in range(min(count, len(self))):
             with contextlib.suppress(BcosError):  # it is named when its turn comes
-                found = take_note(self.read(i))
+                found = take_note(self.reader(self.rows[i]))
                 if found is not None:
-                    return (found,)
+                    return (found if ranged else without_range(found),)
         return ()
 
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ __all__ = ["BENT", "Index", "read_index", "split_name"]
 
 BENT = -1  # the offset of a picture whose bytes do not lie in the tar as they are
 _LABELS = (".cls", ".cls.txt")
+_TABLE = "labels.csv"
 _LONGEST_HEADER = 2**20  # bytes: long names and pax headers are read whole by tarfile, whatever size they claim
 _LONGEST_LABEL = 4096  # bytes of a '.cls'
 _AFTER = 2**24  # bytes after the end of an archive that are looked at: writers fill up to 10 KiB with zeros
@@ -100,6 +101,12 @@ def read_index(tars: list[Path]) -> Index:
     left = _Left()
     shards = [_scan(tar, k, left) for k, tar in enumerate(tars)]
     labelled = any(shard.labels for shard in shards)
+    table = next((name for name in left.others if os.path.basename(name).lower() == _TABLE), None)
+    if table is not None and not labelled:
+        raise InputError(
+            f"{quote(tars[0].parent)} holds shards with a table {quote(table)} in them, which is not read there: unpack them, "
+            "and name the folder with the table."
+        )
     members, classes = list[_Place](), list[str]()
     for shard in shards:
         for place, label in _labelled_in(shard, left) if labelled else _in_folders(shard, left):

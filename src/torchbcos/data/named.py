@@ -37,7 +37,8 @@ def open_named(
         known: the names of the classes in lower case, with their indices; a class may have several (for ImageNet the wnid
             'n01440764', the name 'tench' and the index '0').
         labels: the CSV file; None takes subfolders, or the only CSV file in a folder without.
-        notes: gets sentences about pictures that are there and not used, and names that are there twice.
+        notes: gets sentences about pictures that are there and not used, names that are there twice, and numbers
+            that may be too dark.
 
     Returns:
         A split whose names are paths relative to the folder.
@@ -79,6 +80,7 @@ def _noted(split: Split, root: Path, rows: Sequence[tuple[Path, int]], notes: li
         notes.append(
             f"{count_of(len(rows) - len(split), 'further name')} of the same files in {quote(root)}: each file counts once."
         )
+    notes += split.remarks(ranged=False)
     return split
 
 

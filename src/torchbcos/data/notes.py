@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,8 +12,18 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import class_name_fault, look_alike_key, quote
+from torchbcos.pictures.find import SUFFIXES
 
-__all__ = ["check_class", "count_of", "kinds_of", "look_alikes", "passed_over", "same_class_key", "without_examples"]
+__all__ = [
+    "check_class",
+    "count_of",
+    "is_special",
+    "kinds_of",
+    "look_alikes",
+    "passed_over",
+    "same_class_key",
+    "without_examples",
+]
 
 # What systems and tools leave in folders: it holds no data.
 _LITTER = frozenset(
@@ -104,7 +115,16 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
     paths = [path for path in paths if os.path.basename(path).lower() not in _LITTER]
     hidden = [path for path in paths if os.path.basename(path).startswith(".")]
     others = [path for path in paths if not os.path.basename(path).startswith(".")]
-    found = []
+    strange = [path for path in others if os.path.splitext(path)[1].lower() in SUFFIXES]  # or `walk` would have taken them
+    others = [path for path in others if os.path.splitext(path)[1].lower() not in SUFFIXES]
+    special = [path for path in strange if is_special(path)]
+    gone = [path for path in strange if not os.path.exists(path)]
+    others += sorted({*strange} - {*special, *gone})
+    found = [
+        f"Not used in {quote(place)}, being {what}: {len(some):,}; the first is {quote(os.path.relpath(min(some), place))}."
+        for some, what in ((special, "no regular files (pipes or devices?)"), (gone, "links that lead nowhere"))
+        if some
+    ]
     if others:
         found.append(
             f"{count_of(len(others), 'file')} in {quote(place)} {'are' if len(others) > 1 else 'is'} not read as pictures and "
@@ -116,6 +136,15 @@ def passed_over(paths: Sequence[str], place: str | os.PathLike[str]) -> tuple[st
             f"is {quote(os.path.relpath(min(hidden), place))}."
         )
     return tuple(found)
+
+
+def is_special(path: str) -> bool:
+    """Whether a pipe, a device or the like is there, which is opened at one's peril."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def kinds_of(paths: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from torchbcos.data.labelled import Labelled, Split, Stored
 from torchbcos.data.members import BENT, Index, read_index
 from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
+from torchbcos.data.table import REPORT, TRAIN
 from torchbcos.pictures.npy import read_npz
 from torchbcos.pictures.read import MAX_BYTES, decode_image
 from torchbcos.pictures.samples import Range
@@ -34,7 +35,8 @@ NAMES = ("classes.csv", "classes.txt")
 # Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
 # takes seconds for tens of thousands of pictures; below it the file would save too little to be worth its place.
 LARGE = 10_000
-_FORM = 3  # of the index: since 2 a member that was replaced is no longer in it, since 3 names with dots are, and notes
+_FORM = 4  # of the index: since 2 a member that was replaced is no longer in it, since 3 names with dots are, and notes; since 4
+# a table among folders is refused
 # A word of a shard's name that says what it is for: "val-000", "imagenet-val-000" and "Test_3" are reported, "valley-000" is not.
 _REPORT = re.compile(r"(?<![a-z])(val|valid|validation|test)(?![a-z])")
 _TRAIN = re.compile(r"(?<![a-z])(train|training)(?![a-z])")
@@ -91,6 +93,9 @@ def open_shards(place: Path) -> Labelled:
     if not train:
         raise InputError(f"{str(place)!r} holds no shards to train on, only {report[0].name!r} and the like.")
     found, other = _index_shards(train), _index_shards(report) if report else None
+    _check_folders(train, found, "trained on")
+    if other is not None:
+        _check_folders(report, other, "reported")
     classes = tuple(sorted(set(found.classes), key=natural_key))
     names = _class_names(place, classes)
     split = _shard_split(train, found, classes)
@@ -106,6 +111,35 @@ def _is_report(stem: str) -> bool:
     """Whether a shard is for reporting, by the first word of its name that says so."""
     report, train = _REPORT.search(stem.lower()), _TRAIN.search(stem.lower())
     return report is not None and (train is None or report.start() < train.start())
+
+
+def _check_folders(tars: list[Path], found: Index, use: str) -> None:
+    """Refuse shards whose folders say that some pictures are for something else: a shard is used as a whole.
+
+    The first folder of a member that is called as a split counts; the folder that names the class does not, unless all do so.
+
+    Raises:
+        InputError: so it is; the message says how to pack them.
+    """
+    splits = {label.lower() for label in found.classes} <= {*TRAIN, *REPORT}
+    first: dict[bool, tuple[int, str]] = {}
+    for (tar, _, _, name), label in zip(found.members, found.classes, strict=True):
+        folders = [part for part in name.split("/")[:-1] if part not in ("", ".")]
+        if folders and tidy(folders[-1]) == label and not splits:
+            folders = folders[:-1]
+        role = next((part.lower() in REPORT for part in folders if part.lower() in TRAIN + REPORT), None)
+        if role is not None:
+            first.setdefault(role, (tar, name))
+    wrong = first.get(use == "trained on")
+    if wrong is None and splits and len(set(found.classes)) > 1:
+        wrong = next(iter(first.values()), None)
+    if wrong is not None:
+        right = "val" if use == "trained on" else "train"
+        named = ", since no word of its name says that it is to be reported" if use == "trained on" else ", by its name"
+        raise InputError(
+            f"{quote(tars[wrong[0]].name)} would be {use} as a whole{named}, and it holds {quote(wrong[1])}. Pack a tar for each "
+            f"split, called train-000.tar and val-000.tar, with a folder for each class; one of {right!r} alone is only renamed."
+        )
 
 
 def _one_name_each(tars: list[Path]) -> list[Path]:

@@ -16,12 +16,13 @@ from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, list_columns, read_table
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, file_split
-from torchbcos.data.notes import check_class, count_of, look_alikes, without_examples
+from torchbcos.data.notes import check_class, count_of, is_special, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 
 __all__ = ["REPORT", "TRAIN", "open_table"]
 
+_WORDS = {"true": "1", "false": "0"}
 TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 
 
@@ -32,6 +33,10 @@ def open_table(table: Path) -> Labelled:
         InputError: a line is wrong, a file has two labels or is in two splits; the message names the lines.
     """
     read = read_table(table)
+    if "" in read.columns:
+        raise InputError(
+            f"{quote(table)}, line 1: a column has no name. Is it an index? pandas writes none with to_csv(…, index=False)."
+        )
     if "file" not in read.columns or len(read.columns) < 2:
         columns = list_columns(read.columns)
         raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
@@ -109,12 +114,18 @@ def _spelt_otherwise(parent: Path, cell: str) -> str | None:
 
 def _missing(table: Table, missing: Sequence[int]) -> tuple[str, ...]:
     """A sentence about rows whose files do not exist: they are examples, and whoever reads them says so again."""
-    if not missing:
+    special = [i for i in missing if is_special(str(table.file.parent / table.rows[i]["file"]))]
+    missing = [i for i in missing if i not in set(special)]
+    return (*_such(table, missing, "does not exist"), *_such(table, special, "is no regular file (a pipe or a device?)"))
+
+
+def _such(table: Table, rows: Sequence[int], what: str) -> tuple[str, ...]:
+    if not rows:
         return ()
-    row = table.rows[missing[0]]
+    row = table.rows[rows[0]]
     return (
-        f"{count_of(len(missing), 'row')} of {quote(table.file)} {'names' if len(missing) == 1 else 'name'} a file that does not "
-        f"exist; the first is line {row.line}, {quote(row['file'])}.",
+        f"{count_of(len(rows), 'row')} of {quote(table.file)} {'names' if len(rows) == 1 else 'name'} a file that {what}; "
+        f"the first is line {row.line}, {quote(row['file'])}.",
     )
 
 
@@ -170,8 +181,8 @@ def _check_one_line(table: Table, row: Row, column: str) -> None:
 
 
 def _number(table: Path, row: Row, label: str) -> float:
-    """0 or 1 in a cell of a table."""
-    text = row[label]
+    """0 or 1 in a cell of a table, or the word for it that programs write."""
+    text = _WORDS.get(row[label].casefold(), row[label])
     if text not in ("0", "1", "0.0", "1.0"):
         raise InputError(
             f"{quote(table)}, line {row.line}, column {shorten(repr(label), 80)}: {shorten(repr(text), 40)} is neither 0 nor 1."

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos.pictures.samples import Range, Samples
+from torchbcos.pictures.samples import SLACK, Range, Samples
 
 __all__ = ["check_tensor", "from_array"]
 
@@ -19,7 +19,8 @@ __all__ = ["check_tensor", "from_array"]
 def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None = None) -> Tensor:
     """`tensor` as float32, if it is a picture: (3, H, W), floating point, every value in [0, 1].
 
-    With a range numbers of any real dtype are brought to [0, 1] and cut there first; this is differentiable.
+    What resampling puts beyond by no more than `SLACK` is cut. With a range numbers of any real dtype are brought to [0, 1] and
+    cut there first; this is differentiable.
 
     Raises:
         InputError: it is not; the message says how to make it one.
@@ -40,10 +41,11 @@ def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None 
     low, high = (float(v) for v in torch.aminmax(tensor.detach().float()))
     if low != low or high != high:
         raise InputError(f"{name} holds NaN; a picture's values lie in [0, 1].")
-    if low < 0 or high > 1:
+    if low < -SLACK or high > 1 + SLACK:
         fix = " Divide by 255." if low >= 0 and 1.5 < high <= 255 else " Undo its normalisation, or clamp it."
-        raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; a picture's lie in [0, 1].{fix}")
-    return tensor.to(torch.float32)
+        raise InputError(f"{name} has values from {low:.7g} to {high:.7g}; a picture's lie in [0, 1].{fix}")
+    tensor = tensor.to(torch.float32)
+    return tensor.clamp(0, 1) if low < 0 or high > 1 else tensor
 
 
 def _shape_help(shape: tuple[int, ...]) -> str:

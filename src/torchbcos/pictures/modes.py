@@ -91,13 +91,15 @@ def _scale(image: Image.Image, name: str, depth: int, value_range: Range | None)
 
 
 def _judge_cut(image: Image.Image, name: str, value_range: Range | None) -> str | None:
-    """What is to be said of a picture of 16 bits of which Pillow gave the upper 8: a colour PNG."""
+    """What is to be said of a picture of 16 bits of which Pillow gave the upper 8: a PNG of colours, or with alpha."""
+    what = "colour PNG" if image.mode == "RGB" else "PNG with transparency"  # which may be grey: Pillow makes it RGBA
     if value_range is not None:
         raise InputError(
-            f"{name} is a colour PNG of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. "
+            f"{name} is a {what} of 16 bits, of which the decoder keeps the upper 8: no range of numbers can be set for it. "
             "Save it as TIFF, or give its numbers as an array."
         )
-    extremes = [ends for ends in image.getextrema() if isinstance(ends, tuple)][: 1 if image.mode == "LA" else 3]
+    counts = np.array(image.histogram()).reshape(-1, 256)[: 1 if image.mode == "LA" else 3].sum(0)
+    found = counts.nonzero()[0]
     samples = Samples("u", 16)
-    samples.saw(256 * min(int(low) for low, _ in extremes), 256 * max(int(high) for _, high in extremes) + 255)
-    return samples.judge(name)
+    samples.saw(256 * np.append(found, found[-1]) + np.append(0 * found, 255), np.append(counts[found], 0))
+    return samples.judge(name, "save it as a TIFF of 16 bits (of this PNG only 8 are read) and ")

@@ -303,10 +303,10 @@ def _check_bytes(layout: Layout, tags: _Tags, name: str) -> None:
         raise _refused(name, f"has tiles whose rows end within a byte ({layout.block[0]} pixels of {layout.bits} bits)")
     each = layout.row_bytes * layout.block[1]
     if each > _LARGEST_BLOCK:
-        raise _refused(name, f"has strips or tiles of {each:,} bytes, more than the {_LARGEST_BLOCK:,} that are read")
+        raise _refused(name, f"has strips or tiles of {each:,} bytes, and at most {_LARGEST_BLOCK:,} are unpacked at once")
     total = each * layout.across * layout.down * layout.planes
     if total > _LARGEST:
-        raise _refused(name, f"has {total:,} bytes of pixels, more than the {_LARGEST:,} that are read")
+        raise _refused(name, f"has {total:,} bytes of pixels, and at most {_LARGEST:,} are unpacked")
 
 
 def _check_ycbcr(layout: Layout, tags: _Tags, name: str) -> None:

@@ -257,7 +257,7 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
     )
     if run.data.repeated:
         run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
-    for note in (*run.data.notes, *run.data.train.remarks()):
+    for note in (*run.data.notes, *run.data.train.remarks(ranged=False)):
         run.say(note)
 
 

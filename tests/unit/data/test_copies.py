@@ -23,7 +23,7 @@ def test_a_copy_in_another_split(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "train" / "b" / "1.png", tmp_path / "val" / "b" / "0.png")
     (note,) = open_labelled(tmp_path).notes
     assert note.startswith("1 picture to report is trained on as well, as byte-identical copies: ")
-    assert "'b/1.png' (to train on) and 'b/0.png' (to report)" in note
+    assert "'train/b/1.png' (to train on) and 'val/b/0.png' (to report)" in note
 
 
 def test_copies_of_one_class_and_of_two(tmp_path: Path) -> None:

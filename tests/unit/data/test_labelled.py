@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from tests.unit.data.make import classes_in
 from tests.unit.pictures.test_npy import WRONG
 from torchbcos._core.errors import InputError
 from torchbcos.data.labelled import Split, file_split, split_rows
-from torchbcos.data.loading import Examples
+from torchbcos.data.loading import Examples, Order, loader
 from torchbcos.data.sources import open_labelled
 from torchbcos.judging import predict_split
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import Preprocess, read_image, samples
 
 
 @given(counts=st.lists(st.integers(1, 12), min_size=1, max_size=5), share=st.floats(0.01, 0.5), seed=st.integers(0, 9))
@@ -108,3 +109,23 @@ def test_examples_within_a_range(tmp_path: Path) -> None:
     other = Split(split.names, split.targets, lambda i: Image.new("RGB", (2, 2)), split.rows)
     with pytest.raises(InputError, match="A range of numbers can be set for files and shards, and this data is neither"):
         other.within((0, 1))
+
+
+def test_a_word_on_numbers_is_said_once_and_as_it_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers warned of the pictures of the data, in a raw line each; training was told of an option that it lacks."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.fromarray(np.array([[0, 4095 - i], [5, 9]], np.uint16)).save(tmp_path / name / f"{i}.png")
+    split = open_labelled(tmp_path).train
+    (note,), (said,) = split.remarks(), split.remarks(ranged=False)
+    assert note.endswith("say the range: value_range=(0, 4095), on the command line --range 0..4095.") and "--range" not in said
+    call = said.partition("each so: torchbcos.pictures.")[2]
+    assert call == "read_image(file, value_range=(0, 4095)).save(copy)."
+    eval(call.rstrip("."), {"read_image": read_image, "file": tmp_path / "a" / "0.png", "copy": tmp_path / "a" / "0.png"})
+    assert open_labelled(tmp_path).train.remarks(count=1, ranged=False) == ()
+    monkeypatch.setattr(samples, "_warned", set())
+    with warnings.catch_warnings(record=True) as raw:
+        warnings.simplefilter("always")
+        assert sum(len(batch["x"]) for batch in loader(Examples(split, Preprocess(crop=2)), Order(4, 2), workers=0)) == 4
+    assert raw == []

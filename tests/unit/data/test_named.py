@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,3 +119,12 @@ def test_blemishes_of_tables(tmp_path: Path) -> None:
     (folder / "labels.csv").write_text("file,class\nb,blue jay\na,red fox\n")
     with pytest.raises(torchbcos.BcosError, match=r"line 3: 'a' may be any of several files in .*: give its suffix"):
         open_named(folder, names_of(CARD))
+
+
+def test_numbers_that_may_be_too_dark_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / "cat" / "0.png")
+    notes = list[str]()
+    open_named(tmp_path, {"cat": 0}, notes=notes)
+    (note,) = notes
+    assert "the darkest sixteenth" in note and "convert the pictures first" in note

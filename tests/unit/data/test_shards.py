@@ -141,3 +141,43 @@ def test_what_is_left_over_is_remembered_with_the_index(tmp_path: Path, monkeypa
     first = open_labelled(data)
     monkeypatch.setattr(shards, "read_index", lambda tars: 1 / 0)
     assert open_labelled(data).notes == first.notes and len(first.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("tars", "message"),
+    [
+        ({"data": ["train/c0/1.png", "train/c1/2.png", "val/c0/3.png", "val/c1/4.png"]}, "'data.tar' would be trained on"),
+        ({"data": ["./Train/c0/1.png", "./Val/c1/2.png"]}, r"holds '\./Val/c1/2\.png'"),
+        ({"a": ["x/train/c0/1.png", "x/train/c1/2.png"], "b": ["x/test/c0/3.png"]}, "'b.tar' would be trained on as a"),
+        ({"train-0": ["c0/1.png", "c1/2.png", "valid/c1/3.png"]}, "holds 'valid/c1/3.png'"),
+        ({"data": ["train/1.png", "train/1.cls", "val/2.png", "val/2.cls"]}, "holds 'val/2.png'"),
+        ({"data": ["train/1.png", "val/2.png"]}, "holds 'val/2.png'"),
+        ({"train-0": ["c0/0.png", "c1/1.png"], "val-000": ["train/c0/2.png", "train/c1/3.png"]},
+         "'val-000.tar' would be reported as a whole, by its name, and it holds 'train/c0/2.png'"),
+        ({"data": ["images/1.png", "images/2.png", "labels.csv"]}, "a table 'labels.csv' in them, which is not read"),
+    ],
+)  # fmt: skip
+def test_splits_as_folders_of_one_shard_are_not_mixed(tmp_path: Path, tars: dict[str, list[str]], message: str) -> None:
+    """All of them were trained on."""
+    for name, members in tars.items():
+        write_shard(tmp_path / f"{name}.tar", [(m, b"c" + m[0].encode() if m.endswith(".cls") else png(len(m))) for m in members])
+    with pytest.raises(InputError, match=message) as caught:
+        open_labelled(tmp_path)
+    assert len(str(caught.value)) <= 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "tars",
+    [
+        {"data": ["train/c0/1.png", "train/c1/2.png"]},
+        {"train-0": ["train/c0/1.png", "train/c1/2.png"], "val-0": ["val/c0/3.png"]},
+        {"data": ["train/1.png", "car/2.png", "test/3.png"]},
+        {"data": ["vehicles/train/1.png", "vehicles/car/2.png"]},
+        {"data": ["valley/c0/1.png", "testing/c1/2.png"]},
+    ],
+)
+def test_folders_that_are_no_other_split(tmp_path: Path, tars: dict[str, list[str]]) -> None:
+    for name, members in tars.items():
+        write_shard(tmp_path / f"{name}.tar", [(m, png(i)) for i, m in enumerate(members)])
+    found = open_labelled(tmp_path)
+    assert len(found) == sum(map(len, tars.values()))

@@ -141,7 +141,8 @@ def test_what_lies_in_folders_and_is_not_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "b" / "gone.png").symlink_to("nowhere")
     found = open_labelled(tmp_path)
     assert len(found) == 4 and found.notes == (
-        f"4 files in {str(tmp_path)!r} are not read as pictures and not used: 2 .png, 1 .heic, 1 .txt; the first is "
+        f"Not used in {str(tmp_path)!r}, being links that lead nowhere: 1; the first is 'b/gone.png'.",
+        f"3 files in {str(tmp_path)!r} are not read as pictures and not used: 1 .heic, 1 .png, 1 .txt; the first is "
         "'a/film.heic'.",
         f"2 hidden files in {str(tmp_path)!r} are not used; the first is 'b/._0.png'.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 import unicodedata
 from pathlib import Path
@@ -98,10 +99,14 @@ def test_every_blemish_names_its_line(pictures: Path, blemish: str, line: int) -
         ("file,class,split\n0.png,cat,train\n1.png,dog,trian\n", "line 3: the split 'trian' is neither"),
         ("file,sky,sky\n0.png,1,0\n", "t.csv' has the column 'sky' twice"),
         ("file,sky, sky\u00a0\n0.png,1,0\n", "t.csv' has the column 'sky' twice"),
-        ("file,sky,\n0.png,1,0\n", "line 1: the name of the class, '', is empty"),
+        ("file,sky,\n0.png,1,0\n", "line 1: a column has no name"),
         ("file,a\x1b[2Jb\n0.png,1\n", r"line 1: the name of the class, 'a.x1b\[2Jb', contains the control character"),
-        (",file,sky\n0,0.png,1\n1,1.png,0\n", "line 1: the name of the class, '', is empty"),  # pandas writes its index
+        (",file,sky\n0,0.png,1\n1,1.png,0\n", r"line 1: a column has no name\. .*index=False"),  # pandas writes its index
         ("file,sky\n0.png,1\n1.png,\n", "line 3, column 'sky': '' is neither 0 nor 1"),
+        (",file,class\n0,0.png,cat\n1,1.png,dog\n", r"line 1: a column has no name\. .*index=False"),
+        ("sep=,\nfile,class\n0.png,cat\n", "begins with a line 'sep=', which only Excel understands: remove that line"),
+        ("sep=;\nfile;class\n0.png;cat\n", r"is separated by semicolons: .* Remove its first line, which only Excel"),
+        ("file;class\n0.png;cat\n", "'CSV UTF-8'"),
         ("file;class\n0.png;cat\n", "is separated by semicolons: save it with commas"),
         ("file\tclass\n0.png\tcat\n", "is separated by tabs"),
         (
@@ -196,3 +201,21 @@ def test_splits_are_those_of_before(tmp_path: Path) -> None:
         k = min(max(1, round(0.3 * len(order))), len(order) - 1) if len(order) > 1 else 0
         held, rest = held + order[:k], rest + order[k:]
     assert split_rows(targets, 0.3, 5) == (sorted(rest), sorted(held))
+
+
+def test_words_for_one_and_none(pictures: Path) -> None:
+    data = opened(pictures, "file,sky,sea\n0.png,True,FALSE\n1.png,false,1\n2.png,1.0,0\n")
+    assert data.multi_label and data.train.targets.tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_a_pipe_exists_and_is_no_regular_file(tmp_path: Path) -> None:
+    classes_in(tmp_path / "d", 1)
+    for folder in ("d/a", "."):
+        os.mkfifo(tmp_path / folder / "pipe.png")
+    notes = opened(tmp_path, "file,class\nd/a/0.png,cat\npipe.png,dog\nnone.png,dog\n").notes
+    assert any("1 row of" in note and "is no regular file (a pipe or a device?); the first is line 3" in note for note in notes)
+    assert any("does not exist; the first is line 4" in note for note in notes)
+    (note,) = open_labelled(tmp_path / "d").notes
+    assert note.startswith("Not used in '") and "being no regular files (pipes or devices?): 1; the first is 'a/pipe.png'" in note
+    (tmp_path / "d" / "b" / "gone.png").symlink_to("nowhere.png")
+    assert any("links that lead nowhere: 1; the first is 'b/gone.png'" in note for note in open_labelled(tmp_path / "d").notes)

@@ -157,3 +157,15 @@ def test_wrong_types_for_single_functions() -> None:
         pictures.to_rgb(Image.new("RGB", (0, 4)))
     with pytest.raises(MissingFileError, match=r"'p\.jpeg' does not exist"):
         pictures.as_images([PHOTO.copy(), "p.jpeg"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_what_resampling_puts_beyond_is_cut(dtype: torch.dtype) -> None:
+    for mode in ("bilinear", "bicubic"):
+        x = torch.nn.functional.interpolate(torch.ones(2, 3, 9, 7), (31, 23), mode=mode, antialias=True).to(dtype)
+        assert all(float(image.max()) <= 1 for image in pictures.as_images(x))  # type: ignore[arg-type]
+    beyond = torch.tensor([-9e-4, 0.5, 1.0009], dtype=dtype, requires_grad=True).expand(3, 1, 3)
+    (image,) = pictures.as_images(beyond)
+    assert isinstance(image, torch.Tensor) and image.requires_grad and image[0, 0].tolist() == [0, 0.5, 1]
+    with pytest.raises(InputError, match=re.escape("has values from 0.5 to 1.002; a picture's")):
+        pictures.as_images(torch.tensor([0.5, 0.6, 1.002], dtype=torch.float64).expand(3, 1, 3))

@@ -160,6 +160,15 @@ def test_what_is_not_even_two_numbers() -> None:
         with pytest.raises(ArgumentTypeError, match="value_range must be two numbers"):
             pictures.as_image(np.zeros((2, 2), np.uint8), value_range=wrong)  # type: ignore[arg-type]
     assert check_range([np.int16(0), np.float32(0.5)]) == (0.0, 0.5)
+    whole = (0.0, 255.0)
+    assert all(
+        check_range(two) == whole for two in (np.array([0, 255]), torch.tensor([0, 255]), [torch.tensor(0), np.uint8(255)])
+    )
+    for wrong in (np.zeros((2, 2)), torch.zeros(2, 2), np.array(["a", "b"]), torch.tensor([0]), [torch.zeros(2), 1]):
+        with pytest.raises(InputError, match="value_range must be two finite numbers"):
+            check_range(wrong)
+    with pytest.raises(ArgumentTypeError, match="value_range must be two numbers"):
+        check_range(np.array(5))
 
 
 # -- a word where another range may be meant -----------------------------------------------------
@@ -177,6 +186,8 @@ def note_of(values: np.ndarray, limits: tuple[float, float] | None = None) -> st
          "it holds values from 0 to 4095, the darkest sixteenth of the range from 0 to 65535. If that is not meant, "
          "say the range: value_range=(0, 4095), on the command line --range 0..4095."),
         (np.array([[7, 900]], np.uint16), None, "say the range: value_range=(0, 1023), on the command line --range 0..1023."),
+        (np.array([[0, 4097]], np.uint16), None, "the darkest eighth of the range from 0 to 65535. If that is not meant, say the "
+         "range: value_range=(0, 8191), on"),
         (np.array([[0.0, 0.05]], np.float32), None, "value_range=(0, 0.05), on the command line --range 0..0.05."),
         (np.array([[0, 255]], np.uint8), (0, 4095), "the darkest sixteenth of the range from 0 to 4095. Is that meant?"),
         (np.array([[900, 901]], np.int16), (0, 10), "the lightest sixteenth of the range from 0 to 10. Is that meant?"),
@@ -190,7 +201,7 @@ def test_a_picture_that_uses_a_sixteenth_of_its_range_has_a_note(
 
 @pytest.mark.parametrize(
     "values",
-    [np.array([[0, 4097]], np.uint16), np.array([[0, 3]], np.uint8), np.array([[5, 5]], np.uint16),
+    [np.array([[0, 8192]], np.uint16), np.array([[0, 3]], np.uint8), np.array([[5, 5]], np.uint16),
      np.array([[0.0, 0.07]], np.float32), np.array([[65000, 65535]], np.uint16)],
 )  # fmt: skip
 def test_other_pictures_have_none(values: np.ndarray) -> None:
@@ -224,7 +235,67 @@ def test_samples_in_parts_are_judged_as_one() -> None:
     assert parts.judge("it") is not None
     parts.to_bytes(np.array([60_000], np.uint16))
     assert parts.judge("it") is None
-    parts.saw(float("nan"), float("nan"))
+    parts.saw(np.array([float("nan")]))
     parts.to_bytes(np.array([1], np.uint16))
     with pytest.raises(InputError, match="NaN"):
         parts.judge("it")
+
+
+@given(bits=st.integers(8, 13), stray=st.integers(1, 40), where=st.integers(0, 4095), top=st.sampled_from([20_000, 65_535]))
+def test_stray_numbers_do_not_hide_that_the_rest_is_black(bits: int, stray: int, where: int, top: int) -> None:
+    """One dead pixel of 65535, and 12 bits in 16 were shown black without a word."""
+    values = np.random.default_rng(bits).integers(0, 2**bits, (64, 64)).astype(np.uint16)
+    values[0, 0] = 2**bits - 1
+    values.reshape(-1)[(where + np.arange(stray)) % 4095 + 1] = top
+    note = note_of(values)
+    assert note is not None and f"from {int(values.min())} to {top}, 99 % of them up to {2**bits - 1}, the darkest" in note
+    assert f"value_range=(0, {2**bits - 1})" in note
+    values.reshape(-1)[1 : 4 * 41] = top  # 4 %
+    assert note_of(values) is None
+
+
+def test_parts_count_by_their_size_and_dead_pixels_either_way() -> None:
+    dark, light = np.arange(2**17).astype(np.uint16) % 4096, np.full(3000, 65_535, np.uint16)
+    for strays, noted in ((light[:1000], True), (light, False)):
+        parts = Samples("u", 16)
+        parts.to_bytes(dark)
+        parts.to_bytes(strays)
+        assert (parts.judge("it") is not None) == noted
+    said = Samples("u", 16, (0, 10))
+    said.to_bytes(np.append(np.arange(500, 700), [0]).astype(np.uint16))
+    assert "99 % of them from 500 on, the lightest sixteenth of the range from 0 to 10" in (said.judge("it") or "")
+
+
+def test_pictures_of_the_night_and_blank_ones_raise_no_alarm() -> None:
+    photo = np.random.default_rng(0).gamma(1.2, 12, (128, 128)).clip(0, 255)  # a dark one, in bytes
+    assert note_of(photo.astype(np.uint8)) is None and note_of((257 * photo).astype(np.uint16)) is None
+    blank = np.zeros((128, 128), np.uint16)
+    blank[3, 5] = 65_535
+    assert note_of(blank) is None
+
+
+@pytest.mark.parametrize(("colour", "kind"), [(2, "colour PNG"), (4, "PNG with transparency"), (6, "PNG with transparency")])
+def test_a_png_of_which_8_bits_are_read_is_never_told_to_set_a_range_at_once(colour: int, kind: str) -> None:
+    from tests.unit.pictures.test_read import png
+
+    channels = {2: 3, 4: 2, 6: 4}[colour]
+    row = np.arange(40 * 40 * channels).reshape(40, 40, channels) % 4096
+    if colour in (4, 6):
+        row[..., -1] = 65_535
+    row[0, 0, 0] = 65_535
+    data = png(40, 40, 16, colour, b"".join(b"\0" + line.astype(">u2").tobytes() for line in row))
+    note = pictures.take_note(decode_image(data, "it")) or ""
+    first = "save it as a TIFF of 16 bits (of this PNG only 8 are read) and "
+    assert f"If that is not meant, {first}say the range: value_range=(0, 4095), on" in note
+    assert f"{first}convert the pictures first" in samples.without_range(note) and len(samples.without_range(note)) < 500
+    with pytest.raises(InputError, match=f"it is a {kind} of 16 bits"):
+        decode_image(data, "it", value_range=(0, 4095))
+
+
+def test_one_dead_pixel_does_not_give_32_bits_a_range() -> None:
+    values = np.arange(4096, dtype=np.uint32).reshape(64, 64)
+    values[5, 5] = 2**32 - 1
+    with pytest.raises(
+        InputError, match=r"32-bit integers from 0 to 4294967295, and nothing says .* --range 0\.\.4095\. \(To train"
+    ):
+        decode_image(written(Kind(1, "u", 32), values[..., None]), "it")

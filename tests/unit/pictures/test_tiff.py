@@ -295,3 +295,26 @@ def test_bombs_are_refused_before_they_cost_anything(what: str) -> None:
     spent, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000 and spent < 5, (peak, spent)
+
+
+def test_broken_deflate_gets_one_sentence_and_nothing_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff wrote 'ZIPDecode: …' beside it."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 60, (60, 50, 3)).astype(np.uint8)).save(
+        file, "TIFF", compression="tiff_deflate"
+    )
+    data = bytearray(file.getvalue())
+    for broken in (slice(900, 950), slice(8, 12)):
+        wrong = data[: broken.start] + bytes(byte ^ 0xA5 for byte in data[broken]) + data[broken.stop :]
+        with pytest.raises(InputError, match="it is damaged"):
+            decode_image(bytes(wrong), "it")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_block_that_is_too_large_is_refused_in_one_clause() -> None:
+    order, tags = "<", {256: (40_000,), 257: (4000,), 258: (8, 8, 8), 259: (1,), 262: (2,), 273: (8,), 277: (3,), 278: (4000,)}
+    with pytest.raises(
+        InputError, match=r"is a TIFF that has strips or tiles of 480,000,000 bytes, and at most 268,435,456 are"
+    ) as e:
+        layout_of(order, {tag: tuple(map(float, values)) for tag, values in tags.items()}, "It")
+    assert "that are read, which" not in str(e.value)
