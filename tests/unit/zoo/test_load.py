@@ -372,7 +372,7 @@ WRONG_TENSORS: list[tuple[str, Any, str]] = [
     ("bn1.running_var", cast(torch.int32), "'bn1.running_var' is int32"),
     ("bn1.weight", cast(torch.float8_e4m3fn), "'bn1.weight' is (float8_e4m3fn|f8_e4m3)"),
     ("fc.weight", cast(torch.complex64), "'fc.weight' is complex64"),
-    ("bn1.num_batches_tracked", cast(torch.float32), "'bn1.num_batches_tracked' is float32, the network needs whole numbers"),
+    ("bn1.num_batches_tracked", lambda _: torch.tensor(0.5), "'bn1.num_batches_tracked' counts, and holds a number that is not"),
     ("bn1.num_batches_tracked", cast(torch.bool), "'bn1.num_batches_tracked' is bool"),
     ("conv1.weight", with_value(torch.nan, 7), "the tensor 'conv1.weight' holds NaN"),
     ("fc.weight", with_value(torch.inf), "the tensor 'fc.weight' holds infinite numbers"),
