@@ -56,6 +56,7 @@ class Session:
         took_part: True once an operation of this library ran.
         detach: True where no gradient of the parameters is wanted.
         final: True during the last backward pass: what was saved for it may be overwritten.
+        batched: True where the inputs must have a batch axis; a layer that is checked alone may do without.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Session:
         self.live = False
         self.detach = mode == CONSTANT
         self.final = False
+        self.batched = True
         self.took_part = False
         self.tasks: list[int] = []
 

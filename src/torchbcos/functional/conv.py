@@ -201,7 +201,7 @@ def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mo
     channels = x.shape[-space - 1]
     explained = current() if x.dim() == space + 1 else None
     # one picture without a batch is right for a layer, and not for an explanation, which would take its channels for pictures
-    if explained is not None and x.shape == explained.inputs.shape:
+    if explained is not None and explained.batched and x.shape == explained.inputs.shape:
         raise InputError(f"x must be (N, C, *S), and this network has {space} axes of space, not {tuple(x.shape)}: use x[None].")
     if channels != weight.shape[1] * groups:
         extra = ""

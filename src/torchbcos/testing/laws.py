@@ -185,6 +185,7 @@ def _explained_parts(layer: nn.Module, x: Tensor, direction: Tensor) -> tuple[Te
     """W of that mixture of the outputs in an explanation, and what named constants and biases give to it."""
     torch.manual_seed(0)
     with Session.of(layer, x.detach()) as state:  # our own layers name their biases, and detach them from their parameters
+        state.batched = False
         out = _output_of(layer, state.inputs)
         biases = [p for name, p in layer.named_parameters() if name.endswith("bias") and p.requires_grad]
         leaves = [state.inputs, *state.probes.values(), *biases]
