@@ -23,6 +23,7 @@ from torchbcos.pictures import Preprocess
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.network import build_network
 from torchbcos.training.recipe import read_recipe
+from torchbcos.zoo import official_cards
 
 LONGEST = 10  # seconds a file
 MOST = 2048  # MiB a process
@@ -64,7 +65,7 @@ def _read_card(file: Path) -> None:
 
 def _read_recipe(file: Path) -> None:
     recipe, _ = read_recipe(file)
-    if recipe.pretrained == "official" or recipe.pretrained.startswith("hf-hub:"):
+    if any(name.startswith("hf-hub:") or name in {"official", *official_cards()} for name in (recipe.pretrained, recipe.teacher)):
         return  # it asks for weights from the network, which SECURITY.md says it may
     build_network(recipe, 3, 6)
     if recipe.teacher:
