@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from torchbcos._core.errors import BcosError, InputError, shorten
 
-__all__ = ["foreign", "is_pointer", "refuse_pointer"]
+__all__ = ["LFS_POINTER", "foreign", "is_pointer", "refuse_pointer"]
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def is_pointer(head: bytes) -> bool:
@@ -18,7 +18,7 @@ def is_pointer(head: bytes) -> bool:
     >>> is_pointer(b"version https://git-lfs.github.com/spec/v1\\noid sha256:0000\\n"), is_pointer(b"file,class\\n")
     (True, False)
     """
-    return head.startswith(_POINTER)
+    return head.startswith(LFS_POINTER)
 
 
 def refuse_pointer(head: bytes, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torchbcos._core.foreign import LFS_POINTER
+
 __all__ = ["name_other"]
 
 _BRANDS = {
@@ -10,7 +12,7 @@ _BRANDS = {
 }  # fmt: skip
 _INSTEAD = (
     # stand-ins: the picture itself is elsewhere
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the picture itself (fetch it: git lfs pull)"),
+    (LFS_POINTER, "a Git LFS pointer, not the picture itself (fetch it: git lfs pull)"),
     (b"/annex/objects/", "a git-annex pointer, not the picture itself (fetch it: git annex get)"),
     (b"\x00\x05\x16\x07", "macOS's notes about another file (its name begins with '._'), not the picture itself"),
     (b"bplist00", "an Apple property list (a picture that is still in iCloud?)"),

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from torchbcos._core.errors import MissingFileError, WeightsError
+from torchbcos._core.foreign import is_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 from torchbcos._core.stored import NotStored, check_directory, check_stored, skip_absent_checksums
@@ -36,7 +37,6 @@ _READ_ERRORS = (
 )  # fmt: skip
 _LONGEST_HEADER = 16 << 20  # bytes that list the tensors: those of a network of 1,000 take 100,000
 _MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save began with before torch 1.6
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _READABLE = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
 _SAFE_KINDS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "I16": "int16",
@@ -145,7 +145,7 @@ def pointer_fault(head: bytes) -> str | None:
     >>> pointer_fault(b"version https://git-lfs.github.com/spec/v1")[:40]
     'is only a pointer of Git LFS, not the fi'
     """
-    if not head.startswith(_POINTER):
+    if not is_pointer(head):
         return None
     return "is only a pointer of Git LFS, not the file that it stands for: run 'git lfs pull' there, or download the file itself."
 
