@@ -28,7 +28,7 @@ from torchbcos.pictures.scan import Scan as Scan
 from torchbcos.pictures.seen import Seen as Seen
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Scan", "Seen", "Walked",
-    "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Scan", "Seen",
+    "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated",
     "named_items", "read_image", "take_note", "to_rgb", "walk",
 ]  # fmt: skip
