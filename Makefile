@@ -10,7 +10,9 @@ VENV ?= .venv
 PYTHON ?= python3
 # a release of torch (2.6.0), or nothing for the newest; torchvision 0.N+15 belongs to torch 2.N
 TORCH ?=
-TORCHES := $(if $(TORCH),torch==$(TORCH) torchvision==$(shell echo $(TORCH) | awk -F. '{ print "0." $$2 + 15 "." $$3 }'),torch torchvision)
+ONE_TORCH := torch$(if $(TORCH),==$(TORCH))
+VISION := torchvision$(if $(TORCH),==$(shell echo $(TORCH) | awk -F. '{ print "0." $$2 + 15 "." $$3 }'))
+PIP := -m pip install --quiet --disable-pip-version-check
 VENV_OF_TORCH ?= .venv-$(TORCH)
 PHOTOS ?= docs/photos
 OUT ?= demo
@@ -18,9 +20,11 @@ WORKERS ?= 2
 
 ifeq ($(VENV),none)
 PY := $(PYTHON)
+CORE :=
 READY :=
 else
 PY := $(VENV)/bin/python
+CORE := $(VENV)/core
 READY := $(VENV)/ready
 endif
 
@@ -30,17 +34,25 @@ export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 help: ## show this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
-# venv without ensurepip is how some distributions ship Python: then the outer pip fills it
-$(VENV)/ready: pyproject.toml
+# what users install: the package and its six packages. venv without ensurepip is how some distributions ship Python: then the
+# outer pip fills it
+$(VENV)/core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchbcos needs Python 3.10 or later; say which: make PYTHON=/path/to/python3")'
-	@echo "Setting up $(VENV) (once; some minutes, some gigabytes)"
+	@echo "Setting up $(VENV) (once): torch and five small packages"
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
 	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCHES)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCHES) --editable '.[dev,train]'
+	$(VENV)/bin/python $(PIP) $(ONE_TORCH)
+	$(VENV)/bin/python $(PIP) --editable .
 	@touch $@
 
-demo: $(READY) ## explain photos with the embedded network, offline, into ./demo
+# what developers need beyond it
+$(VENV)/ready: $(VENV)/core
+	@echo "Adding what tests, linters and training need to $(VENV) (once)"
+	$(VENV)/bin/python $(PIP) $(ONE_TORCH) $(VISION)
+	$(VENV)/bin/python $(PIP) $(ONE_TORCH) $(VISION) --editable '.[dev,train]'
+	@touch $@
+
+demo: $(CORE) ## explain photos with the embedded network, offline, into ./demo
 	$(PY) -m torchbcos.cli explain $(PHOTOS) --out $(OUT)
 
 test: $(READY) ## run the tests
@@ -57,11 +69,11 @@ check: $(READY) ## lint, types, import law
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 parity: $(READY) ## compare with the official package, a line a model
-	$(if $(READY),$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[parity]')
+	$(if $(READY),$(PY) $(PIP) --editable '.[parity]')
 	$(PY) tests/parity.py
 
 bench: $(READY) ## speed and memory against others, into docs/benchmark (about an hour; BENCH="--networks resnet50" for a part)
-	$(if $(READY),$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[parity,evaluate]')
+	$(if $(READY),$(PY) $(PIP) --editable '.[parity,bench]')
 	$(PY) benchmarks/bench.py $(BENCH)
 
 docs: $(READY) ## build the reference from docstrings

@@ -1,4 +1,7 @@
-"""Optional packages are imported where they are used; if one is absent, the error names the command that installs it."""
+"""Optional packages are imported where they are used; if one is absent, the error names the command that installs it.
+
+The package is not on PyPI yet, so the command is one for a clone.
+"""
 
 from __future__ import annotations
 
@@ -21,5 +24,5 @@ def require(module: str, *, extra: str, why: str) -> ModuleType:
     except ImportError as error:
         package = module.split(".")[0]
         raise MissingPackageError(
-            f"{why} needs the package '{package}', which is not installed: pip install 'torchbcos[{extra}]'."
+            f"{why} needs the package '{package}', which is not installed: in a clone of torchbcos, pip install '.[{extra}]'."
         ) from error

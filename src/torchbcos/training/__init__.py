@@ -1,4 +1,4 @@
-"""Training on Lightning Fabric: recipes, runs that resume, guidance by explanations (`pip install 'torchbcos[train]'`)."""
+"""Training on Lightning Fabric: recipes, runs that resume, guidance by explanations (`pip install '.[train]'` in a clone)."""
 
 from __future__ import annotations
 
