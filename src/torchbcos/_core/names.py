@@ -11,14 +11,15 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from torchbcos._core.errors import shorten
 from torchbcos._core.letters import printable, unseen
 
 __all__ = [
-    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "fit_name", "hint", "look_alike_key", "natural_key", "nearby",
-    "nearest", "quote", "slug", "whole_number",
+    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "file_parts", "fit_name", "hint", "look_alike_key", "natural_key",
+    "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
 ]  # fmt: skip
 
 _DIGITS = 18  # of a number that counts anything
@@ -52,6 +53,41 @@ def slug(name: str) -> str:
     text = name[: 10 * _LONGEST_LABEL]
     clean = "".join("-" if unseen(text, i) or c.isspace() or c in _NOT_IN_FILES else c for i, c in enumerate(text))
     return fit_name(clean, _LONGEST_LABEL)
+
+
+def file_parts(names: Sequence[str]) -> list[str]:
+    """How each of the names is called in file names: no two alike, not even where a disk takes "a" and "A" for the same.
+
+    >>> file_parts(["tench", "and/or", "and or", ""])
+    ['tench', 'and-or-1', 'and-or-2', '-3']
+    """
+    parts = [slug(name) for name in names]
+    often = Counter(map(_on_disk, parts))
+    alone = {part for part, count in often.items() if part and count == 1}
+    found, taken = [], set(alone)
+    for i, part in enumerate(parts):
+        if _on_disk(part) not in alone:
+            part = f"{part}-{i}"
+            while _on_disk(part) in taken:  # a name that ends in a number itself
+                part += f"-{i}"
+            taken.add(_on_disk(part))
+        found.append(part)
+    return found
+
+
+def _on_disk(part: str) -> str:
+    """What names have in common that some disk takes for one: case, and how Unicode writes a letter."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())
+
+
+def panel_name(picture: str, explained: str, contrast: str | None = None, suffix: str = ".png") -> str:
+    """The file name of one explanation of a picture; the classes as `file_parts` calls them.
+
+    >>> panel_name("bus.jpg", "tench"), panel_name("bus.jpg", "tench", "church", ".pdf")
+    ('bus.jpg.tench.png', 'bus.jpg.tench-not-church.pdf')
+    """
+    tail = f".{explained}" + (f"-not-{contrast}" if contrast is not None else "") + suffix
+    return fit_name(picture, LONGEST_FILE - len(tail.encode())) + tail
 
 
 def fit_name(name: str, limit: int = LONGEST_FILE) -> str:

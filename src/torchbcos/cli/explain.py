@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchbcos._core.errors import InputError, StateError
-from torchbcos._core.names import LONGEST_FILE, brief, fit_name, slug
+from torchbcos._core.names import brief, file_parts, panel_name
 from torchbcos.cli.common import (
     BatchSize,
     Device,
@@ -81,7 +80,7 @@ def explain(
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
-        named = _file_parts(classifier.class_names)
+        named = file_parts(classifier.class_names)
         if not json:
             _announce(classifier)
 
@@ -97,24 +96,10 @@ def explain(
     finish(records, missing, as_json=json)
 
 
-def _file_parts(names: Sequence[str]) -> list[str]:
-    """How each class is called in file names: no two alike, not even where a disk takes "a" and "A" for the same.
-
-    >>> _file_parts(["tench", "and/or", "and or", ""])
-    ['tench', 'and-or-1', 'and-or-2', '-3']
-    """
-    parts = [slug(name) for name in names]
-    often = Counter(part.casefold() for part in parts)
-    return [part if part and often[part.casefold()] == 1 else f"{part}-{i}" for i, part in enumerate(parts)]
-
-
 def _place_of(found: Found, record: Record, named: Sequence[str]) -> Path:
     """Where the panel of one explanation of a picture goes, below the output folder."""
-    name = named[record["index"]]
-    if "contrast" in record:
-        name += "-not-" + named[record["contrast"]["index"]]
-    tail = f".{name}.png"
-    return found.relative.parent / (fit_name(found.relative.name, LONGEST_FILE - len(tail.encode())) + tail)
+    other = named[record["contrast"]["index"]] if "contrast" in record else None
+    return found.relative.parent / panel_name(found.relative.name, named[record["index"]], other)
 
 
 def _write(e: Explanation, k: int, target: Path) -> Path:

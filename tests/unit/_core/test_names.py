@@ -13,10 +13,12 @@ from torchbcos._core.letters import one_line, printable
 from torchbcos._core.names import (
     brief,
     class_name_fault,
+    file_parts,
     fit_name,
     look_alike_key,
     natural_key,
     nearby,
+    panel_name,
     quote,
     slug,
     whole_number,
@@ -137,3 +139,20 @@ def test_long_names_fit_and_stay_apart() -> None:
     assert len({fit_name(name) for name in long}) == len(long)
     assert fit_name("a\x1bb") != fit_name("a\x1cb") != fit_name("a-b") == "a-b"
     assert len(brief("x" * 10**6)) == 100 and len(slug("é" * 10**6).encode()) <= 100
+
+
+# Two files of one name are one file: the second panel would replace the first.
+@pytest.mark.parametrize(
+    "names", [["a", "A", "a-0", "b"], ["caf\u00e9", "cafe\u0301"], ["", "-0", "-0-0"], ["x"] * 3, ["STRASSE", "stra\u00dfe"]]
+)
+def test_file_parts_are_distinct_on_every_disk(names: list[str]) -> None:
+    parts = file_parts(names)
+    on_disk = {unicodedata.normalize("NFD", part).casefold() for part in parts}
+    assert len(on_disk) == len(names) and not any(set(part) & set('/\\:*?"<>| ') for part in parts)
+    assert file_parts(["tench", "b"]) == ["tench", "b"]
+
+
+@pytest.mark.parametrize(("picture", "suffix"), [("a.jpg", ".png"), ("é" * 300, ".pdf"), ("a/b", ".png"), ("", ".png")])
+def test_the_name_of_a_panel_fits_a_disk(picture: str, suffix: str) -> None:
+    name = panel_name(picture, "tench", "church", suffix)
+    assert name.endswith(".tench-not-church" + suffix) and len(name.encode()) <= 255 and "/" not in name
