@@ -88,6 +88,6 @@ class Journal:
         split = run.splits.selection or run.splits.train
         x, y, failures = run.chosen(run.examples(split), list(range(min(PICTURES, len(split)))))
         state.failures += failures
-        y = y.argmax(1) if run.data.multi_label else y  # the first label that holds
+        y = y.nan_to_num(0.0).argmax(1) if run.data.multi_label else y  # the first label that holds
         numbers = log_explanations(self.writer, state.network, x, y.to(x.device), state.done)
         self.history.add({"step": state.done, **{k: v for k, v in numbers.items() if k.startswith("watch/")}})

@@ -214,7 +214,8 @@ class _Learner:
     def objective(self, run: Run) -> Objective:
         """The network with the losses of the recipe."""
         recipe = run.recipe
-        losses = terms_of(recipe, len(run.data.classes), multi_label=run.data.multi_label)
+        partial = bool(run.data.train.targets.isnan().any())
+        losses = terms_of(recipe, len(run.data.classes), multi_label=run.data.multi_label, partial=partial)
         half = half_of(recipe.precision, run.device)
         return Objective(self.network, losses, self.teacher, half=half, compiled=recipe.compile)
 
