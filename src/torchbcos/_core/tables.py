@@ -27,10 +27,11 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its number in the file, counted from 1, and its cells by column."""
+    """One line of a table: its number in the file, counted from 1, its cells by column, and how many of them it lacks."""
 
     line: int
     cells: dict[str, str]
+    missing: int = 0
 
     def __getitem__(self, column: str) -> str:
         return self.cells[column]
@@ -178,7 +179,8 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> Table:
                 f"{name}, line {line}, has {len(cells)} cells, and there are {len(columns)} columns: a cell that contains a "
                 'comma is written in quotation marks, "a,b.png".'
             )
-        rows.append(Row(line, dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))))
+        lacking = max(0, len(columns) - len(cells))
+        rows.append(Row(line, dict(zip(columns, [*cells, *[""] * lacking], strict=False)), lacking))
     return Table(file, columns, tuple(rows))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +53,37 @@ class _Weights(str, enum.Enum):
     best = "best"
 
 
+class _Uncertain(str, enum.Enum):
+    """What a label of -1 means."""
+
+    error = "error"
+    ignore = "ignore"
+    positive = "positive"
+    negative = "negative"
+
+
+_CALLED = {"top1": "top1", "top5": "top5", "map": "map", "f1": "f1 at 0.5", "ece": "ece", "loss": "loss"}
+_MOST_LABELS = 40  # lines of the table
+
+
+def _number(name: str, value: float | None) -> str:
+    """A measured number in words, or a dash where it is not defined."""
+    return "–" if value is None else f"{value:.2f}{'' if name == 'loss' else ' %'}"
+
+
+def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of the labels, a line each."""
+    if not labels:
+        return
+    width = max(5, *(len(brief(one["label"])) for one in labels[:_MOST_LABELS]))
+    yield f"{'label':{width}}  {'average precision':>17}  {'f1 at 0.5':>9}  {'holds for':>9}  {'known of':>8}"
+    for one in labels[:_MOST_LABELS]:
+        ap, f1 = (_number(key, one[key]) for key in ("ap", "f1"))
+        yield f"{brief(one['label']):{width}}  {ap:>17}  {f1:>9}  {one['positive']:>9,}  {one['known']:>8,}"
+    if labels[_MOST_LABELS:]:
+        yield f"… and {len(labels) - _MOST_LABELS:,} more labels, which --json names."
+
+
 @evaluate.callback()
 def group() -> None:
     """Measure a model on labelled data."""
@@ -85,6 +117,13 @@ def accuracy(
             "--out", metavar="FILE", parser=given_path, help="Write JSON here; an interrupted measurement goes on."
         ),
     ] = None,
+    uncertain: Annotated[
+        _Uncertain | None,
+        typer.Option(
+            "--uncertain", show_default="as the model was trained",
+            help="What a label of -1 in a table means: not known, 1, or 0; error refuses it.",
+        ),
+    ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
     ] = OnError.stop,
@@ -103,15 +142,17 @@ def accuracy(
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
             progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),
+            uncertain=uncertain.value if uncertain else None,
         )  # fmt: skip
     if json:
         print_json(result)
     else:
-        numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-        words = ", ".join(f"{name} {value:.2f}{'' if name == 'loss' else ' %'}" for name, value in numbers.items())
+        words = ", ".join(f"{called} {_number(name, result[name])}" for name, called in _CALLED.items() if name in result)
         for note in result["notes"]:
             say(f"torchbcos: {note}")
         tell(f"{brief(result['model'])} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
+        for line in _label_lines(result.get("labels", [])):
+            tell(line)
         if "not_finite" in result:
             say(f"torchbcos: for {result['not_finite']} pictures the network gave NaN or infinity: nothing can be measured.")
         if "labels_without_examples" in result:

@@ -6,7 +6,6 @@ import enum
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,10 +95,8 @@ def train(
     RUN holds the resolved recipe, history, TensorBoard logs and checkpoints. The same command goes on where a run stopped.
     """
     with usage_errors():
-        from torchbcos._core.optional import require
-
-        require("lightning", extra="train", why="torchbcos train")
         from torchbcos import training
+        from torchbcos._core.optional import require
         from torchbcos.training.recipe import refuse_code, to_dict
 
         if about_settings:
@@ -107,7 +104,7 @@ def train(
             return
         recipe, own = _split_words(words or [])
         if list_all:
-            _list_recipes(recipe or "*", json=json)
+            _list_recipes(recipe, json=json)
             return
         if recipe is None:
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
@@ -129,6 +126,7 @@ def train(
             raise typer.Exit(2)
         if file is None and not any(setting.partition("=")[0].strip() == "workers" for setting in typed):
             chosen = chosen.changed(workers=min(chosen.workers, _processors()))
+        require("lightning", extra="train", why="torchbcos train")
         count = whole_number(devices)
         machine = _Machine(devices if count is None else count, nodes, strategy, accelerator or device.value)
         report = run(chosen, source, out or _own_folder(chosen), machine, tell=say if json else _speak)
@@ -138,7 +136,9 @@ def train(
 
 def _processors() -> int:
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    from torchbcos.training.machine import processors
+
+    return processors()
 
 
 class _Machine(NamedTuple):
@@ -156,7 +156,8 @@ def run(recipe: Recipe, data: Path, out: Path, machine: _Machine, tell: Callable
 
     try:
         with flushing_denormals(), _shown_progress(tell) as progress:
-            return training.train(recipe, data, out, **machine._asdict(), say=tell, progress=progress)
+            words = {**machine._asdict(), "workers": recipe.workers}
+            return training.train(recipe, data, out, **words, say=tell, progress=progress)
     except KeyboardInterrupt as error:
         if not training.is_first_process():  # a run has one voice and one exit code: those of its first process
             raise typer.Exit(0) from None
@@ -213,17 +214,11 @@ def _shown_progress(tell: Callable[[str], None]) -> Iterator[Callable[[Progress]
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
+    from torchbcos.training.progress import Lines
+
     console = Console(stderr=True)
     if not console.is_terminal:
-        told = time.monotonic()
-
-        def line(now: Progress) -> None:
-            nonlocal told
-            if time.monotonic() - told >= EVERY and now.done < now.total:
-                told = time.monotonic()
-                tell(now.describe())
-
-        yield line
+        yield Lines(tell, EVERY)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
@@ -245,25 +240,33 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
     return *training.read_recipe(kept, allow_code=True), kept
 
 
-def _list_recipes(pattern: str, *, json: bool) -> None:
-    """A line a recipe; the many of CIFAR-10 in one, unless the pattern asks for them."""
+_FIRST = ("folder", "finetune", "imagenette")
+
+
+def _list_recipes(word: str | None, *, json: bool) -> None:
+    """A line a recipe; the many of CIFAR-10 in one, unless a word asks for them. Those that a beginner needs come first."""
     from torchbcos import training
     from torchbcos._core.names import hint
 
-    wanted = pattern if set(pattern) & set("*?[") else f"{pattern}*"
-    names = training.list_recipes(wanted)
+    pattern = "*" if word is None else word if set(word) & set("*?[") else f"*{word}*"
+    names = training.list_recipes(pattern)
     if not names:
-        say(f"torchbcos: no recipe matches {pattern!r}.{hint(pattern, training.list_recipes())}")
+        say(f"torchbcos: no recipe matches {word!r}.{hint(word or '', training.list_recipes())}")
         raise typer.Exit(2)
+    names = [*(name for name in _FIRST if name in names), *(name for name in names if name not in _FIRST)]
     if json:
-        print_json([{"name": name, "about": training.find_recipe(name).about} for name in names])
+        print_json([{"name": name, "about": training.find_recipe(name).about, "first": name in _FIRST} for name in names])
         return
     many = [name for name in names if name.startswith("cifar10_")]
-    folded = pattern == "*"
+    folded = word is None or word == "*"
+    if folded:
+        tell("To begin with (*), each on its own or changed with --set KEY=VALUE:")
     for name in names:
         if not (folded and name in many):
-            tell(f"{name:44} {training.find_recipe(name).about}")
+            tell(f"{'* ' if name in _FIRST else '  '}{name:44} {training.find_recipe(name).about}")
+        if folded and name == _FIRST[-1]:
+            tell("As in the papers:")
     if folded:
-        tell(f"{'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
-        tell(f"{'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
-        tell(f"{'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")
+        tell(f"  {'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
+        tell(f"  {'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
+        tell(f"  {'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")

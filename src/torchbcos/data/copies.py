@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import FileReader, Split, Stored
+from torchbcos.data.labels import same_label
 from torchbcos.data.notes import count_of
 
 __all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "with_twins"]
@@ -106,7 +107,7 @@ def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequenc
 
 
 def _label(splits: Sequence[Split], place: _Place) -> object:
-    return splits[place[0]].targets[place[1]].tolist()
+    return same_label(splits[place[0]].targets[place[1]])
 
 
 def _pair(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:

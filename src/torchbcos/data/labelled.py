@@ -36,7 +36,8 @@ class Split:
 
     Attributes:
         names: what messages call each example.
-        targets: (N,) int64 classes, or (N, C) float32 of zeros and ones where several labels may hold.
+        targets: (N,) int64 classes, or (N, C) float32 where several labels may hold: 1, 0, soft ones between, NaN where one is
+            not known.
         reader: gives example i as a Pillow image or a float tensor (C, *S).
         rows: which of the reader's examples these are.
         twins: one number a set of byte-identical examples, where there are such: `split_rows` keeps them together.

@@ -97,7 +97,7 @@ def without_examples(classes: Sequence[str], targets: Tensor) -> tuple[str, ...]
     >>> without_examples(["cat", "dog"], torch.tensor([0, 0]))
     ("No picture to train on shows 'dog': a network cannot learn it.",)
     """
-    places = targets.bool().any(0).nonzero() if targets.dim() > 1 else targets
+    places = (targets > 0).any(0).nonzero() if targets.dim() > 1 else targets  # an unknown one, NaN, is not shown
     shown = set(torch.unique(places).tolist())
     names = [name for i, name in enumerate(classes) if i not in shown]
     if not names:

@@ -16,6 +16,7 @@ from torchbcos.data.annotations import BOXES, MASKS
 from torchbcos.data.cifar10 import is_cifar10, open_cifar10
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, Split, file_split
+from torchbcos.data.labels import check_uncertain
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
 from torchbcos.data.shards import NAMES, open_shards, shards_in
@@ -28,17 +29,21 @@ _TABLE = "labels.csv"
 _WANTED = (*SUFFIXES, ".npy")
 
 
-def open_labelled(path: str | os.PathLike[str]) -> Labelled:
+def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error") -> Labelled:
     """A labelled data set, recognised by what lies at `path`.
 
     - a folder with a folder of pictures (or `.npy` arrays) for every class; or `train/` and `val/` (`valid`, `test`) of such;
-    - a `.csv` table, or a folder with `labels.csv`: a column `file` and one column a label (0 or 1), or `file` and `class`;
-      an optional column `split` says "train" or "val";
+    - a `.csv` table, or a folder with `labels.csv`: a column `file` and one column a label (1, 0, a soft label between them, or
+      blank where it is not known), or `file` and `class`; an optional column `split` says "train" or "val";
     - a folder of WebDataset tar shards (`train-*.tar`, `val-*.tar`): `key.jpg` with `key.cls`, or `class/name.jpg`;
     - CIFAR-10: its binary version, the one that torchvision downloads, or `train.npz` and `test.npz` of JPEG files.
 
     What lies there and is not used, byte-identical copies and classes that look alike are in `notes` of the result. A table may
     name any file of the machine; what it names is read as a picture and nothing else.
+
+    Args:
+        path: of the data.
+        uncertain: what a label of -1 in a table means: "ignore" (not known), "positive" (1), "negative" (0); "error" refuses it.
 
     Raises:
         MissingFileError: there is nothing at `path`.
@@ -54,16 +59,17 @@ def open_labelled(path: str | os.PathLike[str]) -> Labelled:
     ('cat', 'dog')
     """
     place = Path(path)
+    check_uncertain(uncertain)
     if not os.path.exists(place):  # which has an answer for names that no file can have, too
         raise MissingFileError(f"There is no data at {quote(place)}.{nearby(place)}")
     if place.is_file():
         if place.suffix.lower() != ".csv":
             raise InputError(f"{str(place)!r} is a file: data is a folder, or a table that ends in .csv.")
-        return open_table(place)
+        return open_table(place, uncertain)
     if is_cifar10(place):
         return open_cifar10(place)
     if (place / _TABLE).is_file():
-        return _with_notes(open_table(place / _TABLE), _beside(place, ".tar", f"{_TABLE!r} says what is used"))
+        return _with_notes(open_table(place / _TABLE, uncertain), _beside(place, ".tar", f"{_TABLE!r} says what is used"))
     if shards_in(place):
         return _with_notes(open_shards(place), _beside_shards(place))
     return _open_folder(place)

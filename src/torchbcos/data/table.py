@@ -16,18 +16,22 @@ from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, list_columns, read_table
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, file_split
+from torchbcos.data.labels import label_notes, read_labels, same_label
 from torchbcos.data.notes import check_class, count_of, is_special, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
 from torchbcos.pictures.find import SUFFIXES
 
 __all__ = ["REPORT", "TRAIN", "open_table"]
 
-_WORDS = {"true": "1", "false": "0"}
 TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 
 
-def open_table(table: Path) -> Labelled:
+def open_table(table: Path, uncertain: str = "error") -> Labelled:
     """A CSV table: `file`, then one column a label, or `class`; `split` may divide it.
+
+    Args:
+        table: the file.
+        uncertain: what a label of -1 means, see `torchbcos.data.labels.read_labels`.
 
     Raises:
         InputError: a line is wrong, a file has two labels or is in two splits; the message names the lines.
@@ -43,7 +47,7 @@ def open_table(table: Path) -> Labelled:
     if not read.rows:
         raise InputError(f"{quote(table)} has no rows.")
     named = _find_files(read)
-    classes, targets = _read_targets(read)
+    classes, targets = _read_targets(read, uncertain)
     parts = [_split_of(read, row) for row in read.rows]
     train, report = (
         _once_each(named.files, targets, [i for i, part in enumerate(parts) if part in names]) for names in (TRAIN, REPORT)
@@ -54,7 +58,7 @@ def open_table(table: Path) -> Labelled:
     whole = file_split(named.files.paths, targets, table.parent)
     divided = whole.take(train), whole.take(report) if report else None
     copies = copies_among([split for split in divided if split is not None])
-    untaught = without_examples(classes, divided[0].targets)
+    untaught = (*label_notes(classes, targets[[*train, *report]], table), *without_examples(classes, divided[0].targets))
     notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies))
     repeated = len(read.rows) - len(train) - len(report)
     return Labelled(classes, with_twins(divided[0], copies), divided[1], targets.dim() > 1, "table", repeated, notes)
@@ -145,10 +149,10 @@ def _unnamed(table: Table, files: Files, folders: dict[str, dict[str, tuple[int,
 
 def _once_each(files: Files, targets: Tensor, rows: Sequence[int]) -> list[int]:
     """These rows without those that name a file again."""
-    return [rows[k] for k in once(files.take(rows), [targets[i].tolist() for i in rows])]
+    return [rows[k] for k in once(files.take(rows), [same_label(targets[i]) for i in rows])]
 
 
-def _read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
+def _read_targets(table: Table, uncertain: str) -> tuple[tuple[str, ...], Tensor]:
     """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
     labels = tuple(c for c in table.columns if c not in ("file", "split"))
     if "class" in labels and len(labels) > 1:
@@ -157,7 +161,7 @@ def _read_targets(table: Table) -> tuple[tuple[str, ...], Tensor]:
     if labels != ("class",):
         for label in labels:
             check_class(label, f"{quote(table.file)}, line 1")
-        return labels, torch.tensor([[_number(table.file, row, label) for label in labels] for row in table.rows])
+        return labels, read_labels(table, labels, uncertain)
     found: dict[str, int] = {}
     for row in table.rows:
         if row["class"] not in found:
@@ -178,13 +182,3 @@ def _check_one_line(table: Table, row: Row, column: str) -> None:
             f"{quote(table.file)}, line {row.line}: the cell of {column!r} goes over {lines + 1} lines, "
             f"{shorten(repr(text), 80)}: a quotation mark is missing at its end, or too many at its beginning."
         )
-
-
-def _number(table: Path, row: Row, label: str) -> float:
-    """0 or 1 in a cell of a table, or the word for it that programs write."""
-    text = _WORDS.get(row[label].casefold(), row[label])
-    if text not in ("0", "1", "0.0", "1.0"):
-        raise InputError(
-            f"{quote(table)}, line {row.line}, column {shorten(repr(label), 80)}: {shorten(repr(text), 40)} is neither 0 nor 1."
-        )
-    return float(text)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torchbcos._core.errors import StateError
 from torchbcos._core.files import write_json
+from torchbcos.data.labels import UNCERTAIN
 from torchbcos.data.loading import Examples
 from torchbcos.data.sources import open_labelled
 from torchbcos.evaluation.splits import choose_split, match_classes
-from torchbcos.judging import ProgressBar, SavedOutputs, fingerprint, judge, predict_split
+from torchbcos.judging import Outputs, ProgressBar, SavedOutputs, fingerprint, judge, predict_split
+from torchbcos.metrics import score_each
 from torchbcos.pictures import Range
 from torchbcos.runs import RunFolder, read_held_out
-from torchbcos.zoo import Classifier
+from torchbcos.zoo import Card, Classifier
 
 __all__ = ["measure_accuracy"]
 
@@ -33,6 +36,7 @@ def measure_accuracy(
     progress: ProgressBar | None = None,
     run: str | os.PathLike[str] | None = None,
     value_range: Range | None = None,
+    uncertain: str | None = None,
 ) -> dict[str, Any]:
     """Measure a classifier on labelled data.
 
@@ -47,11 +51,12 @@ def measure_accuracy(
         out: a JSON file for the result; with it an interrupted measurement goes on where it stopped.
         progress: wraps the batches, to show how far they are.
         run: the folder of the run that made the model, which knows what it held out.
-        value_range: the stored numbers of black and white, see `torchbcos.pictures.read_image`.
+        value_range: the stored numbers of black and white, see `torchbcos.pictures.read_image`; None: those of the model's card.
+        uncertain: what a label of -1 means, see `torchbcos.data.open_labelled`; None: what it meant when the model was trained.
 
     Returns:
-        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1`, `ece` (and `labels_without_examples`, where
-        there are any); `pictures`, `unreadable`, `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of
+        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (and `labels_without_examples`,
+        where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`, `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of
         the first pictures' numbers. A number that a broken network makes infinite or no number is None, as JSON has neither;
         `not_finite` counts the pictures for which such a network gave no numbers.
 
@@ -59,7 +64,7 @@ def measure_accuracy(
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
         StateError: the result cannot be written.
     """
-    labelled = open_labelled(data)
+    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card))
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
     chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names)).within(value_range)
     saved = None
@@ -78,10 +83,24 @@ def measure_accuracy(
     }  # fmt: skip
     broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
     result |= {"not_finite": broken} if broken else {}
+    if outputs.targets.dim() > 1:
+        result["labels"] = _label_by_label(outputs, model.class_names)
     if out is not None and saved is not None:
         _write_result(Path(out), result)
         saved.remove()
     return result
+
+
+def _trained_with(card: Card) -> str:
+    """What uncertain labels meant to the recipe of a card."""
+    said = card.recipe.get("uncertain") if isinstance(card.recipe, Mapping) else None
+    return said if said in UNCERTAIN else "error"
+
+
+def _label_by_label(outputs: Outputs, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A record a label; what is not defined is None."""
+    found = zip(names, score_each(outputs.logits, outputs.targets), strict=True)
+    return [{"label": name, **{k: v if math.isfinite(v) else None for k, v in one.items()}} for name, one in found]
 
 
 def _write_result(out: Path, result: dict[str, Any]) -> None:

@@ -55,12 +55,12 @@ def match_classes(targets: Tensor, classes: Sequence[str], names: Sequence[str])
     """Targets in the order of a model's classes.
 
     Args:
-        targets: (N,) int64 in the order of `classes`, or (N, len(classes)) of zeros and ones.
+        targets: (N,) int64 in the order of `classes`, or (N, len(classes)) of labels.
         classes: of the data.
         names: of the model; it may know more.
 
     Returns:
-        (N,) int64, or (N, len(names)) of zeros and ones.
+        (N,) int64, or (N, len(names)) of labels: NaN, not known, where the data has no such label.
 
     Raises:
         InputError: the data has classes that the model lacks.
@@ -82,6 +82,6 @@ def match_classes(targets: Tensor, classes: Sequence[str], names: Sequence[str])
     order = torch.tensor([places[name] for name in classes])
     if targets.dim() == 1:
         return order[targets]
-    wide = torch.zeros(len(targets), len(names))
+    wide = torch.full((len(targets), len(names)), torch.nan)
     wide[:, order] = targets
     return wide

@@ -17,7 +17,7 @@ class Outputs:
 
     Attributes:
         logits: (N, classes) float32 on the processor.
-        targets: (N,) int64 classes, or (N, classes) of zeros and ones.
+        targets: (N,) int64 classes, or (N, classes) of labels in [0, 1], NaN where one is not known.
         rows: N places in the split.
         unreadable: places in the split of the examples that could not be read.
         failures: a sentence for each of those.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +15,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.optional import require
 from torchbcos._core.probability import SIGMOID, log_probabilities, probabilities
 
-__all__ = ["accuracy", "score"]
+__all__ = ["accuracy", "score", "score_each"]
 
 _BINS = 15  # of the calibration error, as in the paper
 
@@ -23,15 +27,17 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     probabilities) and `ece` (expected calibration error in 15 bins; Guo et al. 2017, arXiv 1706.04599). For several labels:
     `map` (mean average precision), `f1` (macro, at 0.5), `ece`. All but the loss in percent. A label that holds for no example
     has no precision and no recall: it is left out of `map` and `f1`, and `labels_without_examples` counts such labels, where
-    there are any. Logits that are not finite have no metrics: all are NaN.
+    there are any. What is not known (NaN) is left out. A soft label (between 0 and 1) holds above 0.5; at 0.5 it is left out,
+    and `ece`, which asks how often what was said came true, leaves out all soft labels. Logits that are not finite have no
+    metrics: all are NaN.
 
     Args:
         logits: (N, C).
-        targets: (N,) int64 classes, or (N, C) of zeros and ones.
+        targets: (N,) int64 classes, or (N, C) labels in [0, 1] or NaN.
         probability: "sigmoid" or "softmax": how the network was trained.
 
     Raises:
-        InputError: there are no examples, shapes differ, or a target is no class and no label of 0 or 1.
+        InputError: there are no examples, shapes differ, or a target is no class and no label.
 
     >>> import torch
     >>> score(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))["top1"]
@@ -39,9 +45,10 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     """
     _check_examples(logits, targets)
     # in float32 all logits above 17 have probability 1, and their order is lost
-    logits, targets = logits.cpu().double(), targets.cpu().long()
+    logits, targets = logits.cpu().double(), targets.cpu()
     if targets.dim() > 1:
-        return _score_labels(logits, targets)
+        return _score_labels(logits, targets.double())
+    targets = targets.long()
     found = accuracy(logits, targets)
     chances = probabilities(logits, probability)
     best = logits.argmax(1)
@@ -105,10 +112,11 @@ def _check_classes(targets: Tensor, classes: int) -> None:
 
 
 def _check_labels(targets: Tensor) -> None:
-    wrong = targets[(targets != 0) & (targets != 1)]  # NaN is neither
+    wrong = targets[(targets < 0) | (targets > 1)]  # NaN is neither
     if len(wrong):
         raise InputError(
-            f"Targets (N, C) are labels that hold (1) or do not (0), and one is {wrong[0].item():g}: soft ones have no score."
+            f"Targets (N, C) are labels that hold (1), do not (0), may (between) or are not known (NaN), and one is "
+            f"{wrong[0].item():g}."
         )
 
 
@@ -120,18 +128,62 @@ def _finite(logits: Tensor) -> bool:
     return bool(logits.isfinite().all())
 
 
-def _score_labels(logits: Tensor, truth: Tensor) -> dict[str, float]:
+def score_each(logits: Tensor, targets: Tensor) -> list[dict[str, float]]:
+    """What `score` says of several labels, label by label.
+
+    Args:
+        logits: (N, C).
+        targets: (N, C) labels in [0, 1], NaN where one is not known.
+
+    Returns:
+        For each label `ap` (average precision) and `f1` (at 0.5) in percent, NaN where it holds for no example; `known`, the
+        examples that count, and `positive`, those for which it holds.
+
+    Raises:
+        InputError: as `score`.
+
+    >>> import torch
+    >>> score_each(torch.tensor([[2.0], [-1.0]]), torch.tensor([[1.0], [0.0]]))
+    [{'ap': 100.0, 'f1': 100.0, 'known': 2, 'positive': 1}]
+    """
+    _check_examples(logits, targets)
+    if targets.dim() == 1:
+        raise InputError(f"Scores of every label need targets (N, C), not {tuple(targets.shape)}.")
+    logits, targets = logits.cpu().double(), targets.cpu().double()
+    return [_score_one(logits[:, k], targets[:, k], finite=_finite(logits)) for k in range(logits.shape[1])]
+
+
+def _score_one(logits: Tensor, targets: Tensor, *, finite: bool) -> dict[str, float]:
+    """One label: a question of its own."""
+    known = (targets < 0.5) | (targets > 0.5)  # neither NaN nor one half
+    logits, truth = logits[known], (targets[known] > 0.5).long()
+    ap = f1 = math.nan
+    if finite and bool(truth.any()):
+        with _torchmetrics() as metrics:
+            ap = 100 * float(metrics.binary_average_precision(_places(logits), truth))
+            f1 = 100 * float(metrics.binary_f1_score((logits > 0).long(), truth))
+    return {"ap": ap, "f1": f1, "known": len(truth), "positive": int(truth.sum())}
+
+
+def _score_labels(logits: Tensor, targets: Tensor) -> dict[str, float]:
     """Metrics where several labels may hold: each is a question of its own, answered by its sigmoid."""
+    each = [one for one in score_each(logits, targets) if one["positive"]]
+    hard = (targets == 0) | (targets == 1)
+    ece = math.nan
+    if _finite(logits) and bool(hard.any()):
+        ece = _calibration_error(probabilities(logits, SIGMOID)[hard], targets[hard].long())
+    found = {"map": _mean([one["ap"] for one in each]), "f1": _mean([one["f1"] for one in each]), "ece": ece}
+    lost = logits.shape[1] - len(each)
+    return {**found, "labels_without_examples": lost} if lost else found
+
+
+@contextmanager
+def _torchmetrics() -> Iterator[Any]:
+    """The functions of torchmetrics; what they would warn of is in our numbers already, as NaN and as counts."""
     metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
-    known = [k for k in range(logits.shape[1]) if bool(truth[:, k].any())]
-    if _finite(logits):
-        precision = [float(metrics.binary_average_precision(_places(logits[:, k]), truth[:, k])) for k in known]
-        f1 = [float(metrics.binary_f1_score((logits[:, k] > 0).long(), truth[:, k])) for k in known]
-        ece = _calibration_error(probabilities(logits, SIGMOID).flatten(), truth.flatten())
-    else:
-        precision, f1, ece = [], [], math.nan
-    found = {"map": 100 * _mean(precision), "f1": 100 * _mean(f1), "ece": ece}
-    return found if len(known) == logits.shape[1] else {**found, "labels_without_examples": logits.shape[1] - len(known)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield metrics
 
 
 def _places(scores: Tensor) -> Tensor:
@@ -140,13 +192,13 @@ def _places(scores: Tensor) -> Tensor:
     return places.double() / max(1, int(places.max()))
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
 def _calibration_error(confidence: Tensor, right: Tensor) -> float:
     """Expected calibration error in percent."""
-    metrics = require("torchmetrics.functional.classification", extra="train", why="scoring")
     # torchmetrics opens one more bin for exactly 1; the last bin includes it
     inside = confidence.clamp(max=1 - torch.finfo(confidence.dtype).eps)
-    return 100 * float(metrics.binary_calibration_error(inside, right, n_bins=_BINS))
+    with _torchmetrics() as metrics:
+        return 100 * float(metrics.binary_calibration_error(inside, right, n_bins=_BINS))

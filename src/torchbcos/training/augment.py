@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
+from torchbcos._core.optional import require
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.training.recipe import PictureSettings, Recipe
 
@@ -30,8 +29,14 @@ def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
     return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _geometry(recipe: PictureSettings, size: int) -> list[v2.Transform]:
+def _transforms() -> Any:
+    """torchvision's transforms of pictures."""
+    return require("torchvision.transforms.v2", extra="train", why="changing training pictures")
+
+
+def _geometry(recipe: PictureSettings, size: int) -> list[Any]:
     """Crops of one size, and mirroring."""
+    v2 = _transforms()
     flips = [v2.RandomHorizontalFlip(recipe.flip)] if recipe.flip else []
     if recipe.crop == "random":
         return [v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True), *flips]
@@ -53,6 +58,8 @@ class Augment:
         # an ordinary network sees erased pixels as 0, the mean; a B-cos network as black, whose inverse is white
         self.encode_first = prepare.encoding == "normalize"
         self.crop_size = recipe.crop_size
+        v2 = _transforms()
+        self.to_image = v2.functional.to_image
         sizes = {recipe.crop_size(epoch) for epoch in range(recipe.epochs)}
         self.geometry = {size: v2.Compose(_geometry(recipe, size)) for size in sizes}
         policies = {
@@ -66,10 +73,12 @@ class Augment:
     def __call__(self, picture: Any, mask: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
         """An encoded picture (C, H, W), and its mask (1, H, W) cut and turned likewise."""
         crop = self.geometry[self.crop_size(epoch)]
+        picture = self.to_image(picture)
         if mask is None:
-            picture = crop(v2.functional.to_image(picture))
+            picture = crop(picture)
         else:
-            picture, mask = crop(v2.functional.to_image(picture), tv_tensors.Mask(mask))
+            masks = require("torchvision.tv_tensors", extra="train", why="changing training pictures")
+            picture, mask = crop(picture, masks.Mask(mask))
         pixels = self.policy(picture).as_subclass(Tensor)
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         if self.brightness:

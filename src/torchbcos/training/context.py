@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
@@ -22,6 +21,9 @@ from torchbcos.training.losses import Batch
 from torchbcos.training.optimisation import targets_of
 from torchbcos.training.plan import Splits
 from torchbcos.training.recipe import Recipe
+
+if TYPE_CHECKING:  # to list recipes, nothing of this is needed
+    from lightning.fabric import Fabric
 
 __all__ = ["Run", "Say"]
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
+from torchbcos._core.optional import require
 from torchbcos.runs import History
 from torchbcos.training.context import Run
 from torchbcos.training.progress import Pace, Progress, clock
@@ -17,6 +16,13 @@ from torchbcos.training.watch import PICTURES, log_explanations
 __all__ = ["Journal", "Watch"]
 
 Watch = Callable[[Progress], None]
+
+
+def _writer(folder: str) -> Any:
+    """TensorBoard's writer."""
+    for module in ("tensorboard", "torch.utils.tensorboard"):
+        found = require(module, extra="train", why="the log of a training")
+    return found.SummaryWriter(folder)
 
 
 class Journal:
@@ -35,7 +41,7 @@ class Journal:
         if self.history is not None and self.history.complaint:
             run.say(self.history.complaint)
         self.progress = progress if run.first else None
-        self.writer = SummaryWriter(str(run.folder.tensorboard)) if run.first else None
+        self.writer = _writer(str(run.folder.tensorboard)) if run.first else None
         world = run.fabric.world_size
         self.pace = Pace(start, readers=world * max(1, run.recipe.workers), world=world)
 
@@ -88,6 +94,6 @@ class Journal:
         split = run.splits.selection or run.splits.train
         x, y, failures = run.chosen(run.examples(split), list(range(min(PICTURES, len(split)))))
         state.failures += failures
-        y = y.argmax(1) if run.data.multi_label else y  # the first label that holds
+        y = y.nan_to_num(0.0).argmax(1) if run.data.multi_label else y  # the first label that holds
         numbers = log_explanations(self.writer, state.network, x, y.to(x.device), state.done)
         self.history.add({"step": state.done, **{k: v for k, v in numbers.items() if k.startswith("watch/")}})

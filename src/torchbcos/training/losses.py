@@ -32,7 +32,7 @@ class Batch:
     Attributes:
         x: (N, C, *S) encoded, mixed.
         targets: (N, classes) that a network should answer, mixed likewise.
-        y: (N,) classes, or (N, classes) of zeros and ones.
+        y: (N,) classes, or (N, classes) of labels in [0, 1], NaN where one is not known; `targets` likewise.
         mask: (N, boxes, H, W): where the object is, where a recipe guides.
     """
 
@@ -76,12 +76,14 @@ class Bce:
         even: 1/C, where one class holds; 1/2, where several may.
         threshold: above it, targets become 1 and others 0; 0: they stay.
         least: targets are at least this ("bce_uniform": 1/C).
+        partial: targets may be NaN, which says that nobody knows them: the mean is over the known ones of all processes.
     """
 
     smoothing: float = 0.0
     even: float = 0.5
     threshold: float = 0.0
     least: float = 0.0
+    partial: bool = False
     weight: ClassVar[float] = 1.0
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -90,12 +92,19 @@ class Bce:
         >>> round(float(Bce().loss(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))), 4)
         0.6931
         """
+        known = ~targets.isnan() if self.partial else None
+        targets = targets if known is None else targets.nan_to_num(0.0)
         targets = _smoothed(targets, self.smoothing, self.even)
         if self.threshold:
             targets = (targets > self.threshold).to(targets.dtype)
         if self.least:
             targets = targets.clamp(min=self.least)
-        return F.binary_cross_entropy_with_logits(logits, targets)
+        if known is None:
+            return F.binary_cross_entropy_with_logits(logits, targets)
+        _, everywhere, world = _counted(known)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").where(known, 0.0)
+        # gradients are averaged over processes: this becomes the mean over what is known to all of them
+        return losses.sum() * (world / max(1, everywhere))
 
     def term(self, answer: Answer) -> Tensor:
         """See `_Term`."""
@@ -127,13 +136,15 @@ def _smoothed(targets: Tensor, share: float, even: float) -> Tensor:
     return targets * (1 - share) + share * even if share else targets
 
 
-def classification(recipe: OptimisationSettings, classes: int, *, multi_label: bool = False) -> Bce | CrossEntropy:
-    """The loss by which a recipe classifies; several labels (`multi_label`) always need "bce"."""
+def classification(
+    recipe: OptimisationSettings, classes: int, *, multi_label: bool = False, partial: bool = False
+) -> Bce | CrossEntropy:
+    """The loss by which a recipe classifies; several labels (`multi_label`) always need "bce", some unknown (`partial`) or not."""
     if recipe.loss == "cross_entropy" and not multi_label:
         return CrossEntropy(recipe.smoothing)
     even = 0.5 if multi_label else 1 / classes
     least = 1 / classes if recipe.loss == "bce_uniform" and not multi_label else 0.0
-    return Bce(recipe.smoothing, even, recipe.threshold, least)
+    return Bce(recipe.smoothing, even, recipe.threshold, least, partial)
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,7 @@ class Guidance:
             return x.new_zeros(())
         annotated = (mask > 0).flatten(1).any(1)
         if y.dim() == 2:
+            y = (y >= 0.5).to(y.dtype)  # labels that hold: soft ones of one half and more, and none that is unknown
             annotated &= y.any(1)  # a picture of nothing has no class to explain
         count, everywhere, world = _counted(annotated)
         if not everywhere:
@@ -179,10 +191,10 @@ class Guidance:
         return losses.mean() * (count * world / everywhere)
 
 
-def _counted(annotated: Tensor) -> tuple[int, int, int]:
-    """How many pictures are annotated here, on all processes, and how many processes there are."""
-    count, world = int(annotated.sum()), processes()[1]
-    total = torch.tensor(count, device=annotated.device)
+def _counted(chosen: Tensor) -> tuple[int, int, int]:
+    """How many are true here (annotated pictures, known labels), on all processes, and how many processes there are."""
+    count, world = int(chosen.sum()), processes()[1]
+    total = torch.tensor(count, device=chosen.device)
     if world > 1:
         torch.distributed.all_reduce(total)
     return count, int(total), world
@@ -239,10 +251,10 @@ class ExplanationDistillation:
         return explanation_distance(found, wanted).mean()
 
 
-def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False) -> tuple[_Term, ...]:
+def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial: bool = False) -> tuple[_Term, ...]:
     """All losses of a recipe: the next one is added here."""
     order: _Order = True if recipe.guide_order == "full" else "truncated"
-    own = classification(recipe, classes, multi_label=multi_label)
+    own = classification(recipe, classes, multi_label=multi_label, partial=partial)
     terms: list[_Term] = [own]
     if recipe.guide:
         terms.append(

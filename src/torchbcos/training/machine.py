@@ -11,20 +11,21 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.names import quote
-from torchbcos.training.recipe import Recipe
+from torchbcos._core.optional import require
+from torchbcos.training.recipe import Recipe, list_settings, registry
+
+if TYPE_CHECKING:  # to list recipes, nothing of this is needed
+    from lightning.fabric import Fabric
 
 __all__ = [
     "LAUNCHER", "NOISY", "build_fabric", "end_with", "everyones", "generator_kept", "half_of", "is_first_process", "launch",
-    "processes", "readable_errors", "surroundings_kept",
+    "processes", "processors", "readable_errors", "surroundings_kept", "with_readers",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -39,15 +40,16 @@ def build_fabric(recipe: Recipe, devices: int | str, nodes: int, strategy: str, 
     Raises:
         InputError: there are no such devices.
     """
-
     _check_devices(devices)
+    lightning = require("lightning.fabric", extra="train", why="training")
+    ddp = require("lightning.fabric.strategies.ddp", extra="train", why="training")
 
     def build(strategy: str) -> Fabric:
-        return Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+        return lightning.Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
 
     try:
         fabric = build(strategy)
-        if recipe.freeze_epochs and isinstance(fabric.strategy, DDPStrategy) and strategy in ("auto", "ddp"):
+        if recipe.freeze_epochs and isinstance(fabric.strategy, ddp.DDPStrategy) and strategy in ("auto", "ddp"):
             # parameters that stand still for some epochs get no gradient, for which other processes would wait
             fabric = build("ddp_find_unused_parameters_true")
         return fabric
@@ -143,9 +145,28 @@ def processes() -> tuple[int, int]:
     return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def with_readers(recipe: Recipe, workers: int | None) -> Recipe:
+    """The recipe with so many processes that read; None: as many as it says, but no more than there are processors, unless
+    somebody changed the number that the recipe came with.
+
+    >>> with_readers(Recipe(workers=77), None).workers, with_readers(Recipe(), 3).workers
+    (77, 3)
+    """
+    if workers is None:
+        usual = registry()[recipe.name]().workers if recipe.name in registry() else list_settings()["workers"].default
+        workers = min(recipe.workers, processors()) if recipe.workers == usual else recipe.workers
+    return recipe if workers == recipe.workers else recipe.changed(workers=workers)
+
+
 def is_first_process() -> bool:
     """Whether this is the process that speaks: Lightning starts the others with the same words."""
-    return int(rank_zero_only.rank or 0) == 0  # type: ignore[attr-defined]  # Lightning sets it on the function
+    ranks = require("lightning.fabric.utilities.rank_zero", extra="train", why="training")
+    return int(ranks.rank_zero_only.rank or 0) == 0  # Lightning sets it on the function
 
 
 def everyones(items: list[_T]) -> list[_T]:

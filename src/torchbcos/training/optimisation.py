@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from torchbcos._core.errors import StateError
 from torchbcos._core.optional import require
@@ -86,11 +85,11 @@ class Mixer:
     """Mixup (arXiv 1710.09412) and CutMix (1905.04899) of encoded batches; where both are on, one is drawn a batch."""
 
     def __init__(self, recipe: PictureSettings, classes: int) -> None:
-        self.kinds: list[v2.Transform] = []
-        if recipe.mixup:
-            self.kinds.append(v2.MixUp(alpha=recipe.mixup, num_classes=classes))
-        if recipe.cutmix:
-            self.kinds.append(v2.CutMix(alpha=recipe.cutmix, num_classes=classes))
+        self.kinds: list[Any] = []
+        if recipe.mixup or recipe.cutmix:
+            v2 = require("torchvision.transforms.v2", extra="train", why="mixing pictures")
+            made = ((recipe.mixup, v2.MixUp), (recipe.cutmix, v2.CutMix))
+            self.kinds = [kind(alpha=alpha, num_classes=classes) for alpha, kind in made if alpha]
         self.chance = recipe.mix_chance
 
     def __call__(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Pace", "Progress", "clock", "summary"]
+__all__ = ["Lines", "Pace", "Progress", "clock", "summary"]
 
+_CALLED = {"top1": "top1", "map": "map", "f1": "f1 at 0.5"}
 _WARM = 2  # the first steps compile, allocate and fill caches: they are not representative of the others
 
 
@@ -41,6 +42,27 @@ class Progress:
             f"step {self.done}/{self.total} (epoch {self.epoch}/{self.epochs}): loss {self.loss:.4f}; "
             f"{self.rate:.0f} pictures/s, the data could give {self.pipeline:.0f}; {clock(self.left)} left"
         )
+
+
+class Lines:
+    """Says how far a run is, a line now and then.
+
+    Args:
+        say: gets the lines.
+        every: seconds between two of them.
+
+    >>> Lines(print, every=0)(Progress(3, 40, 1, 2, 0.5, 80.2, 300.0, 61.0))
+    step 3/40 (epoch 1/2): loss 0.5000; 80 pictures/s, the data could give 300; 1 min 1 s left
+    """
+
+    def __init__(self, say: Callable[[str], None], every: float = 60) -> None:
+        self.say, self.every, self.told = say, every, time.monotonic()
+
+    def __call__(self, now: Progress) -> None:
+        """After every step; the last one has a line of its own."""
+        if time.monotonic() - self.told >= self.every and now.done < now.total:
+            self.told = time.monotonic()
+            self.say(now.describe())
 
 
 @dataclass
@@ -96,7 +118,7 @@ def summary(report: Mapping[str, Any]) -> str:
     split = "report" if report.get("report") else "selection"
     found = report.get(split) or {}
     words = ", ".join(
-        f"{name} {value:.2f} %" for name, value in found.items() if name in ("top1", "map", "f1") and math.isfinite(value)
+        f"{_CALLED[name]} {value:.2f} %" for name, value in found.items() if name in _CALLED and math.isfinite(value)
     )
     where = "the reported split" if split == "report" else "the split that chose"
     return f"{words} on {where}" if words else "nothing was held out to judge by"

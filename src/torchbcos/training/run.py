@@ -44,10 +44,11 @@ from torchbcos.training.machine import (
     launch,
     readable_errors,
     surroundings_kept,
+    with_readers,
 )
 from torchbcos.training.network import build_network, channels_last, check_head
 from torchbcos.training.plan import batch_order, encoded_channels, epoch_steps, hold_out
-from torchbcos.training.progress import summary
+from torchbcos.training.progress import Lines, summary
 from torchbcos.training.recipe import Recipe, to_toml
 from torchbcos.training.state import State
 
@@ -68,6 +69,7 @@ def train(
     accelerator: str = "auto",
     say: Say = print,
     progress: Watch | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Train a network by a recipe, or go on where an interrupted run stopped.
 
@@ -80,7 +82,9 @@ def train(
         out: the run's folder; created.
         devices, nodes, strategy, accelerator: as Lightning Fabric takes them.
         say: gets every line that a person should read.
-        progress: gets a `Progress` after every step.
+        progress: gets a `Progress` after every step; None: a line a minute goes to `say`, beside one an epoch.
+        workers: processes that read examples; None: the recipe's, but where that is the number that the recipe came with, no
+            more than there are processors.
 
     Returns:
         The report: metrics of the selection and the reported split, epochs, seconds, failures.
@@ -91,7 +95,7 @@ def train(
         WeightsError: no checkpoint of an interrupted run can be read.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished and saved first.
     """
-    folder, recipe = RunFolder(Path(out)), with_whole_paths(recipe)
+    folder, recipe = RunFolder(Path(out)), with_readers(with_whole_paths(recipe), workers)
     check_places(folder)
     begun, report = _look_around(folder, recipe, data)
     if report is not None:
@@ -112,7 +116,7 @@ def train(
             begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
             check_same_data(folder, begun, labelled)
             check_same_division(folder, begun, labelled, dict(splits.held_out()))
-            return _work(run, begun, interrupts, progress)
+            return _work(run, begun, interrupts, progress or Lines(say))
 
 
 def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]) -> tuple[Begun | None, dict[str, Any] | None]:
@@ -214,7 +218,8 @@ class _Learner:
     def objective(self, run: Run) -> Objective:
         """The network with the losses of the recipe."""
         recipe = run.recipe
-        losses = terms_of(recipe, len(run.data.classes), multi_label=run.data.multi_label)
+        partial = bool(run.data.train.targets.isnan().any())
+        losses = terms_of(recipe, len(run.data.classes), multi_label=run.data.multi_label, partial=partial)
         half = half_of(recipe.precision, run.device)
         return Objective(self.network, losses, self.teacher, half=half, compiled=recipe.compile)
 

@@ -2,6 +2,7 @@
 
 from torchbcos.training.recipe.catalogue import find_recipe as find_recipe
 from torchbcos.training.recipe.catalogue import list_recipes as list_recipes
+from torchbcos.training.recipe.catalogue import registry as registry
 from torchbcos.training.recipe.file import read_recipe as read_recipe
 from torchbcos.training.recipe.file import to_toml as to_toml
 from torchbcos.training.recipe.file import with_settings as with_settings
@@ -33,6 +34,6 @@ from torchbcos.training.recipe.value import trajectory_keys as trajectory_keys
 __all__ = [
     "GROUPS", "PROGRAM", "GuidanceSettings", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
     "Recipe", "Setting", "code_of", "default_of", "differences", "find_recipe", "find_settings", "group_of", "list_recipes",
-    "list_settings", "machine_keys", "read_recipe", "refuse_code", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
+    "list_settings", "machine_keys", "read_recipe", "refuse_code", "registry", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
     "with_settings",
 ]  # fmt: skip
