@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos.pictures.samples import SLACK, Range, Samples
+from torchbcos.pictures.samples import SLACK, Range, Samples, range_words
 
-__all__ = ["check_tensor", "from_array"]
+__all__ = ["as_numbers", "check_tensor", "from_array"]
 
 
 def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None = None) -> Tensor:
@@ -66,6 +67,46 @@ def _scaled(tensor: Tensor, name: str, value_range: Range) -> Tensor:
     low, high = value_range
     wide = tensor if tensor.is_floating_point() else tensor.double()
     return ((wide - low) / (high - low)).clamp(0, 1)  # NaN stays, to be found
+
+
+def as_numbers(values: NDArray[Any] | Tensor, name: str, value_range: Range | None = None) -> Tensor:
+    """Numbers of any shape as float32 in [0, 1]; the same to the bit, whether an array or a tensor holds them.
+
+    Floats and truth values lie in [0, 1] already (what resampling puts beyond by no more than `SLACK` is cut), bytes (uint8) are
+    divided by 255; whatever has a range is brought to it, and cut. Differentiable.
+
+    Raises:
+        InputError: they are no real numbers, none at all, NaN or infinite, or nothing says which become 0 and 1.
+
+    >>> as_numbers(np.array([0, 51, 255], np.uint8), "a"), as_numbers(torch.tensor([0, 4095]), "a", (0, 4095))
+    (tensor([0.0000, 0.2000, 1.0000]), tensor([0., 1.]))
+    """
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else ("c" if values.is_complex() else "f")
+    if kind not in "fiub":
+        raise InputError(f"{name} contains {values.dtype}; supported: real numbers.")
+    if 0 in values.shape:
+        raise InputError(f"{name} contains {values.dtype} of shape {tuple(values.shape)}: it is empty.")
+    byte = values.dtype in (np.uint8, torch.uint8)
+    low, high = value_range or ((0.0, 255.0) if byte else (0.0, 1.0))
+    wide = _wide(values, exact=value_range is not None)
+    first, last = (float(v) for v in torch.aminmax(wide.detach()))
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise InputError(f"{name} holds NaN or infinity.")
+    if value_range is None and (first < low - SLACK or last > high + SLACK):
+        raise InputError(
+            f"{name} holds numbers from {first:g} to {last:g}: bring them to [0, 1], all files by the same scale, or write bytes "
+            f"(uint8), which are divided by 255. Or say which become 0 and 1: {range_words(min(first, 0), last)}."
+        )
+    return ((wide.clamp(low, high) - low) / (high - low)).float()
+
+
+def _wide(values: NDArray[Any] | Tensor, *, exact: bool) -> Tensor:
+    """Floats that hold the numbers: of 64 bits where they have as many, or 32 and a range that may lie far from 0."""
+    wide = values.dtype.itemsize > (2 if exact else 4)
+    if isinstance(values, np.ndarray):
+        with np.errstate(all="ignore"):  # NaN and infinity are refused when all is seen
+            return torch.from_numpy(np.array(values, np.float64 if wide else np.float32, order="C"))
+    return values.to(torch.float64 if wide and values.device.type != "mps" else torch.float32)  # Apple's chips have no 64 bits
 
 
 def from_array(array: NDArray[Any], name: str, value_range: Range | None = None) -> tuple[Image.Image, str | None]:

@@ -20,7 +20,7 @@ from torchbcos.pictures.arrays import check_tensor, from_array
 from torchbcos.pictures.read import mark, read_image, take_note, to_rgb
 from torchbcos.pictures.samples import Range, check_range, warn_once
 
-__all__ = ["ImageLike", "as_image", "as_images", "as_items", "named_items"]
+__all__ = ["ImageLike", "RangedPath", "as_image", "as_images", "as_items", "named_items"]
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 _EMPTY = "images is empty: give at least one picture."
@@ -75,7 +75,7 @@ def as_image(item: object, name: str = "image", *, value_range: Range | None = N
     """
     if isinstance(item, Tensor):
         return check_tensor(item, name, check_range(value_range))
-    if isinstance(item, _RangedPath):
+    if isinstance(item, RangedPath):
         image = read_image(item.path, value_range=item.value_range)
     elif isinstance(item, (str, os.PathLike)):
         image = read_image(item, value_range=value_range)
@@ -136,7 +136,7 @@ def named_items(images: object, *, value_range: Range | None = None) -> Iterator
     return named if limits is None else ((name, _ranged(item, name, limits)) for name, item in named)
 
 
-class _RangedPath(os.PathLike[str]):
+class RangedPath(os.PathLike[str]):
     """A file that is to be read within a range."""
 
     def __init__(self, path: str | os.PathLike[str], value_range: Range) -> None:
@@ -149,5 +149,5 @@ class _RangedPath(os.PathLike[str]):
 def _ranged(item: ImageLike, name: str, value_range: Range) -> ImageLike:
     """A picture within a range: read already if it is in memory, else when its turn comes."""
     if isinstance(item, (str, os.PathLike)):
-        return _RangedPath(item, value_range)
+        return RangedPath(item, value_range)
     return as_image(item, name, value_range=value_range)

@@ -13,17 +13,16 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import quote
-from torchbcos.pictures.samples import SLACK, Range, check_range
+from torchbcos.pictures.arrays import as_numbers
+from torchbcos.pictures.samples import Range, check_range
 
-__all__ = ["MAX_NUMBERS", "read_array", "read_npz"]
+__all__ = ["MAX_NUMBERS", "load_array", "read_array", "read_npz"]
 
 MAX_NUMBERS = 2**28  # of an array that becomes an input: a gigabyte as float32
 _MAX_BYTES = 2**31  # of the arrays in one `.npz`
@@ -44,28 +43,29 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
         InputError: it is no array of real numbers in [0, 1] with one to three axes of space, or more than MAX_NUMBERS.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/a.npy", np.array([[0, 2048, 4095]], np.uint16))
     ...     read_array(f"{folder}/a.npy", value_range=(0, 4095)).round(decimals=2)
     tensor([[0.0000, 0.5000, 1.0000]])
     """
-    limits, name = check_range(value_range), quote(path)
+    limits, array = check_range(value_range), load_array(path)
+    numbers = as_numbers(array, quote(path), limits)
+    return numbers[None] if numbers.dim() == 1 else numbers
+
+
+def load_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """The numbers of a `.npy` file as they are stored; one to four axes.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is no array of real numbers, or more than MAX_NUMBERS.
+    """
+    name = quote(path)
     array = _read(path, name)
     if array.dtype.kind not in "fiub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
         raise InputError(f"{name} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
-    low, high = limits or ((0.0, 255.0) if array.dtype == np.uint8 else (0.0, 1.0))
-    with np.errstate(all="ignore"):
-        first, last = float(array.min()), float(array.max())
-    if not (math.isfinite(first) and math.isfinite(last)):
-        raise InputError(f"{name} holds NaN or infinity.")
-    if limits is None and (first < low - SLACK or last > high + SLACK):
-        raise InputError(
-            f"{name} holds numbers from {first:g} to {last:g}: bring them to [0, 1], all files by the same scale, or write bytes "
-            "(uint8), which are divided by 255."
-        )
-    wide = array.astype(np.float64 if array.dtype.itemsize > 2 and limits is not None else np.float32, order="C")
-    numbers = torch.from_numpy((np.clip(wide, low, high) - low) / (high - low)).float()
-    return numbers[None] if numbers.dim() == 1 else numbers
+    return array
 
 
 def read_npz(path: str | os.PathLike[str], wanted: Sequence[str], *, most: int = _MAX_BYTES) -> Mapping[str, NDArray[Any]]:

@@ -6,23 +6,24 @@ Shapes: N images, C channels, H W (or *S) space. `Preprocess` alone knows how pi
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
 from torchbcos.functional import add_inverse
-from torchbcos.pictures.items import ImageLike, as_image, named_items
-from torchbcos.pictures.read import MAX_PIXELS
-from torchbcos.pictures.samples import Range
+from torchbcos.pictures.checks import check_count, check_numbers, check_side, check_word
+from torchbcos.pictures.form import Form
+from torchbcos.pictures.inputs import read_input
+from torchbcos.pictures.items import ImageLike, named_items
+from torchbcos.pictures.placing import INTERPOLATIONS, Frame
+from torchbcos.pictures.samples import Range, check_range
+from torchbcos.pictures.scan import Scan
 from torchbcos.pictures.seen import Seen
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
@@ -31,12 +32,12 @@ _Encoding = Literal["add_inverse", "normalize", "none"]
 _Interpolation = Literal["bilinear", "bicubic"]
 _Fit = Literal["crop", "letterbox"]
 
-_LONGEST_SIDE = 8192
+_MOST_CHANNELS = 4096
 # of the colours of ImageNet's training pictures, which plain networks have been trained with since torchvision's first
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FITS = ("crop", "letterbox")
 _ENCODINGS = ("add_inverse", "normalize", "none")
-_INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LATER = {"fit": "crop", "raw_channels": 3, "axes": 2, "value_range": None}  # defaults that earlier releases' cards do not name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,24 @@ class Preprocess:
     `crop` x `crop` is cut out (a smaller picture gets a black border first), bytes are divided by 255, and the result
     is encoded as [x, 1 - x] (Böhle et al. 2024, arXiv 2306.10898, section 3.2), as (x - mean) / std, or not at all.
 
+    Signals and volumes have nothing to resize or crop: they are taken as they are, and a batch needs one size.
+
     Args:
         resize: length of the shorter side in pixels; None: as it is.
         crop: side of the square cut from the centre in pixels; None: the whole picture.
-        encoding: "add_inverse" (twice the channels: 6 for RGB), "normalize" (of three channels only) or "none" (pixels as they
-            are: for plain networks on arrays that are not RGB).
-        mean: three numbers, for "normalize" only.
-        std: three numbers above 0, for "normalize" only.
+        encoding: "add_inverse" (twice the channels: 6 for RGB), "normalize" or "none" (numbers as they are: for plain networks on
+            what is not RGB).
+        mean: a number a channel, for "normalize" only.
+        std: a number above 0 a channel, for "normalize" only.
         interpolation: "bilinear" or "bicubic".
         fit: "crop", or "letterbox": the longer side becomes `crop` pixels, and bars fill the square, so that the network sees the
             whole picture. Bars have the colour whose encoding has the least norm, for the bound of a B-cos layer grows with it:
             mid-grey under "add_inverse", `mean` under "normalize" (encoded as zero), zero under "none". Without `crop` both are
             the whole picture as it is.
+        raw_channels: of an input before it is encoded: 3 of RGB pictures, 1 of grey ones, as which any picture is then read.
+        axes: of space: 1 of signals (C, L), 2 of pictures (C, H, W), 3 of volumes (C, D, H, W).
+        value_range: the stored numbers that become 0 and 1, (0, 4095) say, wherever a caller gives none; what lies outside is cut
+            to these ends.
 
     Raises:
         InputError: a value is out of range, or mean and std do not fit the encoding.
@@ -66,83 +73,117 @@ class Preprocess:
 
     >>> Preprocess(resize=256, crop=224)(Image.new("RGB", (300, 200))).shape
     torch.Size([6, 224, 224])
+    >>> Preprocess(raw_channels=2, axes=1)(torch.rand(2, 100)).shape
+    torch.Size([4, 100])
     """
 
     resize: int | None = None
     crop: int | None = None
     encoding: _Encoding = "add_inverse"
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     interpolation: _Interpolation = "bilinear"
     fit: _Fit = "crop"
+    raw_channels: int = 3
+    axes: int = 2
+    value_range: Range | None = None
 
     def __post_init__(self) -> None:
-        _check_side("resize", self.resize)
-        _check_side("crop", self.crop)
-        _check_word("encoding", self.encoding, _ENCODINGS)
-        _check_word("interpolation", self.interpolation, tuple(_INTERPOLATIONS))
-        _check_word("fit", self.fit, _FITS)
-        object.__setattr__(self, "mean", _three_numbers("mean", self.mean))
-        object.__setattr__(self, "std", _three_numbers("std", self.std))
+        check_side("resize", self.resize)
+        check_side("crop", self.crop)
+        check_word("encoding", self.encoding, _ENCODINGS)
+        check_word("interpolation", self.interpolation, tuple(INTERPOLATIONS))
+        check_word("fit", self.fit, _FITS)
+        check_count("raw_channels", self.raw_channels, _MOST_CHANNELS)
+        check_count("axes", self.axes, 3)
+        object.__setattr__(self, "mean", check_numbers("mean", self.mean, self.raw_channels))
+        object.__setattr__(self, "std", check_numbers("std", self.std, self.raw_channels))
+        object.__setattr__(self, "value_range", check_range(self.value_range))
         given = self.mean is not None, self.std is not None
         if self.encoding == "normalize" and not all(given):
-            raise InputError("encoding='normalize' needs mean and std, three numbers each.")
+            raise InputError("encoding='normalize' needs mean and std, a number a channel each.")
         if self.encoding != "normalize" and any(given):
             raise InputError(f"mean and std belong to encoding='normalize'; encoding='{self.encoding}' uses neither.")
         if self.std is not None and min(self.std) <= 0:
             raise InputError(f"std must be above 0, got {self.std}.")
+        if self.axes != 2 and (self.resize, self.crop) != (None, None):
+            raise InputError(f"resize and crop are for pictures, of two axes; {self.form.kind}s (axes={self.axes}) have neither.")
+
+    @property
+    def form(self) -> Form:
+        """Channels and axes of what is taken, and the words for them."""
+        return Form(self.raw_channels, self.axes)
 
     @property
     def channels(self) -> int:
-        """Channels of an encoded RGB picture: 6 or 3."""
-        return self.channels_of(3)
+        """Channels of an encoded input: 6 or 3 for RGB."""
+        return self.channels_of(self.raw_channels)
 
     def channels_of(self, raw_channels: int) -> int:
         """How many channels `raw_channels` become by encoding.
 
         Raises:
-            InputError: "normalize", and not three channels.
+            InputError: "normalize", and of another number of channels.
 
         >>> Preprocess().channels_of(2), Preprocess(encoding="none").channels_of(2)
         (4, 2)
         """
-        if self.encoding == "normalize" and raw_channels != 3:
+        if self.encoding == "normalize" and raw_channels != self.raw_channels:
+            many = "three channels" if self.raw_channels == 3 else f"{self.raw_channels} channel{'s' * (self.raw_channels > 1)}"
             raise InputError(
-                f"encoding='normalize' has a mean and std for three channels, and here are {raw_channels}: encoding='none' takes "
+                f"encoding='normalize' has a mean and std for {many}, and here are {raw_channels}: encoding='none' takes "
                 "any number of channels as they are, encoding='add_inverse' doubles them."
             )
         return 2 * raw_channels if self.encoding == "add_inverse" else raw_channels
 
-    def __call__(self, image: Image.Image | Tensor) -> Tensor:
-        """Encode one picture.
+    def read(self, item: object, name: str = "image", *, value_range: Range | None = None) -> Image.Image | Tensor | Scan:
+        """One item as this classifier takes it, neither resized nor encoded.
 
         Args:
-            image: a Pillow image of any mode, or a (3, H, W) float tensor in [0, 1]. (Anything else that
-                `as_image` reads, a path say, works too.)
+            item: a path (of a picture or a `.npy` file), a Pillow image, a numpy array, a tensor or a Scan.
+            name: what messages call it.
+            value_range: the stored numbers that become 0 and 1; None: those of this preprocessing, if it has any.
 
         Returns:
-            (C, H, W) float32. For a tensor on its device, and differentiable.
+            A picture, RGB or grey (as `raw_channels` says), or numbers (C, *S) in [0, 1].
 
         Raises:
-            InputError, ArgumentTypeError, MissingFileError: see `torchbcos.pictures.as_image`.
+            ArgumentTypeError, InputError, MissingFileError: it cannot be read, or is no such thing as this classifier takes.
+
+        >>> Preprocess(raw_channels=1).read(Image.new("RGB", (4, 3))).mode
+        'L'
+        """
+        return read_input(item, name, self.form, check_range(value_range) or self.value_range)
+
+    def __call__(self, image: object) -> Tensor:
+        """Encode one input.
+
+        Args:
+            image: a Pillow image of any mode, a (3, H, W) float tensor in [0, 1], or whatever else `read` takes.
+
+        Returns:
+            (C, *S) float32. For a tensor on its device, and differentiable.
+
+        Raises:
+            InputError, ArgumentTypeError, MissingFileError: see `read`.
 
         >>> Preprocess()(torch.full((3, 1, 1), 0.25)).flatten()
         tensor([0.2500, 0.2500, 0.2500, 0.7500, 0.7500, 0.7500])
         """
-        return self.encode(self.place(as_image(image)))
+        return self._look(self.read(image))[0]
 
     def batch(self, images: object, *, value_range: Range | None = None) -> Tensor:
-        """Encode pictures into one batch; each is read, placed and encoded before the next is read.
+        """Encode inputs into one batch; each is read, placed and encoded before the next is read.
 
         Args:
-            images: what `torchbcos.pictures.named_items` takes: one picture, a sequence or an iterator.
-            value_range: the numbers of black and white; see `torchbcos.pictures.read_image`.
+            images: what `torchbcos.pictures.named_items` takes: one input, a sequence or an iterator.
+            value_range: the numbers that become 0 and 1; see `read`.
 
         Returns:
-            (N, C, H, W) float32.
+            (N, C, *S) float32.
 
         Raises:
-            InputError: the encoded pictures differ in size, which `crop` would prevent.
+            InputError: the encoded inputs differ in size, which `crop` would prevent.
 
         >>> Preprocess(resize=8, crop=8).batch([Image.new("L", (9, 12)), torch.rand(3, 20, 10)]).shape
         torch.Size([2, 6, 8, 8])
@@ -150,58 +191,63 @@ class Preprocess:
         return self.stack(list(named_items(images, value_range=value_range)))
 
     def stack(self, items: Sequence[tuple[str, ImageLike]]) -> Tensor:
-        """`batch` of pictures that have names for messages, as `torchbcos.pictures.named_items` gives them.
+        """`batch` of inputs that have names for messages, as `torchbcos.pictures.named_items` gives them.
 
         Raises:
-            InputError: the encoded pictures differ in size, which `crop` would prevent.
+            InputError: the encoded inputs differ in size, which `crop` would prevent.
         """
         return self.look(items)[0]
 
     def look(self, items: Sequence[tuple[str, ImageLike]]) -> tuple[Tensor, tuple[Seen, ...]]:
-        """`stack`, and what part of each picture is seen.
+        """`stack`, and what part of each input is seen.
 
         Raises:
-            InputError: the encoded pictures differ in size, which `crop` would prevent.
+            InputError: the encoded inputs differ in size, which `crop` would prevent.
 
         >>> Preprocess(resize=8, crop=8).look([("a.png", Image.new("RGB", (24, 8)))])[1][0].note
         'centre crop, 33 % of the picture'
         """
-        looked = [self._look(as_image(item, name)) for name, item in items]
+        looked = [self._look(self.read(item, name)) for name, item in items]
         encoded = [tensor for tensor, _ in looked]
         first = encoded[0]
         for (name, _), tensor in zip(items, encoded, strict=True):
             if tensor.shape != first.shape:
-                (h, w), (h0, w0) = tensor.shape[1:], first.shape[1:]
-                raise InputError(
-                    f"Pictures of one batch need one size: {items[0][0]} is {w0} x {h0} pixels, {name} {w} x {h}. "
-                    "Set crop, or give them one at a time."
-                )
+                raise InputError(self._differ(items[0][0], first, name, tensor))
             if tensor.device != first.device:
                 raise InputError(
-                    f"Pictures of one batch need one device: {items[0][0]} is on {first.device}, {name} on {tensor.device}."
+                    f"The {self.form.kind}s of one batch need one device: {items[0][0]} is on {first.device}, "
+                    f"{name} on {tensor.device}."
                 )
         return torch.stack(encoded), tuple(seen for _, seen in looked)
 
-    def _look(self, image: Image.Image | Tensor) -> tuple[Tensor, Seen]:
-        width, height = image.size if isinstance(image, Image.Image) else (image.shape[2], image.shape[1])
-        return self.encode(self.place(image)), self.seen(width, height)
+    def _differ(self, first: str, a: Tensor, second: str, b: Tensor) -> str:
+        """The sentence on two inputs of one batch that differ in size."""
+        if self.axes == 2:
+            (h0, w0), (h, w) = a.shape[1:], b.shape[1:]
+            fix = "Set crop, or give them one at a time."
+            return f"Pictures of one batch need one size: {first} is {w0} x {h0} pixels, {second} {w} x {h}. {fix}"
+        sides = [" x ".join(map(str, x.shape[1:])) for x in (a, b)]
+        fix = "Pad or cut them to one size, or give them one at a time (batch_size=1)."
+        return (
+            f"{self.form.kind.capitalize()}s of one batch need one size: {first} is {sides[0]} long, {second} {sides[1]}. {fix}"
+        )
+
+    def _look(self, item: Image.Image | Tensor | Scan) -> tuple[Tensor, Seen]:
+        facts = item.facts if isinstance(item, Scan) else None
+        image = item.pixels if isinstance(item, Scan) else item
+        width, height = (image.width, image.height) if isinstance(image, Image.Image) else (1, *image.shape[1:])[:-3:-1]
+        seen = self.seen(width, height)
+        return self.encode(self.place(image)), seen if facts is None else dataclasses.replace(seen, scan=facts)
 
     def seen(self, width: int, height: int) -> Seen:
         """What part of a picture of that size is looked at.
 
-        >>> Preprocess(resize=256, crop=224).seen(768, 256)
-        Seen(fit='crop', share=0.25520833333333337, box=(272, 16, 496, 240))
+        >>> Preprocess(resize=256, crop=224).seen(768, 256).box
+        (272, 16, 496, 240)
         >>> Preprocess(resize=256, crop=224, fit="letterbox").seen(768, 256).share
         1.0
         """
-        box, share = [0, 0, width, height], 1.0
-        if self.crop is not None and self.fit == "crop":
-            for axis, (side, now) in enumerate(zip((width, height), self._resized(width, height), strict=True)):
-                start = _offset(now, self.crop)
-                first, last = max(start, 0), min(start + self.crop, now)
-                share *= (last - first) / now
-                box[axis], box[axis + 2] = round(first * side / now), round(last * side / now)
-        return Seen(fit=self.fit if self.crop is not None else "crop", share=share, box=(box[0], box[1], box[2], box[3]))
+        return self._frame.seen(width, height)
 
     def encode(self, pixels: Tensor, dim: int = 0) -> Tensor:
         """Pixels as a network takes them, without resizing.
@@ -214,7 +260,7 @@ class Preprocess:
             The same shape but for the channels, of which there are `channels_of(C)`; differentiable.
 
         Raises:
-            InputError: "normalize", and not three channels.
+            InputError: "normalize", and of another number of channels.
 
         >>> Preprocess().encode(torch.rand(4, 1, 8), dim=1).shape
         torch.Size([4, 2, 8])
@@ -246,7 +292,9 @@ class Preprocess:
         """
         if not isinstance(x, Tensor):
             raise ArgumentTypeError(f"decode needs a torch.Tensor, got {type(x).__name__}.")
-        fits = x.dim() >= 3 and {"add_inverse": x.shape[1] % 2 == 0, "normalize": x.shape[1] == 3}.get(self.encoding, True)
+        fits = x.dim() >= 3 and {"add_inverse": x.shape[1] % 2 == 0, "normalize": x.shape[1] == self.raw_channels}.get(
+            self.encoding, True
+        )
         if not fits or not x.is_floating_point():
             more = " or of another even number of channels and other space" if self.encoding == "add_inverse" else ""
             raise InputError(
@@ -267,8 +315,7 @@ class Preprocess:
         True
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.fit == "crop":  # as ever: earlier releases read such cards, too
-            del values["fit"]
+        values = {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
@@ -294,103 +341,30 @@ class Preprocess:
         """Encode numbers (C, *S) in [0, 1] of any channels; with two space axes they are resized and cropped first.
 
         Raises:
-            InputError: "normalize", and not three channels.
+            InputError: "normalize", and of another number of channels.
 
         >>> Preprocess(resize=4, crop=4).array(torch.rand(2, 8, 6)).shape
         torch.Size([4, 4, 4])
         """
-        return self.encode(self.place(x) if x.dim() == 3 else x)
+        return self.encode(self.place(x))
 
     def place(self, image: Image.Image | Tensor) -> Tensor:
-        """Resize and crop an upright RGB image, or numbers (C, H, W) in [0, 1]; nothing is encoded.
+        """Resize and crop an upright picture, or numbers (C, H, W) in [0, 1]; of other axes they stay. Nothing is encoded.
 
         Returns:
-            (C, H, W) float32 in [0, 1]: what `encode` takes.
+            (C, *S) float32 in [0, 1]: what `encode` takes.
 
         >>> Preprocess(crop=2).place(Image.new("RGB", (4, 3), "white")).mean()
         tensor(1.)
         """
-        return self._place_tensor(image) if isinstance(image, Tensor) else self._place_picture(image)
+        return image if isinstance(image, Tensor) and image.dim() != 3 else self._frame.place(image)
 
     def _moments(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """Mean and std, to be broadcast over `x` with its channels at `dim`."""
-        shape = [3 if axis == dim % x.dim() else 1 for axis in range(x.dim())]
+        shape = [self.raw_channels if axis == dim % x.dim() else 1 for axis in range(x.dim())]
         return x.new_tensor(self.mean).reshape(shape), x.new_tensor(self.std).reshape(shape)
 
-    def _place_picture(self, image: Image.Image) -> Tensor:
-        """Resize and crop in bytes, as Pillow rounds them; (3, H, W) in [0, 1]."""
-        width, height = self._resized(image.width, image.height)
-        if (width, height) != image.size:
-            image = image.resize((width, height), _INTERPOLATIONS[self.interpolation])
-        if self.crop is not None and self.fit == "crop":
-            left, top = _offset(width, self.crop), _offset(height, self.crop)
-            image = image.crop((left, top, left + self.crop, top + self.crop))  # outside it is black
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous().float() / 255
-        return self._with_bars(pixels)
-
-    def _place_tensor(self, image: Tensor) -> Tensor:
-        width, height = self._resized(image.shape[2], image.shape[1])
-        if (height, width) != image.shape[1:]:
-            resized = F.interpolate(image[None], (height, width), mode=self.interpolation, antialias=True, align_corners=False)
-            image = resized[0].clamp(0, 1)  # bicubic weights overshoot, and 1 - x must not be negative
-        if self.crop is not None and self.fit == "crop":
-            left, top = _offset(width, self.crop), _offset(height, self.crop)
-            image = F.pad(image, (-left, left + self.crop - width, -top, top + self.crop - height))
-        return self._with_bars(image)
-
-    def _with_bars(self, pixels: Tensor) -> Tensor:
-        """A square of `crop` with the picture in its middle; as it is where the picture is cropped."""
-        if self.crop is None or self.fit == "crop":
-            return pixels
-        height, width = pixels.shape[1:]
-        colour = self.mean or [0.5 if self.encoding == "add_inverse" else 0.0] * len(pixels)
-        square = pixels.new_tensor(colour)[:, None, None].expand(-1, self.crop, self.crop).clone()
-        left, top = (self.crop - width) // 2, (self.crop - height) // 2
-        square[:, top : top + height, left : left + width] = pixels
-        return square
-
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after resizing: the shorter side exactly, the longer one rounded down; the longer one under bars."""
-        if self.fit == "letterbox" and self.crop is not None:
-            scale = self.crop / max(width, height)
-            return max(1, round(width * scale)), max(1, round(height * scale))
-        if self.resize is None:
-            return width, height
-        longer = int(self.resize * max(width, height) / min(width, height))
-        if self.resize * longer > MAX_PIXELS:
-            raise InputError(
-                f"A picture of {width} x {height} pixels would become {self.resize} x {longer} in the resizing of its "
-                "shorter side: crop it to a less extreme shape first."
-            )
-        return (self.resize, longer) if width <= height else (longer, self.resize)
-
-
-def _offset(length: int, crop: int) -> int:
-    """Where a centred crop begins; negative where a border is added. Halves round as torchvision rounds them."""
-    return -((crop - length) // 2) if crop > length else round((length - crop) / 2)
-
-
-def _check_side(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ArgumentTypeError(f"{name} must be a whole number of pixels or None, got {value!r}.")
-    if not 1 <= value <= _LONGEST_SIDE:
-        raise InputError(f"{name} must lie between 1 and {_LONGEST_SIDE} pixels, got {value}.")
-
-
-def _check_word(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        words = " or ".join(repr(word) for word in known)
-        raise InputError(f"{name} must be {words}, got {value!r}.{hint(str(value), known)}")
-
-
-def _three_numbers(name: str, value: object) -> tuple[float, float, float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, (tuple, list)):
-        raise ArgumentTypeError(f"{name} must be three numbers, one a colour, or None; got {type(value).__name__}.")
-    numbers = [v for v in value if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
-    if len(numbers) != 3 or len(value) != 3:
-        raise InputError(f"{name} must be three finite numbers, one a colour; got {value!r}.")
-    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+    @property
+    def _frame(self) -> Frame:
+        bars = self.mean or (0.5 if self.encoding == "add_inverse" else 0.0,)
+        return Frame(resize=self.resize, crop=self.crop, fit=self.fit, interpolation=self.interpolation, bars=bars)

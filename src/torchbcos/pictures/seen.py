@@ -1,9 +1,12 @@
-"""What part of a picture a network looks at."""
+"""What part of a picture a network looks at, and what a scan's file says of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from torchbcos._core.letters import printable
 
 __all__ = ["Seen"]
 
@@ -18,6 +21,7 @@ class Seen:
         fit: "crop" (the centre is cut out) or "letterbox" (the whole picture, with bars).
         share: of the picture's area, in (0, 1].
         box: left, top, right and bottom of that part in pixels of the upright picture.
+        scan: what a scan's file says of its numbers (see `torchbcos.pictures.Scan`); None where it is no scan.
 
     >>> Seen(fit="crop", share=1 / 3, box=(100, 0, 200, 100)).note
     'centre crop, 33 % of the picture'
@@ -26,10 +30,22 @@ class Seen:
     fit: str
     share: float
     box: tuple[int, int, int, int]
+    scan: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def note(self) -> str:
-        """What a reader must know; empty where the network sees as good as all of it."""
+        """What a reader must know: how much is seen, if not all, and the window of a scan."""
+        return ", ".join(word for word in (self._part(), self._window()) if word)
+
+    def _window(self) -> str:
+        """The stored numbers that a scan shows as 0 and 1: "window -160 to 240 HU"."""
+        ends = (self.scan or {}).get("window")
+        if not isinstance(ends, Sequence) or len(ends) != 2:
+            return ""
+        unit = printable(str((self.scan or {}).get("unit") or ""))
+        return f"window {ends[0]:g} to {ends[1]:g} {unit}".rstrip()
+
+    def _part(self) -> str:
         if self.fit == "letterbox":
             return "whole picture, letterboxed"
         if self.share >= _WHOLE:
@@ -42,4 +58,5 @@ class Seen:
         >>> Seen(fit="crop", share=0.5, box=(1, 0, 3, 2)).to_dict()
         {'fit': 'crop', 'share': 0.5, 'box': [1, 0, 3, 2]}
         """
-        return {"fit": self.fit, "share": self.share, "box": list(self.box)}
+        crop = {"fit": self.fit, "share": self.share, "box": list(self.box)}
+        return crop if self.scan is None else {**crop, "scan": dict(self.scan)}

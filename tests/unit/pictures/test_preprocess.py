@@ -255,7 +255,7 @@ def test_what_is_said_to_be_seen_is_what_is_seen(width: int, height: int, crop: 
 @given(sides, sides, st.integers(1, 99), st.integers(1, 99))
 def test_the_box_is_in_pixels_of_the_picture_whatever_it_is_resized_to(width: int, height: int, resize: int, crop: int) -> None:
     p = Preprocess(resize=resize, crop=crop)
-    seen, (w, h) = p.seen(width, height), p._resized(width, height)
+    seen, (w, h) = p.seen(width, height), p._frame.resized(width, height)
     assert seen.share == pytest.approx(min(crop, w) * min(crop, h) / (w * h))
     left, top, right, bottom = seen.box
     assert 0 <= left <= right <= width and 0 <= top <= bottom <= height
@@ -307,3 +307,46 @@ def test_cards_name_a_letterbox_and_nothing_new_otherwise() -> None:
     assert boxed.to_dict()["fit"] == "letterbox" and Preprocess.from_dict(boxed.to_dict()) == boxed
     with pytest.raises(InputError, match=r"fit must be 'crop' or 'letterbox', got 'leterbox'\. Did you mean 'letterbox'"):
         Preprocess(fit="leterbox")  # type: ignore[arg-type]
+
+
+# -- other channels and axes -------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5), st.integers(1, 3), st.sampled_from(["add_inverse", "normalize", "none"]), st.integers(0, 99))
+def test_decoding_undoes_encoding_for_all_channels_and_axes(channels: int, axes: int, encoding: Any, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    moments = {"mean": tuple(draw.random(channels)), "std": tuple(draw.random(channels) + 0.1)} if encoding == "normalize" else {}
+    p = Preprocess(raw_channels=channels, axes=axes, encoding=encoding, **moments)
+    pixels = torch.from_numpy(draw.random((2, channels, *(3, 4, 5)[:axes]))).float()
+    x = p.encode(pixels, dim=1)
+    assert x.shape[1] == p.channels and (p.decode(x) - pixels).abs().max() <= 1e-5
+    assert torch.equal(p.batch(list(pixels)), x)
+    assert Preprocess.from_dict(json.loads(json.dumps(p.to_dict()))) == p
+
+
+def test_cards_name_nothing_new_for_pictures_of_three_colours() -> None:
+    assert list(Preprocess(crop=8).to_dict()) == ["resize", "crop", "encoding", "mean", "std", "interpolation"]
+    p = Preprocess(raw_channels=2, axes=1, value_range=(0, 4095))
+    assert {"raw_channels": 2, "axes": 1, "value_range": [0.0, 4095.0]}.items() <= p.to_dict().items()
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "text"),
+    [
+        ({"raw_channels": 0}, InputError, "raw_channels must lie between 1 and 4096, got 0."),
+        ({"raw_channels": 1.0}, ArgumentTypeError, "raw_channels must be a whole number, got 1.0."),
+        ({"axes": 4}, InputError, "axes must lie between 1 and 3, got 4."),
+        ({"axes": True}, ArgumentTypeError, "axes must be a whole number, got True."),
+        ({"value_range": (3, 1)}, InputError, "value_range must be two finite numbers"),
+        ({"axes": 1, "crop": 8}, InputError, "resize and crop are for pictures, of two axes; signals (axes=1) have neither."),
+        ({"axes": 3, "resize": 8}, InputError, "volumes (axes=3) have neither."),
+        (
+            {"raw_channels": 2, "encoding": "normalize", "mean": MEAN, "std": STD},
+            InputError,
+            "mean must be 2 finite numbers, one a channel",
+        ),
+    ],
+)
+def test_wrong_channels_and_axes_are_refused(values: dict[str, Any], error: type[BcosError], text: str) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        Preprocess.from_dict(values)

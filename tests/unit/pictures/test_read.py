@@ -104,10 +104,11 @@ def test_defect_37_every_mode_encodes_to_six_channels(mode: str) -> None:
     assert pictures.Preprocess(resize=24, crop=16)(pictures.to_rgb(image, **known)).shape == (6, 16, 16)
 
 
-def test_defect_37_uint8_tensors_are_refused_with_the_remedy() -> None:
-    x = torch.zeros(3, 4, 4, dtype=torch.uint8)
+def test_defect_37_uint8_tensors_are_divided_by_255() -> None:
+    x = torch.arange(48, dtype=torch.uint8).reshape(3, 4, 4)
+    assert torch.equal(pictures.Preprocess()(x), pictures.Preprocess()(x.float() / 255))
     with pytest.raises(InputError, match=re.escape("[0, 1], got torch.uint8. Use image.float() / 255.")):
-        pictures.Preprocess()(x)
+        pictures.check_tensor(x)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])

@@ -90,9 +90,9 @@ def test_an_iterator_is_read_only_as_far_as_the_answers_are_taken(classifier: Cl
 
 
 def test_messages_count_pictures_from_the_first_of_all(classifier: Classifier, photos: list[Path]) -> None:
-    wrong = [*photos[:4], np.zeros((3, 3))]
+    wrong = [*photos[:4], np.zeros((5, 3, 4))]
     for method in (classifier.predict, classifier.explain):
-        with pytest.raises(InputError, match=r"images\[4\] must be a uint8 array"):
+        with pytest.raises(InputError, match=r"images\[4\] has shape \(5, 3, 4\)"):
             method(wrong, batch_size=2)
     with pytest.raises(InputError, match="images is empty"):
         classifier.predict([])
