@@ -240,14 +240,14 @@ def _unpacking(syntax: Any, name: str) -> Iterator[None]:
     """What a decoder of compressed pixels raises names the compression, and what to install if the file is sound."""
     try:
         yield
-    except (AttributeError, RuntimeError, ValueError, NotImplementedError, OSError) as error:
+    except (AttributeError, RuntimeError, ValueError, NotImplementedError, OSError):
         plugin = _plugin_of(syntax)
         if not syntax.is_encapsulated or plugin is None:
             raise
         raise InputError(
             f"{name} is compressed as {syntax.name}, and its pixels are broken or of a form that nothing installed here unpacks. "
             f"If other programs show it: pip install {plugin}."
-        ) from error
+        ) from None
 
 
 def _stored(frame: NDArray[Any], header: Any, name: str) -> NDArray[Any]:

@@ -106,8 +106,8 @@ def stack(planes: Sequence[Plane], what: str) -> Stack:
         )
     if float(steps.sum()) > _MOST_MISSING * float(np.median(steps)) * len(steps):
         raise InputError(
-            f"{what} {len(planes)} slices {np.median(steps):.4g} mm apart over {steps.sum():.4g} mm: more are missing than are there. "
-            "Export the whole series."
+            f"{what} {len(planes)} slices {np.median(steps):.4g} mm apart over {steps.sum():.4g} mm: more are "
+            "missing than are there. Export the whole series."
         )
     notes = _uneven(steps) + _slanted(places[order], heights[order], normal)
     spacing = [float(np.median(steps)), *plane_spacing(planes[0])]
@@ -116,7 +116,7 @@ def stack(planes: Sequence[Plane], what: str) -> Stack:
 
 
 def _by_frame(planes: Sequence[Plane]) -> Stack:
-    """Frames of one file that do not say where each lies: a dose has a list of distances along the normal, others have nothing."""
+    """Frames of one file that do not say where each lies: a dose lists distances along the normal, others have nothing."""
     offsets = planes[0].numbers("GridFrameOffsetVector", len(planes))
     steps, directions = np.diff(np.array(offsets)), plane_orientation(planes[0])
     pixels = plane_spacing(planes[0])

@@ -346,6 +346,6 @@ def _dark(seen: NDArray[np.float64], window: Window, bits: int, name: str) -> li
             f"white, for all files alike, with {range_words(low, high)}, say."
         )
     return [
-        f"The file {said}, a sixteenth or less of the range of its bits, {window.low:g} to {window.high:g}. If that is not meant, "
-        f"say the range: {range_words(low, high)}."
+        f"The file {said}, a sixteenth or less of the range of its bits, {window.low:g} to {window.high:g}. If that is "
+        f"not meant, say the range: {range_words(low, high)}."
     ]
