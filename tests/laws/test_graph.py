@@ -65,8 +65,10 @@ def test_given_targets_are_an_input_of_the_graph() -> None:
     torch.testing.assert_close(recorded(x, asked)[2], torchbcos.explain(model, x, asked).weights, rtol=1e-4, atol=1e-6)
     with pytest.raises(InputError, match=r"takes \(x, targets\)"):
         recorded(x)
-    with pytest.raises(InputError, match=r"recorded for input of shape \(2, 6, 32, 32\), not \(1, 6, 32, 32\)"):
-        recorded(x[:1], asked[:1])
+    with pytest.raises(InputError, match=r"recorded for input of shape \(N, 6, 32, 32\), not \(2, 6, 32, 31\)"):
+        recorded(x[..., 1:], asked)
+    with pytest.raises(InputError, match=r"takes 1 targets an image, not targets of shape \(2, 2\)"):
+        recorded(x, asked.repeat(1, 2))
 
 
 def test_a_compiled_graph_explains_the_same() -> None:

@@ -19,15 +19,18 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `ops.aten.avg_pool2d_backward` | portable graphs keep that operation |
 | `ops.mkldnn._convolution_pointwise`, `_C._nn.mkldnn_reorder_conv2d_weight` | oneDNN reorders weights at every call |
 | `fx.experimental.proxy_tensor.make_fx` | `explanation_graph` is refused |
+| `_guards.tracing`, `_guards.TracingContext`, `_subclasses.fake_tensor.FakeTensorMode` | recording takes twice as long |
 | `_utils._rebuild_…`, `serialization._get_layout` (names in files of `torch.save`, never called) | such files are refused |
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -338,6 +341,9 @@ packing = Packing()
 # -- recording ---------------------------------------------------------------------------------------------------------
 
 _MAKE_FX: Any = getattr(_module("torch.fx.experimental.proxy_tensor"), "make_fx", None)
+_GUARDS = _module("torch._guards")
+_TRACING, _CONTEXT = getattr(_GUARDS, "tracing", None), getattr(_GUARDS, "TracingContext", None)
+_FAKE_MODE = getattr(_module("torch._subclasses.fake_tensor"), "FakeTensorMode", None)
 
 
 def records() -> bool:
@@ -347,8 +353,20 @@ def records() -> bool:
 
 def record(function: Callable[..., Any], arguments: Sequence[Tensor], instead: dict[Any, Callable[..., Any]]) -> GraphModule:
     """What `function` does with `arguments`, as a graph; operations that are keys of `instead` are replaced by its functions."""
-    graph: GraphModule = _MAKE_FX(function, decomposition_table=instead or None)(*arguments)
+    with _one_fake_mode():
+        graph: GraphModule = _MAKE_FX(function, decomposition_table=instead or None)(*arguments)
     return graph
+
+
+def _one_fake_mode() -> AbstractContextManager[Any]:
+    """One mode for the shapes that a tracer notes down; it would make one for every tensor, in half of all its time."""
+    try:
+        if _TRACING is not None and _CONTEXT is not None and _FAKE_MODE is not None:
+            surrounding: AbstractContextManager[Any] = _TRACING(_CONTEXT(_FAKE_MODE(allow_fallback_kernels=True)))
+            return surrounding
+    except TypeError:  # these names want other arguments
+        pass
+    return contextlib.nullcontext()
 
 
 # -- files of torch.save -----------------------------------------------------------------------------------------------

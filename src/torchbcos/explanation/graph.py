@@ -11,39 +11,48 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core import torch_private
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.frozen import Session
-from torchbcos._core.numbers import integer
 from torchbcos.explanation.arguments import check_arguments
+from torchbcos.explanation.batches import SIZES, for_any_batch
 from torchbcos.explanation.engine import differentiate, explain
 from torchbcos.explanation.engine import run as run_network
+from torchbcos.explanation.result import Explanation
 
 _TOLERANCE = 1e-4  # of the largest value, float32
+_CHECKED = (1, 4)  # numbers of images; no graph is recorded with these
+NAMES = ("logits", "targets", "weights", "contributions", "constants")  # of what a graph gives
 
 
 class ExplanationGraph(nn.Module):
-    """A network and its explanation, recorded for one shape of input.
+    """A network and its explanation, recorded for one shape of image and, where that can be done, for any number of them.
 
     Attributes:
         constants: names of the constants, in the order of the last output's columns.
         fixed: those of them that are the fixed logit bias.
-        shape: the shape of input (N, C, *S) it was recorded for.
+        shape: the shape (N, C, *S) of the example it was recorded with; the graph takes any N where `batch` is None.
+        batch: the one number of images that it takes; None: any.
+        top_k: K, how many targets each image has.
+        given: whether targets are an input.
     """
 
     def __init__(
-        self, graph: nn.Module, constants: tuple[str, ...], fixed: tuple[str, ...], shape: tuple[int, ...], given: bool
+        self, graph: nn.Module, constants: tuple[str, ...], fixed: tuple[str, ...], shape: tuple[int, ...], given: bool,
+        *, batch: int | None = None, top_k: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         self.recorded, self.constants, self.fixed, self.shape, self.given = graph, constants, fixed, shape, given
+        self.batch, self.top_k = batch, top_k
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Logits (N, classes), targets (N, K), W (N, K, C, *S), contributions (N, K, *S), constants (N, K, names).
@@ -51,10 +60,13 @@ class ExplanationGraph(nn.Module):
         `Σ contributions + Σ constants` is the logit of the target. A graph cannot refuse: input so large that its squares
         overflow gives NaN in W.
         """
-        if x.shape != self.shape:
-            raise InputError(f"This graph was recorded for input of shape {self.shape}, not {tuple(x.shape)}.")
+        if x.shape[1:] != self.shape[1:] or (self.batch is not None and x.shape[0] != self.batch):
+            what = self.shape if self.batch is not None else f"(N, {', '.join(map(str, self.shape[1:]))})"
+            raise InputError(f"This graph was recorded for input of shape {what}, not {tuple(x.shape)}.")
         if self.given != (targets is not None):
             raise InputError("This graph takes (x, targets)." if self.given else "This graph takes x alone.")
+        if targets is not None and targets.shape != (x.shape[0], self.top_k):
+            raise InputError(f"This graph takes {self.top_k} targets an image, not targets of shape {tuple(targets.shape)}.")
         out: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = self.recorded(x) if targets is None else self.recorded(x, targets)
         return out
 
@@ -62,10 +74,11 @@ class ExplanationGraph(nn.Module):
 def explanation_graph(
     model: nn.Module, x: Tensor, targets: Tensor | None = None, *, top_k: int = 1, portable: bool = False
 ) -> ExplanationGraph:  # fmt: skip
-    """Record prediction and explanation as one graph without autograd.
+    """Record prediction and explanation as one graph without autograd, for any number of images.
 
-    The graph holds the weights and the mode of this moment, for this shape of input. It is checked
-    against `explain` before it is returned.
+    The graph holds the weights and the mode of this moment, for images of the shape of these. It is checked against
+    `explain` for several numbers of images before it is returned. A network whose steps depend on the number of images
+    gives a graph for that of `x` alone: its `batch` says so.
 
     Args:
         model: a network in eval mode; a deployed twin gives the smallest graph.
@@ -85,24 +98,56 @@ def explanation_graph(
 
     >>> import torch, torchbcos
     >>> model = torchbcos.deploy(torchbcos.create_model("cifar10_resnet20", num_classes=3))
-    >>> x = torch.rand(1, 6, 32, 32)
-    >>> program = torch.export.export(torchbcos.explanation_graph(model, x), (x,))
-    >>> logits, targets, weights, contributions, constants = program.module()(x)
+    >>> graph = torchbcos.explanation_graph(model, torch.rand(1, 6, 32, 32))
+    >>> logits, targets, weights, contributions, constants = graph(torch.rand(5, 6, 32, 32))
     >>> tuple(weights.shape)
-    (1, 1, 6, 32, 32)
+    (5, 1, 6, 32, 32)
     """
     check_arguments(model, x, None, False)
-    count = integer(top_k) or top_k  # anything else is refused by `explain`
     if model.training:
         raise StateError("explanation_graph records a network in eval mode: call model.eval() or torchbcos.deploy(model).")
     if not torch_private.records():
         raise StateError("This release of torch cannot record graphs (torch.fx's make_fx): use another one, or explain().")
     x = x.detach()
     reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
+    given = targets is not None
+    graph, names, any_number = _recorded_for_all(model, x, reference.targets, given, portable)
+    for name, p in list(graph.named_parameters(recurse=False)):  # recorded steps write in place, which a learning weight forbids
+        setattr(graph, name, nn.Parameter(p.detach(), requires_grad=False))
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    made = ExplanationGraph(
+        graph, names, reference.fixed, tuple(x.shape), given, batch=None if any_number else len(x),
+        top_k=reference.targets.shape[1],
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        compare(made(x, reference.targets) if given else made(x), reference)
+        for count in _CHECKED if any_number else ():
+            if count != len(x):
+                _check_at(made, model, x, reference.targets, count)
+    return made
+
+
+def _recorded_for_all(
+    model: nn.Module, x: Tensor, targets: Tensor, given: bool, portable: bool
+) -> tuple[GraphModule, tuple[str, ...], bool]:
+    """The graph, the names of its constants, and whether it is one for any number of images."""
+    try:
+        (first, names), (second, other) = (
+            _record(model, several(x, n), several(targets, n), given, portable) for n in SIZES
+        )  # fmt: skip
+        if names == other and for_any_batch(first, second):
+            return first, names, True
+    except StateError:  # a network for one number of images alone
+        pass
+    return *_record(model, x, targets, given, portable), False
+
+
+def _record(model: nn.Module, x: Tensor, targets: Tensor, given: bool, portable: bool) -> tuple[GraphModule, tuple[str, ...]]:
+    """The graph for one number of images, and the names of its constants."""
     names: list[str] = []
-    arguments = (x,) if targets is None else (x, reference.targets)
-    run = recorded(model, count, names)
-    function = run if targets is not None else lambda x: run(x, None)
+    run = recorded(model, targets.shape[1], names)
+    function, arguments = (run, (x, targets)) if given else ((lambda x: run(x, None)), (x,))
     attention = sdpa_kernel(SDPBackend.MATH) if portable else contextlib.nullcontext()
     with torch.inference_mode(False), warnings.catch_warnings(), attention:
         warnings.simplefilter("ignore")
@@ -111,14 +156,28 @@ def explanation_graph(
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
-    for name, p in list(graph.named_parameters(recurse=False)):  # recorded steps write in place, which a learning weight forbids
-        setattr(graph, name, nn.Parameter(p.detach(), requires_grad=False))
     graph.graph.eliminate_dead_code()
-    graph.recompile()
-    made = ExplanationGraph(graph, tuple(names), reference.fixed, tuple(x.shape), targets is not None)
-    with torch.no_grad():
-        _compare(made(*arguments), (reference.outputs, reference.targets, reference.weights, reference.contributions))
-    return made.eval()
+    return graph, tuple(names)
+
+
+def several(x: Tensor, count: int) -> Tensor:
+    """`count` rows, those of `x` again and again.
+
+    >>> several(torch.arange(2), 5).tolist()
+    [0, 1, 0, 1, 0]
+    """
+    return x[torch.arange(count, device=x.device) % len(x)]
+
+
+def _check_at(graph: ExplanationGraph, model: nn.Module, x: Tensor, targets: Tensor, count: int) -> None:
+    """Raise StateError where the graph explains `count` images otherwise than `explain`."""
+    images = several(x, count)
+    images = torch.stack([image.roll(i, -1) if image.dim() > 1 else image * (1 + i) for i, image in enumerate(images)])
+    found = graph(images, several(targets, count)) if graph.given else graph(images)
+    compare(found, explain(model, images, found[1]))
+    highest = found[0].topk(graph.top_k, dim=1).values
+    if not graph.given and _apart(found[0].gather(1, found[1]), highest):
+        raise StateError("The recorded graph gives other targets than explain(): this network must not be exported.")
 
 
 def _transposed_convolution(
@@ -177,12 +236,19 @@ def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tu
     return run
 
 
-def _compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
-    """Raise StateError where the graph does not give what `explain` gave."""
-    for name, a, b in zip(("logits", "targets", "weights", "contributions"), found, expected, strict=False):
-        scale = float(b.abs().max()) if b.numel() else 0.0
-        if a.shape != b.shape or float((a - b).abs().max()) > _TOLERANCE * max(scale, 1e-30):
+def compare(found: Sequence[Tensor], expected: Explanation) -> None:
+    """Raise StateError where a graph does not give what `explain` gave."""
+    rows = list(expected.constants.values())
+    constants = torch.stack(rows, -1) if rows else expected.values.new_zeros((*expected.targets.shape, 0))
+    wanted = (expected.outputs, expected.targets, expected.weights, expected.contributions, constants)
+    for name, a, b in zip(NAMES, found, wanted, strict=True):
+        if a.shape != b.shape or _apart(a, b):
             raise StateError(f"The recorded graph gives other {name} than explain(): this network must not be exported.")
 
 
-__all__ = ["ExplanationGraph", "explanation_graph", "recorded"]
+def _apart(a: Tensor, b: Tensor) -> bool:
+    scale = float(b.abs().max()) if b.numel() else 0.0
+    return bool(b.numel()) and not float((a - b).abs().max()) <= _TOLERANCE * max(scale, 1e-30)
+
+
+__all__ = ["NAMES", "ExplanationGraph", "compare", "explanation_graph", "recorded", "several"]

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from torchbcos._core.torch_private import dispatch_mode
+
 __all__ = ["blocks", "by_rows", "group_sums", "slope", "square_over", "times_own_size_"]
 
 _BLOCK = 2**18  # numbers: 1 MiB in float32, of which two or three tensors fit into a core's cache
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of `rows` rows, each of about `_BLOCK` numbers."""
+    """Slices of `rows` rows, each of about `_BLOCK` numbers; one where operations are recorded, for any number of rows."""
+    if dispatch_mode():
+        return iter((slice(None),))
     step = max(1, _BLOCK // max(1, width))
     return (slice(start, start + step) for start in range(0, rows, step))
 

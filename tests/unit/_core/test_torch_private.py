@@ -25,13 +25,13 @@ NAMES = (
     "_current_graph_task_id", "_top_saved_tensors_default_hooks", "maybe_current_level", "_get_current_dispatch_mode",
     "_version", "_forward_hooks", "_forward_pre_hooks", "_orig_mod", "_compiled_call_impl", "_call_impl",
     "batch_norm_update_stats", "convolution_backward", "avg_pool2d_backward", "_convolution_pointwise",
-    "mkldnn_reorder_conv2d_weight", "make_fx",
+    "mkldnn_reorder_conv2d_weight", "make_fx", "tracing", "TracingContext", "FakeTensorMode",
 )  # fmt: skip
 # "!": the name is there and takes other arguments; "?": it gives other numbers
 CHANGED = (
     "_current_graph_task_id!", "_top_saved_tensors_default_hooks!", "maybe_current_level!", "_get_current_dispatch_mode!",
     "batch_norm_update_stats!", "convolution_backward!", "_convolution_pointwise!", "mkldnn_reorder_conv2d_weight!",
-    "_convolution_pointwise?",
+    "_convolution_pointwise?", "TracingContext!",
 )  # fmt: skip
 CASES = (*NAMES, *CONTAINERS, *CHANGED)
 

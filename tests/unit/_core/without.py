@@ -236,6 +236,7 @@ if tuple(int(v) for v in torch.__version__.split(".")[:2]) < (2, 14):
 SLOW: dict[str, tuple[str, ...]] = {
     "_orig_mod": ("compiled",), "_compiled_call_impl": ("compiled",), "_call_impl": ("compiled",), "": ("compiled", "graph"),
     "make_fx": ("graph",), "convolution_backward": ("graph",), "avg_pool2d_backward": ("graph",),
+    "tracing": ("graph",), "TracingContext!": ("graph",),
 }  # fmt: skip
 
 
