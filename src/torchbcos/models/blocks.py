@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
-from torchbcos._core.numbers import positive_integer
+from torchbcos._core.numbers import integer
+from torchbcos.functional.conv import PADDING_MODES
 
 __all__ = ["Head", "StochasticDepth", "Style", "check_depths", "scale_widths"]
 
@@ -42,6 +43,8 @@ class Style:
         norm: "batch", "all", "layer", "instance", "position", "group" or "none".
         norm_centered, norm_affine, norm_bias, norm_eps: as in `torchbcos.nn.BatchNorm`.
         antialias: each strided layer becomes a low-pass of that stride and the layer with stride 1.
+        padding_mode: what stands around the border: "zeros", "reflect", "replicate" or "circular", as in `torch.nn.Conv2d`.
+            Zeros tell a network where the border is, and it may use that as evidence (docs/how-to/read-a-picture.md).
         activation: "none", "relu" or "gelu".
         sync: batch statistics over all processes.
     """
@@ -55,12 +58,18 @@ class Style:
     norm_bias: bool = False
     norm_eps: float = 1e-5
     antialias: bool = False
+    padding_mode: str = "zeros"
     activation: str = "none"
     sync: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in _NORMS:
             raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(_NORMS)}.{hint(self.norm, _NORMS)}")
+        if self.padding_mode not in PADDING_MODES:
+            raise InputError(
+                f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {self.padding_mode!r}."
+                f"{hint(self.padding_mode, PADDING_MODES)}"
+            )
 
     def as_plain(self, activation: str = "relu") -> Style:
         """The ordinary twin of this style."""
@@ -75,8 +84,12 @@ class Style:
             layer = self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias)
             return nn.Sequential(bnn.LowPass(stride), layer)
         if self.plain:
-            return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
-        return bnn.BcosConv2d(inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out)
+            return bnn.Conv2d(
+                inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode
+            )
+        return bnn.BcosConv2d(
+            inputs, outputs, kernel, stride, padding, groups=groups, padding_mode=self.padding_mode, b=self.b, max_out=self.max_out
+        )
 
     def make_norm(self, features: int) -> nn.Module:
         """A norm over `features` channels."""
@@ -94,7 +107,8 @@ class Style:
         """Local average pooling; the low-pass instead with `antialias`."""
         if self.antialias:
             return bnn.LowPass(stride)
-        return nn.AvgPool2d(kernel, stride, padding)
+        # with another padding than zeros, the mean is that of the pixels there are: no ring of darker features either
+        return nn.AvgPool2d(kernel, stride, padding, count_include_pad=self.padding_mode == "zeros")
 
 
 class StochasticDepth(nn.Module):
@@ -125,7 +139,7 @@ class Head:
     Attributes:
         style: how layers are made.
         features: channels of the last feature map.
-        num_classes: number of logits.
+        num_classes: number of logits; 0: none, the classifier is the identity and the pooled features are the output.
         logit_bias: a number, None, or "auto" for -ln(classes - 1), which makes every class start
             at the probability 1/classes under BCE (arXiv 2306.10898, section 3.2).
         temperature: divides the logits.
@@ -138,23 +152,27 @@ class Head:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        count = positive_integer(self.num_classes)
-        if count is None:
-            raise InputError(f"num_classes must be a positive integer, not {self.num_classes!r}.")
+        count = integer(self.num_classes)
+        if count is None or count < 0:
+            raise InputError(
+                f"num_classes must be a positive integer, not {self.num_classes!r}; 0 gives a network that returns pooled features."
+            )
         object.__setattr__(self, "num_classes", count)  # numpy's do not fit into a card
         if isinstance(self.logit_bias, str) and self.logit_bias != "auto":
             raise InputError(f"logit_bias must be a number, None or 'auto', not {self.logit_bias!r}.")
 
     def make_classifier(self, num_classes: int | None = None) -> nn.Module:
-        """A fresh classifier."""
-        classes = num_classes or self.num_classes
+        """A fresh classifier; the identity for no classes."""
+        classes = self.num_classes if num_classes is None else num_classes
+        if classes == 0:
+            return nn.Identity()
         if self.style.plain:
             return bnn.Linear(self.features, classes)
         return self.style.conv(self.features, classes, 1)
 
     def make_logits(self) -> bnn.Logits:
-        """The logit layer that belongs to the number of classes."""
-        return bnn.Logits(self.bias(), self.temperature)
+        """The logit layer that belongs to the number of classes; features have neither bias nor temperature."""
+        return bnn.Logits(self.bias(), self.temperature) if self.num_classes else bnn.Logits()
 
     def bias(self) -> float | None:
         """The logit bias as a number; 0 for one class, and none for plain networks by default."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.models.blocks import Head
+from torchbcos.models.habits import ATTRIBUTES
 
 __all__ = ["Architecture", "FeatureInfo", "Network", "check_input"]
 
@@ -77,6 +78,15 @@ class Network(nn.Module, abc.ABC):
     architecture: Architecture | None = None
     facts: Mapping[str, Any] | None = None
 
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        """Parameters, buffers and modules, as in torch; names of timm that it lacks are answered with those it has."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name not in ATTRIBUTES:
+                raise
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: {ATTRIBUTES[name]}.")
+
     @abc.abstractmethod
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the output of every stage, as `feature_info` describes them; x was checked."""
@@ -119,8 +129,14 @@ class Network(nn.Module, abc.ABC):
     @final
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0: it returns pooled features (N, num_features)."""
         return self.head.num_classes
+
+    @final
+    @property
+    def num_features(self) -> int:
+        """Features that the classifier reads: what the network returns, pooled, when `num_classes` is 0."""
+        return self.head.features
 
     @final
     @property
@@ -134,6 +150,11 @@ class Network(nn.Module, abc.ABC):
         return self.get_submodule(self.classifier_name)
 
     @final
+    def get_classifier(self) -> nn.Module:
+        """The last layer, by the name that timm gives it."""
+        return self.classifier_layer()
+
+    @final
     def classifier_parameters(self) -> set[int]:
         """The `id` of each parameter of the last layer."""
         return {id(parameter) for parameter in self.classifier_layer().parameters()}
@@ -142,12 +163,15 @@ class Network(nn.Module, abc.ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a fresh one; the logit bias follows, and class names are forgotten.
 
+        Args:
+            num_classes: 0 takes the classifier away: the network then returns pooled features (N, num_features).
+
         Raises:
-            InputError: `num_classes` is no positive integer.
+            InputError: `num_classes` is negative, or no integer.
         """
         self.head = self.head.resized(num_classes)
         old = self.classifier_layer()
-        parameter = next(old.parameters())
+        parameter = next(old.parameters(), next(self.parameters()))  # one without classes has no parameters
         fresh = self.head.make_classifier().to(device=parameter.device, dtype=parameter.dtype).train(old.training)
         owner, _, name = self.classifier_name.rpartition(".")
         self.get_submodule(owner).add_module(name, fresh)

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, shorten
-from torchbcos._core.names import hint, natural_key
+from torchbcos._core.names import hint, natural_key, quote
 from torchbcos.models import convnext, densenet, resnet, vgg, vit
 from torchbcos.models.blocks import Style
 from torchbcos.models.family import Family
+from torchbcos.models.habits import habit_of
 from torchbcos.models.network import Architecture, Network
 
 __all__ = ["FAMILIES", "build", "find_family", "names"]
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     convnext.FAMILY,
     vit.FAMILY,
 )
+_SIZE_OPTIONS = ("num_classes", "in_channels", "plain")
 _STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
 
 
@@ -64,7 +66,7 @@ def build(
 
     Args:
         name: one of `names()`.
-        num_classes: default 1000 (10 for the CIFAR networks).
+        num_classes: default 1000 (10 for the CIFAR networks); 0: no classifier, the network returns pooled features.
         in_channels: channels as `forward` sees them; default 6 (encoded RGB), 3 for plain networks.
         plain: the ordinary twin.
         **options: fields of `Style` (b, max_out, norm, antialias, …) and arguments of the network
@@ -81,8 +83,7 @@ def build(
     known = _types_of(family)
     for option in options:
         if option not in known:
-            tail = f"{hint(option, known)} Options: {', '.join(sorted(known))}."
-            raise ArgumentTypeError(f"{bare} has no option {option!r}.{tail}")
+            raise ArgumentTypeError(_no_option(bare, option, [*_SIZE_OPTIONS, *sorted(known)]))
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
     plain = bool(_typed("plain", plain, bool)) or always_plain
     options = {name: _typed(name, value, known[name]) for name, value in options.items()}
@@ -101,6 +102,21 @@ def build(
         raise InputError(f"{name} cannot be built with {_list({**sizes, **options})}: {reason}") from None
     model.architecture = Architecture(name=name, plain=plain, options=dict(options))
     return model
+
+
+def _no_option(name: str, option: str, known: list[str]) -> str:
+    """That a network has no such option, what those who come from elsewhere mean by it, and all that there are.
+
+    >>> _no_option("vgg11", "drop_out", ["num_classes", "temperature"])
+    "vgg11 has no option 'drop_out' (or 'dropout'): B-cos networks have no dropout; stochastic_depth leaves out whole branches. \
+Options: num_classes, temperature."
+    """
+    options = f" Options: {', '.join(known)}."
+    habit = habit_of(option, known)
+    if habit is None:
+        return f"{name} has no option {quote(option)}.{hint(option, known)}{options}"
+    word, sentence = habit
+    return f"{name} has no option {quote(option)}{'' if word == option else f' (or {word!r})'}: {sentence}.{options}"
 
 
 def _types_of(family: Family) -> dict[str, Any]:
@@ -144,8 +160,10 @@ _WORDS = {bool: "True or False", int: "a whole number", float: "a finite number"
 
 
 def _size(name: str, value: Any) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} must be a positive integer, not {shorten(repr(value), 80)}.")
+    least = 0 if name == "num_classes" else 1
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        also = "" if least else "; 0 gives a network that returns pooled features"
+        raise InputError(f"{name} must be a positive integer, not {shorten(repr(value), 80)}{also}.")
     return int(value)
 
 

@@ -162,7 +162,7 @@ class ResNet(Network):
             self.pool = bnn.LowPass(2)
         else:
             self.conv1, self.bn1 = style.conv(self.in_channels, channels, 7, 2, 3), style.make_norm(channels)
-            self.pool = nn.MaxPool2d(3, 2, 1) if style.plain else nn.AvgPool2d(3, 2, 1)
+            self.pool = nn.MaxPool2d(3, 2, 1) if style.plain else style.pool(3, 2, 1)
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the features (N, C, h, w) after every stage."""

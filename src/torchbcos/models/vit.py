@@ -137,8 +137,9 @@ class TokenHead(Head):
     """The classifier of a transformer: mean over tokens, norm, linear layer."""
 
     def make_classifier(self, num_classes: int | None = None) -> nn.Module:
-        """A fresh linear layer."""
-        return _make_linear(self.style, self.features, num_classes or self.num_classes)
+        """A fresh linear layer; the identity for no classes."""
+        classes = self.num_classes if num_classes is None else num_classes
+        return _make_linear(self.style, self.features, classes) if classes else nn.Identity()
 
     def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
         """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""

@@ -1,0 +1,80 @@
+"""Words of timm, torchvision and the official package, and what each is here: whoever comes from there is told.
+
+Each sentence goes on after the word: "resnet18 has no option 'in_chans': it is in_channels here, …".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torchbcos._core.names import nearest
+
+__all__ = ["ATTRIBUTES", "OPTIONS", "habit_of"]
+
+
+def _all(words: str, sentence: str) -> dict[str, str]:
+    return dict.fromkeys(words.split(), sentence)
+
+
+_CHANNELS = "it is in_channels here, and counts encoded channels: 2 for grey pictures, 6 for RGB"
+_MAPS = "forward_stages(x) of every network returns its feature maps, and feature_info describes them"
+_CARD = "what is known of weights is their card: torchbcos.load(...).card"
+_POOLED = "the mean over space is a part of the classifier; num_classes=0 gives a network that returns pooled features"
+_DROPOUT = "B-cos networks have no dropout; stochastic_depth leaves out whole branches"
+_WEIGHTS = "it is weights=FILE_OR_FOLDER here"
+_SIZES = "sizes belong to the name (torchbcos.list_models() names all); width_factor makes many networks narrower or wider"
+_LAYERS = "layers are chosen by plain, b, max_out and norm here"
+_NO_ACTIVATIONS = "B-cos networks have no activations; plain=True gives the ordinary twin, which has them"
+_EXPORT = "nothing has to be set for torch.export or ONNX; torch.jit.script is not supported"
+_ANY_SIZE = "every network takes pictures of any size (transformers: multiples of their patch)"
+_STRIDES = "strides belong to the name"
+_FRESH = "nothing has to be set to zero: blocks begin as their layers do"
+
+# arguments of create_model and of the makers of networks
+OPTIONS: Mapping[str, str] = {
+    **_all("in_chans in_chan num_channels input_channels channels", _CHANNELS),
+    **_all("features_only out_indices feature_cfg", _MAPS),
+    **_all("global_pool pool_type num_features", _POOLED),
+    **_all("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
+    **_all("checkpoint_path pretrained_path state_dict", _WEIGHTS),
+    **_all("drop_path_rate drop_path stochastic_depth_prob", "it is stochastic_depth here, of networks with residual branches"),
+    **_all("drop_rate dropout head_dropout attn_drop_rate proj_drop_rate attention_dropout drop_block_rate", _DROPOUT),
+    **_all("norm_layer", "it is norm here, a word such as 'batch' or 'position'"),
+    **_all("bn_eps norm_epsilon", "it is norm_eps here"),
+    **_all("bn_momentum", "it is the attribute momentum of every torchbcos.nn.BatchNorm here"),
+    **_all("act_layer activation_layer", _NO_ACTIVATIONS),
+    **_all("conv_layer linear_layer block block_args", _LAYERS),
+    **_all("aa_layer blur_pool", "it is antialias=True here"),
+    **_all("logit_temperature", "it is temperature here"),
+    **_all("ls_init_value init_values layer_scale_init_value", "it is layer_scale here, of ConvNeXt"),
+    **_all("output_stride replace_stride_with_dilation", _STRIDES),
+    **_all("zero_init_last zero_init_residual weight_init", _FRESH),
+    **_all("img_size image_size input_size dynamic_img_size", _ANY_SIZE),
+    **_all("patch_size embed_dim depth depths dims layers num_heads mlp_ratio qkv_bias class_token base_width", _SIZES),
+    **_all("width_per_group cardinality groups growth_rate num_init_features bn_size", _SIZES),
+    **_all("scriptable exportable no_jit", _EXPORT),
+    **_all("strict", "weights are always read strictly: what does not fit is refused"),
+    **_all("progress cache_dir", "official weights are downloaded once, with a bar, into torch.hub.get_dir()"),
+}  # fmt: skip
+
+# attributes and methods of networks
+ATTRIBUTES: Mapping[str, str] = {
+    **_all("forward_intermediates get_intermediate_layers", _MAPS),
+    **_all("default_cfg pretrained_cfg", _CARD),
+    **_all("global_pool avgpool pre_logits head_hidden_size", _POOLED),
+    **_all("set_grad_checkpointing", "there is no such switch; in training, accumulate=N takes N smaller batches a step"),
+}
+
+
+def habit_of(word: str, known: Iterable[str]) -> tuple[str, str] | None:
+    """The foreign word that `word` is, or is most like, and what it is here; None where a name of ours is more like it.
+
+    >>> habit_of("in_chans", ["in_channels", "norm"])
+    ('in_chans', 'it is in_channels here, and counts encoded channels: 2 for grey pictures, 6 for RGB')
+    >>> habit_of("nrom", ["in_channels", "norm"]) is None
+    True
+    """
+    if word in OPTIONS:
+        return word, OPTIONS[word]
+    close = nearest(word, [*known, *OPTIONS], limit=1)
+    return (close[0], OPTIONS[close[0]]) if close and close[0] in OPTIONS else None
