@@ -34,7 +34,7 @@ _FRESH = "nothing has to be set to zero: blocks begin as their layers do"
 OPTIONS: Mapping[str, str] = {
     **_all("in_chans in_chan num_channels input_channels channels", _CHANNELS),
     **_all("features_only out_indices feature_cfg", _MAPS),
-    **_all("global_pool pool_type num_features", _POOLED),
+    **_all("global_pool pool_type", _POOLED),
     **_all("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
     **_all("checkpoint_path pretrained_path state_dict", _WEIGHTS),
     **_all("drop_path_rate drop_path stochastic_depth_prob", "it is stochastic_depth here, of networks with residual branches"),

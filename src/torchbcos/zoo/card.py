@@ -36,7 +36,7 @@ class Card:
         plain: the network is the ordinary twin.
         in_channels: channels as `forward` sees them.
         classes: class names in order, or "imagenet" for its 1,000.
-        num_classes: number of classes.
+        num_classes: number of classes; 0: the network returns pooled features.
         preprocess: resize, crop, encoding, mean, std; see `torchbcos.pictures.Preprocess`.
         probability: "sigmoid" (trained with BCE: each class on its own) or "softmax".
         file, url, sha256: where official weights are; sha256 may be a prefix.

@@ -140,6 +140,11 @@ class Classifier:
         count = positive_integer(top_k)
         if count is None:
             raise InputError(f"top_k must be a positive integer, not {top_k!r}.")
+        if not self.class_names:
+            raise InputError(
+                "This network has no classes (num_classes=0): it returns features. Use them as clf.model(clf.preprocess(images)), "
+                "or explain one: clf.explain(images, targets=0)."
+            )
         logits = outputs.detach().float().cpu()
         check_finite(self.model, None, {"outputs": logits})
         chances = probabilities(logits, self.card.probability)

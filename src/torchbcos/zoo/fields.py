@@ -221,7 +221,7 @@ _NAME, _LINE = _text(_LONGEST_NAME, least=1), _optional(_text(_LONGEST_TEXT))
 _HEXADECIMAL = _optional(_matching("[0-9a-f]{1,64}", "up to 64 hexadecimal digits"))
 _RULES: dict[str, _Rule] = {
     "schema": _whole(1, 1), "name": _NAME, "architecture": _NAME, "options": _options, "plain": _flag,
-    "in_channels": _whole(1, _MOST_CHANNELS), "num_classes": _whole(1, _MOST_CLASSES), "classes": _classes,
+    "in_channels": _whole(1, _MOST_CHANNELS), "num_classes": _whole(0, _MOST_CLASSES), "classes": _classes,
     "preprocess": _optional(_preprocess), "probability": _probability,
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),

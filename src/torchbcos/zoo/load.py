@@ -34,6 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DEFAULT = "imagenette"
+_TORCHVISION = ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2")  # words for official weights there
 _FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
 
 
@@ -69,7 +70,7 @@ def create_model(
         weights: an official .pth, a .safetensors, a folder written by `save`, or "hf-hub:org/name[@revision]".
         pretrained: official weights, downloaded once and checked.
         num_classes: with weights of another number of classes, the classifier is fresh. None takes the number that belongs
-            to the name, or that the card says.
+            to the name, or that the card says. 0: no classifier; the network returns pooled features (N, num_features).
         in_channels: channels as `forward` sees them (6: encoded RGB).
         plain: the ordinary twin.
         **options: of the network; unknown ones are errors.
@@ -85,6 +86,10 @@ def create_model(
         raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
+    if not isinstance(weights, str | os.PathLike | None) or weights in _TORCHVISION:
+        raise ArgumentTypeError(
+            f"weights is a file or a folder, not {shorten(str(weights), 80)!r}: official weights are pretrained=True here."
+        )
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and _has_card(_named(weights, "weights")):
         network = _with_card(*_read_carded(weights), name, asked, options, where=str(weights))
@@ -122,9 +127,10 @@ def _with_card(
 
 def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
     """A network by name with the weights of a file without a card, whose number of classes may be another one."""
-    network = models.build(_architecture_of(name), **options)
+    asked = options["num_classes"]
+    network = models.build(_architecture_of(name), **{**options, "num_classes": asked or None})  # 0: the file may have classes
     state = read_weights(path)
-    if options["num_classes"] is not None and (classes := classes_in(network, state)) != network.num_classes:
+    if asked is not None and (classes := classes_in(network, state)) != network.num_classes:
         network.reset_classifier(classes)
     fill(network, state, where=path.name)
     card = read_official_cards().get(name)

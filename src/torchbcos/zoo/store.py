@@ -167,6 +167,8 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
     """
     key = f"{model.classifier_name}.weight"
     own, given = model.state_dict()[key], state.get(key, from_official(model, _unwrapped(state)).get(key))
+    if {name for name in model.state_dict() if not name.startswith(f"{model.classifier_name}.")} == set(_unwrapped(state)):
+        return 0  # of a network without a classifier
     # in proportion: with MaxOut, a class has several filters
     if given is None or len(given.shape) < 2 or tuple(given.shape[1:]) != tuple(own.shape[1:]):
         return model.num_classes

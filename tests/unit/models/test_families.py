@@ -221,8 +221,8 @@ def test_wrong_inputs_are_named(name: str) -> None:
         model(images(channels=3))
     with pytest.raises(InputError, match=r"Expected a batch of encoded pictures \(N, 6, H, W\)"):
         model(images()[0])
-    with pytest.raises(InputError, match="num_classes must be a positive integer, not 0"):
-        model.reset_classifier(0)
+    with pytest.raises(InputError, match="num_classes must be a positive integer, not -1"):
+        model.reset_classifier(-1)
 
 
 SMALLEST = {"densenet": 5, "densenet_small": 2, "vgg": 4, "convnext": 8}

@@ -1,0 +1,105 @@
+"""Networks without classes: pooled features (N, F), of every family, explained, saved and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import torchbcos
+from torchbcos._core.errors import InputError
+from torchbcos.models import Network, build
+from torchbcos.models.blocks import Head, Style
+from torchbcos.zoo import create_model
+
+SMALL = [
+    ("resnet18", {"width_factor": 0.125}), ("cifar10_resnet20", {"plain": True}), ("cifar10_densenet52", {}),
+    ("vgg11_bnu", {"width_factor": 0.02}), ("vgg11", {"width_factor": 0.02, "plain": True}), ("convnext_atto", {"width_factor": 0.2}),
+    ("convnext_atto", {"width_factor": 0.2, "plain": True}), ("simple_vit_ti_patch16_224", {}),
+    ("vitc_ti_patch1_14", {"antialias": True}),
+]  # fmt: skip
+
+
+def made(name: str, **options: Any) -> Network:
+    torch.manual_seed(0)
+    return build(name, **options).eval()
+
+
+@pytest.mark.parametrize(("name", "options"), SMALL)
+def test_features_are_what_the_classifier_reads(name: str, options: dict[str, Any]) -> None:
+    whole, bare = made(name, num_classes=3, **options), made(name, num_classes=0, **options)
+    whole, bare, x = whole.double(), bare.double(), torch.rand(2, whole.in_channels, 32, 32, dtype=torch.float64)
+    torchbcos.recalibrate(whole, [x])
+    bare.load_state_dict(whole.state_dict(), strict=False)
+    features = bare(x).detach()
+    assert features.shape == (2, bare.num_features) and bare.num_classes == 0
+    seen: list[torch.Tensor] = []
+    whole.get_classifier().register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    whole(x)
+    pooled = seen[0] if seen[0].dim() == 2 else seen[0].flatten(2).mean(2)
+    torch.testing.assert_close(features, pooled)  # without the logit bias
+    whole.reset_classifier(0)
+    torch.testing.assert_close(whole(x), features)
+    e = torchbcos.explain(bare, x, targets=[1, 2])
+    torch.testing.assert_close(e.values[:, 0], features[[0, 1], [1, 2]])
+    assert float(e.residual.abs().max()) <= 1e-5 * max(1.0, float(features.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "vgg11", "convnext_tiny", "vitc_ti_patch1_14"])
+def test_every_family_does_without_classes_and_gets_them_back(name: str) -> None:
+    with torch.device("meta"):
+        bare = build(name, num_classes=0)
+        assert isinstance(bare.get_classifier(), nn.Identity) and bare.classifier_parameters() == set()
+        bare.reset_classifier(7)
+        usual = build(name, num_classes=7)
+    shapes = {key: value.shape for key, value in usual.state_dict().items()}
+    assert {key: value.shape for key, value in bare.state_dict().items()} == shapes
+    assert (bare.logits.bias, bare.logits.temperature) == (usual.logits.bias, usual.logits.temperature)
+
+
+def test_a_classifier_that_comes_back_keeps_dtype_and_mode() -> None:
+    bare = made("cifar10_resnet20", num_classes=0).double()
+    bare.reset_classifier(4)
+    assert bare.get_classifier().weight.dtype == torch.float64 and not bare.get_classifier().training
+    with pytest.raises(InputError, match="num_classes must be a positive integer, not -1; 0 gives a network that returns pooled"):
+        bare.reset_classifier(-1)
+    with pytest.raises(InputError, match="not True"):
+        Head(Style(), 4, True)
+
+
+def test_temperature_and_bias_wait_for_classes() -> None:
+    bare = made("cifar10_resnet20", num_classes=0, logit_bias=-2.0, temperature=3.0)
+    assert (bare.logits.bias, bare.logits.temperature) == (None, None)
+    bare.reset_classifier(4)
+    assert (bare.logits.bias, bare.logits.temperature) == (-2.0, 3.0)
+
+
+def test_features_are_saved_loaded_and_made_of_weights_with_classes(tmp_path: Path) -> None:
+    x = torch.rand(2, 6, 32, 32)
+    whole = made("cifar10_resnet20", num_classes=3)
+    torchbcos.save(whole, tmp_path / "whole")
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    features = create_model(weights=tmp_path / "whole", num_classes=0).eval()
+    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "whole.pth", num_classes=0).eval()(x), features(x))
+    torchbcos.save(features, tmp_path / "bare")
+    torch.save(features.state_dict(), tmp_path / "bare.pth")
+    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "bare.pth", num_classes=0).eval()(x), features(x))
+    for deploy in (False, True):
+        loaded = torchbcos.load(tmp_path / "bare", device="cpu", deploy=deploy)
+        torch.testing.assert_close(loaded.model(x), features(x))
+    again = create_model(weights=tmp_path / "bare", num_classes=5)
+    assert again.num_classes == 5 and again(x).shape == (2, 5)
+
+
+def test_a_classifier_without_classes_explains_and_does_not_predict(tmp_path: Path) -> None:
+    torchbcos.save(made("cifar10_resnet20", num_classes=0), tmp_path / "bare")
+    classifier = torchbcos.load(tmp_path / "bare", device="cpu")
+    picture = torch.rand(3, 40, 36)
+    e = classifier.explain(picture, targets=5)
+    assert classifier.class_names == () and float(e.residual.abs().max()) < 1e-5
+    assert e.panel().width > 100
+    with pytest.raises(InputError, match=r"This network has no classes \(num_classes=0\): it returns features"):
+        classifier.predict(picture)
