@@ -2,8 +2,9 @@
 
     python make_scans.py scans --count 8
 
-writes the same volumes as DICOM series (scans/series/sphere/00/*.dcm, a folder a series) and as NIfTI (scans/nifti/sphere/00.nii.gz),
-and the slice in the middle of each as a picture of its own (scans/slices/sphere/00.dcm). Needs pydicom and nibabel.
+writes the same volumes as DICOM series (scans/series/sphere/00/*.dcm, a folder a series) and as NIfTI
+(scans/nifti/sphere/00.nii.gz), and the slice in the middle of each as a picture of its own (scans/slices/sphere/00.dcm).
+Needs pydicom and nibabel.
 """
 
 import argparse

@@ -35,7 +35,9 @@ _MOST_CHANNELS = 16
 _MOST_BYTES = 2**30  # of the numbers of one file
 _MOST_BETWEEN = 2**26  # bytes between the header and the numbers: what programs add
 _PIECE = 2**20
-_NOT_READ = {"V": "colours (RGB)", "c": "complex numbers"}
+_NOT_READ = {  # by the code in the header
+    128: "colours (RGB)", 2304: "colours (RGB)", 32: "complex numbers", 1792: "complex numbers", 1536: "floats of 128 bits",
+}  # fmt: skip
 _ORIENTATION = "SPL"
 _TO_LPS = ((0, -1), (1, -1), (2, 1))  # of axes that grow to the right, the front and the head
 
@@ -156,7 +158,7 @@ def _head(nibabel: Any, file: Any, name: str) -> _Head:
     except Exception:
         raise InputError(f"{name} holds numbers of an unknown kind, {int(header['datatype'])}.") from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        what = _NOT_READ.get(dtype.kind, f"numbers of {dtype.itemsize} bytes")
+        what = _NOT_READ.get(int(header["datatype"]), "numbers of an odd kind")
         raise InputError(f"{name} holds {what}, which is not read; supported: integers and floats of 8 to 64 bits.")
     count = math.prod(shape)
     if count > MAX_NUMBERS or count * dtype.itemsize > _MOST_BYTES:
