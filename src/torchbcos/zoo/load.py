@@ -382,7 +382,7 @@ def card_of(model: nn.Module) -> Card:
         )
     made, preprocess = model.architecture, _usual_preprocess(model)
     fields = {
-        "preprocess": None if preprocess is None else preprocess.to_dict(),
+        "preprocess": preprocess.to_dict(),
         "probability": "softmax" if made.plain else "sigmoid",
         **(model.facts or {}),
     }
@@ -392,11 +392,15 @@ def card_of(model: nn.Module) -> Card:
     )  # fmt: skip
 
 
-def _usual_preprocess(network: models.Network) -> Preprocess | None:
-    """What pictures go through before a network of this kind; None where its channels are no RGB."""
+def _usual_preprocess(network: models.Network) -> Preprocess:
+    """What pictures go through before a network of this kind: [x, 1 - x] before a B-cos network, ImageNet's moments before RGB.
+
+    A plain network of other channels, which have no usual moments, takes numbers as they are; so does an odd number of channels.
+    """
     resize, crop = network.picture
-    if network.in_channels == 6:
-        return Preprocess(resize=resize, crop=crop)
+    raw, odd = divmod(network.in_channels, 2)
+    if not network.plain and not odd:
+        return Preprocess(resize=resize, crop=crop, raw_channels=raw)
     if network.plain and network.in_channels == 3:
         return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return None
+    return Preprocess(resize=resize, crop=crop, encoding="none", raw_channels=network.in_channels)
