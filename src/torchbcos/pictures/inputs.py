@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
 from torchbcos._core.foreign import foreign
 from torchbcos._core.names import quote
 from torchbcos.pictures.arrays import as_numbers
@@ -100,7 +100,7 @@ def _coloured(picture: Image.Image | Tensor, form: Form) -> Image.Image | Tensor
 def _file(path: str | os.PathLike[str], form: Form, value_range: Range | None) -> Image.Image | Tensor | Scan:
     if ends_with(path, ARRAYS):
         return _numbers(load_array(path), quote(path), form, value_range, stored=True)
-    if not ends_with(path, SUFFIXES) and is_scan(path):
+    if not ends_with(path, SUFFIXES) and os.path.exists(path) and is_scan(path):
         return _scan(path, quote(path), form, value_range)
     if not form.takes_pictures and os.path.isfile(path):
         _check_pictured(form, quote(path))
@@ -137,7 +137,10 @@ def _stream(file: Any, name: str, form: Form, value_range: Range | None) -> Imag
         copy = os.path.join(folder, f"scan{suffix}")
         with open(copy, "wb") as target:
             target.write(data)
-        return _scan(copy, where, form, value_range)
+        try:
+            return _scan(copy, where, form, value_range)
+        except BcosError as error:  # nobody knows the copy
+            raise type(error)(str(error).replace(quote(copy), where)) from None
 
 
 def _numbers(

@@ -393,13 +393,13 @@ def card_of(model: nn.Module) -> Card:
 
 
 def _usual_preprocess(network: models.Network) -> Preprocess:
-    """What pictures go through before a network of this kind: [x, 1 - x] before a B-cos network, ImageNet's moments before RGB.
+    """What pictures go through before a network of this kind: [x, 1 - x] for even channels, ImageNet's moments for plain RGB.
 
-    A plain network of other channels, which have no usual moments, takes numbers as they are; so does an odd number of channels.
+    An odd number of channels is no [x, 1 - x], and other channels than RGB's have no usual moments: such numbers stay as they are.
     """
     resize, crop = network.picture
     raw, odd = divmod(network.in_channels, 2)
-    if not network.plain and not odd:
+    if not odd and (raw == 3 or not network.plain):
         return Preprocess(resize=resize, crop=crop, raw_channels=raw)
     if network.plain and network.in_channels == 3:
         return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
