@@ -395,7 +395,7 @@ def card_of(model: nn.Module) -> Card:
 def _usual_preprocess(network: models.Network) -> Preprocess:
     """What pictures go through before a network of this kind: [x, 1 - x] for even channels, ImageNet's moments for plain RGB.
 
-    An odd number of channels is no [x, 1 - x], and other channels than RGB's have no usual moments: such numbers stay as they are.
+    An odd number of channels is no [x, 1 - x], and other channels than RGB's have no usual moments: they stay as they are.
     """
     resize, crop = network.picture
     raw, odd = divmod(network.in_channels, 2)
