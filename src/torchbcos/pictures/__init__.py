@@ -8,6 +8,8 @@ from torchbcos.pictures.find import Found as Found
 from torchbcos.pictures.find import Walked as Walked
 from torchbcos.pictures.find import find_images as find_images
 from torchbcos.pictures.find import walk as walk
+from torchbcos.pictures.form import Form as Form
+from torchbcos.pictures.given import title_of as title_of
 from torchbcos.pictures.items import ImageLike as ImageLike
 from torchbcos.pictures.items import as_image as as_image
 from torchbcos.pictures.items import as_images as as_images
@@ -28,7 +30,7 @@ from torchbcos.pictures.scan import Scan as Scan
 from torchbcos.pictures.seen import Seen as Seen
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Found", "ImageLike", "Preprocess", "Range", "Scan", "Seen",
-    "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images", "is_animated",
-    "named_items", "read_image", "take_note", "to_rgb", "walk",
+    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Form", "Found", "ImageLike", "Preprocess", "Range", "Scan",
+    "Seen", "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images",
+    "is_animated", "named_items", "read_image", "take_note", "title_of", "to_rgb", "walk",
 ]  # fmt: skip

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
 from torchbcos._core.names import natural_key, nearby, quote
+from torchbcos.pictures.form import Form
+from torchbcos.pictures.kinds import ARRAYS, SCANS, SUFFIXES, begins_as_dicom, ends_with
+from torchbcos.pictures.scans import is_scan
 
-__all__ = ["SUFFIXES", "Found", "Walked", "find_images", "key_of", "walk"]
+__all__ = ["SUFFIXES", "Found", "Walked", "find_images", "is_pattern", "key_of", "walk"]
 
-SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp")
 _MAGIC = frozenset("*?[")
 
 
@@ -48,9 +50,10 @@ class Found:
 
 
 def find_images(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, errors: list[BcosError] | None = None
-) -> list[Found]:
-    """List the pictures that files, folders and patterns name.
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, errors: list[BcosError] | None = None,
+    form: Form | None = None,
+) -> list[Found]:  # fmt: skip
+    """List the pictures that files, folders and patterns name; or the arrays and scans, for a classifier that takes them.
 
     A file is taken whatever its suffix says. A folder is walked recursively, in natural order, for picture suffixes;
     hidden files are skipped, each real folder is walked once, so links that lead in circles end. A pattern (`*`, `?`,
@@ -59,6 +62,10 @@ def find_images(
     Args:
         paths: one path or several.
         errors: where the errors of single paths go; the others are still searched. None: the first one is raised.
+        form: of the classifier's inputs (`Preprocess.form`); it says what is looked for in folders, and by patterns without a
+            suffix. RGB pictures: pictures; only where there is none `.npy`, DICOM and NIfTI, for arrays beside photos are mostly
+            labels. Grey pictures: all of these, each DICOM file one. Volumes: `.npy`, NIfTI, DICOM, a folder of whose slices is
+            one input. Signals and pictures of other channels: `.npy`. None: pictures.
 
     Returns:
         The pictures, in the order of `paths`.
@@ -85,7 +92,7 @@ def find_images(
         if not isinstance(item, (str, os.PathLike)):
             raise ArgumentTypeError(f"A path must be a str or a pathlib.Path, got {type(item).__name__}.")
         try:
-            root, found = _resolve(os.fspath(item))
+            root, found = _resolve(os.fspath(item), _Search(form))
         except BcosError as error:
             if errors is None:
                 raise
@@ -99,19 +106,79 @@ def find_images(
     return _place(pictures, roots)
 
 
-def _resolve(text: str) -> tuple[str, list[str]]:
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a pattern: it has wildcards, and there is no file of that very name.
+
+    >>> is_pattern("photos/*.jpg"), is_pattern("photos/a.jpg")
+    (True, False)
+    """
+    text = os.fspath(path)
+    return isinstance(text, str) and bool(_MAGIC & set(text)) and "\0" not in text and not os.path.lexists(text)
+
+
+class _Search:
+    """What is looked for in folders for a classifier of one form."""
+
+    def __init__(self, form: Form | None) -> None:
+        numbers = (*ARRAYS, *(SCANS if form is not None and form.takes_scans else ()))
+        pictures = SUFFIXES if form is None or form.takes_pictures else ()
+        self.form, self.what = form, "pictures" if form is None else f"{form.kind}s"
+        self.spare = numbers if form is not None and form.is_rgb else ()
+        self.first = pictures if form is None or form.is_rgb else (*pictures, *numbers)
+
+    def folder(self, folder: str) -> list[str]:
+        """What is found in a folder and below.
+
+        Raises:
+            InputError: nothing is.
+        """
+        found = self.below(folder)
+        if not found:
+            kinds = ", ".join((*self.first, *self.spare))
+            raise InputError(f"The folder {quote(folder)} holds no {self.what}; files ending in {kinds} are looked for.")
+        return sorted(found, key=_order)
+
+    def below(self, folder: str) -> list[str]:
+        """The same, in no order, and perhaps nothing."""
+        return self._walked(folder, self.first) or (self._walked(folder, self.spare) if self.spare else [])
+
+    def is_one(self, folder: str) -> bool:
+        """Whether a folder is one input: a series of slices, where volumes are taken."""
+        return self.form is not None and self.form.axes == 3 and is_scan(folder)
+
+    def takes(self, path: str) -> bool:
+        """Whether a file that a pattern matches is meant, where the pattern says nothing of suffixes."""
+        return ends_with(path, (*self.first, *self.spare))
+
+    def _walked(self, folder: str, suffixes: tuple[str, ...]) -> list[str]:
+        dicom = set(SCANS) <= set(suffixes)
+        found, whole = list[str](), dict[str, bool]()
+        for file in walk(folder, suffixes, bare=dicom):
+            place = os.path.dirname(file.path)
+            slice_ = dicom and not ends_with(file.path, (*SUFFIXES, *ARRAYS, ".nii", ".nii.gz"))
+            if slice_ and place not in whole:
+                whole[place] = self.is_one(place)
+                found += [place] if whole[place] else []
+            if not (slice_ and whole[place]):
+                found.append(file.path)
+        return found
+
+
+def _resolve(text: str, search: _Search) -> tuple[str, list[str]]:
     """The folder that a path's pictures are relative to, and the pictures."""
     if not text or "\0" in text:
         raise InputError(f"{quote(text)} is no path: name a picture, a folder or a pattern.")
     try:
         if os.path.isdir(text):
-            return text, _in_folder(text)
+            found = search.folder(text)
+            whole = [os.path.normpath(path) for path in found] == [os.path.normpath(text)]
+            return os.path.dirname(os.path.abspath(text)) if whole else text, found
         if os.path.exists(text):
             return os.path.dirname(text) or ".", [text]
         if os.path.lexists(text):
             raise MissingFileError(f"{quote(text)} is a link to something that does not exist.")
         if _MAGIC & set(text):
-            return _matches(text)
+            return _matches(text, search)
     except BcosError:  # MissingFileError is an OSError too
         raise
     except OSError as error:
@@ -119,16 +186,8 @@ def _resolve(text: str) -> tuple[str, list[str]]:
     raise MissingFileError(f"{quote(text)} does not exist.{nearby(text)}")
 
 
-def _in_folder(folder: str) -> list[str]:
-    found = sorted((file.path for file in walk(folder)), key=_order)
-    if not found:
-        kinds = ", ".join(SUFFIXES)
-        raise InputError(f"The folder {quote(folder)} holds no pictures; files ending in {kinds} are looked for.")
-    return found
-
-
 def walk(
-    folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES, passed: list[str] | None = None
+    folder: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES, passed: list[str] | None = None, *, bare: bool = False
 ) -> Iterator[Walked]:
     """The files below a folder that end in one of `suffixes`, in whatever case; those of one folder in no order.
 
@@ -139,6 +198,7 @@ def walk(
         folder: where to begin.
         suffixes: in lower case.
         passed: gets what is passed over: other files, links that lead nowhere, hidden files and folders.
+        bare: DICOM files without a suffix, or with a number for one, are met, too: they are told by their first bytes.
 
     Raises:
         InputError: a folder may not be read.
@@ -153,7 +213,7 @@ def walk(
         if passed is not None:
             passed += [os.path.join(place.path, name) for name in place.hidden]
         for entry in place.entries:
-            if os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
+            if (ends_with(entry.name, suffixes) or (bare and begins_as_dicom(entry))) and entry.is_file():
                 yield Walked(
                     os.path.join(place.path, entry.name), key_of(entry, place.device), place.linked or entry.is_symlink()
                 )
@@ -218,7 +278,7 @@ def _list(folder: str) -> list[str]:
         raise InputError(f"The folder {quote(folder)} cannot be read: {error.strerror or error}.") from error
 
 
-def _matches(pattern: str) -> tuple[str, list[str]]:
+def _matches(pattern: str, search: _Search) -> tuple[str, list[str]]:
     """The folder before the first wildcard, and what matches; folders that match are walked."""
     path = Path(pattern)
     parts = path.parts[1:] if path.anchor else path.parts
@@ -231,11 +291,12 @@ def _matches(pattern: str) -> tuple[str, list[str]]:
     found: set[str] = set()
     for match in _expand(base, parts[fixed:]) if os.path.isdir(base) else ():
         if os.path.isdir(match):
-            found.update(file.path for file in walk(match))
-        elif os.path.isfile(match) and (any_suffix or _is_picture(match)):
+            found.update(search.below(match))
+        elif os.path.isfile(match) and (any_suffix or search.takes(match)):
             found.add(match)
     if not found:
-        raise MissingFileError(f"No picture matches {quote(pattern)}.{nearby(os.path.join(base, parts[-1]))}")
+        what = search.what.removesuffix("s")
+        raise MissingFileError(f"No {what} matches {quote(pattern)}.{nearby(os.path.join(base, parts[-1]))}")
     return base, sorted(found, key=_order)
 
 
@@ -267,6 +328,10 @@ def _place(pictures: dict[str, Path], roots: list[str]) -> list[Found]:
     found = []
     for absolute, path in pictures.items():
         relative = Path(os.path.relpath(absolute, shared)) if shared else Path(absolute.replace(":", "").lstrip("/\\"))
+        if relative.name.lower().endswith(".nii.gz"):  # a suffix of two parts
+            relative = relative.with_suffix("")
+        elif relative.suffix and os.path.isdir(absolute):  # a series in "1.2.840": no part of its name is a suffix
+            relative = relative.with_name(f"{relative.name}.dcm")
         stem, number = relative.with_suffix(""), 1
         if _key(stem) in taken and relative.suffix:
             stem = relative.with_suffix("").with_name(f"{stem.name}-{relative.suffix[1:]}")
@@ -280,10 +345,6 @@ def _place(pictures: dict[str, Path], roots: list[str]) -> list[Found]:
 
 def _key(stem: Path) -> str:
     return str(stem).casefold()
-
-
-def _is_picture(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def _order(path: str) -> list[list[tuple[int, int, str]]]:

@@ -39,6 +39,16 @@ class Form:
         return self.channels == 3 and self.axes == 2
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether files and images of pictures are taken: colour by RGB networks, and any as grey by those of one channel."""
+        return self.axes == 2 and self.channels in (1, 3)
+
+    @property
+    def takes_scans(self) -> bool:
+        """Whether DICOM and NIfTI are: as volumes, or as pictures where pictures are taken."""
+        return self.axes == 3 or self.takes_pictures
+
+    @property
     def words(self) -> str:
         """What is taken, in words and as a shape."""
         space = _SPACE[self.axes]
@@ -69,6 +79,8 @@ class Form:
         if len(shape) == self.axes + 1 and shape[-1] == self.channels and self.channels > 1:
             last = ", ".join(["-1", *map(str, range(self.axes))])
             return f" Channels come first: use torch.as_tensor(x).permute({last})."
+        if len(shape) == self.axes + 1 and self.channels == 1 and shape[-1] == 1:
+            return " Channels come first: use x[..., 0]."
         if len(shape) == self.axes + 1 and self.channels == 1:
             return f" Are these {shape[0]} {self.kind}s? Then give x[:, None], of shape {(shape[0], 1, *shape[1:])}."
         if len(shape) == self.axes + 1 and shape[0] == 2 * self.channels:

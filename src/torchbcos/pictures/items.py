@@ -83,7 +83,7 @@ def as_image(item: object, name: str = "image", *, value_range: Range | None = N
         image = to_rgb(item, value_range=value_range)
     elif isinstance(item, np.ndarray):
         picture, note = from_array(item, name, check_range(value_range))
-        image = mark(picture, False, note)
+        image = mark(picture, False, note, ranged=value_range is not None)
     else:
         image = None
     if image is not None:

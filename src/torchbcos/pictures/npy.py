@@ -11,7 +11,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from numpy.lib import format as npy
 from numpy.typing import NDArray
@@ -54,15 +54,24 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     return numbers[None] if numbers.dim() == 1 else numbers
 
 
-def load_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+def load_array(path: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> NDArray[Any]:
     """The numbers of a `.npy` file as they are stored; one to four axes.
+
+    Args:
+        path: of the file, or its bytes in memory (`io.BytesIO`).
+        name: what messages call it; None: its path.
 
     Raises:
         MissingFileError: there is no such file.
         InputError: it is no array of real numbers, or more than MAX_NUMBERS.
     """
-    name = quote(path)
-    array = _read(path, name)
+    if isinstance(path, (str, os.PathLike)):
+        name = quote(path)
+        array = _read(path, name)
+    else:
+        name = name or "The file"
+        with _refusing(name, ".npy file"):
+            array = _array(path, path.seek(0, os.SEEK_END), name)
     if array.dtype.kind not in "fiub" or not 1 <= array.ndim <= 4 or 0 in array.shape:
         raise InputError(f"{name} contains {array.dtype} of shape {array.shape}; supported: numbers of shape (C, *S).")
     return array
@@ -107,10 +116,15 @@ def _read(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
         with open(path, "rb") as file:
             if file.read(4).startswith(b"PK\x03\x04"):
                 raise InputError(f"{name} is an .npz archive under another name: save each of its arrays with numpy.save.")
-            file.seek(0)
-            _judge(file, found.st_size, name, MAX_NUMBERS)
-            file.seek(0)
-            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+            return _array(file, found.st_size, name)
+
+
+def _array(file: Any, size: int, name: str) -> NDArray[Any]:
+    """The array in an open file of that size."""
+    file.seek(0)
+    _judge(file, size, name, MAX_NUMBERS)
+    file.seek(0)
+    array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return array
 
 

@@ -6,7 +6,7 @@ Shapes: N images, C channels, H W (or *S) space. `Preprocess` alone knows how pi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ from torchbcos._core.names import hint
 from torchbcos.functional import add_inverse
 from torchbcos.pictures.checks import check_count, check_numbers, check_side, check_word
 from torchbcos.pictures.form import Form
+from torchbcos.pictures.given import each_input
 from torchbcos.pictures.inputs import read_input
-from torchbcos.pictures.items import ImageLike, named_items
 from torchbcos.pictures.placing import INTERPOLATIONS, Frame
 from torchbcos.pictures.samples import Range, check_range
 from torchbcos.pictures.scan import Scan
@@ -140,12 +140,14 @@ class Preprocess:
         """One item as this classifier takes it, neither resized nor encoded.
 
         Args:
-            item: a path (of a picture or a `.npy` file), a Pillow image, a numpy array, a tensor or a Scan.
+            item: a path (of a picture, a `.npy` file, DICOM, NIfTI, or a folder that is one DICOM series), an open binary file,
+                a Pillow image, a numpy array, a tensor or a Scan.
             name: what messages call it.
             value_range: the stored numbers that become 0 and 1; None: those of this preprocessing, if it has any.
 
         Returns:
-            A picture, RGB or grey (as `raw_channels` says), or numbers (C, *S) in [0, 1].
+            A picture, RGB or grey (as `raw_channels` says), numbers (C, *S) in [0, 1], or a Scan of such numbers, where a file or
+            a range says what they mean. It may be given again, and is then taken as it is.
 
         Raises:
             ArgumentTypeError, InputError, MissingFileError: it cannot be read, or is no such thing as this classifier takes.
@@ -153,7 +155,16 @@ class Preprocess:
         >>> Preprocess(raw_channels=1).read(Image.new("RGB", (4, 3))).mode
         'L'
         """
-        return read_input(item, name, self.form, check_range(value_range) or self.value_range)
+        limits = check_range(value_range)
+        return read_input(item, name, self.form, limits or self.value_range, said=limits is not None)
+
+    def items(self, images: object) -> Iterator[tuple[str, object]]:
+        """What a caller gives, one input at a time, with the name that messages call it: see `torchbcos.pictures.given`.
+
+        >>> [name for name, _ in Preprocess(raw_channels=2, axes=1).items(torch.rand(3, 2, 50))]
+        ['images[0]', 'images[1]', 'images[2]']
+        """
+        return each_input(images, self.form)
 
     def __call__(self, image: object) -> Tensor:
         """Encode one input.
@@ -176,7 +187,7 @@ class Preprocess:
         """Encode inputs into one batch; each is read, placed and encoded before the next is read.
 
         Args:
-            images: what `torchbcos.pictures.named_items` takes: one input, a sequence or an iterator.
+            images: one input, a batch (N, C, *S), a folder, a pattern, a sequence or an iterator.
             value_range: the numbers that become 0 and 1; see `read`.
 
         Returns:
@@ -188,17 +199,19 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).batch([Image.new("L", (9, 12)), torch.rand(3, 20, 10)]).shape
         torch.Size([2, 6, 8, 8])
         """
-        return self.stack(list(named_items(images, value_range=value_range)))
+        return self.stack(list(self.items(images)), value_range=value_range)
 
-    def stack(self, items: Sequence[tuple[str, ImageLike]]) -> Tensor:
-        """`batch` of inputs that have names for messages, as `torchbcos.pictures.named_items` gives them.
+    def stack(self, items: Sequence[tuple[str, Any]], *, value_range: Range | None = None) -> Tensor:
+        """`batch` of inputs that have names for messages, as `items` gives them.
 
         Raises:
             InputError: the encoded inputs differ in size, which `crop` would prevent.
         """
-        return self.look(items)[0]
+        return self.look(items, value_range=value_range)[0]
 
-    def look(self, items: Sequence[tuple[str, ImageLike]]) -> tuple[Tensor, tuple[Seen, ...]]:
+    def look(
+        self, items: Sequence[tuple[str, Any]], *, value_range: Range | None = None
+    ) -> tuple[Tensor, tuple[Seen, ...]]:  # fmt: skip
         """`stack`, and what part of each input is seen.
 
         Raises:
@@ -207,7 +220,7 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).look([("a.png", Image.new("RGB", (24, 8)))])[1][0].note
         'centre crop, 33 % of the picture'
         """
-        looked = [self._look(self.read(item, name)) for name, item in items]
+        looked = [self._look(self.read(item, name, value_range=value_range)) for name, item in items]
         encoded = [tensor for tensor, _ in looked]
         first = encoded[0]
         for (name, _), tensor in zip(items, encoded, strict=True):

@@ -28,14 +28,25 @@ from torchbcos.pictures.samples import Range, check_range
 from torchbcos.pictures.tiff import check_opened, layout_of, read_tags, sizes_in
 from torchbcos.pictures.tiff_pixels import decode_tiff
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "decode_image", "is_animated", "mark", "read_image", "take_note", "to_rgb"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "decode_image",
+    "is_animated",
+    "mark",
+    "read_image",
+    "take_note",
+    "to_rgb",
+    "was_ranged",
+]
 
 # Decoded, a pixel takes 4 bytes, and a conversion holds two copies. Above 89 megapixels of TIFF and GIF Pillow warns (which only
 # global state could silence), and libwebp holds three canvases. Runs in a BMP are decoded in Python. A row costs memory too.
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 2**30
 MAX_SIDE = 10_000_000
-_NOTE = "torchbcos: note"
+_NOTE, _RANGED = "torchbcos: note", "torchbcos: ranged"
 _LOWER_LIMITS = {"TIFF": 89_000_000, "GIF": 89_000_000, "WebP": 89_000_000, "BMP of runs": 10_000_000}
 
 # The readers themselves, not `Image.open`: it warns about big pictures before their size can be refused.
@@ -101,6 +112,7 @@ def decode_image(data: bytes, name: str, *, value_range: Range | None = None) ->
 
 
 def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
+    limits = value_range
     with _refusing(name, kind):
         container = containers.unpack(kind, data)
         if container.size is not None:
@@ -125,7 +137,7 @@ def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Ima
         elif profile is not None:
             make_srgb(image, profile)
         upright = turn(image, container.orientation)
-    return mark(upright, container.animated, note)
+    return mark(upright, container.animated, note, ranged=limits is not None)
 
 
 def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Image:
@@ -162,13 +174,24 @@ def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Ima
         profile = note_profile(image) if limits is None else None
         flat, note = flatten(image, name, 8, limits, profile)
         upright = turn(flat, note_orientation(image.info))
-    return mark(upright, animated, note)
+    return mark(upright, animated, note, ranged=limits is not None)
 
 
-def mark(image: Image.Image, animated: bool, note: str | None = None) -> Image.Image:
+def mark(image: Image.Image, animated: bool, note: str | None = None, *, ranged: bool = False) -> Image.Image:
     """Note on an RGB image of ours what is known of it, so that `to_rgb` need not copy it again."""
     image.info = {"animated": animated, "upright": True, **({} if note is None else {_NOTE: note})}
+    if ranged:
+        image.info[_RANGED] = True
     return image
+
+
+def was_ranged(image: Image.Image) -> bool:
+    """Whether an image of ours was read with a range of numbers, so that its bytes lie within one.
+
+    >>> was_ranged(to_rgb(Image.new("L", (2, 1)), value_range=(0, 9))), was_ranged(to_rgb(Image.new("L", (2, 1))))
+    (True, False)
+    """
+    return image.info.get(_RANGED) is True
 
 
 def take_note(image: object) -> str | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
 from torchbcos.explanation.finite import check_finite
-from torchbcos.pictures import Preprocess, Range, Seen, named_items
+from torchbcos.pictures import Preprocess, Range, Seen, title_of
 from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 
@@ -51,29 +49,36 @@ class Classifier:
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
         self.model, self.card = model, card
         self.class_names = card.class_names()
-        self.transform = Preprocess.from_dict(dict(card.preprocess))
+        self.transform = _transform_of(card, dict(card.preprocess))
 
     def fitted(self, fit: str | None) -> Classifier:
         """This classifier with pictures cut ("crop") or whole between bars ("letterbox"), as its card then says; None: itself.
 
         Raises:
-            InputError: `fit` is neither.
+            InputError: `fit` is neither, or this classifier takes no pictures.
 
         See `torchbcos.pictures.Preprocess`.
         """
         if fit is None or fit == self.transform.fit:
             return self
+        if self.transform.axes != 2:
+            raise InputError(f"fit={fit!r} is for pictures; this classifier takes {self.transform.form.words}, as they are.")
         changed = Preprocess.from_dict({**self.transform.to_dict(), "fit": fit})
         return Classifier(self.model, dataclasses.replace(self.card, preprocess=changed.to_dict()))
 
     def preprocess(self, images: Any, *, value_range: Range | None = None) -> Tensor:
-        """Pictures as the network wants them: (N, C, H, W), on its device and in its dtype.
+        """Inputs as the network wants them: (N, C, *S), on its device and in its dtype.
 
         Args:
-            images: a path, a PIL image, an (H, W[, 3]) uint8 array, a (3, H, W) float tensor in
-                [0, 1], or a sequence of these.
-            value_range: the numbers that are black and white, (0, 4095) for 12 bits in 16, say; what lies outside is cut to these
-                ends. With it arrays and tensors of any real dtype are taken. None: see `torchbcos.pictures.read_image`.
+            images: a path (a picture, `.npy`, DICOM, NIfTI, a folder or pattern of them), an open binary file, a PIL image, an
+                array or tensor (C, *S), a batch (N, C, *S) of them, a Scan, or a sequence or iterator of these; numbers are
+                floats in [0, 1] or bytes (uint8). Arrays of pictures may have their colours last, (H, W, 3).
+            value_range: the numbers that become 0 and 1 (black and white), (0, 4095) for 12 bits in 16, say; what lies outside is
+                cut to these ends. With it arrays and tensors of any real dtype are taken. None: the card's, if it has one; else
+                see `torchbcos.pictures.read_image`.
+
+        Raises:
+            ArgumentTypeError, InputError, MissingFileError: something is no such input; the message says what is taken.
         """
         return self._moved(self.transform.batch(images, value_range=value_range))
 
@@ -118,12 +123,12 @@ class Classifier:
 
         And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it.
         """
-        named, size = named_items(images, value_range=value_range), _checked(batch_size)
+        named, size = self.transform.items(images), _checked(batch_size)
         while items := list(itertools.islice(named, size)):
-            files = [Path(item).name if isinstance(item, (str, os.PathLike)) else "" for _, item in items]
+            files = [title_of(item) for _, item in items]
             following = list(itertools.islice(named, 1)) if ahead else []
             named = itertools.chain(following, named) if following else named
-            x, seen = self.transform.look(items)
+            x, seen = self.transform.look(items, value_range=value_range)
             yield files, self._moved(x), seen, ahead and not following
 
     def _moved(self, x: Tensor) -> Tensor:
@@ -242,6 +247,15 @@ class Classifier:
         if isinstance(target, (list, tuple)):
             return [self.class_index(t) for t in target]
         return target
+
+
+def _transform_of(card: Card, values: dict[str, Any]) -> Preprocess:
+    """The preprocessing that a card says; one from before cards named channels has those of its network."""
+    found = Preprocess.from_dict(values)
+    if "raw_channels" in values or found.channels == card.in_channels or found.encoding == "normalize":
+        return found
+    raw, odd = divmod(card.in_channels, 2) if found.encoding == "add_inverse" else (card.in_channels, 0)
+    return found if odd else dataclasses.replace(found, raw_channels=raw)
 
 
 def _checked(batch_size: int) -> int:

@@ -382,7 +382,7 @@ def card_of(model: nn.Module) -> Card:
         )
     made, preprocess = model.architecture, _usual_preprocess(model)
     fields = {
-        "preprocess": None if preprocess is None else preprocess.to_dict(),
+        "preprocess": preprocess.to_dict(),
         "probability": "softmax" if made.plain else "sigmoid",
         **(model.facts or {}),
     }
@@ -392,11 +392,15 @@ def card_of(model: nn.Module) -> Card:
     )  # fmt: skip
 
 
-def _usual_preprocess(network: models.Network) -> Preprocess | None:
-    """What pictures go through before a network of this kind; None where its channels are no RGB."""
+def _usual_preprocess(network: models.Network) -> Preprocess:
+    """What pictures go through before a network of this kind: [x, 1 - x] for even channels, ImageNet's moments for plain RGB.
+
+    An odd number of channels is no [x, 1 - x], and other channels than RGB's have no usual moments: they stay as they are.
+    """
     resize, crop = network.picture
-    if network.in_channels == 6:
-        return Preprocess(resize=resize, crop=crop)
+    raw, odd = divmod(network.in_channels, 2)
+    if not odd and (raw == 3 or not network.plain):
+        return Preprocess(resize=resize, crop=crop, raw_channels=raw)
     if network.plain and network.in_channels == 3:
         return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return None
+    return Preprocess(resize=resize, crop=crop, encoding="none", raw_channels=network.in_channels)

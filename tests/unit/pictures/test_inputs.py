@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ SPACE = {1: (7,), 2: (5, 6), 3: (4, 5, 6)}
 
 def shaped(channels: int, axes: int) -> tuple[int, ...]:
     return (channels, *SPACE[axes])
+
+
+def numbers_of(read: object, limits: tuple[float, float] | None) -> torch.Tensor:
+    """What was read: numbers, or a scan that names its range."""
+    if limits is None:
+        assert isinstance(read, torch.Tensor)
+        return read
+    assert isinstance(read, Scan) and read.facts == {"window": list(limits)}
+    return read.pixels
 
 
 @settings(deadline=None)
@@ -43,18 +53,19 @@ def test_a_file_is_its_array_is_its_tensor(
     np.save(file, array)
     p = Preprocess(raw_channels=channels, axes=axes, value_range=limits if kept else None)
     given_range = None if kept else limits
-    from_file = p.read(file, value_range=given_range)
-    assert isinstance(from_file, torch.Tensor) and from_file.dtype == torch.float32
-    assert tuple(from_file.shape) == shaped(channels, axes)
+    from_file = numbers_of(p.read(file, value_range=given_range), limits)
+    assert from_file.dtype == torch.float32 and tuple(from_file.shape) == shaped(channels, axes)
     tensor = torch.from_numpy(array.astype(dtype.newbyteorder("=")))
-    for item in (array, tensor, np.asfortranarray(array), str(file)):
-        found = p.read(item, value_range=given_range)
-        assert isinstance(found, torch.Tensor) and torch.equal(found, from_file)
+    for item in (array, tensor, np.asfortranarray(array), str(file), io.BytesIO(file.read_bytes())):
+        read = p.read(item, value_range=given_range)
+        assert torch.equal(numbers_of(read, limits), from_file)
+        assert torch.equal(numbers_of(p.read(read), limits), from_file)  # what was read may be given again
     low, high = limits or (0, 255 if kind == "u1" else 1)
     expected = (np.clip(array.astype(np.float64), low, high) - low) / (high - low)
     assert np.abs(from_file.numpy().reshape(shape) - expected).max() < 1e-6
-    x, seen = p.look([("a", array)] if kept else [("a", from_file)]) if limits is None or kept else p.look([("a", array / 5000)])
-    assert tuple(x.shape) == (1, p.channels, *SPACE[axes]) and seen[0].note == "" and seen[0].scan is None
+    x, seen = p.look([("a", array)], value_range=given_range)
+    assert torch.equal(x[0, :channels], from_file) and x.shape == (1, p.channels, *SPACE[axes])
+    assert seen[0].note == ("" if limits is None else "window 0 to 4095")
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -94,6 +105,9 @@ def test_colour_networks_take_numbers_with_channels_first_or_last() -> None:
     first = array.transpose(2, 0, 1)
     for item in (array, first, array / 255, first / 255, torch.from_numpy(array), torch.from_numpy(first.copy())):
         assert torch.allclose(p(item)[:3], expected, atol=1e-7)
+
+    grey = Preprocess(raw_channels=1)
+    assert (grey(array / 255)[0] - grey(array)[0]).abs().max() <= 0.5 / 255 + 1e-6
     assert torch.equal(p(array[..., 0])[:3], expected[:1].expand(3, -1, -1))
     assert torch.equal(p(expected[:1])[:3], expected[:1].expand(3, -1, -1))
     with pytest.raises(InputError, match=re.escape("of shape (3, 6, 3) may have its channels first or last: give a tensor")):
@@ -107,9 +121,9 @@ def test_colour_networks_take_numbers_with_channels_first_or_last() -> None:
             {"raw_channels": 2, "axes": 1},
             Image.new("L", (4, 4)),
             InputError,
-            "This classifier takes signals of 2 channels, (2, L): image is a picture file or image.",
+            "This classifier takes signals of 2 channels, (2, L): image is a picture.",
         ),
-        ({"raw_channels": 2, "axes": 1}, "a.jpg", InputError, "(2, L): 'a.jpg' is a picture file or image."),
+        ({"raw_channels": 2, "axes": 1}, __file__, InputError, "test_inputs.py' is a picture."),
         ({"raw_channels": 2, "axes": 1}, np.zeros(5), InputError, "(2, L): image has shape (5,)."),
         (
             {"raw_channels": 2, "axes": 1},
@@ -131,7 +145,7 @@ def test_colour_networks_take_numbers_with_channels_first_or_last() -> None:
         ),
         ({"raw_channels": 1}, torch.zeros(2, 4, 5), InputError, "Are these 2 pictures? Then give x[:, None]"),
         ({}, torch.zeros(4, 5, 6), InputError, "takes pictures of 3 channels, (3, H, W) or (H, W): image has shape (4, 5, 6)."),
-        ({}, 3.5, ArgumentTypeError, "image must be a path, a PIL image, a numpy array, a tensor or a Scan; got float."),
+        ({}, 3.5, ArgumentTypeError, "image must be a path, a PIL image, a numpy array, a tensor, a Scan or an open"),
         ({"axes": 1}, np.array(["a"]), InputError, "image contains <U1; supported: real numbers."),
         ({"raw_channels": 1, "axes": 1}, torch.zeros(4, dtype=torch.complex64), InputError, "image contains torch.complex64"),
         ({"raw_channels": 1, "axes": 1}, np.zeros(0), InputError, "of shape (0,): it is empty."),

@@ -120,7 +120,7 @@ def test_old_cards_of_plain_networks_on_other_than_three_channels_still_load_and
               "preprocess": {"resize": 32, "crop": 32, **imagenet}}  # fmt: skip
     card = Card.from_dict(values)
     classifier = Classifier(from_card(card, {}).eval(), card)
-    assert classifier.transform == Preprocess(resize=32, crop=32, encoding="none")
+    assert classifier.transform == Preprocess(resize=32, crop=32, encoding="none", raw_channels=2)
     array = torch.rand(2, 32, 32)
     [example] = [Examples(Split(["a"], torch.tensor([0]), lambda i: array, (0,)), classifier.transform)[0]]
     assert torch.equal(example["x"], array) and classifier.model(example["x"][None]).shape == (1, 3)

@@ -161,12 +161,26 @@ def test_what_a_card_says_stays_with_its_network(tmp_path: Path) -> None:
     assert (fresh.num_classes, fresh.class_names) == (2, None)
 
 
-def test_channels_that_are_no_rgb_have_no_preprocessing(tmp_path: Path) -> None:
-    assert loading.card_of(tiny("resnet18", in_channels=5)).preprocess is None
-    assert loading.card_of(tiny("resnet18", in_channels=3)).preprocess is None  # nobody says how it is encoded
-    coded = loading.card_of(tiny("resnet18", in_channels=6, plain=True)).preprocess
-    assert coded is not None
-    assert coded["encoding"] == "add_inverse"
+@pytest.mark.parametrize(
+    ("channels", "plain", "encoding", "raw"),
+    [
+        (2, False, "add_inverse", 1), (4, False, "add_inverse", 2), (8, False, "add_inverse", 4), (6, True, "add_inverse", 3),
+        (1, False, "none", 1), (3, False, "none", 3), (5, False, "none", 5), (1, True, "none", 1), (2, True, "none", 2),
+        (3, True, "normalize", 3),
+    ],
+)  # fmt: skip
+def test_networks_of_any_channels_are_saved_with_what_they_read(
+    tmp_path: Path, channels: int, plain: bool, encoding: str, raw: int
+) -> None:
+    network = tiny("cifar10_resnet20", in_channels=channels, plain=plain)
+    torchbcos.save(network.eval(), tmp_path / "m")
+    classifier = torchbcos.load(tmp_path / "m", device="cpu")
+    assert (classifier.transform.encoding, classifier.transform.raw_channels) == (encoding, raw)
+    x = torch.rand(raw, 32, 32)
+    encoded = classifier.preprocess(x)
+    assert encoded.shape == (1, channels, 32, 32)
+    logits = sorted((p.index, p.logit) for p in classifier.predict(x.numpy(), top_k=99)[0])
+    assert torch.allclose(torch.tensor([logit for _, logit in logits]), network(encoded)[0], atol=1e-5)
 
 
 def test_a_network_of_other_makers_has_no_card(tmp_path: Path) -> None:
