@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.fuzz.bombs import BOMBS
+from tests.fuzz.scans import spoil_dicom, spoil_nifti
 
 __all__ = ["MUTATORS"]
 
@@ -304,4 +305,6 @@ MUTATORS: dict[str, Sequence[Callable[[random.Random, bytes], bytes]]] = {
     "table": (_text, _text, _bytes),
     "npy": (_npy, _npy, _bytes),
     "pth": (_pth, _pth, _bytes, _bomb),
+    "dicom": (spoil_dicom, spoil_dicom, _bytes),
+    "nifti": (spoil_nifti, spoil_nifti, _bytes),
 }

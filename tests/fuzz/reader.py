@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import torch
 
 import torchbcos
+from tests.fuzz.scans import read_slices, read_volume
 from tests.fuzz.seeds import FOREIGN, NETWORK, OPTIONS, prepare, seeds_of, spoiled
 from torchbcos.data import open_labelled
 from torchbcos.pictures import Preprocess
@@ -90,6 +91,8 @@ _READERS: dict[str, Callable[[Path], None]] = {
     "table": _read_labelled,
     "npy": lambda file: _read_labelled(file.parents[1]),
     "pth": _read_weights,
+    "dicom": read_slices,
+    "nifti": read_volume,
 }
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 import torchbcos
 from tests.fuzz.mutate import MUTATORS
+from tests.fuzz.scans import dicoms, niftis, prepare_slices
 from torchbcos.training.recipe import find_recipe, to_toml
 
 __all__ = ["FOREIGN", "NETWORK", "OPTIONS", "prepare", "seeds_of", "spoiled"]
@@ -27,7 +28,9 @@ FOREIGN = {"recipe": (1, 2)}  # these ask for code: they are refused
 @cache
 def seeds_of(kind: str) -> tuple[bytes, ...]:
     """The sound files of a kind, the same in every process."""
-    return {"card": _cards, "recipe": _recipes, "shard": _shards, "table": _tables, "npy": _arrays, "pth": _weights}[kind]()
+    makers = {"card": _cards, "recipe": _recipes, "shard": _shards, "table": _tables, "npy": _arrays, "pth": _weights,
+              "dicom": dicoms, "nifti": niftis}  # fmt: skip
+    return makers[kind]()
 
 
 def _network() -> torch.nn.Module:
@@ -112,15 +115,16 @@ def prepare(kind: str, folder: Path) -> Path:
             (folder / name).mkdir(exist_ok=True)
             np.save(folder / name / "sound.npy", np.ones((3, 8, 8), "f4"))
         return folder / "one" / "spoiled.npy"
+    if kind == "dicom":
+        return prepare_slices(folder)
     if kind == "table":
         for name in "abcd":
             (folder / f"{name}.png").write_bytes(picture(".png"))
     # what runs when a name of a file is imported or unpickled
     (folder / "evil.py").write_text("open('executed', 'w').close()\ndef net(**options):\n    raise SystemExit\n")
-    return (
-        folder
-        / {"card": "card.json", "recipe": "recipe.toml", "shard": "train-0.tar", "table": "labels.csv", "pth": "w.pth"}[kind]
-    )
+    names = {"card": "card.json", "recipe": "recipe.toml", "shard": "train-0.tar", "table": "labels.csv", "pth": "w.pth",
+             "nifti": "a.nii.gz"}  # fmt: skip
+    return folder / names[kind]
 
 
 def spoiled(kind: str, number: int, seed: int) -> bytes:
