@@ -18,8 +18,8 @@ from torchbcos._core.errors import shorten
 from torchbcos._core.letters import printable, unseen
 
 __all__ = [
-    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "file_parts", "fit_name", "hint", "look_alike_key", "natural_key",
-    "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
+    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "file_parts", "fit_name", "hint", "look_alike_key",
+    "natural_key", "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
 ]  # fmt: skip
 
 _DIGITS = 18  # of a number that counts anything

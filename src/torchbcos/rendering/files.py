@@ -13,7 +13,7 @@ from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing
-from torchbcos.rendering.heatmap import over
+from torchbcos.rendering.overlay import over
 
 __all__ = ["FORMATS", "save_image", "save_png", "to_uint8"]
 
