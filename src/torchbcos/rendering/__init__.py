@@ -10,6 +10,7 @@ from torchbcos.rendering.files import save_png as save_png
 from torchbcos.rendering.files import to_uint8 as to_uint8
 from torchbcos.rendering.heatmap import heat_limit as heat_limit
 from torchbcos.rendering.heatmap import heatmap as heatmap
+from torchbcos.rendering.overlay import numbers as numbers
 from torchbcos.rendering.overlay import over as over
 from torchbcos.rendering.overlay import overlay as overlay
 from torchbcos.rendering.overlay import photo as photo
@@ -30,6 +31,7 @@ __all__ = [
     "format_share",
     "heat_limit",
     "heatmap",
+    "numbers",
     "over",
     "overlay",
     "panel",

@@ -27,22 +27,23 @@ class Facts:
     """Facts that fit a map of some axes of space.
 
     Attributes:
-        spacing: from one sample to the next along each axis, all above 0; None where it is unknown.
+        spacing: from one sample to the next along each axis, above 0, None where it is unknown; () where nothing is known.
         ends: for each axis the letter of the side at its beginning and at its end ("R", "L"); () where unknown.
         window: the stored numbers that are 0 and 1 in the input, and their unit; None where the input is what was stored.
         channels: their names; ().
     """
 
-    spacing: tuple[float, ...] | None = None
+    spacing: tuple[float | None, ...] = ()
     ends: tuple[tuple[str, str], ...] = ()
     window: tuple[float, float, str] | None = None
     channels: tuple[str, ...] = ()
 
     def aspect(self, vertical: int, horizontal: int) -> float:
         """Height of a pixel in its widths, in a picture of these two axes."""
-        if self.spacing is None:
+        down, across = (self.spacing[axis] if self.spacing else None for axis in (vertical, horizontal))
+        if down is None or across is None:
             return 1.0
-        ratio = self.spacing[vertical] / self.spacing[horizontal]
+        ratio = down / across
         return ratio if abs(math.log(ratio)) > 0.01 else 1.0
 
     def along(self, axis: int) -> str:
@@ -75,7 +76,7 @@ def facts_of(facts: Mapping[str, Any] | None, spacing: Sequence[float] | float |
     """
     known = facts or {}
     own = None if spacing is None else _numbers([spacing] if isinstance(spacing, (int, float)) else spacing, axes)
-    if spacing is not None and own is None:
+    if spacing is not None and (not own or None in own):
         raise InputError(
             f"spacing must be {axes} numbers above 0, the distance of samples along each axis of space, no more than "
             f"{_MOST_STRETCH:g} times each other; got {spacing!r}."
@@ -88,14 +89,15 @@ def facts_of(facts: Mapping[str, Any] | None, spacing: Sequence[float] | float |
     )  # fmt: skip
 
 
-def _numbers(given: Any, axes: int) -> tuple[float, ...] | None:
-    """That many numbers above 0, none out of all proportion to another."""
+def _numbers(given: Any, axes: int) -> tuple[float | None, ...]:
+    """That many numbers above 0 or None, none out of all proportion to another; () where they are not that."""
     try:
-        found = tuple(float(number) for number in given)
+        found = tuple(None if number is None else float(number) for number in given)
     except (TypeError, ValueError, OverflowError):
-        return None
-    fits = len(found) == axes and all(math.isfinite(n) and n > 0 for n in found)
-    return found if fits and max(found) <= _MOST_STRETCH * min(found) else None
+        return ()
+    known = [number for number in found if number is not None]
+    fits = len(found) == axes and known and all(math.isfinite(n) and n > 0 for n in known)
+    return found if fits and max(known) <= _MOST_STRETCH * min(known) else ()
 
 
 def _ends(given: Any, axes: int) -> tuple[tuple[str, str], ...]:

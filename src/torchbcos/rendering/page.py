@@ -7,15 +7,17 @@ up.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.rendering.files import to_uint8
+from torchbcos.rendering.fonts import load_font
 from torchbcos.rendering.heatmap import heatmap
 from torchbcos.rendering.text import Pen, format_number
 
@@ -160,3 +162,25 @@ def check_scale(scale: float) -> float:
     if not _SCALES[0] <= scale <= _SCALES[1]:
         raise InputError(f"scale must lie between {_SCALES[0]:g} and {_SCALES[1]:g}, got {scale:g}; 2 is sharp in print.")
     return float(scale)
+
+
+class Letters:
+    """Short words in a picture, with a white rim and no box: little of the picture is hidden."""
+
+    def __init__(self, picture: Image.Image, scale: float) -> None:
+        self.draw, self.font, self.scale = ImageDraw.Draw(picture), load_font("", max(round(13 * scale), 1)), scale
+
+    def write(self, x: float, y: float, text: str, anchor: str | None = None) -> None:
+        """Text at a point that `anchor` tells, as Pillow names it."""
+        style = anchor if isinstance(self.font, ImageFont.FreeTypeFont) else None  # Pillow's bitmap letters have no anchors
+        rim = round(2 * self.scale)
+        self.draw.text((x, y), text, font=self.font, anchor=style, fill=INK, stroke_width=rim, stroke_fill=PAPER)
+
+    def sides(self, box: tuple[float, float, float, float], ends: Sequence[tuple[str, str]]) -> None:
+        """R and L, A and P: which side of the body lies where in that left, top, width and height."""
+        (left, top, wide, high), air = box, 4 * self.scale
+        (above, below), (before, after) = ends
+        self.write(left + air, top + high / 2, before, "lm")
+        self.write(left + wide - air, top + high / 2, after, "rm")
+        self.write(left + wide / 2, top + air, above, "mt")
+        self.write(left + wide / 2, top + high - air, below, "mb")

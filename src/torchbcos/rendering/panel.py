@@ -30,6 +30,7 @@ from torchbcos.rendering.page import (
     QUIET,
     WARN_INK,
     WARN_PAPER,
+    Letters,
     Page,
     Tile,
     check_scale,
@@ -50,6 +51,7 @@ _LONE_TILE = (808, 420)  # the only tile
 _STRIP = (808, 96)  # a 1-D signal without its input
 _LEAST_WIDTH = 880  # four numbers and a share side by side
 _SHEET_HEAD = 62
+_LEAST_SIDES = 72  # units; a smaller picture has no room for the letters of its sides
 _SEEN_THROUGH = np.array([0.98, 0.93, 0.76], np.float32)  # paper below the tones of a grey picture: none of them
 _TONES = "grey: the tone it looks for, yellow: none"
 
@@ -169,7 +171,10 @@ def _tiles(
         tiles.append(Tile("Picture", whole.drawn(_TILE, scale), note=note))
     elif shown is not None:
         mean = "" if len(shown) in (1, 3) else f": mean of {len(shown)} channels"
-        tiles.append(Tile(f"Input{mean}", fitted(in_colour(shown)), note=note))
+        seen = fitted(in_colour(shown))
+        if facts.ends and min(seen.size) >= _LEAST_SIDES * scale:
+            Letters(seen, scale).sides((0, 0, *seen.size), facts.ends)
+        tiles.append(Tile(f"Input{mean}", seen, note=note))
     if picture is not None:
         paper = _SEEN_THROUGH if grey else 1.0
         tiles.append(Tile("Explanation", fitted(over(picture, paper)), note=_TONES if grey else ""))

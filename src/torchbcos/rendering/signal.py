@@ -5,6 +5,7 @@ Shapes: C channels, L length, n columns.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torchbcos.rendering.text import Pen, format_number, format_share
 __all__ = ["MOST_CHANNELS", "signal_tiles", "ticks"]
 
 MOST_CHANNELS = 8
-_WIDTH, _LEFT, _RIGHT, _AXIS = 1352, 96, 12, 24  # of a tile; of the words beside a row; of the ticks below it
+_WIDTH, _LEFT, _RIGHT, _AXIS = 1352, 124, 12, 24  # of a tile; of the words beside a row; of the ticks below it
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _ROWS, _ROW = (44, 104), 360  # least and greatest height of a row, and of all rows together
 _FINE = 2  # drawn larger and made smaller, so that lines are smooth
@@ -47,6 +48,7 @@ class _Signal:
     group: int
     length: int
     facts: Facts
+    together: bool  # one row of contributions for all channels
 
     @property
     def row(self) -> float:
@@ -82,7 +84,9 @@ def signal_tiles(
     low, high = envelope(values[list(shown)], group)
     sums = column_sums(parts[list(shown)], group)
     names = tuple(facts.channels[i] if facts.channels else f"channel {i}" for i in shown)
-    signal = _Signal(low, high, sums, upper_limit(np.abs(sums), percentile), names, group, values.shape[1], facts)
+    signal = _Signal(
+        low, high, sums, upper_limit(np.abs(sums), percentile), names, group, values.shape[1], facts, by_channel is None
+    )
     some = ""
     if len(set(shown)) < len(values):
         part = format_share(float(np.abs(parts[sorted(set(shown))]).sum() / (np.abs(parts).sum() or math.nan)))
@@ -165,13 +169,13 @@ class _Plot:
             _right(pen, top + 3, high, 11, QUIET)
             _right(pen, top + self.signal.row - 15, low, 11, QUIET)
             if len(self.signal.names) > 1 or self.signal.facts.channels:
-                pen.write(0, top + self.signal.row / 2 - 8, name, 13, INK, width=_LEFT - 10)
+                pen.write(0, top + self.signal.row / 2 - 8, name, 13, INK, width=_LEFT - 62)
         self._axis(pen)
         return picture
 
     def _axis(self, pen: Pen) -> None:
         free = float(_LEFT)
-        _right(pen, self.height + 6, "sample" if self.signal.facts.spacing is None else "seconds", 12, QUIET)
+        _right(pen, self.height + 6, "seconds" if any(self.signal.facts.spacing) else "sample", 12, QUIET)
         for place, word in self.marks:
             wide = pen.length(word, 12)
             left = min(max(_LEFT + place * _PLOT - wide / 2, _LEFT), _WIDTH - wide)
@@ -216,6 +220,8 @@ def _ranges(signal: _Signal) -> list[tuple[str, str]]:
 
 def _bars(signal: _Signal, scale: float) -> Image.Image:
     """Bars from the middle of each row: up and red for the class, down and blue against it, all rows on one scale."""
+    if signal.together:
+        signal = dataclasses.replace(signal, low=signal.low[:1], high=signal.high[:1], sums=signal.sums[:1], names=("",))
     plot, most = _Plot(signal, scale), float(np.abs(signal.sums).max())
     edges = [plot.x(float(edge)) for edge in signal.edges]
     for row, sums in enumerate(signal.sums):
@@ -253,9 +259,10 @@ def _middle(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, floa
 
 def _marks(signal: _Signal) -> list[tuple[float, str]]:
     """Round numbers on the axis: where they stand, as a part of its length, and their words."""
-    step = 1.0 if signal.facts.spacing is None else signal.facts.spacing[0]
+    seconds = next(iter(signal.facts.spacing), None)
+    step = seconds or 1.0
     last = (signal.length - 1) * step
-    return [((value / step + 0.5) / signal.length, word) for value, word in ticks(last, whole=signal.facts.spacing is None)]
+    return [((value / step + 0.5) / signal.length, word) for value, word in ticks(last, whole=seconds is None)]
 
 
 def ticks(last: float, *, whole: bool = False, most: int = _TICKS) -> list[tuple[float, str]]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from torchbcos.rendering._checks import Floats
 from torchbcos.rendering.facts import Facts
-from torchbcos.rendering.fonts import load_font
 from torchbcos.rendering.heatmap import heat_colours, heat_limit
 from torchbcos.rendering.overlay import SCAN_STRENGTH, in_colour, overlay
-from torchbcos.rendering.page import INK, PAPER, Tile, fit
+from torchbcos.rendering.page import Letters, Tile, fit
 from torchbcos.rendering.slices import MOST_SLICES, check_slices, slice_grid, slice_places
 from torchbcos.rendering.text import format_share
 
@@ -25,7 +24,7 @@ __all__ = ["volume_tiles"]
 _BESIDE = 8  # slices in a row where the input stands above its map
 _FEW = (1, 2, 4)  # slices that fill a square, so that input, map and overlay stand side by side
 _SQUARE, _ROW, _LONE = (434, 434), (1352, 260), (808, 420)
-_LEAST_SLICE, _LEAST_SIDES = 24, 72  # units; a smaller slice has no room for its number, or the letters of its sides
+_LEAST_SLICE, _LEAST_SIDES = 24, 72  # units; a smaller slice has no room for its number, or for the letters of its sides
 
 
 def volume_tiles(
@@ -90,31 +89,10 @@ class _Grid:
         wide, high = self.width * x, self.height * y
         if min(wide, high) < _LEAST_SLICE * self.scale or (len(self.slices) == 1 and not sides):
             return fitted
-        pen = _Letters(fitted, self.scale)
+        pen = Letters(fitted, self.scale)
         places = slice_places(len(self.slices), self.height, self.width, self.columns)
         for number, (top, left) in zip(self.slices, places, strict=True):
             pen.write(left * x + 4 * self.scale, (top + self.height) * y - 18 * self.scale, str(number))
             if sides and self.facts.ends and min(wide, high) >= _LEAST_SIDES * self.scale:
-                self._sides(pen, left * x, top * y, wide, high)
+                pen.sides((left * x, top * y, wide, high), [self.facts.ends[i] for i in self.axes])
         return fitted
-
-    def _sides(self, pen: _Letters, left: float, top: float, wide: float, high: float) -> None:
-        """R and L, A and P: which side of the body lies where."""
-        air = 4 * self.scale
-        (above, below), (before, after) = (self.facts.ends[i] for i in self.axes)
-        pen.write(left + air, top + high / 2, before, "lm")
-        pen.write(left + wide - air, top + high / 2, after, "rm")
-        pen.write(left + wide / 2, top + air, above, "mt")
-        pen.write(left + wide / 2, top + high - air, below, "mb")
-
-
-class _Letters:
-    """Short words in a picture, with a white rim and no box: little of the picture is hidden."""
-
-    def __init__(self, picture: Image.Image, scale: float) -> None:
-        self.draw, self.font, self.rim = ImageDraw.Draw(picture), load_font("", round(13 * scale)), round(2 * scale)
-
-    def write(self, x: float, y: float, text: str, anchor: str | None = None) -> None:
-        """Text at a point that `anchor` tells, as Pillow names it."""
-        style = anchor if isinstance(self.font, ImageFont.FreeTypeFont) else None  # Pillow's bitmap letters have no anchors
-        self.draw.text((x, y), text, font=self.font, anchor=style, fill=INK, stroke_width=self.rim, stroke_fill=PAPER)
