@@ -46,7 +46,7 @@ def chosen(wanted: Any, count: int) -> slice | list[int]:
             return found
     raise InputError(
         f"There are {count} explained images: give a number from 0 to {count - 1}, a slice, a list of numbers or a mask of "
-        f"{count} booleans, not {shorten(repr(wanted), 80)}."
+        f"{count} booleans; {shorten(repr(wanted), 80)} is not one of them."
     )
 
 

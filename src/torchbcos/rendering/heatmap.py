@@ -44,6 +44,7 @@ def heatmap(
         ArgumentTypeError: Not a tensor.
 
     Example:
+        >>> import torch
         >>> heatmap(torch.tensor([[-1.0, 0.0, 1.0]]), percentile=100).tolist()
         [[[0.0, 0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]]
     """
@@ -75,6 +76,7 @@ def heat_limit(contributions: Tensor, *, percentile: float = 99.5) -> float:
         The limit, in the unit of the contributions; the map covers [-limit, limit].
 
     Example:
+        >>> import torch
         >>> heat_limit(torch.tensor([[-4.0, 1.0]]), percentile=100)
         4.0
     """

@@ -26,6 +26,7 @@ __all__ = [
     "INK",
     "LEAST_COLUMN",
     "LINE",
+    "Letters",
     "MARGIN",
     "PAPER",
     "QUIET",

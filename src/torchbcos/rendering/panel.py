@@ -102,6 +102,7 @@ def panel(
         ArgumentTypeError: `caption` is no Caption, or an argument is no tensor or array.
 
     Example:
+        >>> import torch
         >>> words = Caption(title="a.jpg", predictions=(("tench", 0.9),), explained="tench", contrast=None,
         ...                 value=2.0, contribution=1.5, constants=0.5, share=0.75, residual=0.0)
         >>> panel(words, torch.randn(8, 8)).mode

@@ -41,6 +41,7 @@ def telling_slices(contributions: Tensor, *, axis: int = 0, most: int = MOST_SLI
         axis: The axis that is cut into slices.
         most: How many slices at most.
 
+    >>> import torch
     >>> volume = torch.zeros(64, 2, 2)
     >>> volume[40:56] = 1
     >>> telling_slices(volume)[:3]
