@@ -18,8 +18,8 @@ from torchbcos._core.errors import shorten
 from torchbcos._core.letters import printable, unseen
 
 __all__ = [
-    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "file_parts", "fit_name", "hint", "look_alike_key", "natural_key",
-    "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
+    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "disk_key", "file_parts", "fit_name", "hint", "look_alike_key",
+    "natural_key", "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
 ]  # fmt: skip
 
 _DIGITS = 18  # of a number that counts anything
@@ -62,20 +62,20 @@ def file_parts(names: Sequence[str]) -> list[str]:
     ['tench', 'and-or-1', 'and-or-2', '-3']
     """
     parts = [slug(name) for name in names]
-    often = Counter(map(_on_disk, parts))
+    often = Counter(map(disk_key, parts))
     alone = {part for part, count in often.items() if part and count == 1}
     found, taken = [], set(alone)
     for i, part in enumerate(parts):
-        if _on_disk(part) not in alone:
+        if disk_key(part) not in alone:
             part = f"{part}-{i}"
-            while _on_disk(part) in taken:  # a name that ends in a number itself
+            while disk_key(part) in taken:  # a name that ends in a number itself
                 part += f"-{i}"
-            taken.add(_on_disk(part))
+            taken.add(disk_key(part))
         found.append(part)
     return found
 
 
-def _on_disk(part: str) -> str:
+def disk_key(part: str) -> str:
     """What names have in common that some disk takes for one: case, and how Unicode writes a letter."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())
 

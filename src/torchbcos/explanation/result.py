@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import integer
 from torchbcos._core.probability import probabilities
+from torchbcos.explanation import drawn
+from torchbcos.explanation.arrays import save_arrays
+from torchbcos.explanation.choice import chosen, picked
 from torchbcos.pictures import Seen
-from torchbcos.rendering import Caption, heatmap, panel, photo, rgba, save_png, sheet, undrawable
+from torchbcos.rendering import Caption, Whole, heatmap, rgba
 
 __all__ = ["Explanation"]
 
 _CANCELLED = 1e-3  # of the sum of magnitudes: a smaller sum is what is left when its terms cancel
 _TENSORS = ("inputs", "outputs", "targets", "values", "weights", "contrast", "photos")  # one row an image, or None
-_MOST_PANELS = 6  # in a notebook
+_WORDS = ("titles", "seen", "originals")  # one an image, or none
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Explanation:
     """Exact explanations of N images and K targets each.
 
@@ -46,9 +49,10 @@ class Explanation:
         class_names: names of the classes, if known.
         at: the module whose output is explained, or None.
         probability: "sigmoid" or "softmax".
-        photos: (N, 3, H, W) in [0, 1], what panels show beside the explanation, or None.
+        photos: (N, C', *S) in [0, 1], what panels show beside the explanation, or None.
         titles: what panels call each image (a file's name); empty or N of them.
         seen: what part of each picture the network looked at; empty or N of them.
+        originals: whole pictures, which panels show in place of what the network saw; empty or N of them.
     """
 
     inputs: Tensor
@@ -62,9 +66,10 @@ class Explanation:
     class_names: Sequence[str] | None = None
     at: str | None = None
     probability: str = "sigmoid"
-    photos: Tensor | None = field(default=None, repr=False)
+    photos: Tensor | None = None
     titles: tuple[str, ...] = ()
     seen: tuple[Seen, ...] = ()
+    originals: tuple[Whole, ...] = ()
 
     @property
     def contributions(self) -> Tensor:
@@ -132,15 +137,15 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, i: int) -> Explanation:
-        """The explanation of image `i`, with N = 1."""
-        place = integer(i)
-        if place is None or not -len(self) <= place < len(self):
-            raise InputError(f"There are {len(self)} explained images; {i!r} is not one of them.")
-        start = place % len(self)
-        return dataclasses.replace(
-            self._map(lambda t: t[start : start + 1]), titles=self.titles[start : start + 1], seen=self.seen[start : start + 1]
-        )
+    def __getitem__(self, i: Any) -> Explanation:
+        """The explanation of image `i`, with N = 1; of several for a slice, whole numbers or a mask of N booleans.
+
+        Raises:
+            InputError: there is no such image.
+        """
+        rows = chosen(i, len(self))
+        words: dict[str, Any] = {n: picked(getattr(self, n), rows) for n in _WORDS}
+        return dataclasses.replace(self._map(lambda t: t[rows]), **words)
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[i] for i in range(len(self)))
@@ -164,43 +169,44 @@ class Explanation:
         joined: dict[str, Any] = {n: None if any(t is None for t in ts) else torch.cat(ts) for n, ts in present.items()}
         keys = list(dict.fromkeys(k for p in parts for k in p.constants))
         constants = {k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys}
+        words: dict[str, Any] = {
+            n: tuple(t for p in parts for t in getattr(p, n)) if all(getattr(p, n) for p in parts) else () for n in _WORDS
+        }
         return dataclasses.replace(
             parts[0], **joined, constants=constants, fixed=tuple(dict.fromkeys(k for p in parts for k in p.fixed)),
-            titles=tuple(t for p in parts for t in p.titles) if all(p.titles for p in parts) else (),
-            seen=tuple(t for p in parts for t in p.seen) if all(p.seen for p in parts) else (),
+            **words,
         )  # fmt: skip
 
     def shown_with(
         self, *, photos: Tensor | Sequence[Any] | None = None, titles: Sequence[str] | None = None,
-        seen: Sequence[Seen] | None = None,
+        seen: Sequence[Seen] | None = None, originals: Sequence[Any] | None = None,
     ) -> Explanation:  # fmt: skip
         """This explanation with photos, titles and remarks for its panels; None leaves what is there.
 
         Args:
-            photos: N pictures as the network saw them, resized and cropped alike: a tensor (N, 3, H, W) in [0, 1], or a
-                sequence of PIL images, (H, W, 3) arrays or (3, H, W) tensors.
+            photos: N inputs as the network saw them, resized and cropped alike: a tensor (N, C, *S) in [0, 1] of any channels,
+                or a sequence of PIL images, arrays with their channels last or tensors with their channels first.
             titles: N names, of files for example.
             seen: what part of each picture the network looked at, which stands below its photo.
+            originals: N whole pictures, paths or PIL images say, for figures: panels show them in place of the input, with a
+                frame around what the network looked at (`seen`). An empty sequence takes them away.
 
         Raises:
             InputError: not one for each image, or a photo of another size than the explained input.
+
+        Example:
+            `clf.explain("bus.jpg").shown_with(originals=["bus.jpg"]).save("figure.pdf")`
         """
-        for name, given in (("photos", photos), ("titles", titles), ("seen", seen)):
-            if given is not None and (isinstance(given, str) or len(given) != len(self)):
-                raise InputError(
-                    f"{name}: give one for each of the {len(self)} explained images, not {len(given)} of {type(given)}."
-                )
-        words: dict[str, Sequence[Any] | None] = {"titles": titles, "seen": seen}
-        changed: dict[str, Any] = {name: tuple(given) for name, given in words.items() if given is not None}
+        given = {"photos": photos, "titles": titles, "seen": seen, "originals": originals or None}
+        for name, one in given.items():
+            if one is not None and (isinstance(one, str) or len(one) != len(self)):
+                raise InputError(f"{name}: give one for each of the {len(self)} explained images, not {len(one)} of {type(one)}.")
+        changed: dict[str, Any] = {n: tuple(w) for n, w in (("titles", titles), ("seen", seen)) if w is not None}
         if photos is not None:
-            shown = photos if isinstance(photos, Tensor) else _stacked(photos)
-            if shown.shape[1:] != (3, *self.inputs.shape[2:]) or not shown.is_floating_point():
-                size = " x ".join(map(str, self.inputs.shape[2:]))
-                raise InputError(
-                    f"photos must be floats (N, 3, H, W) of the explained size, {size}, as the network saw them, resized and "
-                    f"cropped; got {tuple(shown.shape)} of {shown.dtype}."
-                )
-            changed["photos"] = shown.detach().to(device=self.inputs.device, dtype=torch.float32).clamp(0, 1)
+            changed["photos"] = drawn.photos_of(self, photos)
+        if originals is not None:
+            looked = changed.get("seen", self.seen)
+            changed["originals"] = tuple(drawn.original_of(p, looked[i] if looked else None) for i, p in enumerate(originals))
         return dataclasses.replace(self, **changed)
 
     # -- words and numbers --------------------------------------------------------------------
@@ -247,7 +253,10 @@ class Explanation:
     # -- pictures -----------------------------------------------------------------------------
 
     def rgba(self, i: int = 0, k: int = 0, smooth: int = 15, percentile: float = 99.5) -> np.ndarray:
-        """The paper's picture of W: float32 (H, W, 4) in [0, 1]; see `torchbcos.rendering.rgba`."""
+        """The paper's picture of W: float32 (H, W, 4) in [0, 1]; see `torchbcos.rendering.rgba`.
+
+        For six encoded channels, and in tones of grey for the two of a grey picture.
+        """
         i, k = self._place(i, k)
         return rgba(self.weights[i, k].detach(), self.inputs[i].detach(), smooth=smooth, percentile=percentile)
 
@@ -265,42 +274,93 @@ class Explanation:
         i, k = self._place(i, k)
         return heatmap(self.contributions[i, k].detach(), slices=slices, axis=axis)
 
-    def panel(self, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0) -> Image.Image:
-        """Input, picture, heat map and overlay side by side, with names, share and residual; without a photo no input.
+    def panel(
+        self, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0,
+        channels: Sequence[int] | None = None, spacing: Sequence[float] | float | None = None, scale: float = 1,
+    ) -> Image.Image:  # fmt: skip
+        """Input, picture, signed map and overlay, with names, share and residual; without a photo no input.
 
-        Encoded RGB shows its own photo; inputs of other channels need one (`shown_with`). Volumes show slices with their
-        numbers: those that `heatmap` shows.
-        """
-        i, k = self._place(i, k)
-        contributions = self.contributions[i, k].detach()
-        caption = self._caption(i, k)
-        encoded = self.inputs.dim() == 4 and self.inputs.shape[1] == 6  # the network saw r, g, b, 1-r, 1-g, 1-b
-        image = None if self.photos is None else self.photos[i]
-        if image is None and encoded:
-            image = self.inputs[i, :3].detach().float().clamp(0, 1)
-        picture = self.rgba(i, k) if encoded else None
-        return panel(caption, contributions, image=image, picture=picture, slices=slices, axis=axis)
+        Encoded inputs show their own photo; pictures and volumes of other numbers need one (`shown_with`). A signal is drawn as
+        traces over an axis, a volume as numbered slices: those that carry most.
 
-    def save(self, path: str | Path, i: int = 0, k: int = 0) -> Path:
-        """Write the panel to `path` (.png, .jpg or .webp); nothing is left half-written.
+        Args:
+            i, k: which image, which target.
+            slices: of a volume, which slices; None: the 8 that carry most, or 16 where there is no input.
+            axis: of a volume, the space axis that is cut into slices.
+            channels: of a signal, which channels; None: the 8 that carry most.
+            spacing: the distance of samples along each axis of space, seconds of a signal, millimetres of a scan; None: what the
+                scan's file says.
+            scale: at 2 all is drawn with twice the pixels, for print.
 
         Raises:
-            InputError: unknown file type.
+            InputError: there is no such image, target, slice, axis or channel, or a number is out of range.
+        """
+        i, k = self._place(i, k)
+        return drawn.panel_of(
+            self, i, k, slices=slices, axis=axis, channels=channels, spacing=spacing, scale=scale
+        )  # fmt: skip
+
+    def save(
+        self, path: str | Path, i: int = 0, k: int = 0, *, dpi: float | None = None, scale: float | None = None
+    ) -> Path:  # fmt: skip
+        """Write the panel to `path` (.png, .jpg, .webp or .pdf); nothing is left half-written.
+
+        Args:
+            path: of the file.
+            i, k: which image, which target.
+            dpi: dots an inch, for print; None: not said, and 300 in a PDF.
+            scale: pixels a unit; None: 1, and 2 where `dpi` is 200 or more or the file is a PDF, so that print is sharp.
+
+        Raises:
+            InputError: unknown file type, or a number out of range.
             StateError: the file could not be written.
         """
-        save_png(self.panel(i, k), path)
-        return Path(path)
+        i, k = self._place(i, k)
+        return drawn.save(self, i, k, Path(path), dpi, scale)
+
+    def save_all(
+        self, folder: str | Path, *, suffix: str = ".png", dpi: float | None = None, scale: float | None = None
+    ) -> list[Path]:  # fmt: skip
+        """Write the panels of all images and targets into a folder, which is made if need be; image by image.
+
+        Their names are made of titles and classes as `torchbcos explain` makes them, and no two are alike: "bus.jpg.tench.png".
+        Files of these names are replaced.
+
+        Args:
+            folder: where they go.
+            suffix: ".png", ".jpg", ".webp" or ".pdf".
+            dpi, scale: as `save` takes them.
+
+        Returns:
+            The paths, N times K.
+
+        Raises:
+            InputError: unknown suffix, or a number out of range.
+            StateError: the folder cannot be made, or a file not written.
+        """
+        return drawn.save_all(self, Path(folder), suffix, dpi, scale)
+
+    def save_arrays(self, path: str | Path) -> Path:
+        """Write all numbers to one `.npz` file that `numpy.load` reads without pickle and without this library.
+
+        Arrays: "inputs" (N, C, *S), "weights" (N, K, C, *S), "contributions" (N, K, *S), "outputs" (N, classes), "targets",
+        "values", "residual", "share" (N, K), "constants" (M, N, K) with their names in "constant_names" (M,), which of them are
+        fixed biases in "fixed", "labels" (N, K) and, where there are any, "contrast", "titles", "class_names" and "photos".
+        bfloat16, which numpy does not have, becomes float32.
+
+        Raises:
+            InputError: the path does not end with .npz.
+            MissingFileError: there is no such folder.
+            StateError: the file could not be written; an earlier one is as it was.
+        """
+        return save_arrays(self, Path(path))
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the panel, or the first of several below each other, and how many there are."""
-        targets = self.targets.shape[1]
-        places = [(i, k) for i in range(len(self)) for k in range(targets)]
-        if len(places) == 1:
-            return self.panel()._repr_png_()
-        shown = places[:_MOST_PANELS]
-        count = f"{len(self)} pictures x {targets} classes" if targets > 1 else f"{len(self)} pictures"
-        first = f"All {len(places)}" if len(shown) == len(places) else f"The first {len(shown)} of {len(places)}"
-        return sheet([self.panel(i, k) for i, k in shown], f"{first} explanations ({count}): panel(i, k) shows one")._repr_png_()
+        return drawn.notebook(self)
+
+    def __repr__(self) -> str:
+        return drawn.summary(self)
 
     def _place(self, i: int, k: int) -> tuple[int, int]:
         count, image, target = self.targets.shape[1], integer(i), integer(k)
@@ -309,38 +369,7 @@ class Explanation:
         return image % len(self), target % count
 
     def _caption(self, i: int, k: int) -> Caption:
-        chances = self.probabilities()[i]
-        best = self.outputs[i].detach().topk(min(3, len(chances))).indices.tolist()  # above 17 all probabilities round to 1
-        target, other = int(self.targets[i, k]), None if self.contrast is None else int(self.contrast[i, k])
-        asked = [c for c in (target, other) if c is not None and self.at is None and 0 <= c < len(chances)]
-        listed = list(dict.fromkeys([*best, *asked]))  # the classes of the question, however improbable they are
-        bad = undrawable([self._class(c) for c in listed])
-
-        def name(c: int) -> str:
-            return f"class {c} (name not drawable)" if self._class(c) in bad else self._class(c)
-
-        def of_question(c: int) -> str:
-            return name(c) if c in asked else self.label(c)
-
-        return Caption(
-            title=self.titles[i] if self.titles else "", predictions=tuple((name(c), float(chances[c])) for c in listed),
-            explained=of_question(target), contrast=None if other is None else of_question(other),
-            value=float(self.values[i, k]), contribution=float(self.total[i, k]),
-            constants=sum(float(c[i, k]) for c in self.constants.values()),
-            share=float(self.share[i, k]), residual=float(self.residual[i, k]), note=self.seen[i].note if self.seen else "",
-        )  # fmt: skip
-
-    def _class(self, index: int) -> str:
-        return dataclasses.replace(self, at=None).label(index)
-
-
-def _stacked(photos: Sequence[Any]) -> Tensor:
-    """PIL images, (H, W, 3) arrays or (3, H, W) tensors of one size as (N, 3, H, W) in [0, 1]."""
-    shown = [photo(np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p) for p in photos]
-    sizes = sorted({p.shape[:2] for p in shown})
-    if len(sizes) > 1:
-        raise InputError(f"photos must have one size, that of the explained inputs; these differ: {sizes[0]} and {sizes[1]}.")
-    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
+        return drawn.caption_of(self, i, k)
 
 
 def _number(value: Tensor) -> float | None:

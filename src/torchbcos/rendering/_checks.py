@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos.rendering.columns import column_sums, group_size
 
-__all__ = ["Floats", "check_percentile", "quantile", "real_tensor", "upper_limit"]
+__all__ = ["STRIP_COLUMNS", "Floats", "check_percentile", "map_values", "quantile", "real_tensor", "upper_limit"]
+
+STRIP_COLUMNS = (256, 2048)  # of the picture of a 1-D signal: its least width, and its greatest
 
 Floats = NDArray[np.float32]
 
@@ -62,3 +65,18 @@ def upper_limit(values: NDArray[Any], percentile: float) -> float:
     The second case is a map of mostly zeros; dividing by its percentile would give NaN. 0 only if all are 0.
     """
     return quantile(values, percentile / 100) or float(values.max())
+
+
+def map_values(contributions: Tensor) -> NDArray[Any]:
+    """One image's and target's contributions, a long signal's summed in columns."""
+    # float64: the limit of a map of tiny numbers falls between two float32
+    tensor = real_tensor(contributions, "contributions").cpu().double()
+    if tensor.ndim not in (1, 2, 3):
+        raise InputError(
+            f"heatmap draws one image and one target: expected (L,), (H, W) or (D, H, W), got {tuple(tensor.shape)}. "
+            "Pick one with contributions[i, k]."
+        )
+    if tensor.ndim == 1 and tensor.numel() > STRIP_COLUMNS[1]:
+        # sums, not samples: what a column shows is what its stretch of the signal contributes
+        return column_sums(tensor.numpy(), group_size(tensor.numel(), STRIP_COLUMNS[1]))
+    return tensor.numpy()

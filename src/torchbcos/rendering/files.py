@@ -13,11 +13,14 @@ from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing
-from torchbcos.rendering.heatmap import over
+from torchbcos.rendering.overlay import over
 
 __all__ = ["FORMATS", "save_image", "save_png", "to_uint8"]
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
+_PRINT = 300.0  # dots an inch of a PDF, whose page must have a size
+_DOTS = (1, 100_000)
+_OPAQUE = ("JPEG", "PDF")
 
 
 def to_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
@@ -51,19 +54,20 @@ def to_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
     return rounded
 
 
-def save_image(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]) -> Path:
+def save_image(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str], *, dpi: float | None = None) -> Path:
     """Write a picture whole or not at all: to a new file in the same folder, which then takes the name.
 
     Args:
-        picture: (H, W, 3) or (H, W, 4), float in [0, 1] or uint8, or a PIL image. JPEG has no opacity: there it is
+        picture: (H, W, 3) or (H, W, 4), float in [0, 1] or uint8, or a PIL image. JPEG and PDF have no opacity: there it is
             composed over white.
-        path: Ends with .png, .jpg, .jpeg or .webp. An existing file is replaced.
+        path: Ends with .png, .jpg, .jpeg, .webp or .pdf. An existing file is replaced.
+        dpi: Dots an inch, which says how large it is in print; None: not said, and 300 in a PDF. WebP cannot say it.
 
     Returns:
         The path.
 
     Raises:
-        InputError: An unknown suffix, or no picture.
+        InputError: An unknown suffix, no picture, or a dpi out of range or in a WebP.
         MissingFileError: The folder does not exist.
         StateError: The file could not be written (disk full, no permission), or the format cannot hold the picture;
             an earlier file of that name is as it was.
@@ -77,9 +81,10 @@ def save_image(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]
     kind = FORMATS.get(target.suffix.lower())
     if kind is None:
         raise InputError(f"Cannot tell the format of {str(target)!r}; it must end with one of {', '.join(FORMATS)}.")
+    dots = _checked_dpi(dpi, kind)
     if not target.parent.is_dir():
         raise MissingFileError(f"The folder {str(target.parent)!r} does not exist; make it before saving there.")
-    data = _encode(picture, kind, target)
+    data = _encode(picture, kind, target, dots)
     try:
         with replacing(target) as partial:
             partial.write_bytes(data)
@@ -92,19 +97,38 @@ def save_image(picture: NDArray[Any] | Image.Image, path: str | os.PathLike[str]
 save_png = save_image  # its first name, from when it wrote PNG only
 
 
-def _encode(picture: NDArray[Any] | Image.Image, kind: str, target: Path) -> bytes:
+def _checked_dpi(dpi: float | None, kind: str) -> float | None:
+    if dpi is None:
+        return _PRINT if kind == "PDF" else None
+    if isinstance(dpi, bool) or not isinstance(dpi, (int, float)):
+        raise ArgumentTypeError(f"dpi must be a number, 300 for print, say; got {type(dpi).__name__}.")
+    if not _DOTS[0] <= dpi <= _DOTS[1]:
+        raise InputError(f"dpi must lie between {_DOTS[0]} and {_DOTS[1]:,} dots an inch, got {dpi:g}.")
+    if kind == "WEBP":
+        raise InputError("A WebP picture cannot say its dpi: choose .png, .jpg or .pdf.")
+    return float(dpi)
+
+
+def _options(kind: str, dots: float | None) -> dict[str, Any]:
+    """What Pillow is told beside the format. A PDF without dates: one picture, the same bytes."""
+    if kind == "PDF":
+        return {"resolution": dots, "quality": 95, "subsampling": 0, "creationDate": None, "modDate": None}
+    options: dict[str, Any] = {} if kind == "PNG" else {"quality": 92}
+    return options if dots is None else {**options, "dpi": (dots, dots)}
+
+
+def _encode(picture: NDArray[Any] | Image.Image, kind: str, target: Path, dots: float | None) -> bytes:
     if not isinstance(picture, Image.Image):
         array = to_uint8(picture)
-        if kind == "JPEG" and array.shape[2] == 4:
+        if kind in _OPAQUE and array.shape[2] == 4:
             array = to_uint8(over(array.astype(np.float32) / 255))
         picture = Image.fromarray(array)
-    elif kind == "JPEG" and picture.mode != "RGB":
+    elif kind in _OPAQUE and picture.mode != "RGB":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
         picture = picture.convert("RGB")
     buffer = io.BytesIO()
-    options = {"quality": 92} if kind != "PNG" else {}
     try:
-        picture.save(buffer, format=kind, **options)
+        picture.save(buffer, format=kind, **_options(kind, dots))
     except (OSError, ValueError, KeyError) as error:  # Pillow's ways to say: too large, or built without it
         raise StateError(
             f"Pillow cannot write a {picture.width}x{picture.height} picture as {kind} ({str(target)!r}): {error}. "

@@ -1,6 +1,6 @@
 """The paper's picture of W(x): colour says what the weights look for, opacity how strongly.
 
-Shapes: C = 6 channels (r, g, b, 1-r, 1-g, 1-b), H W space.
+Shapes: C channels, the first half colours and the second their inverses (r, g, b, 1-r, 1-g, 1-b; or x, 1-x), H W space.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ def rgba(weights: Tensor, inputs: Tensor, *, smooth: int = 15, percentile: float
     With c = sum over channels of W·x and A = max(W, 0) / (max_ch |W| + 1e-12):
     colour = A[r,g,b] / (A[r,g,b] + A[1-r,1-g,1-b] + 1e-12); opacity = ‖W‖ over channels, 0 where c < 0,
     averaged over a `smooth` by `smooth` window, divided by its `percentile` and cut at 1
-    (Böhle et al. 2024, arXiv 2306.10898). The average counts only pixels inside the picture, so the border is as
-    opaque as the rest; evidence that is negative everywhere, and weights of zero, are transparent.
+    (Böhle et al. 2024, arXiv 2306.10898). The average counts only pixels inside the picture, so the border is as opaque as the
+    rest. A grey picture has one pair, (x, 1-x), and the same formula gives its tone, which is our generalisation: white where
+    the weights look for bright pixels, black where they look for dark ones. Evidence that is negative everywhere, and weights
+    of zero, are transparent.
 
     Args:
-        weights: W(x), (6, H, W), any real dtype.
-        inputs: The encoded picture x, (6, H, W).
+        weights: W(x), (6, H, W) or (2, H, W), any real dtype.
+        inputs: The encoded picture x, of the same shape.
         smooth: Side of the averaging window in pixels; 0 or 1: none. An even window gives its two outer pixels half
             a weight, so that the picture does not move.
         percentile: Opacity at and above this percentile is drawn as 1; in (0, 100].
 
     Returns:
-        (H, W, 4) float32 in [0, 1], never NaN; alpha is not multiplied into the colour.
+        (H, W, 4) float32 in [0, 1], never NaN; alpha is not multiplied into the colour. A grey picture's three colours are equal.
 
     Raises:
         InputError: Wrong shape, NaN, or an argument out of range.
@@ -77,12 +79,13 @@ def _check_shapes(weights: Tensor, inputs: Tensor) -> None:
     if weights.ndim != 3:
         raise InputError(
             f"rgba draws one image and one target: expected (6, H, W), got {tuple(weights.shape)}. "
-            "Pick one with weights[i, k] and inputs[i]; for other inputs use heatmap(contributions)."
+            "A grey picture has (2, H, W). Pick one with weights[i, k] and inputs[i]; for other inputs use "
+            "heatmap(contributions)."
         )
-    if weights.shape[0] != 6:
+    if weights.shape[0] not in (2, 6):
         raise InputError(
-            f"rgba needs the six channels r, g, b, 1-r, 1-g, 1-b, got {weights.shape[0]} channels. "
-            "Inputs that are not RGB have no colours: use heatmap(contributions)."
+            f"rgba needs the six channels r, g, b, 1-r, 1-g, 1-b, or the two x, 1-x of a grey picture, got {weights.shape[0]} "
+            "channels. Other inputs have no colours: use heatmap(contributions)."
         )
 
 
@@ -98,9 +101,9 @@ def _unit_range(t: Tensor) -> Tensor:
 
 
 def _colour(w: Tensor) -> Tensor:
-    """(3, H, W): how much of each channel pair points at the colour rather than at its inverse."""
-    wanted = (w / (w.abs().amax(0) + _EPS)).clamp(min=0)
-    return wanted[:3] / (wanted[:3] + wanted[3:] + _EPS)
+    """(3, H, W): how much of each channel pair points at the colour rather than at its inverse; of one pair three times."""
+    wanted, inverse = (w / (w.abs().amax(0) + _EPS)).clamp(min=0).chunk(2)
+    return (wanted / (wanted + inverse + _EPS)).expand(3, -1, -1)
 
 
 def _average(alpha: Tensor, smooth: int) -> Tensor:

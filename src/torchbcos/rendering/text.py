@@ -99,40 +99,45 @@ def _clusters(line: str) -> list[str]:
 
 @dataclass
 class Pen:
-    """Writes on one canvas. Fonts are loaded once a pen and size; a pen is not shared between threads."""
+    """Writes on one canvas. Fonts are loaded once a pen and size; a pen is not shared between threads.
+
+    Places, sizes and widths are in units of `scale` pixels: letters are drawn larger, not blown up.
+    """
 
     draw: ImageDraw.ImageDraw
     fonts: dict[tuple[str, int], Any] = field(default_factory=dict)
+    scale: float = 1
 
     def write(self, x: float, y: float, text: str, size: int, colour: str, *, width: float = math.inf) -> float:
         """Write one line with its top left corner at (x, y), cut with "…" at `width`; returns the width used."""
         line, chain = self._line(text, size, width)
+        x, y = x * self.scale, y * self.scale
         start = x
         base = y + self._ascent(chain.fonts[0])
         for piece, font in chain.runs(line):
             top = y if font is chain.fonts[0] else base - self._ascent(font)  # letters of all fonts stand on one line
             self.draw.text((x, top), piece, font=font, fill=colour)
             x += float(font.getlength(piece))
-        return x - start
+        return (x - start) / self.scale
 
     def label(self, x: float, y: float, text: str, size: int, colour: str) -> float:
         """Write spaced capitals, the quiet kind of heading; returns the width used."""
         line, chain = self._line(text.upper(), size, math.inf)
         start = x
         for letter in line:
-            self.draw.text((x, y), letter, font=chain.fonts[0], fill=colour)
-            x += chain.length(letter) + _TRACKING
+            self.draw.text((x * self.scale, y * self.scale), letter, font=chain.fonts[0], fill=colour)
+            x += chain.length(letter) / self.scale + _TRACKING
         return x - start
 
     def label_length(self, text: str, size: int) -> float:
-        """Width of a label in pixels."""
+        """Width of a label."""
         line, chain = self._line(text.upper(), size, math.inf)
-        return sum(chain.length(letter) + _TRACKING for letter in line)
+        return sum(chain.length(letter) / self.scale + _TRACKING for letter in line)
 
     def length(self, text: str, size: int) -> float:
-        """Width of the whole line in pixels."""
+        """Width of the whole line."""
         line, chain = self._line(text, size, math.inf)
-        return chain.length(line)
+        return chain.length(line) / self.scale
 
     def lacks(self, text: str, size: int = 16) -> set[str]:
         """Letters of the text that no font here can draw, not even without their accents: they would become "?"."""
@@ -143,6 +148,7 @@ class Pen:
 
     def _line(self, text: str, size: int, width: float) -> tuple[str, _Chain]:
         line, chain = self._legible(unicodedata.normalize("NFC", one_line(text)), size)
+        width *= self.scale
         if chain.length(line) <= width:
             return line, chain
         dots = "…" if chain.has("…") else "..."
@@ -198,7 +204,7 @@ class Pen:
     def _font(self, name: str, size: int) -> Any:
         key = (name, size)
         if key not in self.fonts:
-            self.fonts[key] = load_font(name, size)
+            self.fonts[key] = load_font(name, max(round(size * self.scale), 1))
         return self.fonts[key]
 
     @staticmethod

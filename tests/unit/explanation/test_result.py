@@ -18,7 +18,7 @@ from torch import nn
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.explanation import Explanation, result
+from torchbcos.explanation import Explanation, drawn
 from torchbcos.pictures import Seen
 from torchbcos.rendering import Caption, sheet
 from torchbcos.rendering.panel import MARGIN
@@ -166,7 +166,7 @@ def test_a_notebook_shows_all_or_says_how_many_there_are(
     e = dataclasses.replace(e, targets=e.targets[:, :k], values=e.values[:, :k], weights=e.weights[:, :k],
                             constants={name: c[:, :k] for name, c in e.constants.items()})  # fmt: skip
     said: list[str] = []
-    monkeypatch.setattr(result, "sheet", lambda panels, text: said.append(text) or sheet(panels, text))
+    monkeypatch.setattr(drawn, "sheet", lambda panels, text: said.append(text) or sheet(panels, text))
     shown, one = shown_png(e), e.panel()
     count = min(n * k, 6)
     assert shown.height == (one.height if heading is None else 62 + sum(e.panel(*divmod(i, k)).height for i in range(count)))

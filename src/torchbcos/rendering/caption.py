@@ -1,0 +1,97 @@
+"""The words and numbers of a panel, and which of them no font can draw."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from torchbcos._core.letters import one_line
+from torchbcos._core.probability import undecided
+from torchbcos.rendering.text import Pen, format_share
+
+__all__ = ["MOST_PREDICTIONS", "Caption", "drawable", "undrawable"]
+
+MOST_PREDICTIONS = 5
+_SMALL_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """The words and numbers of a panel.
+
+    Args:
+        title: The file or the picture's name.
+        predictions: The highest classes, (name, probability), best first; behind them those of the question, if they are lower.
+        explained: The class that is explained.
+        contrast: The class it is compared with, or None.
+        value: What is explained: the logit, or the difference of two.
+        contribution: Sum of all pixels' contributions.
+        constants: Sum of all constants.
+        share: What part of the value the pixels carry; NaN where it is not defined.
+        residual: value - contribution - constants.
+        note: What part of the picture the network saw, or "".
+        parts: What the input is made of: "pixels", "samples" of a signal, "voxels" of a volume.
+    """
+
+    title: str
+    predictions: tuple[tuple[str, float], ...]
+    explained: str
+    contrast: str | None
+    value: float
+    contribution: float
+    constants: float
+    share: float
+    residual: float
+    note: str = ""
+    parts: str = "pixels"
+
+    @property
+    def question(self) -> str:
+        """What the panel answers: "Why 'tench'", or "Why 'springer' rather than 'tench'", and whether it is answered at all."""
+        rather = f" rather than '{self.contrast}'" if self.contrast is not None else ""
+        doubt = ", though no class reaches 50 %" if undecided([p for _, p in self.predictions]) else ""
+        return f"Why '{self.explained}'{rather}{doubt}"
+
+    @property
+    def colours(self) -> str:
+        """What the heat map's two colours say."""
+        if self.contrast is None:
+            return "red: for it, blue: against it"
+        return f"red: for '{self.explained}', blue: for '{self.contrast}'"
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence where the pixels carry less than half: a complete sum of constants explains nothing."""
+        if not abs(self.share) < _SMALL_SHARE:  # NaN has no share to warn about
+            return None
+        what = "logit" if self.contrast is None else "difference"
+        part = format_share(self.share)
+        return f"The {self.parts} carry only {part} of this {what}; the rest are constants, which no picture can show."
+
+
+def undrawable(names: Sequence[str]) -> set[str]:
+    """Those of the names that no font here can draw in full, or that have nothing to draw: a panel must not ask "Why '?'".
+
+    >>> undrawable(["tench", "\\ue000\\ue001", ""]) == {"", "\\ue000\\ue001"}
+    True
+    """
+    pen = Pen(ImageDraw.Draw(Image.new("L", (1, 1))))
+    return {name for name in set(names) if not one_line(name) or pen.lacks(name)}
+
+
+def drawable(caption: Caption) -> Caption:
+    """The caption with code points in place of letters that no font has: "\\u6f22", not "?"."""
+    pen = Pen(ImageDraw.Draw(Image.new("L", (1, 1))))
+
+    def mended(name: str) -> str:
+        name = one_line(name)
+        lost = pen.lacks(name)
+        return "".join(c.encode("unicode_escape").decode() if c in lost else c for c in name)
+
+    return dataclasses.replace(
+        caption, explained=mended(caption.explained), contrast=None if caption.contrast is None else mended(caption.contrast),
+        predictions=tuple((mended(name), p) for name, p in caption.predictions[:MOST_PREDICTIONS]),
+    )  # fmt: skip
