@@ -11,9 +11,9 @@ from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
 from torchbcos.judging import ProgressBar, judge, predict_split
 from torchbcos.metrics import accuracy
+from torchbcos.zoo.build import from_card
 from torchbcos.zoo.card import Card, imagenet_wnids, official_card
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.build import from_card
 from torchbcos.zoo.sources import embedded_names, pick_device
 from torchbcos.zoo.store import fetch, fill, hash_file, read_weights
 

@@ -1,5 +1,6 @@
 """Weights: cards, files, embedded networks, and classifiers made of them."""
 
+from torchbcos.zoo.build import is_own as is_own
 from torchbcos.zoo.card import Card as Card
 from torchbcos.zoo.card import official_cards as official_cards
 from torchbcos.zoo.classifier import Classifier as Classifier
@@ -14,6 +15,6 @@ from torchbcos.zoo.saving import save as save
 from torchbcos.zoo.saving import write_model as write_model
 
 __all__ = [
-    "Card", "Classifier", "Prediction", "card_around", "card_of", "create_model", "list_models", "load", "official_cards", "save",
-    "to_official", "write_model",
+    "Card", "Classifier", "Prediction", "card_around", "card_of", "create_model", "is_own", "list_models", "load", "official_cards",
+    "save", "to_official", "write_model",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ class Classifier:
             raise InputError(f"A card says what {given[0]} is: give a card, or {', '.join(facts)}.")
         if not isinstance(card, Card):
             raise ArgumentTypeError(
-                f"card is a torchbcos.zoo.Card, not {type(card).__name__}: class names are class_names=…, preprocessing is preprocess=…."
+                f"card is a torchbcos.zoo.Card, not {type(card).__name__}: class names are class_names=…, preprocessing preprocess=…."
             )
         if card.preprocess is None:
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
@@ -154,7 +154,7 @@ class Classifier:
         for _, x, seen, _ in self._batches(images, batch_size, value_range):
             with torch.no_grad(), one_sentence(x):
                 outputs = self.model(x)
-            check_logits(outputs, x, len(self.class_names))
+            check_logits(outputs, x, len(self.class_names) or None)
             check_finite(self.model, x, {"outputs": outputs})
             yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
@@ -257,7 +257,7 @@ class Classifier:
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
             with one_sentence(x):
                 found = explain(self.model, x, rows, top_k=top_k, contrast=rest)
-            check_logits(found.outputs, x, len(self.class_names))
+            check_logits(found.outputs, x, len(self.class_names) or None)
             yield self._captioned(found, files, seen)
             start += len(x)
         for asked in (chosen, other):

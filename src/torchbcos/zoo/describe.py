@@ -39,7 +39,7 @@ def card_of(model: nn.Module) -> Card:
         )
     made, preprocess = model.architecture, _usual_preprocess(model)
     fields = {
-        "preprocess": None if preprocess is None else preprocess.to_dict(),
+        "preprocess": preprocess.to_dict(),
         "probability": "softmax" if made.plain else "sigmoid",
         **(model.facts or {}),
     }
@@ -49,14 +49,19 @@ def card_of(model: nn.Module) -> Card:
     )  # fmt: skip
 
 
-def _usual_preprocess(network: models.Network) -> Preprocess | None:
-    """What pictures go through before a network of this kind; None where its channels are no RGB."""
+def _usual_preprocess(network: models.Network) -> Preprocess:
+    """What inputs go through before a network of this kind.
+
+    [x, 1 - x] before a B-cos network, ImageNet's moments before a plain one of RGB. Arrays of other channels have no usual
+    moments, and an odd number of channels is no [x, 1 - x]: both stay as they are.
+    """
     resize, crop = network.picture
-    if network.in_channels == 6:
-        return Preprocess(resize=resize, crop=crop)
+    raw, odd = divmod(network.in_channels, 2)
+    if not network.plain and not odd:
+        return Preprocess(resize=resize, crop=crop, raw_channels=raw)
     if network.plain and network.in_channels == 3:
         return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return None
+    return Preprocess(resize=resize, crop=crop, encoding="none", raw_channels=network.in_channels)
 
 
 # -- networks of one's own -------------------------------------------------------------------------------------------------
@@ -128,7 +133,9 @@ def _preprocess_of(
     if isinstance(given, Mapping):
         return Preprocess.from_dict(given)
     if given is not None:
-        raise ArgumentTypeError(f"preprocess is a torchbcos.pictures.Preprocess, or a dict of its fields, not {type(given).__name__}.")
+        raise ArgumentTypeError(
+            f"preprocess is a torchbcos.pictures.Preprocess, or a dict of its fields, not {type(given).__name__}."
+        )
     if base is not None and base.preprocess is not None:
         return Preprocess.from_dict(base.preprocess)
     first = first_convolution(network)

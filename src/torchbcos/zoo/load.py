@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, WeightsError, shorten
+from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError
 from torchbcos._core.names import natural_key
 from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_

@@ -110,7 +110,7 @@ def check_logits(outputs: object, x: Tensor, classes: int | None = None) -> int:
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(x) or outputs.shape[1] < 1:
         raise InputError(
-            f"The network gives {shape} for an input of shape {tuple(x.shape)}, and a classifier needs logits, ({len(x)}, classes)."
+            f"The network gives {shape} for an input of shape {tuple(x.shape)}, and a classifier needs ({len(x)}, classes)."
         )
     found = int(outputs.shape[1])
     if classes is not None and found != classes:
@@ -138,7 +138,7 @@ def check_channels(network: nn.Module, prepare: Preprocess) -> None:
 
 
 def first_convolution(network: nn.Module) -> tuple[int, int, bool] | None:
-    """Channels and axes of space of a network's first convolution, and whether the network encodes before it; None without any."""
+    """Channels and axes of space of a network's first convolution, and whether it encodes before that; None without any."""
     encodes = False
     for module in network.modules():
         if isinstance(module, bnn.AddInverse):
@@ -163,4 +163,6 @@ def one_sentence(x: Tensor) -> Iterator[None]:
         if "memory" in str(error):
             raise
         said = shorten(" ".join(str(error).split()).rstrip("."), 200)
-        raise InputError(f"The network does not take an input of shape {tuple(x.shape)}: {type(error).__name__}: {said}.") from error
+        raise InputError(
+            f"The network does not take an input of shape {tuple(x.shape)}: {type(error).__name__}: {said}."
+        ) from error

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchbcos._core.errors import InputError, shorten
@@ -73,6 +73,8 @@ def check_same(network: nn.Module, rebuilt: nn.Module, maker: str = "create_mode
     for name in sorted(tensors.keys() ^ right.keys()):
         raise _refusal(f"the tensor {name!r} {'was added to it' if name in tensors else 'is not there any more'}")
     for name, tensor in right.items():
+        if not isinstance(tensors[name], Tensor):
+            raise _refusal(f"its state {name!r} is a {type(tensors[name]).__name__}, no tensor")
         if tensors[name].shape != tensor.shape:
             raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and {maker} makes {tuple(tensor.shape)}")
     buffers, usual = ({plain_name(name) for name, _ in m.named_buffers(remove_duplicate=False)} for m in (network, rebuilt))

@@ -69,6 +69,8 @@ def save(
     elif isinstance(model, nn.Module):
         network = unwrapped(model)
         own = builder is not None or not isinstance(network, Network) or network.architecture is None
+        if own and described(network, builder, options)[0].startswith(UNKNOWN):
+            raise _unknown(network)
         card = card_around(network, builder=builder, options=options) if own else card_of(network)
     else:
         raise InputError(f"save needs a network (a torch.nn.Module) or a classifier, not {type(model).__name__}.")
@@ -95,9 +97,6 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise InputError(f"This network cannot be saved: its state {name!r} is a {type(value).__name__}, no tensor.")
     if (builder := builder_of(card)) is not None:
         rebuilt = _rebuilt(card, builder)
         check_same(network, rebuilt, "its builder")
@@ -159,7 +158,7 @@ def _rebuilt(card: Card, builder: str) -> nn.Module:
         raise InputError(f"This network cannot be saved, because load could not build it: {error}") from error
     if any(is_lazy(value) for value in (*rebuilt.parameters(), *rebuilt.buffers())):
         raise InputError(
-            f"This network cannot be saved: {shorten(repr(builder), 100)} leaves layers whose sizes are not known before they run "
+            f"This network cannot be saved: {shorten(repr(builder), 100)} leaves layers whose sizes are unknown until they run "
             "(torch.nn.Lazy…). Run the network once inside its builder, or give these layers their sizes."
         )
     return make_twin_(rebuilt, check=False) if card.deployed else rebuilt

@@ -276,7 +276,7 @@ class _Builder:
         if kind is None:
             raise InputError(f"there is no layer {shorten(repr(name), 80)}.{hint(str(name)[:100], _KINDS)}")
         deployed = issubclass(kind.make, FilterLayer) and given.get("deployed") is True
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for argument, value in given.items():
             if argument == "deployed" and deployed:
                 continue
