@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError
+from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError, shorten
 from torchbcos._core.names import natural_key
 from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_
