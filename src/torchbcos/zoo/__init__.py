@@ -15,6 +15,6 @@ from torchbcos.zoo.saving import save as save
 from torchbcos.zoo.saving import write_model as write_model
 
 __all__ = [
-    "Card", "Classifier", "Prediction", "card_around", "card_of", "create_model", "is_own", "list_models", "load", "official_cards",
-    "save", "to_official", "write_model",
+    "Card", "Classifier", "Prediction", "card_around", "card_of", "create_model", "is_own", "list_models", "load",
+    "official_cards", "save", "to_official", "write_model",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ class Classifier:
             raise InputError(f"A card says what {given[0]} is: give a card, or {', '.join(facts)}.")
         if not isinstance(card, Card):
             raise ArgumentTypeError(
-                f"card is a torchbcos.zoo.Card, not {type(card).__name__}: class names are class_names=…, preprocessing preprocess=…."
+                f"card is a Card, not {type(card).__name__}: class names are class_names=…, preprocessing is preprocess=…."
             )
         if card.preprocess is None:
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
