@@ -21,8 +21,8 @@ from torchbcos._core.letters import printable, unseen
 from torchbcos._core.names import quote
 
 __all__ = [
-    "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption", "finish",
-    "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell", "usage_errors",
+    "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption",
+    "finish", "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell", "usage_errors",
     "voice", "walk",
 ]  # fmt: skip
 
@@ -72,6 +72,13 @@ Model = Annotated[
         "--model", metavar="SOURCE", show_default="the embedded ten-class model",
         help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
         "torchbcos.save, or hf-hub:org/name[@revision].",
+    ),
+]  # fmt: skip
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code", metavar="",
+        help="Let a model of somebody's own network run code: the function that its card names is imported and called.",
     ),
 ]  # fmt: skip
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.")]

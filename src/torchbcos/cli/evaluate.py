@@ -11,6 +11,7 @@ import typer
 
 from torchbcos._core.names import brief, quote
 from torchbcos.cli.common import (
+    AllowCode,
     BatchSize,
     Device,
     DeviceOption,
@@ -105,6 +106,7 @@ def accuracy(
             help="A model as 'torchbcos explain' takes it, or the folder of a run.",
         ),
     ] = "default",
+    allow_code: AllowCode = False,
     weights: Annotated[
         _Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
     ] = _Weights.auto,
@@ -138,7 +140,8 @@ def accuracy(
     with usage_errors():
         from torchbcos.evaluation import measure_accuracy, open_model
 
-        classifier = open_model(model, weights=weights.value, device=device.value).fitted(fit.value if fit else None)
+        classifier = open_model(model, weights=weights.value, device=device.value, allow_code=allow_code)
+        classifier = classifier.fitted(fit.value if fit else None)
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,
             progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),

@@ -14,6 +14,7 @@ import typer
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.names import brief, file_parts, panel_name
 from torchbcos.cli.common import (
+    AllowCode,
     BatchSize,
     Device,
     DeviceOption,
@@ -48,6 +49,7 @@ __all__ = ["explain"]
 def explain(
     paths: Paths,
     model: Model = "default",
+    allow_code: AllowCode = False,
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", parser=given_path, help="Where the pictures go; made if need be.")
     ] = Path("explanations"),
@@ -75,7 +77,7 @@ def explain(
         found, missing = gather(paths, as_json=json)
         found = _without_results(found, paths, out)
         _check_writable(out)
-        classifier = load(model, device=device.value, fit=fit.value if fit else None)
+        classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
         targets = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):

@@ -45,7 +45,7 @@ def _list_networks(pattern: str, *, json: bool) -> None:
     from torchbcos._core.names import hint, natural_key
     from torchbcos.zoo import list_models
     from torchbcos.zoo.card import official_cards
-    from torchbcos.zoo.load import embedded_folder, embedded_names
+    from torchbcos.zoo.sources import embedded_folder, embedded_names
     from torchbcos.zoo.store import read_card
 
     with usage_errors():

@@ -8,6 +8,7 @@ import typer
 
 from torchbcos._core.names import brief
 from torchbcos.cli.common import (
+    AllowCode,
     BatchSize,
     Device,
     DeviceOption,
@@ -38,6 +39,7 @@ __all__ = ["predict"]
 def predict(
     paths: Paths,
     model: Model = "default",
+    allow_code: AllowCode = False,
     top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each picture.")] = 5,
     fit: FitOption = None,
     number_range: RangeOption = None,
@@ -52,7 +54,7 @@ def predict(
     with usage_errors():
         value_range = parse_range(number_range)
         found, missing = gather(paths, as_json=json)
-        classifier = load(model, device=device.value, fit=fit.value if fit else None)
+        classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
 
         def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]

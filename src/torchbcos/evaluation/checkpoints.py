@@ -7,28 +7,30 @@ from pathlib import Path
 import torch
 
 from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos.models import Network
 from torchbcos.runs import RunFolder
 from torchbcos.zoo import Classifier, load
 from torchbcos.zoo.archive import entry_of
-from torchbcos.zoo.load import build_fitting, pick_device
+from torchbcos.zoo.build import Code, build_fitting
+from torchbcos.zoo.sources import pick_device
 from torchbcos.zoo.store import fill, read_card
 
 __all__ = ["open_model"]
 
 
-def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto") -> Classifier:
+def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto", allow_code: bool = False) -> Classifier:
     """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
 
     Args:
         source: a model, or the folder of a run (`torchbcos train --out`).
         weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints.
-        device: as in `load`.
+        device, allow_code: as in `load`.
 
     Raises:
         MissingFileError, InputError, WeightsError: there is no such model, or no such weights.
     """
     if weights == "auto":
-        return load(source, device=device)
+        return load(source, device=device, allow_code=allow_code)
     if weights not in ("ema", "last", "best"):
         raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {weights!r}.")
     run = RunFolder(Path(source))
@@ -36,8 +38,12 @@ def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto
         raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")
     card = read_card(run.out)
     state, where = run.weights(weights), f"the {weights} weights of {str(run.out)!r}"
-    network = build_fitting(card, {name: entry_of(tensor) for name, tensor in state.items()}, {}, where=where)
+    entries, code = {name: entry_of(tensor) for name, tensor in state.items()}, Code(allow_code, (run.out,))
+    network = build_fitting(card, entries, {}, where=where, code=code)
     fill(network, state, where=where)
-    network.class_names = card.class_names()  # type: ignore[assignment]
-    network = network.eval().to(memory_format=torch.channels_last).to(pick_device(device))
+    if isinstance(network, Network):
+        network.class_names = card.class_names()
+    if {4} <= {p.dim() for p in network.parameters()} <= {0, 1, 2, 3, 4}:
+        network = network.to(memory_format=torch.channels_last)
+    network = network.eval().to(pick_device(device))
     return Classifier(network, card)

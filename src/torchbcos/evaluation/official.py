@@ -11,9 +11,10 @@ from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
 from torchbcos.judging import ProgressBar, judge, predict_split
 from torchbcos.metrics import accuracy
+from torchbcos.zoo.build import from_card
 from torchbcos.zoo.card import Card, imagenet_wnids, official_card
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.load import embedded_names, from_card, pick_device
+from torchbcos.zoo.sources import embedded_names, pick_device
 from torchbcos.zoo.store import fetch, fill, hash_file, read_weights
 
 __all__ = ["Accuracy", "find_official", "make_classifier", "measure_official", "names_of"]
@@ -88,7 +89,7 @@ def find_official(name: str, weights: str | Path | None = None) -> tuple[Card, P
 
 def make_classifier(card: Card, path: Path, device: str = "auto") -> Classifier:
     """A classifier of an official file."""
-    network = from_card(card, {})
+    network = from_card(card)
     fill(network, read_weights(path), where=path.name)
     return Classifier(network.eval().to(pick_device(device)), card)
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.names import class_name_fault
 from torchbcos.models.blocks import Head
 from torchbcos.models.habits import ATTRIBUTES
 
-__all__ = ["Architecture", "FeatureInfo", "Network", "check_input"]
+__all__ = ["Architecture", "FeatureInfo", "Network", "check_class_names", "check_input"]
 
 
 @dataclass(frozen=True)
@@ -160,15 +161,17 @@ class Network(nn.Module, abc.ABC):
         return {id(parameter) for parameter in self.classifier_layer().parameters()}
 
     @final
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a fresh one; the logit bias follows, and class names are forgotten.
+    def reset_classifier(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> None:
+        """Replace the last layer by a fresh one; the logit bias follows, and class names become those that are given.
 
         Args:
             num_classes: 0 takes the classifier away: the network then returns pooled features (N, num_features).
+            class_names: of the new classes, in the order of the outputs.
 
         Raises:
-            InputError: `num_classes` is negative, or no integer.
+            InputError: `num_classes` is negative or no integer, or there are more or fewer names.
         """
+        names = None if class_names is None else check_class_names(class_names, num_classes)
         self.head = self.head.resized(num_classes)
         old = self.classifier_layer()
         parameter = next(old.parameters(), next(self.parameters()))  # one without classes has no parameters
@@ -176,7 +179,29 @@ class Network(nn.Module, abc.ABC):
         owner, _, name = self.classifier_name.rpartition(".")
         self.get_submodule(owner).add_module(name, fresh)
         self.logits = self.head.make_logits().train(self.training)
-        self.class_names = None
+        self.class_names = names
+
+
+def check_class_names(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """Names of classes, one each.
+
+    Raises:
+        InputError: there are more or fewer, one stands twice, or one is no text that a card can hold.
+
+    >>> check_class_names(["cat", "dog"], 2)
+    ('cat', 'dog')
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names is a list of texts, not {shorten(repr(names), 80)}.")
+    found = tuple(names)
+    if len(found) != count:
+        raise InputError(f"class_names has {len(found)} names, and there are {count} classes: one each is needed.")
+    for i, name in enumerate(found):
+        if (fault := class_name_fault(name)) is not None:
+            raise InputError(f"A class {fault}: number {i}, {shorten(repr(name), 80)}.")
+    if len(set(found)) < count:
+        raise InputError("class_names has a name twice: each class needs one of its own.")
+    return found
 
 
 def check_input(x: Tensor, channels: int, axes: Sequence[str] = ("H", "W"), smallest: int = 1) -> None:

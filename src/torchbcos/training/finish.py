@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from torchbcos import zoo
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import write_json
 from torchbcos._core.probability import trained_with
 from torchbcos.training.beforehand import exported
@@ -21,6 +21,7 @@ from torchbcos.training.machine import everyones
 from torchbcos.training.progress import clock, summary
 from torchbcos.training.recipe import to_dict
 from torchbcos.training.state import State
+from torchbcos.zoo.importing import IMPORT
 
 __all__ = ["card_of", "finish"]
 
@@ -65,22 +66,38 @@ def _exported(run: Run, state: State) -> tuple[str, nn.Module]:
     return which, state.network
 
 
-def _write_model(run: Run, network: nn.Module, card: zoo.Card | None) -> None:
-    """The model folder; a network of the user's own has weights, and no card."""
+def _write_model(run: Run, network: nn.Module, card: zoo.Card) -> None:
+    """The model folder; of a network that could not be built again, the weights alone, so that no training is lost."""
     network = network.cpu().eval()
-    if card is None:
-        run.folder.write_own_weights(network.state_dict())
-    else:
-        zoo.write_model(network, card, run.folder.model)
-
-
-def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str, Any]) -> zoo.Card | None:
-    """What a network of this run is; None for one that `create_model` did not make."""
     try:
-        card = zoo.card_of(network)
-    except InputError:
+        zoo.write_model(network, card, run.folder.model, example=_example(run) if zoo.is_own(card) else None)
+    except InputError as error:
+        if not zoo.is_own(card):
+            raise
+        run.folder.write_own_weights(network.state_dict())
+        run.say(f"{error} The weights alone are in {run.folder.own_weights}.")
+
+
+def _example(run: Run) -> Tensor | None:
+    """One encoded example, on the processor; None where none can be read."""
+    split = next((split for _, split in run.splits.held_out() if split), run.splits.train)
+    try:
+        return run.chosen(run.examples(split), [0])[0].cpu()
+    except BcosError:
         return None
-    recipe, found = run.recipe, report.get("report") or report.get("selection") or {}
+
+
+def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str, Any]) -> zoo.Card:
+    """What a network of this run is: of a function of somebody's own, the name of that function and its arguments."""
+    recipe = run.recipe
+    if ":" in recipe.model:
+        card = zoo.Card(
+            name=recipe.name, architecture=IMPORT + recipe.model, options=recipe.options, in_channels=run.channels,
+            num_classes=len(run.data.classes), parameters=sum(p.numel() for p in network.parameters()),
+        )  # fmt: skip
+    else:
+        card = zoo.card_of(network)
+    found = report.get("report") or report.get("selection") or {}
     return dataclasses.replace(
         card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),
         probability=trained_with(recipe.loss, multi_label=run.data.multi_label),

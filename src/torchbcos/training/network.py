@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos.models import Network, refresh_filters
 from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
 from torchbcos.zoo import create_model, load, official_cards
+from torchbcos.zoo.importing import run_builder
 
 __all__ = ["build_network", "channels_last", "check_head", "head_of"]
 
@@ -44,7 +40,8 @@ def build_network(
     if given:
         raise InputError(f"options cannot set {', '.join(given)}: the data and the settings of the recipe decide that.")
     if ":" in recipe.model:
-        return _imported(recipe.model, num_classes=classes, in_channels=channels, **recipe.options), None
+        named = f"model={shorten(repr(recipe.model), 120)}"
+        return run_builder(recipe.model, num_classes=classes, in_channels=channels, options=recipe.options, named=named), None
     if recipe.pretrained:
         network, terms = _pretrained_network(recipe, classes, names)
     else:
@@ -76,43 +73,6 @@ def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[s
     if recipe.refresh:
         refresh_filters(network)
     return network, terms
-
-
-def _imported(path: str, **options: Any) -> nn.Module:
-    """What a function of the caller's returns, by "package.module:name".
-
-    Raises:
-        InputError: there is no such function, or it does not take these options.
-    """
-    module, _, name = path.partition(":")
-    with _working_folder_importable():
-        try:
-            make: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"model={path!r} names no function that can be imported: {error}.") from error
-        try:
-            network = make(**options)
-        except TypeError as error:
-            raise InputError(
-                f"model={path!r} must take num_classes, in_channels and the recipe's options, and does not: {error}."
-            ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"model={path!r} must return a torch.nn.Module, and returned {type(network).__name__}.")
-    return network
-
-
-@contextmanager
-def _working_folder_importable() -> Iterator[None]:
-    """Modules of the working folder can be imported, as with `python -m`; afterwards the path is as before."""
-    here = os.getcwd()
-    if here in sys.path:
-        yield
-        return
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def head_of(network: nn.Module) -> set[int]:

@@ -277,10 +277,8 @@ def _write_beginning(run: Run, learner: _Learner, changes: Sequence[str]) -> Non
         **({"copies": "together"} if run.splits.together else {}), **({"changes": list(changes)} if changes else {}),
     }  # fmt: skip
     card = card_of(run, learner.network, learner.terms, {})
-    if card is not None:
-        check_card(card)
+    check_card(card)
     write_held_out(folder, data, dict(run.splits.held_out()))
     with replacing(folder.recipe, durable=True) as partial:
         partial.write_text(to_toml(run.recipe, facts), "utf-8")
-    if card is not None:
-        write_json(folder.card, card.to_dict())
+    write_json(folder.card, card.to_dict())

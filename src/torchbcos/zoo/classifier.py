@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint, whole_number
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
@@ -21,6 +21,8 @@ from torchbcos.explanation.finite import check_finite
 from torchbcos.pictures import Preprocess, Range, Seen, title_of
 from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
+from torchbcos.zoo.describe import Builder, card_around
+from torchbcos.zoo.probe import check_logits, moved, one_sentence
 
 __all__ = ["Classifier", "Prediction"]
 
@@ -38,13 +40,57 @@ class Prediction:
 class Classifier:
     """Pictures in, predictions and exact explanations out.
 
+    Args:
+        model: any network that `torchbcos.explain` takes, on encoded input. Without a card it is put into eval mode.
+        card: what its weights are, where that is known already: then nothing else is given.
+        class_names: in the order of its outputs. None: those that the network knows, or "class 0", "class 1", …: as many as it
+            gives logits for a made-up input of one of the usual sizes.
+        preprocess: how examples become its input, or the same as a dict. None: as its card says; for a network of one's own,
+            examples as they are, encoded for the channels that its first convolution takes.
+        probability: "sigmoid" (each class on its own: trained with BCE) or "softmax". None: the network's own, else "sigmoid".
+        builder: what builds a network of one's own, so that `save` can write a folder that `load` reads: the name of a function
+            or class that can be imported, "package.module:function", or that function.
+        options: the arguments that it was built with, beside `num_classes` and `in_channels`.
+
     Attributes:
         model: the network, on encoded input.
         card: what its weights are.
         class_names: in the order of its outputs.
+
+    Raises:
+        InputError: names, channels or outputs do not fit the network, or the number of its classes cannot be found out.
+        ArgumentTypeError: `model` is no module, or another argument has the wrong type.
+
+    >>> from torchbcos import nn as bnn
+    >>> net = nn.Sequential(bnn.BcosConv2d(6, 2, 3), bnn.GlobalAveragePool())
+    >>> Classifier(net, class_names=("cat", "dog")).predict(torch.rand(3, 16, 16), top_k=1)[0][0].label in ("cat", "dog")
+    True
     """
 
-    def __init__(self, model: nn.Module, card: Card) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        card: Card | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        preprocess: Preprocess | Mapping[str, Any] | None = None,
+        probability: str | None = None,
+        builder: Builder | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        facts: dict[str, Any] = {
+            "class_names": class_names, "preprocess": preprocess, "probability": probability, "builder": builder,
+            "options": options,
+        }  # fmt: skip
+        if card is None:
+            card = card_around(model, **facts)
+            model.eval()
+        elif given := [name for name, value in facts.items() if value is not None]:
+            raise InputError(f"A card says what {given[0]} is: give a card, or {', '.join(facts)}.")
+        if not isinstance(card, Card):
+            raise ArgumentTypeError(
+                f"card is a Card, not {type(card).__name__}: class names are class_names=…, preprocessing is preprocess=…."
+            )
         if card.preprocess is None:
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
         self.model, self.card = model, card
@@ -111,8 +157,9 @@ class Classifier:
     ) -> Iterator[tuple[list[Prediction], Seen]]:
         """`iter_predict`, and beside the classes of each picture what part of it the network looked at."""
         for _, x, seen, _ in self._batches(images, batch_size, value_range):
-            with torch.no_grad():
+            with torch.no_grad(), one_sentence(x):
                 outputs = self.model(x)
+            check_logits(outputs, x, len(self.class_names) or None)
             check_finite(self.model, x, {"outputs": outputs})
             yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
@@ -132,8 +179,7 @@ class Classifier:
             yield files, self._moved(x), seen, ahead and not following
 
     def _moved(self, x: Tensor) -> Tensor:
-        parameter = next(self.model.parameters())
-        return x.to(device=parameter.device, dtype=parameter.dtype)
+        return moved(x, self.model)
 
     def predictions(self, outputs: Tensor, *, top_k: int = 5) -> list[list[Prediction]]:
         """The `top_k` classes for each row of logits (N, classes).
@@ -214,7 +260,10 @@ class Classifier:
         for files, x, seen, last in batches:
             alone = last and start == 0 and len(x) == 1
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
-            yield self._captioned(explain(self.model, x, rows, top_k=top_k, contrast=rest), files, seen)
+            with one_sentence(x):
+                found = explain(self.model, x, rows, top_k=top_k, contrast=rest)
+            check_logits(found.outputs, x, len(self.class_names) or None)
+            yield self._captioned(found, files, seen)
             start += len(x)
         for asked in (chosen, other):
             asked.check_all(start)

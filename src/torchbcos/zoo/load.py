@@ -1,41 +1,31 @@
-"""Where names, files and networks meet: create, save and load."""
+"""Where names, files and networks meet: create and load."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import fnmatch
 import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, WeightsError, shorten
-from torchbcos._core.names import hint, natural_key, quote
-from torchbcos._core.pickled import Entry
-from torchbcos.deployment import is_deployed, make_twin_
-from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from torchbcos.runs import RunFolder
-from torchbcos.zoo.archive import WeightsFile, entry_of, open_weights
+from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError, shorten
+from torchbcos._core.names import natural_key
+from torchbcos.deployment import deploy as twin_of
+from torchbcos.deployment import make_twin_
+from torchbcos.zoo.archive import WeightsFile, open_weights
+from torchbcos.zoo.build import Code, assemble, builder_of, inputs_of, is_own, remember
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.hub import HUB, fetch_folder
-from torchbcos.zoo.saveable import check_same, state_of, unwrapped
-from torchbcos.zoo.store import CARD, WEIGHTS, check_fit, classes_in, fetch, fill, open_folder, read_weights, write_folder
+from torchbcos.zoo.probe import differ
+from torchbcos.zoo.sources import has_card, named, pick_device, places_of, read_carded, read_source
+from torchbcos.zoo.store import classes_in, fetch, fill, read_weights
 
-__all__ = [
-    "build_fitting", "card_of", "create_model", "embedded_folder", "embedded_names", "from_card", "list_models", "load",
-    "pick_device", "save", "write_model",
-]  # fmt: skip
+__all__ = ["create_model", "list_models", "load"]
 
-_DEFAULT = "imagenette"
 _TORCHVISION = ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2")  # words for official weights there
-_FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -84,15 +74,15 @@ def create_model(
     """
     if not isinstance(name, str | None):
         raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
-    if pretrained and weights is not None:
-        raise InputError("Give either pretrained=True or weights=..., not both.")
     if not isinstance(weights, str | os.PathLike | None) or weights in _TORCHVISION:
         raise ArgumentTypeError(
             f"weights is a file or a folder, not {shorten(str(weights), 80)!r}: official weights are pretrained=True here."
         )
+    if pretrained and weights is not None:
+        raise InputError("Give either pretrained=True or weights=..., not both.")
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
-    if weights is not None and _has_card(_named(weights, "weights")):
-        network = _with_card(*_read_carded(weights), name, asked, options, where=str(weights))
+    if weights is not None and has_card(named(weights, "weights")):
+        network = _with_card(*read_carded(weights), name, asked, options, where=str(weights))
     elif name is None:
         raise InputError("create_model needs a network name; torchbcos.list_models() names all.")
     elif pretrained:
@@ -122,7 +112,13 @@ def _with_card(
         raise WeightsError(f"{where} has {card.in_channels} input channels, not {asked['in_channels']}.")
     if asked["plain"] and not card.plain:
         raise WeightsError(f"{where} holds a B-cos network, not its plain twin: leave plain=True out.")
-    return _assemble(card, file, options, where=where)
+    if is_own(card):
+        how = "load(…, allow_code=True, deploy=False)" if builder_of(card) else "load(…, deploy=False)"
+        raise WeightsError(f"{where} holds a network of somebody's own, none of create_model's: torchbcos.{how}.model is it.")
+    network = assemble(card, file, options, where=where)
+    if not isinstance(network, models.Network):
+        raise WeightsError(f"{where} holds a {type(network).__name__}, none of create_model's networks.")
+    return network
 
 
 def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Network:
@@ -135,7 +131,7 @@ def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Netw
     fill(network, state, where=path.name)
     card = read_official_cards().get(name)
     if card is not None:
-        _remember(network, card)
+        remember(network, card)
     return network
 
 
@@ -145,100 +141,9 @@ def _architecture_of(name: str) -> str:
     return name if card is None else card.architecture
 
 
-def _assemble(card: Card, file: WeightsFile, options: Mapping[str, Any], *, where: str) -> models.Network:
-    """The network of a card with its weights, and what the card says of them."""
-    network = build_fitting(card, file.entries, options, where=where)
-    fill(network, file.read(), where=where)
-    _remember(network, card)
-    return network
-
-
-def build_fitting(card: Card, entries: Mapping[str, Entry], options: Mapping[str, Any], *, where: str) -> models.Network:
-    """The network of a card, fresh, if weights like these are its own: nothing is allocated before.
-
-    A card is a stranger's file: it may speak of a billion classes, which its weights do not have.
-
-    Args:
-        card: of the weights.
-        entries: the dtype and shape of each, by name.
-        options: of the caller's, over those of the card.
-        where: what the weights are called in messages.
-
-    Raises:
-        WeightsError: they belong to another network, or there is none as the card says.
-    """
-    try:
-        with torch.device("meta"):
-            network = from_card(card, options)
-            twin = make_twin_(network, check=False) if card.deployed else network
-    except (BcosError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, BcosError) and options:  # the caller's own
-            raise
-        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
-        raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
-    check_fit(twin, entries, where=where)
-    network = from_card(card, options)
-    return make_twin_(network, check=False) if card.deployed else network  # before its weights: a twin has fewer
-
-
-def _remember(network: models.Network, card: Card) -> None:
-    """Give a network what its card says of its weights: saved again, it says the same."""
-    if card.classes is not None and card.num_classes == network.num_classes:
-        network.class_names = card.class_names()
-    if card.plain == network.plain and card.in_channels == network.in_channels:
-        network.facts = {name: copy.deepcopy(getattr(card, name)) for name in _FACTS}
-
-
-def save(model: nn.Module | Classifier, directory: str | Path) -> None:
-    """Write `model.safetensors` and `card.json`; `load` and `create_model(weights=...)` read them.
-
-    A deployed twin is written as such (its card says so): it comes back with the same numbers and refuses to train.
-
-    What is saved is what `load` builds again, with these weights: the network inside `torch.compile`, `DataParallel`,
-    `DistributedDataParallel` and `AveragedModel`. Whatever else was changed after `create_model` (other layers or settings,
-    parametrised or pruned weights, quantised ones; forward hooks, replaced methods) is refused.
-
-    Args:
-        model: a network made by `create_model`, or a classifier.
-        directory: created if it does not exist.
-
-    Raises:
-        InputError: the network was not made by `create_model`, so its card cannot be written, or it was changed since then.
-        WeightsError: it holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
-        StateError: the files could not be written; nothing is left half-written.
-    """
-    if not str(directory):
-        raise InputError("save needs a folder; '' is none ('.' is this one).")
-    if isinstance(model, Classifier):
-        network, card = unwrapped(model.model), model.card
-    elif isinstance(model, nn.Module):
-        network = unwrapped(model)
-        card = card_of(network)
-    else:
-        raise InputError(f"save needs a network made by torchbcos.create_model, or a classifier, not {type(model).__name__}.")
-    write_model(network, card, directory)
-
-
-def write_model(network: nn.Module, card: Card, directory: str | Path) -> None:
-    """Write a model folder with a card of the caller's.
-
-    Raises:
-        InputError: the card builds another network.
-        WeightsError: the network holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
-        StateError: the files could not be written.
-    """
-    network = unwrapped(network)
-    card = dataclasses.replace(card, deployed=is_deployed(network))
-    with torch.device("meta"):
-        rebuilt = from_card(card, {})
-        check_same(network, make_twin_(rebuilt, check=False) if card.deployed else rebuilt)
-    state = state_of(network)
-    check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
-    write_folder(Path(directory), state, card)
-
-
 def load(
-    source: str | Path = "default", *, device: str = "auto", deploy: bool = True, fit: str | None = None
+    source: str | Path = "default", *, device: str = "auto", deploy: bool = True, fit: str | None = None,
+    allow_code: bool = False,
 ) -> Classifier:  # fmt: skip
     """A classifier: network, preprocessing and class names.
 
@@ -251,12 +156,15 @@ def load(
             commit: "hf-hub:org/name@v2".
         device: "auto", "cpu", "cuda", "mps", …
         deploy: use the twin made for inference and explanation, which refuses to train; False gives the network
-            itself, unless it was saved as a twin.
+            itself, unless it was saved as a twin. Of somebody's own network, the twin is used if it gives the same numbers.
         fit: how pictures become squares: "crop" cuts out the centre, "letterbox" keeps the whole picture between bars; None:
             as the card says.
+        allow_code: the card may name a module and a function that build its network, and they are imported and called: code of
+            whoever wrote them. They are looked for in the folder where you work and among what Python can import, never in the
+            model's own folder. Without, such a model is refused, in a sentence that names them.
 
     Raises:
-        InputError: unknown source, device or fit.
+        InputError: unknown source, device or fit; or the model needs code, and `allow_code` does not say that it may run.
         MissingFileError, WeightsError: weights are missing or broken.
 
     >>> load().class_names[0]
@@ -264,143 +172,19 @@ def load(
     """
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
-    file, card = _read_source(_named(source, "a model"))
-    network = _assemble(card, file, {}, where=str(source)).eval().to(pick_device(device))
-    return Classifier(make_twin_(network, check=False) if deploy and not card.deployed else network, card).fitted(fit)
+    file, card = read_source(named(source, "a model"))
+    code = Code(allow_code, places_of(source, file))
+    network = assemble(card, file, {}, where=str(source), code=code).eval().to(pick_device(device))
+    if deploy and not card.deployed:
+        network = _own_twin(network, card) if is_own(card) else make_twin_(network, check=False)
+    return Classifier(network, card).fitted(fit)
 
 
-def _named(source: str | Path, what: str) -> str | Path:
-    """A source that says something: '' would be the current folder.
-
-    Raises:
-        InputError: it does not.
-    """
-    if not str(source).strip():
-        raise InputError(f"{str(source)!r} names no {what.removeprefix('a ')}: give a name or a folder; '.' is this folder.")
-    return source
-
-
-def _read_source(source: str | Path) -> tuple[WeightsFile, Card]:
-    """The weights and the card of what `load` takes.
-
-    Raises:
-        InputError: it is neither a name nor a folder.
-        MissingFileError, WeightsError: weights are missing or broken.
-    """
-    text = str(source)
-    if text.startswith(HUB):
-        return _read_carded(source)
-    embedded, official = embedded_names(), read_official_cards()
-    if not _is_path(source):
-        name = _DEFAULT if text == "default" else text
-        if name in embedded:
-            return open_folder(embedded_folder() / name)
-        if name in official:
-            card = official_card(name)
-            return open_weights(fetch(card)), card
-    if _is_folder(source):
-        return _read_carded(source)
-    raise InputError(
-        f"There is no model {quote(text)}: expected an embedded name ({', '.join(embedded)}), a name with "
-        f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text[:200], [*embedded, *official])}"
-    )
-
-
-def _is_path(source: str | Path) -> bool:
-    """Whether a source can only be a path, not a name.
-
-    >>> _is_path("resnet50"), _is_path("./resnet50"), _is_path(Path("resnet50"))
-    (False, True, True)
-    """
-    return not isinstance(source, str) or any(mark in source for mark in (os.sep, os.altsep) if mark)
-
-
-def embedded_folder() -> Path:
-    """The folder of the networks that come with the package."""
-    return Path(str(resources.files("torchbcos.zoo") / "embedded"))
-
-
-def embedded_names() -> list[str]:
-    """Names of the networks that come with the package."""
-    folder = embedded_folder()
-    return sorted(p.name for p in folder.iterdir() if (p / CARD).is_file()) if folder.is_dir() else []
-
-
-def pick_device(device: str) -> torch.device:
-    """A device by name; "auto" takes an accelerator if there is one."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _own_twin(network: nn.Module, card: Card) -> nn.Module:
+    """The deployed twin of somebody's own network; the network itself where it has none that gives the same numbers."""
+    network = network.requires_grad_(False)
     try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InputError(f"Unknown device {device!r}.{hint(str(device), ['auto', 'cpu', 'cuda', 'mps'])}") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("No CUDA device is available here; use device='cpu'.")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("No MPS device (Apple's) is available here; use device='cpu'.")
-    return chosen
-
-
-def _has_card(weights: str | Path) -> bool:
-    return str(weights).startswith(HUB) or _is_folder(weights)
-
-
-def _is_folder(source: str | Path) -> bool:
-    try:
-        return Path(source).is_dir()
-    except (OSError, ValueError):  # no folder has such a name: too long, say
-        return False
-
-
-def _read_carded(source: str | Path) -> tuple[WeightsFile, Card]:
-    """The weights and the card that lie in a folder, or in a repository of the hub."""
-    text = str(source)
-    if text.startswith(HUB):
-        return open_folder(fetch_folder(text, (CARD, WEIGHTS)))
-    return open_folder(RunFolder(Path(source)).locate_model(weights=WEIGHTS, card=CARD))
-
-
-def from_card(card: Card, options: Mapping[str, Any]) -> models.Network:
-    """The network that a card describes, fresh."""
-    return models.build(
-        card.architecture, num_classes=card.num_classes, in_channels=card.in_channels, plain=card.plain,
-        **{**card.options, **options},
-    )  # fmt: skip
-
-
-def card_of(model: nn.Module) -> Card:
-    """The card of a network made by `create_model`.
-
-    Raises:
-        InputError: it was not.
-    """
-    if not isinstance(model, models.Network) or model.architecture is None:
-        raise InputError(
-            f"save needs a network made by torchbcos.create_model, not {type(model).__name__}: its card says how to build it."
-        )
-    made, preprocess = model.architecture, _usual_preprocess(model)
-    fields = {
-        "preprocess": preprocess.to_dict(),
-        "probability": "softmax" if made.plain else "sigmoid",
-        **(model.facts or {}),
-    }
-    return Card(
-        name=made.name, architecture=made.name, options=made.options, plain=made.plain, in_channels=model.in_channels,
-        classes=model.class_names, num_classes=model.num_classes, parameters=sum(p.numel() for p in model.parameters()), **fields,
-    )  # fmt: skip
-
-
-def _usual_preprocess(network: models.Network) -> Preprocess:
-    """What pictures go through before a network of this kind: [x, 1 - x] for even channels, ImageNet's moments for plain RGB.
-
-    An odd number of channels is no [x, 1 - x], and other channels than RGB's have no usual moments: they stay as they are.
-    """
-    resize, crop = network.picture
-    raw, odd = divmod(network.in_channels, 2)
-    if not odd and (raw == 3 or not network.plain):
-        return Preprocess(resize=resize, crop=crop, raw_channels=raw)
-    if network.plain and network.in_channels == 3:
-        return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return Preprocess(resize=resize, crop=crop, encoding="none", raw_channels=network.in_channels)
+        twin = twin_of(network)
+    except Exception:  # of somebody's own code: it cannot be copied, or not without its hooks
+        return network
+    return twin if builder_of(card) is None or differ(network, twin, inputs_of(card)) is None else network

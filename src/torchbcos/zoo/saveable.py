@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchbcos._core.errors import InputError, shorten
@@ -21,6 +21,7 @@ _TRAINING_ONLY = {"training", "sync", "momentum", "gradient_checkpointing"}  # c
 _OF_THE_CARD = {"architecture", "class_names", "facts"}  # which the card takes along
 _OWN_HOOKS = ("torchbcos.", "torch.nn.parallel.")  # watch, or move tensors, and are gone when what set them is done
 _RANDOM = (StochasticDepth, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_KNOWN = ("torch.", "torchbcos.")  # modules whose settings all matter
 _PLAIN_VALUES = (bool, int, float, str, tuple, type(None))
 
 
@@ -47,12 +48,14 @@ def state_of(network: nn.Module) -> dict[str, Any]:
     return {plain_name(name): value for name, value in network.state_dict().items()}
 
 
-def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
+def check_same(network: nn.Module, rebuilt: nn.Module, maker: str = "create_model") -> None:
     """Whether a network is, apart from its weights, what its card builds: otherwise it would come back as another one.
 
     Args:
         network: about to be saved.
         rebuilt: what its card builds ("meta" is enough).
+        maker: what built it, for messages. Of a builder of somebody's own only the settings of our layers and of torch's are
+            compared: its modules may count and remember what they like.
 
     Raises:
         InputError: a layer is missing, is another one, has other settings, or something else that changes what it gives.
@@ -64,14 +67,16 @@ def check_same(network: nn.Module, rebuilt: nn.Module) -> None:
     for name, module in given.items():
         if name not in built:
             raise _refusal(f"its layer {name or 'at the top'!r} ({type(module).__name__}) was added after it was created")
-        if (difference := _difference(module, built[name])) is not None:
+        if (difference := _difference(module, built[name], maker)) is not None:
             raise _refusal(f"its layer {name!r} {difference}" if name else f"it {difference}")
     tensors, right = state_of(network), rebuilt.state_dict()
     for name in sorted(tensors.keys() ^ right.keys()):
         raise _refusal(f"the tensor {name!r} {'was added to it' if name in tensors else 'is not there any more'}")
     for name, tensor in right.items():
+        if not isinstance(tensors[name], Tensor):
+            raise _refusal(f"its state {name!r} is a {type(tensors[name]).__name__}, no tensor")
         if tensors[name].shape != tensor.shape:
-            raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and create_model makes {tuple(tensor.shape)}")
+            raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and {maker} makes {tuple(tensor.shape)}")
     buffers, usual = ({plain_name(name) for name, _ in m.named_buffers(remove_duplicate=False)} for m in (network, rebuilt))
     for name in sorted(buffers ^ usual):
         raise _refusal(f"the buffer {name!r} is in only one of the two, and in no state dict")
@@ -112,23 +117,27 @@ def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield plain_name(name), original(module)
 
 
-def _difference(module: nn.Module, built: nn.Module) -> str | None:
-    if type(module) is not type(built):
-        return f"is a {type(module).__name__}, where create_model makes a {type(built).__name__}"
+def _difference(module: nn.Module, built: nn.Module, maker: str) -> str | None:
+    kind, wanted = type(module), type(built)
+    if kind is not wanted and (kind.__module__, kind.__qualname__) != (wanted.__module__, wanted.__qualname__):  # reloaded: alike
+        return f"is a {kind.__name__}, where {maker} makes a {wanted.__name__}"
     values, usual = vars(module), vars(built)
+    if not kind.__module__.startswith(_KNOWN):
+        changed = (key for key in values.keys() - usual.keys() - OF_EVERY_MODULE if callable(getattr(kind, key, None)))
+        return next((f"has a {key} of its own, set after it was created" for key in changed), None)
     for key in values.keys() - usual.keys() - OF_EVERY_MODULE - _OF_THE_CARD:
         inherited = getattr(type(module), key, None)
         if callable(inherited):
             return f"has a {key} of its own, set after it was created"
         if isinstance(inherited, _PLAIN_VALUES) and inherited is not None and not _same(values[key], inherited):
-            return f"has {key}={shorten(repr(values[key]), 60)}, where create_model leaves {shorten(repr(inherited), 60)}"
+            return f"has {key}={shorten(repr(values[key]), 60)}, where {maker} leaves {shorten(repr(inherited), 60)}"
     if isinstance(module, StochasticDepth):
         return None
     for key, right in usual.items():
         if not (isinstance(right, _PLAIN_VALUES) or dataclasses.is_dataclass(right)) or key in _OF_THE_CARD | OF_EVERY_MODULE:
             continue
         if key not in _TRAINING_ONLY and (key not in values or not _same(values[key], right)):
-            return f"has {key}={shorten(repr(values.get(key)), 60)}, where create_model sets {shorten(repr(right), 60)}"
+            return f"has {key}={shorten(repr(values.get(key)), 60)}, where {maker} sets {shorten(repr(right), 60)}"
     return None
 
 

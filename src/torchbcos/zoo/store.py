@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchbcos._core.claim import claimed
 from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
@@ -59,7 +59,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 # -- weights and networks ------------------------------------------------------------------------------------------------
 
 
-def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
+def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict (ours or official) strictly.
 
     Raises:
@@ -78,7 +78,7 @@ def fill(model: Network, state: Mapping[str, Tensor], *, where: str) -> None:
         raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
 
 
-def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> None:
+def check_fit(model: nn.Module, entries: Mapping[str, Entry], *, where: str) -> None:
     """Whether tensors like these are the weights of a network; of the network, names, shapes and dtypes are enough ("meta").
 
     Raises:
@@ -89,25 +89,33 @@ def check_fit(model: Network, entries: Mapping[str, Entry], *, where: str) -> No
     missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     if missing or extra:
         example = f"{quote(missing[0])} is missing" if missing else f"{quote(extra[0])} is unknown"
+        what = "the model name and its options" if isinstance(model, Network) else "what builds it: it may have changed since"
         raise WeightsError(
             f"{where} does not belong to this network ({type(model).__name__}): {len(missing)} tensors are missing, "
-            f"{len(extra)} are unknown; {example}. Check the model name and its options."
+            f"{len(extra)} are unknown; {example}. Check {what}."
         )
     for key, entry in given.items():
-        wanted = _FLOATS if own[key].is_floating_point() else _INTEGERS
+        wanted = _FLOATS if own[key].is_floating_point() else {"bool"} if own[key].dtype is torch.bool else _INTEGERS
         counts = key.rpartition(".")[2] == "num_batches_tracked"  # converters write {name: tensor.float()}; `fill` looks at it
         if entry.kind not in wanted and not (counts and entry.kind in _FLOATS):
-            what = "floating-point numbers" if wanted is _FLOATS else "whole numbers"
+            what = "floating-point numbers" if wanted is _FLOATS else "whole numbers" if wanted is _INTEGERS else "truth values"
             raise WeightsError(f"{where}: the tensor {key!r} is {entry.kind}, the network needs {what}: save it as such.")
         if tuple(entry.shape) != tuple(own[key].shape):
-            last = key.rpartition(".")[0] == model.classifier_name and tuple(entry.shape[1:]) == tuple(own[key].shape[1:])
-            classes = classes_in(model, entries)
-            reason = (
-                f"{classes} classes, the network has {model.num_classes}: create it with num_classes={classes}; with any "
-                "other num_classes its classifier is fresh" if last
-                else f"{key} of shape {tuple(entry.shape)}, the network expects {tuple(own[key].shape)}"
-            )  # fmt: skip
+            reason = f"{key} of shape {tuple(entry.shape)}, the network expects {tuple(own[key].shape)}"
+            if isinstance(model, Network) and key.rpartition(".")[0] == model.classifier_name:
+                reason = _other_classes(model, entries, entry, own[key]) or reason
             raise WeightsError(f"{where} has {reason}.")
+
+
+def _other_classes(model: Network, entries: Mapping[str, Entry], entry: Entry, own: Tensor) -> str | None:
+    """That weights are of another number of classes, as the rest of a sentence; None where more is different than that."""
+    if tuple(entry.shape[1:]) != tuple(own.shape[1:]):
+        return None
+    classes = classes_in(model, entries)
+    return (
+        f"{classes} classes, the network has {model.num_classes}: create it with num_classes={classes}; with any "
+        "other num_classes its classifier is fresh"
+    )
 
 
 def _is_whole(tensor: Tensor, dtype: torch.dtype) -> bool:
@@ -139,9 +147,11 @@ _T = TypeVar("_T")
 _Shaped = TypeVar("_Shaped", Tensor, Entry)
 
 
-def _renamed(model: Network, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
+def _renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
     """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
-    return dict(state) if set(state) == set(own) else from_official(model, _unwrapped(state))
+    if set(state) == set(own):
+        return dict(state)
+    return from_official(model, _unwrapped(state)) if isinstance(model, Network) else _unwrapped(state)
 
 
 def _unwrapped(state: Mapping[str, _T]) -> dict[str, _T]:
@@ -208,7 +218,7 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
 def _plain(name: str, tensor: Tensor) -> Tensor:
     """A copy of a weight in memory of its own, if it is a weight that a file can hold."""
     kind = entry_of(tensor).kind
-    if kind not in _FLOATS | _INTEGERS:
+    if kind not in _FLOATS | _INTEGERS | {"bool"}:
         raise WeightsError(f"This network cannot be saved: {quote(name)} is {kind}; weights are plain floating-point tensors.")
     return tensor.detach().cpu().contiguous().clone()
 

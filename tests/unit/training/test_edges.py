@@ -18,6 +18,7 @@ from tests.unit.training.data import squares, tiny
 from torchbcos._core.errors import InputError, MissingFileError, WeightsError
 from torchbcos.data.sources import open_labelled
 from torchbcos.evaluation import measure_accuracy, open_model
+from torchbcos.runs import RunFolder
 from torchbcos.training import Recipe, judge, read_recipe, train
 
 
@@ -200,11 +201,22 @@ def test_ones_own_network_beside_the_command(data: Path, tmp_path: Path, monkeyp
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    with pytest.raises(InputError, match="model='nets_of_mine:bad' must take num_classes, in_channels"):
+    with pytest.raises(InputError, match=r"model='nets_of_mine:bad' needs 'classes', .* must take num_classes, in_channels"):
         run(tiny(model="nets_of_mine:bad"), data, tmp_path / "run")
     report, _ = run(tiny(model="nets_of_mine:good"), data, tmp_path / "run")  # nothing was trained: the folder is free
     assert report["steps"] == 6
     assert str(tmp_path) not in sys.path  # the caller's imports are as before
+    for source in (tmp_path / "run", tmp_path / "run" / "model"):
+        with pytest.raises(InputError, match="'nets_of_mine' would be imported and its 'good' called, and files do not run code"):
+            torchbcos.load(source)
+        loaded = torchbcos.load(source, device="cpu", allow_code=True)
+        assert loaded.class_names == ("blue", "green", "red") and loaded.card.recipe["model"] == "nets_of_mine:good"
+    assert str(tmp_path) not in sys.path
+
+
+def test_an_old_run_of_ones_own_network_says_what_to_do(tmp_path: Path) -> None:
+    """Earlier releases wrote weights alone."""
+    RunFolder(tmp_path / "run").write_own_weights(torch.nn.Linear(2, 2).state_dict())
     for source in (tmp_path / "run", tmp_path / "run" / "model"):
         with pytest.raises(MissingFileError, match="a network of your own: build it"):
             torchbcos.load(source)

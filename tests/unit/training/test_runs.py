@@ -30,6 +30,7 @@ from torchbcos.data.loading import seed_of
 from torchbcos.judging import Outputs
 from torchbcos.training import Progress, Recipe, judge, loop, losses, network, read_recipe, train
 from torchbcos.training.plan import hold_out
+from torchbcos.zoo.store import read_card
 
 ONE: dict[str, Any] = {"accelerator": "cpu", "devices": 1}
 
@@ -302,7 +303,8 @@ def test_signals_and_volumes_with_a_network_of_ones_own(network: str, shape: tup
     recipe = tiny(model=f"tests.unit.training.test_runs:{network}", flip=0.0, epochs=4, lr=0.02, channels_last=True)
     report, _ = run(recipe, tmp_path / "data", tmp_path / "run")
     assert report["report"]["top1"] >= 50
-    assert torch.load(tmp_path / "run" / "model" / "weights.pt", weights_only=True)
+    card = read_card(tmp_path / "run" / "model")
+    assert card.architecture == f"import:{recipe.model}" and card.classes == ("high", "low") and card.parameters
     with pytest.raises(InputError, match="names no function that can be imported"):
         run(recipe.changed(model="tests.nowhere:net"), tmp_path / "data", tmp_path / "other")
 

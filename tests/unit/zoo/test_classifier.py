@@ -20,7 +20,7 @@ from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
 from torchbcos.pictures import Preprocess, items, modes, read
 from torchbcos.zoo import Card, Classifier
-from torchbcos.zoo.load import from_card
+from torchbcos.zoo.build import from_card
 
 
 @pytest.fixture

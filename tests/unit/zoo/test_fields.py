@@ -16,7 +16,7 @@ import torchbcos
 from torchbcos._core.errors import InputError, WeightsError
 from torchbcos.zoo.card import Card, read_official_cards
 from torchbcos.zoo.fields import parse_json
-from torchbcos.zoo.load import embedded_folder
+from torchbcos.zoo.sources import embedded_folder
 from torchbcos.zoo.store import read_card
 
 GOOD: dict[str, Any] = json.loads((embedded_folder() / "imagenette" / "card.json").read_text("utf-8"))

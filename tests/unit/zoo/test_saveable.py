@@ -149,7 +149,7 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], str]] = {
         edit(lambda m: m.conv1.register_buffer("mask", torch.ones(2), persistent=False)), "the buffer 'conv1.mask' is in only"
     ),
     "a norm in training": (edit(lambda m: m.bn1.train()), "its layer 'bn1' in training mode"),
-    "scripted": (lambda m: torch.jit.script(nn.Linear(2, 2)), "made by torchbcos.create_model, not"),
+    "scripted": (lambda m: torch.jit.script(nn.Linear(2, 2)), "cannot tell how this RecursiveScriptModule is built"),
     "exported": (lambda m: object(), "not object"),
     "complex": (edit(complex_weight), "'conv1.weight' is complex64"),
     "without numbers": (lambda m: m.to("meta"), "is meta, without numbers"),

@@ -40,6 +40,8 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     {'antialias': True}
     """
     values = to_dict(recipe)
+    models = [text.strip() for key, _, text in (setting.partition("=") for setting in settings) if key.strip() == "model"]
+    values["options"] = recipe.options_for(models[-1]) if models else values["options"]
     given: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

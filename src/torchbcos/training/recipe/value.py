@@ -53,12 +53,19 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")
 
     def changed(self, **values: Any) -> Recipe:
-        """A copy with other values.
+        """A copy with other values; with a function of one's own as its model, the options of the network before are dropped.
 
         >>> Recipe().changed(epochs=3).epochs
         3
+        >>> Recipe(options={"antialias": True}).changed(model="mynets:signal").options
+        {}
         """
-        return from_dict({**to_dict(self), **values})
+        return from_dict({**to_dict(self), "options": self.options_for(values.get("model", self.model)), **values})
+
+    def options_for(self, model: Any) -> dict[str, Any]:
+        """The options that stay with another model: what one network takes means nothing to somebody's own function."""
+        another = isinstance(model, str) and ":" in model and model != self.model
+        return {} if another else dict(self.options)
 
     @property
     def side(self) -> int:

@@ -63,7 +63,7 @@ def test_recipes_of_the_library_run_no_code() -> None:
 def test_a_name_that_is_let_through_is_looked_up_and_not_imported(text: str) -> None:
     recipe = Recipe(model=text)
     if not code_of(recipe):
-        with mock.patch.object(network, "_imported") as imported:
+        with mock.patch.object(network, "run_builder") as imported:
             with pytest.raises(InputError, match="There is no network"):
                 network.build_network(recipe, 2, 6)
             imported.assert_not_called()

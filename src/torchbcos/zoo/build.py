@@ -1,0 +1,155 @@
+"""Networks of cards, fresh: of a name of ours, of layers written as data, or of somebody's own code where a person said so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import models
+from torchbcos._core.errors import BcosError, InputError, WeightsError, shorten
+from torchbcos._core.pickled import Entry
+from torchbcos.deployment import make_twin_
+from torchbcos.pictures import Preprocess
+from torchbcos.zoo.archive import WeightsFile
+from torchbcos.zoo.card import Card
+from torchbcos.zoo.importing import IMPORT, run_builder
+from torchbcos.zoo.probe import samples
+from torchbcos.zoo.sequential import SEQUENTIAL, build_sequential
+from torchbcos.zoo.store import check_fit, fill
+
+__all__ = ["NO_CODE", "Code", "assemble", "build_fitting", "builder_of", "from_card", "inputs_of", "is_own", "remember"]
+
+_FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
+_BUILD_ERRORS = (BcosError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Whether the code that a card names may run.
+
+    Attributes:
+        allowed: a person said so.
+        avoid: folders that came with the card, from which nothing is imported even so.
+    """
+
+    allowed: bool = False
+    avoid: tuple[Path, ...] = ()
+
+
+NO_CODE = Code()
+
+
+def builder_of(card: Card) -> str | None:
+    """The builder that a card names, "package.module:function"; None where no code of others builds its network."""
+    return card.architecture.removeprefix(IMPORT) if card.architecture.startswith(IMPORT) else None
+
+
+def is_own(card: Card) -> bool:
+    """Whether the network of a card is none of `create_model`."""
+    return card.architecture == SEQUENTIAL or builder_of(card) is not None
+
+
+def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network that a card describes, fresh; of a card that names a builder, code runs.
+
+    Args:
+        card: of a network.
+        options: of the caller's, over those of the card; a network of somebody's own has none.
+    """
+    if (builder := builder_of(card)) is not None:
+        return run_builder(builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options)
+    if card.architecture == SEQUENTIAL:
+        return build_sequential(card.options)
+    return models.build(
+        card.architecture, num_classes=card.num_classes, in_channels=card.in_channels, plain=card.plain,
+        **{**card.options, **(options or {})},
+    )  # fmt: skip
+
+
+def assemble(
+    card: Card, file: WeightsFile, options: Mapping[str, Any], *, where: str, code: Code = NO_CODE
+) -> nn.Module:  # fmt: skip
+    """The network of a card with its weights, and what the card says of them; arguments as `build_fitting`."""
+    network = build_fitting(card, file.entries, options, where=where, code=code)
+    fill(network, file.read(), where=where)
+    if isinstance(network, models.Network):
+        remember(network, card)
+    return network
+
+
+def build_fitting(
+    card: Card, entries: Mapping[str, Entry], options: Mapping[str, Any], *, where: str, code: Code = NO_CODE
+) -> nn.Module:  # fmt: skip
+    """The network of a card, fresh, if weights like these are its own: nothing is allocated before.
+
+    A card is a stranger's file: it may speak of a billion classes, which its weights do not have.
+
+    Args:
+        card: of the weights.
+        entries: the dtype and shape of each, by name.
+        options: of the caller's, over those of the card.
+        where: what the weights are called in messages.
+        code: whether a builder that the card names may run.
+
+    Raises:
+        InputError: the card names a builder, and nobody said that it may run; or it fails.
+        WeightsError: they belong to another network, or there is none as the card says.
+    """
+    if (builder := builder_of(card)) is not None:
+        _check_allowed(builder, card, code, where)
+        network = run_builder(
+            builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options, avoid=code.avoid,
+            named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
+        )  # fmt: skip
+        network = make_twin_(network, check=False) if card.deployed else network
+        check_fit(network, entries, where=where)
+        return network
+    try:
+        with torch.device("meta"):
+            network = from_card(card, options)
+            twin = make_twin_(network, check=False) if card.deployed else network
+    except _BUILD_ERRORS as error:
+        if isinstance(error, BcosError) and options:  # the caller's own
+            raise
+        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
+        raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
+    check_fit(twin, entries, where=where)
+    network = from_card(card, options)
+    return make_twin_(network, check=False) if card.deployed else network  # before its weights: a twin has fewer
+
+
+def inputs_of(card: Card) -> Iterator[Tensor]:
+    """Made-up inputs for the network of a card, encoded as it wants them; none where the card does not say how."""
+    if card.preprocess is not None:
+        yield from samples(Preprocess.from_dict(card.preprocess))
+
+
+def _check_allowed(builder: str, card: Card, code: Code, where: str) -> None:
+    """Refuse code that nobody allowed, before anything of it is imported.
+
+    Raises:
+        InputError: nobody did.
+    """
+    if code.allowed:
+        return
+    module, _, function = builder.partition(":")
+    with_ = f", with {shorten(repr(dict(card.options)), 100)}" if card.options else ""
+    raise InputError(
+        f"{shorten(where, 80)!r} is a network of somebody's own: to load it, the module {shorten(repr(module), 80)} would be "
+        f"imported and its {shorten(repr(function), 60)} called{with_}, and files do not run code by themselves. If you trust "
+        "who wrote that module and this model: load(…, allow_code=True), on the command line --allow-code."
+    )
+
+
+def remember(network: models.Network, card: Card) -> None:
+    """Give a network what its card says of its weights: saved again, it says the same."""
+    if card.classes is not None and card.num_classes == network.num_classes:
+        network.class_names = card.class_names()
+    if card.plain == network.plain and card.in_channels == network.in_channels:
+        network.facts = {name: copy.deepcopy(getattr(card, name)) for name in _FACTS}

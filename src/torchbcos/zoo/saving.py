@@ -1,0 +1,178 @@
+"""A model folder written: only what `load` builds again, to the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos.deployment import is_deployed, make_twin_
+from torchbcos.models import Network
+from torchbcos.zoo.archive import entry_of
+from torchbcos.zoo.build import builder_of, from_card, inputs_of, is_own
+from torchbcos.zoo.card import Card
+from torchbcos.zoo.classifier import Classifier
+from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
+from torchbcos.zoo.importing import builder_path
+from torchbcos.zoo.probe import NO_INPUT, differ
+from torchbcos.zoo.saveable import check_same, state_of, unwrapped
+from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
+from torchbcos.zoo.store import check_fit, write_folder
+
+__all__ = ["save", "write_model"]
+
+
+def save(
+    model: nn.Module | Classifier,
+    directory: str | Path,
+    *,
+    builder: Builder | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `model.safetensors` and `card.json`; `load` and `create_model(weights=...)` read them.
+
+    A deployed twin is written as such (its card says so): it comes back with the same numbers and refuses to train.
+
+    What is saved is what `load` builds again, with these weights: the network inside `torch.compile`, `DataParallel`,
+    `DistributedDataParallel` and `AveragedModel`. Whatever else was changed after `create_model` (other layers or settings,
+    parametrised or pruned weights, quantised ones; forward hooks, replaced methods) is refused.
+
+    A network of one's own is saved, too: a plain `nn.Sequential` of known layers as data, any other by the function or class
+    that builds it. That builder is called, and what it builds is compared with the network: names, shapes, and the outputs for
+    one input. Its code is not in the folder: `load(..., allow_code=True)` imports it.
+
+    Args:
+        model: any network that `explain` takes, or a classifier, whose class names and preprocessing are saved with it.
+        directory: created if it does not exist.
+        builder: "package.module:function" (or that function, or a class): what builds a network of one's own. It is called with
+            those of `num_classes`, `in_channels` and `options` that it takes.
+        options: further arguments of the builder, as JSON can hold them.
+
+    Raises:
+        InputError: nobody knows how to build the network again, or it was changed since it was built.
+        WeightsError: it holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
+        StateError: the files could not be written; nothing is left half-written.
+    """
+    if not str(directory):
+        raise InputError("save needs a folder; '' is none ('.' is this one).")
+    if isinstance(model, Classifier):
+        network, card = unwrapped(model.model), model.card
+        if builder is not None or options is not None:
+            architecture, options = described(network, builder or builder_of(card), options)
+            card = dataclasses.replace(card, architecture=architecture, options=options)
+    elif isinstance(model, nn.Module):
+        network = unwrapped(model)
+        own = builder is not None or not isinstance(network, Network) or network.architecture is None
+        if own and described(network, builder, options)[0].startswith(UNKNOWN):
+            raise _unknown(network)
+        card = card_around(network, builder=builder, options=options) if own else card_of(network)
+    else:
+        raise InputError(f"save needs a network (a torch.nn.Module) or a classifier, not {type(model).__name__}.")
+    write_model(network, card, directory)
+
+
+def write_model(network: nn.Module, card: Card, directory: str | Path, *, example: Tensor | None = None) -> None:
+    """Write a model folder with a card of the caller's.
+
+    Args:
+        network: of that card.
+        card: says how the network is built: of a builder of somebody's own, code runs.
+        directory: created if it does not exist.
+        example: an encoded input (N, C, *S), on which a network of one's own and what its builder builds are compared; without,
+            one is made up.
+
+    Raises:
+        InputError: the card builds another network, or none.
+        WeightsError: the network holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
+        StateError: the files could not be written.
+    """
+    network = unwrapped(network)
+    card = dataclasses.replace(card, deployed=is_deployed(network))
+    if card.architecture.startswith(UNKNOWN):
+        raise _unknown(network)
+    state = state_of(network)
+    if (builder := builder_of(card)) is not None:
+        rebuilt = _rebuilt(card, builder)
+        check_same(network, rebuilt, "its builder")
+    else:
+        if card.architecture == SEQUENTIAL and not card.deployed:  # as it is now
+            card = dataclasses.replace(card, options=_layers_of(network))
+        with torch.device("meta"):
+            rebuilt = from_card(card)
+            rebuilt = make_twin_(rebuilt, check=False) if card.deployed else rebuilt
+            check_same(network, rebuilt, "its card" if is_own(card) else "create_model")
+    check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
+    if builder is not None:
+        rebuilt.load_state_dict(state, assign=True)
+        given = iter([example]) if example is not None else inputs_of(card)
+        _check_outputs(network, rebuilt, given, builder)
+    write_folder(Path(directory), state, card)
+
+
+def _layers_of(network: nn.Module) -> dict[str, Any]:
+    try:
+        return describe_sequential(network)
+    except InputError as error:
+        raise InputError(f"This network cannot be saved as it is now: {error}. {_ADVICE}") from None
+
+
+_ADVICE = (
+    "Put what builds it into a function of a file, mynets.py say, and name that: save(classifier, folder, "
+    "builder='mynets:build', options={…}); load(folder, allow_code=True) calls it again."
+)
+
+
+def _unknown(network: nn.Module) -> InputError:
+    """That nobody knows how a network is built, and what to do."""
+    kind = type(network)
+    try:
+        path, reason = builder_path(kind), "its class needs arguments that no module remembers"
+    except InputError:
+        path = ""
+        reason = "its class stands in a script, a notebook or a function, where load cannot import it"
+    if kind is nn.Sequential:
+        try:
+            describe_sequential(network)
+        except InputError as error:
+            reason = str(error)
+    advice = _ADVICE.replace("mynets:build", path) if path and kind is not nn.Sequential else _ADVICE
+    return InputError(f"A folder cannot tell how this {kind.__name__} is built: {shorten(reason, 200)}. {advice}")
+
+
+def _rebuilt(card: Card, builder: str) -> nn.Module:
+    """What the builder of a card builds, without a trace in torch's generator.
+
+    Raises:
+        InputError: it builds nothing.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            rebuilt = from_card(card)
+    except BcosError as error:
+        raise InputError(f"This network cannot be saved, because load could not build it: {error}") from error
+    if any(is_lazy(value) for value in (*rebuilt.parameters(), *rebuilt.buffers())):
+        raise InputError(
+            f"This network cannot be saved: {shorten(repr(builder), 100)} leaves layers whose sizes are unknown until they run "
+            "(torch.nn.Lazy…). Run the network once inside its builder, or give these layers their sizes."
+        )
+    return make_twin_(rebuilt, check=False) if card.deployed else rebuilt
+
+
+def _check_outputs(network: nn.Module, rebuilt: nn.Module, inputs: Iterator[Tensor], builder: str) -> None:
+    """Whether what the builder built gives, with the network's weights, what the network gives; where an input is found for it.
+
+    Raises:
+        InputError: it does not.
+    """
+    if (difference := differ(network, rebuilt, inputs)) not in (None, NO_INPUT):
+        raise InputError(
+            f"This network cannot be saved: with its weights, {shorten(repr(builder), 100)} builds a network {difference}. Give "
+            "the options that it was built with (options={…}); what is set after it was built belongs into the builder, or into "
+            "a buffer."
+        )
