@@ -11,8 +11,8 @@ Doubles = NDArray[np.float64]
 
 
 def rgba(weights: Doubles, inputs: Doubles, smooth: int, percentile: float) -> Doubles:
-    """(6, H, W) twice -> (H, W, 4)."""
-    _, height, width = weights.shape
+    """(6, H, W) twice, or (2, H, W) of a grey picture -> (H, W, 4)."""
+    channels, height, width = weights.shape
     out = np.zeros((height, width, 4))
     strength = np.zeros((height, width))
     for i in range(height):
@@ -20,7 +20,8 @@ def rgba(weights: Doubles, inputs: Doubles, smooth: int, percentile: float) -> D
             w, x = weights[:, i, j], inputs[:, i, j]
             wanted = [max(v / (max(abs(u) for u in w) + 1e-12), 0.0) for v in w]
             for k in range(3):
-                out[i, j, k] = wanted[k] / (wanted[k] + wanted[k + 3] + 1e-12)
+                colour, inverse = (k, k + 3) if channels == 6 else (0, 1)
+                out[i, j, k] = wanted[colour] / (wanted[colour] + wanted[inverse] + 1e-12)
             evidence = sum(a * b for a, b in zip(w, x, strict=True))
             strength[i, j] = math.sqrt(sum(v * v for v in w)) if evidence >= 0 else 0.0
     opacity = average(strength, smooth) if smooth > 1 else strength
@@ -72,4 +73,23 @@ def heatmap(contributions: Doubles, percentile: float) -> Doubles:
             c = float(contributions[i, j])
             v = max(-1.0, min(1.0, c / limit)) if limit else 0.0
             out[i, j] = (1, 1 - v, 1 - v) if v >= 0 else (1 + v, 1 + v, 1)
+    return out
+
+
+def columns(values: Doubles, group: int) -> list[tuple[float, float, float]]:
+    """(L,) -> least, greatest and sum of each `group` neighbours; the last may have fewer."""
+    found = []
+    for start in range(0, len(values), group):
+        part = [float(v) for v in values[start : start + group]]
+        found.append((min(part), max(part), math.fsum(part)))
+    return found
+
+
+def folded(weights: Doubles, inputs: Doubles) -> Doubles:
+    """(2C, L) twice -> (C, L): what a channel and its inverse contribute together."""
+    half = len(weights) // 2
+    out = np.zeros((half, weights.shape[1]))
+    for c in range(half):
+        for t in range(weights.shape[1]):
+            out[c, t] = weights[c, t] * inputs[c, t] + weights[c + half, t] * inputs[c + half, t]
     return out

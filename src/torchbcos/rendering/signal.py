@@ -30,7 +30,7 @@ MOST_CHANNELS = 8
 _WIDTH, _LEFT, _RIGHT, _AXIS = 1352, 124, 12, 24  # of a tile; of the words beside a row; of the ticks below it
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _ROWS, _ROW = (44, 104), 360  # least and greatest height of a row, and of all rows together
-_FINE = 2  # drawn larger and made smaller, so that lines are smooth
+_FINE = 3.0  # pixels a unit at least while lines are drawn; then made smaller, so that they are smooth
 _TICKS = 9
 _FOR, _AGAINST, _PALE = "#ff0000", "#0000ff", "#eceef1"
 _TINT = 0.35  # how strong the colours behind a coloured trace are
@@ -126,7 +126,8 @@ class _Plot:
     """The rows of one tile: a canvas for curves, and a pen for the words beside them."""
 
     def __init__(self, signal: _Signal, scale: float) -> None:
-        self.signal, self.scale, self.fine = signal, scale, scale * _FINE
+        self.signal, self.scale = signal, scale
+        self.fine = scale * max(1, math.ceil(_FINE / scale))
         self.height = signal.row * len(signal.names)
         self.canvas = Image.new("RGB", (round(_WIDTH * self.fine), round((self.height + _AXIS) * self.fine)), PAPER)
         self.draw = ImageDraw.Draw(self.canvas)
@@ -191,7 +192,7 @@ def _traces(signal: _Signal, scale: float) -> Image.Image:
     plot = _Plot(signal, scale)
     for row in range(len(signal.names)):
         points = [point for pair in _points(plot, row) for point in pair]
-        plot.draw.line(points, fill=INK, width=max(round(plot.fine * 0.9), 1), joint="curve")
+        plot.draw.line(points, fill=INK, width=max(round(plot.fine * 1.3), 1), joint="curve")
     return plot.finished(_ranges(signal))
 
 
@@ -249,7 +250,7 @@ def _coloured(signal: _Signal, scale: float) -> Image.Image:
         for j, pair in enumerate(points):
             before = [_middle(points[j - 1][-1], pair[0])] if j else []
             after = [_middle(pair[-1], points[j + 1][0])] if j + 1 < len(points) else []
-            plot.draw.line([*before, *pair, *after], fill=tuple(ink[j]), width=max(round(plot.fine * 1.1), 1))
+            plot.draw.line([*before, *pair, *after], fill=tuple(ink[j]), width=max(round(plot.fine * 1.5), 1))
     return plot.finished(_ranges(signal))
 
 

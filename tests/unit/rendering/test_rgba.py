@@ -177,3 +177,27 @@ good = torch.rand(6, 4, 4)
 def test_errors(weights: Tensor, inputs: Tensor, options: dict[str, int], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         rgba(weights, inputs, **options)
+
+
+# -- grey: one pair, (x, 1 - x) ----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 7), percentiles, st.integers(0, 999))
+def test_a_grey_picture_equals_the_slow_twin(h: int, w: int, smooth: int, percentile: float, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    weights, x = torch.randint(-16, 17, (2, h, w), generator=g) / 8, torch.randint(0, 9, (1, h, w), generator=g) / 8
+    inputs = torch.cat([x, 1 - x])
+    want = slow.rgba(weights.double().numpy(), inputs.double().numpy(), smooth, percentile)
+    got = rgba(weights, inputs, smooth=smooth, percentile=percentile)
+    np.testing.assert_allclose(got, want, atol=3e-6)
+    # three equal colours with the same weights have the same tone, and an opacity that differs by a factor, which is divided out
+    three = rgba(weights.repeat_interleave(3, 0), inputs.repeat_interleave(3, 0), smooth=smooth, percentile=percentile)
+    np.testing.assert_allclose(got, three, atol=3e-6)
+
+
+def test_the_tone_is_what_the_weights_look_for() -> None:
+    weights = torch.tensor([[[1.0, -1.0, 1.0]], [[-1.0, 1.0, 1.0]]])
+    picture = rgba(weights, torch.tensor([[[1.0, 0.0, 0.5]], [[0.0, 1.0, 0.5]]]), smooth=1)
+    np.testing.assert_allclose(picture[0, :, 0], [1, 0, 0.5], atol=1e-6)
+    assert (picture[..., 3] == 1).all()
