@@ -205,8 +205,8 @@ def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mo
         raise InputError(f"x must be (N, C, *S), and this network has {space} axes of space, not {tuple(x.shape)}: use x[None].")
     if channels != weight.shape[1] * groups:
         extra = ""
-        if channels == 3 and weight.shape[1] * groups == 6:
-            extra = " RGB pictures are encoded first: torchbcos.functional.add_inverse(x)."
+        if channels <= 4 and weight.shape[1] * groups == 2 * channels:
+            extra = f" {'RGB pictures are' if channels == 3 else 'Input is'} encoded first: torchbcos.functional.add_inverse(x)."
         raise InputError(f"Expected {weight.shape[1] * groups} channels, got {channels} (shape {tuple(x.shape)}).{extra}")
     if groups < 1 or max_out < 1 or weight.shape[0] % (groups * max_out):
         raise InputError(f"{weight.shape[0]} filters cannot be divided into {groups} groups of MaxOut {max_out}.")

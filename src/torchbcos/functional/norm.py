@@ -181,8 +181,12 @@ def _grouped(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None,
 def check_images(x: Tensor, channels: int | None = None) -> None:
     """Raise InputError unless x is (N, C, *S), floating point, with the expected channels."""
     if x.dim() < 3:
-        raise InputError(f"Norms want (N, C, *S) with at least one space axis, got shape {tuple(x.shape)}.")
+        tokens = " For (N, D) there is torchbcos.nn.TokenNorm, which takes (..., D)." if x.dim() == 2 else ""
+        raise InputError(f"Norms want (N, C, *S) with at least one space axis, got shape {tuple(x.shape)}.{tokens}")
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
     if channels is not None and x.shape[1] != channels:
-        raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).")
+        tokens = " Tokens, with channels last, have torchbcos.nn.TokenNorm: this norm takes (N, C, *S)."
+        raise InputError(
+            f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).{tokens if x.shape[-1] == channels else ''}"
+        )

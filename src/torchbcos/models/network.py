@@ -208,17 +208,38 @@ def check_input(x: Tensor, channels: int, axes: Sequence[str] = ("H", "W"), smal
     """Raise InputError unless x is a batch of encoded pictures (N, C, *axes) that is large enough."""
     if x.dim() != 2 + len(axes):
         wanted = ", ".join(["N", str(channels), *axes])
-        raise InputError(f"Expected a batch of encoded pictures ({wanted}), got shape {tuple(x.shape)}.")
+        one = " One picture alone is a batch as x[None]." if x.dim() == 1 + len(axes) else ""
+        raise InputError(f"Expected a batch of encoded pictures ({wanted}), got shape {tuple(x.shape)}.{one}")
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: use x.float() / 255, then add_inverse.")
     if x.shape[0] == 0:
         raise InputError(f"Expected at least one picture, got an empty batch of shape {tuple(x.shape)}.")
     if x.shape[1] != channels:
-        extra = " RGB is encoded first: torchbcos.functional.add_inverse(x)." if x.shape[1] == 3 and channels == 6 else ""
+        extra = _channels_hint(tuple(x.shape), channels)
         raise InputError(f"Expected {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}).{extra}")
     if smallest > 1 and any(side < smallest for side in x.shape[2:]):
         size, least = (" x ".join(map(str, sides)) for sides in (x.shape[2:], [smallest] * len(axes)))
         raise InputError(f"A picture of {size} is too small: this network needs at least {least} pixels. Give a larger picture.")
+
+
+def _channels_hint(shape: tuple[int, ...], channels: int) -> str:
+    """The next step for a batch with other channels than a network takes.
+
+    >>> _channels_hint((1, 8, 8, 2), 2)
+    ' Channels come second: x.movedim(-1, 1).'
+    """
+    given, encode = shape[1], "torchbcos.functional.add_inverse(x), or clf.preprocess(images) of a classifier"
+    if shape[-1] in (channels, 3, 1) and given not in (1, 2, 3, 6):
+        return " Channels come second: x.movedim(-1, 1)."
+    if 2 * given == channels:
+        return f" {'RGB' if given == 3 else 'Input'} is encoded first: {encode}."
+    if given == 2 * channels:
+        return " This network takes channels as they are, not encoded: leave add_inverse out."
+    if channels in (3, 6) and given in (1, 2):
+        return f" This network takes RGB. Repeat grey: x[:, :1].expand(-1, 3, -1, -1); then {encode}." if channels == 6 else ""
+    if channels == 2 and given in (3, 6):
+        return " This network takes grey pictures, encoded: (0.299 r + 0.587 g + 0.114 b), then add_inverse."
+    return ""
 
 
 # It looks at the shape of a real tensor. While torch.fx traces, x is a symbol without one: the call is recorded as one

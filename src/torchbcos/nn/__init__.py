@@ -1,5 +1,7 @@
 """Thin modules over `torchbcos.functional`."""
 
+from typing import NoReturn
+
 from torchbcos.nn.attention import Attention as Attention
 from torchbcos.nn.conv import BcosConv1d as BcosConv1d
 from torchbcos.nn.conv import BcosConv2d as BcosConv2d
@@ -11,6 +13,7 @@ from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
 from torchbcos.nn.head import Logits as Logits
 from torchbcos.nn.layer import Layer as Layer
 from torchbcos.nn.linear import BcosLinear as BcosLinear
+from torchbcos.nn.missing import missing as _missing
 from torchbcos.nn.norm import AllNorm as AllNorm
 from torchbcos.nn.norm import BatchNorm as BatchNorm
 from torchbcos.nn.norm import GroupNorm as GroupNorm
@@ -30,3 +33,8 @@ __all__ = [
     "Folded", "GlobalAveragePool", "GroupNorm", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm",
     "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Layers of `torch.nn` that are not here: the error says what stands in their place."""
+    raise AttributeError(_missing(name, __all__))

@@ -51,7 +51,8 @@ class Attention(Layer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, *S, D) to (N, *S, D); every token of an image sees every other."""
         if x.dim() < 3 or x.shape[-1] != self.dim:
-            raise InputError(f"Expected tokens (N, *S, {self.dim}), got shape {tuple(x.shape)}.")
+            last = " Channels come last in tokens: x.movedim(1, -1)." if x.dim() > 2 and x.shape[1] == self.dim else ""
+            raise InputError(f"Expected tokens (N, *S, {self.dim}), got shape {tuple(x.shape)}.{last}")
         tokens = (x if self.norm is None else self.norm(x)).flatten(1, -2)
         parts = self.to_qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim))
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import functional
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.frozen import current, hold, mode, parameter
+from torchbcos._core.numbers import positive_integer
 from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.numbers import check_epsilon, check_rate
@@ -41,8 +42,11 @@ class Norm(Layer):
         self, num_features: int, *, eps: float = 1e-5, centered: bool = True, affine: bool = True, bias: bool = True
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise InputError(f"A norm needs num_features ≥ 1, not {num_features}.")
+        if positive_integer(num_features) is None:
+            raise InputError(
+                f"A norm needs num_features ≥ 1, a whole number of channels, not {shorten(repr(num_features), 80)}; space may have any "
+                "size."
+            )
         check_epsilon(eps)
         self.num_features, self.eps, self.centered = num_features, eps, centered
         size = self.parameters_per_norm or num_features
@@ -188,7 +192,9 @@ class AllNorm(BatchNorm):
 
 
 class LayerNorm(Norm):
-    """Statistics over all channels and positions of an image.
+    """Statistics over all channels and positions of an image: one mean and one variance an image, unlike `torch.nn.LayerNorm`.
+
+    That of transformers, over the channels of each token, is `TokenNorm`; over those of each position of a map, `PositionNorm`.
 
     >>> LayerNorm(8)(torch.randn(4, 8, 5)).shape
     torch.Size([4, 8, 5])
@@ -245,7 +251,7 @@ class GroupNorm(Norm):
         bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(num_features, eps=eps, centered=centered, affine=affine, bias=bias)
-        if num_groups < 1 or num_features % num_groups:
+        if positive_integer(num_groups) is None or num_features % num_groups:
             raise InputError(f"{num_features} channels cannot be divided into {num_groups} groups.")
         self.num_groups = num_groups
 
@@ -267,5 +273,7 @@ class TokenNorm(Norm):
     def compute(self, x: Tensor) -> Tensor:
         """Normalise (..., D)."""
         if x.shape[-1] != self.num_features:
-            raise InputError(f"Expected (..., {self.num_features}), got shape {tuple(x.shape)}.")
+            first = x.dim() > 2 and x.shape[1] == self.num_features
+            others = " Channels come second in it: PositionNorm is this norm for (N, C, *S)." if first else ""
+            raise InputError(f"Expected (..., {self.num_features}), got shape {tuple(x.shape)}.{others}")
         return functional.token_norm(x, self.weight, self.bias, eps=self.eps, centered=self.centered)

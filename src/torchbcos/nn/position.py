@@ -42,7 +42,8 @@ class SinCosPosition2d(Layer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, H, W, D) to (N, H, W, D)."""
         if x.dim() != 4 or x.shape[-1] != self.dim:
-            raise InputError(f"Expected tokens (N, H, W, {self.dim}), got shape {tuple(x.shape)}.")
+            last = " Channels come last in tokens: x.movedim(1, -1)." if x.dim() > 2 and x.shape[1] == self.dim else ""
+            raise InputError(f"Expected tokens (N, H, W, {self.dim}), got shape {tuple(x.shape)}.{last}")
         table = sin_cos_2d(x.shape[1], x.shape[2], self.dim, temperature=self.temperature, dtype=x.dtype, device=x.device)
         return add_constant(x, table, "position")
 
