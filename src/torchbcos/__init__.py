@@ -21,6 +21,7 @@ _DOOR = {
     "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",
     "explanation_graph": "torchbcos.explanation.graph",
+    "export": "torchbcos.zoo.export",
     "frozen": "torchbcos._core.frozen",
     "list_models": "torchbcos.zoo",
     "load": "torchbcos.zoo",

@@ -12,6 +12,7 @@ from torchbcos.cli.check import check
 from torchbcos.cli.common import tell
 from torchbcos.cli.evaluate import evaluate
 from torchbcos.cli.explain import explain
+from torchbcos.cli.export import export
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
 from torchbcos.cli.program import Program
@@ -50,6 +51,7 @@ app.command(epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
 app.command(epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
 app.command(epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
 app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
+app.command(epilog="Example: torchbcos export --model runs/mine -o why.onnx")(export)
 app.add_typer(evaluate)
 
 

@@ -160,24 +160,22 @@ def _record(model: nn.Module, x: Tensor, targets: Tensor, given: bool, portable:
     return graph, tuple(names)
 
 
-def several(x: Tensor, count: int) -> Tensor:
-    """`count` rows, those of `x` again and again.
+def several(x: Tensor, count: int, *, shifted: bool = False) -> Tensor:
+    """`count` rows, those of `x` again and again; `shifted`: no two alike, row i moved by i along its axes.
 
-    >>> several(torch.arange(2), 5).tolist()
-    [0, 1, 0, 1, 0]
+    >>> several(torch.tensor([[0, 1, 2]]), 3, shifted=True).tolist()
+    [[0, 1, 2], [2, 0, 1], [1, 2, 0]]
     """
-    return x[torch.arange(count, device=x.device) % len(x)]
+    rows = x[torch.arange(count, device=x.device) % len(x)]
+    axes = tuple(range(min(1, x.dim() - 2), x.dim() - 1))  # of a row but its channels, if it has others
+    return torch.stack([row.roll([i] * len(axes), axes) for i, row in enumerate(rows)]) if shifted else rows
 
 
 def _check_at(graph: ExplanationGraph, model: nn.Module, x: Tensor, targets: Tensor, count: int) -> None:
     """Raise StateError where the graph explains `count` images otherwise than `explain`."""
-    images = several(x, count)
-    images = torch.stack([image.roll(i, -1) if image.dim() > 1 else image * (1 + i) for i, image in enumerate(images)])
+    images = several(x, count, shifted=True)
     found = graph(images, several(targets, count)) if graph.given else graph(images)
-    compare(found, explain(model, images, found[1]))
-    highest = found[0].topk(graph.top_k, dim=1).values
-    if not graph.given and _apart(found[0].gather(1, found[1]), highest):
-        raise StateError("The recorded graph gives other targets than explain(): this network must not be exported.")
+    compare_at(model, images, found, highest=not graph.given)
 
 
 def _transposed_convolution(
@@ -236,6 +234,21 @@ def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tu
     return run
 
 
+def compare_at(model: nn.Module, x: Tensor, found: Sequence[Tensor], *, highest: bool) -> None:
+    """Raise StateError where what was `found` for `x` is not what `explain` gives for its targets.
+
+    Args:
+        model: the network.
+        x: encoded input (N, C, *S).
+        found: logits, targets, weights, contributions and constants.
+        highest: the targets must be the highest classes; of equal ones any.
+    """
+    compare(found, explain(model, x, found[1]))
+    logits, targets = found[:2]
+    if highest and _apart(logits.gather(1, targets), logits.topk(targets.shape[1], dim=1).values):
+        raise StateError("The recorded graph gives other targets than explain(): this network must not be exported.")
+
+
 def compare(found: Sequence[Tensor], expected: Explanation) -> None:
     """Raise StateError where a graph does not give what `explain` gave."""
     rows = list(expected.constants.values())
@@ -251,4 +264,4 @@ def _apart(a: Tensor, b: Tensor) -> bool:
     return bool(b.numel()) and not float((a - b).abs().max()) <= _TOLERANCE * max(scale, 1e-30)
 
 
-__all__ = ["NAMES", "ExplanationGraph", "compare", "explanation_graph", "recorded", "several"]
+__all__ = ["NAMES", "ExplanationGraph", "compare", "compare_at", "explanation_graph", "recorded", "several"]
