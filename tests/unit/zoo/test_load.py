@@ -315,7 +315,7 @@ def test_what_can_be_no_source_is_one_sentence(source: str, tmp_path: Path, monk
 
 BILLIONS: list[tuple[dict[str, Any], str]] = [
     ({"num_classes": 10**6}, r"has 3 classes, the network has 1000000"),
-    ({"num_classes": 10**9}, r"'num_classes' must be a whole number from 1 to 1000000"),
+    ({"num_classes": 10**9}, r"'num_classes' must be a whole number from 0 to 1000000"),
     ({"in_channels": 65_536}, r"conv1.weight of shape \(16, 6, 3, 3\), the network expects \(16, 65536, 3, 3\)"),
     ({"in_channels": 10**9}, r"'in_channels' must be a whole number"),
     ({"options": {"max_out": 10**8}}, r"the network expects \(1600000000, 6, 3, 3\)"),
