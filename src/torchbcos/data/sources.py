@@ -15,7 +15,7 @@ from torchbcos._core.names import hint, natural_key, nearby, quote
 from torchbcos.data.annotations import BOXES, MASKS
 from torchbcos.data.cifar10 import is_cifar10, open_cifar10
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
-from torchbcos.data.labelled import Labelled, Split, file_split
+from torchbcos.data.labelled import ARRAY, Labelled, Split, file_split
 from torchbcos.data.labels import check_uncertain
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
@@ -26,7 +26,7 @@ from torchbcos.pictures.find import SUFFIXES, Walked, walk
 __all__ = ["folders_of", "open_labelled"]
 
 _TABLE = "labels.csv"
-_WANTED = (*SUFFIXES, ".npy")
+_WANTED = (*SUFFIXES, ARRAY)
 
 
 def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error") -> Labelled:

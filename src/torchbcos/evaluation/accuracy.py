@@ -75,7 +75,7 @@ def measure_accuracy(
         model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
-    result = {
+    result: dict[str, Any] = {
         "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
         "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],
