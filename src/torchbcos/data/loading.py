@@ -26,7 +26,18 @@ from torchbcos.data.labelled import Split
 from torchbcos.pictures.preprocess import Preprocess
 from torchbcos.pictures.scan import Scan
 
-__all__ = ["Examples", "Order", "check_batch", "collate", "loader", "one_thread", "read_example", "seed_generator", "seed_of", "whole_batches"]
+__all__ = [
+    "Examples",
+    "Order",
+    "check_batch",
+    "collate",
+    "loader",
+    "one_thread",
+    "read_example",
+    "seed_generator",
+    "seed_of",
+    "whole_batches",
+]
 
 # Examples that are tried in place of an unreadable one. A single damaged file must not stop a run of days; ten in a row are
 # no accident but a missing disk, and then it is better to stop than to train on the few that are left.
@@ -213,9 +224,7 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
         a, b = batch["shapes"][:2]
         names = batch.get("firsts", [])
         which = f" ({quote(names[0])} and {quote(names[1])})" if names[1:] else ""
-        raise InputError(
-            f"Examples of one batch need one shape, but there are {a} and {b}{which}: arrays are not cut to size."
-        )
+        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}{which}: arrays are not cut to size.")
     return failed
 
 

@@ -55,10 +55,11 @@ def measure_accuracy(
         uncertain: what a label of -1 means, see `torchbcos.data.open_labelled`; None: what it meant when the model was trained.
 
     Returns:
-        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (and `labels_without_examples`,
-        where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`, `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of
-        the first pictures' numbers. A number that a broken network makes infinite or no number is None, as JSON has neither;
-        `not_finite` counts the pictures for which such a network gave no numbers.
+        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (`labels_without_examples`,
+        where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`,
+        `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number
+        that is not defined, or that a broken network makes infinite or no number, is None, as JSON has neither; `not_finite`
+        counts the pictures for which such a network gave no numbers.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.

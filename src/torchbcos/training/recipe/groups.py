@@ -77,8 +77,8 @@ class PictureSettings(_Settings):
         low=0, high=3, resume="fixed",
     )  # fmt: skip
     value_range: tuple[float, float] = setting(
-        (0.0, 0.0), "stored numbers that become 0 and 1, such as [0, 4095] or [-160, 240]; what lies outside is cut; [0, 0] means "
-        "what the files say or their types hold", resume="fixed",
+        (0.0, 0.0), "stored numbers that become 0 and 1, such as [0, 4095] or [-160, 240]; what lies outside is cut; [0, 0] "
+        "means what the files say or their types hold", resume="fixed",
     )  # fmt: skip
     uncertain: Literal["error", "ignore", "positive", "negative"] = setting(
         "error", 'what a label of -1 in a table means: "ignore" leaves it out of loss and metrics, "positive" takes it as 1, '
@@ -143,9 +143,7 @@ class PictureSettings(_Settings):
             raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
         black, white = self.value_range
         if not black < white and (black, white) != (0, 0):
-            raise InputError(
-                f"value_range is two numbers, that of 0 below that of 1, or [0, 0]; not {black:g} and {white:g}: --range LOW..HIGH."
-            )
+            raise InputError(f"value_range is two numbers, that of 0 below that of 1, or [0, 0]; not {black:g} and {white:g}.")
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise InputError(
