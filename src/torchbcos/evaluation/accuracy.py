@@ -65,7 +65,7 @@ def measure_accuracy(
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
         StateError: the result cannot be written.
     """
-    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card))
+    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card), volumes=model.transform.axes == 3)
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
     chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names)).within(value_range)
     saved = None

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import ARRAY, Split
-from torchbcos.pictures import Preprocess, Scan
+from torchbcos.pictures import Preprocess
 from torchbcos.pictures.form import Form
 from torchbcos.pictures.npy import load_array
+from torchbcos.pictures.scans import read_scan
 from torchbcos.training.augment import preprocess_of
 from torchbcos.training.network import build_network
 from torchbcos.training.recipe import Recipe
@@ -145,8 +146,7 @@ def _shape_of(split: Split, i: int, recipe: Recipe, axes: int) -> _Shape | None:
         return tuple(item.shape)
     if name.lower().rstrip("'\"").endswith(ARRAY) or not isinstance(item, str):
         return tuple(load_array(item).shape)
-    found = Preprocess(raw_channels=1, axes=axes or 3, value_range=limits).read(item, name)
-    return tuple(found.pixels.shape if isinstance(found, Scan) else ())
+    return tuple(read_scan(item, axes=axes or None, value_range=limits).pixels.shape)
 
 
 def _form_of(shape: _Shape | None, recipe: Recipe, wanted: Wanted, name: str) -> Form:

@@ -136,7 +136,7 @@ def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]
 
 def _opened(data: str | os.PathLike[str], recipe: Recipe, wanted: Wanted) -> Labelled:
     """The data as a recipe and its network want it."""
-    return open_labelled(data, uncertain=recipe.uncertain)
+    return open_labelled(data, uncertain=recipe.uncertain, volumes=wanted.axes == 3)
 
 
 @contextmanager
