@@ -252,6 +252,8 @@ def _notes(form: Form, sides: _Shape, shape: _Shape | None, recipe: Recipe) -> l
         keys = ", ".join(key for key, value in idle.items() if value)
         return [f"{form.kind.capitalize()}s are trained on whole and as they are: {keys} of the recipe change nothing."]
     found = []
+    if form.is_rgb and shape is not None and (len(shape) == 2 or shape[0] == 1):
+        found.append("Grey arrays are read in colour, the same numbers in each channel: that is what the network takes.")
     if shape is not None and max(sides) < recipe.image_size:
         found.append(
             f"Arrays of {sides[0]} x {sides[1]} are enlarged: --set image_size={max(8, max(sides))} takes them about as they are."

@@ -40,6 +40,9 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     {'antialias': True}
     """
     values = to_dict(recipe)
+    models = [text.strip() for key, _, text in (setting.partition("=") for setting in settings) if key.strip() == "model"]
+    if any(recipe.leaves_options(model) for model in models):
+        values["options"] = {}
     given: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -55,10 +55,18 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
     def changed(self, **values: Any) -> Recipe:
         """A copy with other values.
 
+        A network of one's own gets none of the options that were another's: only those that are given with it.
+
         >>> Recipe().changed(epochs=3).epochs
         3
+        >>> Recipe(options={"antialias": True}).changed(model="mynets:signal").options
+        {}
         """
-        return from_dict({**to_dict(self), **values})
+        return from_dict({**to_dict(self), **({"options": {}} if self.leaves_options(values.get("model")) else {}), **values})
+
+    def leaves_options(self, model: Any) -> bool:
+        """Whether another network is a function of one's own, which knows nothing of this one's options."""
+        return isinstance(model, str) and ":" in model and ":" not in self.model
 
     @property
     def side(self) -> int:
