@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,10 @@ def read_example(split: Split, i: int, prepare: Preprocess) -> Image.Image | Ten
     name, item = split.item(i, prepare.value_range)
     if isinstance(item, Tensor):  # of a reader of the caller's own, which says that it is ready
         return item
-    read = prepare.read(item, name, value_range=split.value_range)
+    if isinstance(item, Image.Image) and prepare.value_range is not None:  # it was decoded within the range
+        prepare = replace(prepare, value_range=None)
+    limits = None if isinstance(item, Image.Image) else split.value_range
+    read = prepare.read(item, name, value_range=limits)
     return read.pixels if isinstance(read, Scan) else read
 
 

@@ -223,8 +223,7 @@ def _check_alike(split: Split, first: int, form: Form, sides: _Shape, recipe: Re
     Raises:
         InputError: two differ; the message names both.
     """
-    step = max(1, len(split) // _LOOKED_AT)
-    for i in {*range(1, min(4, len(split))), *range(0, len(split), step), len(split) - 1} - {first}:
+    for i in sorted(_some(split) - {first}):
         try:
             shape = _shape_of(split, i, recipe, form.axes)
         except BcosError:
@@ -243,6 +242,16 @@ def _check_alike(split: Split, first: int, form: Form, sides: _Shape, recipe: Re
             f"All examples of a run have one form: {quote(split.names[first])} is one of {_in_words(form, sides)}, and "
             f"{quote(split.names[i])} is {found}. Bring them to one form, or train on those that have it."
         )
+
+
+def _some(split: Split) -> set[int]:
+    """A few examples: the first ones, one of each of some classes, others at equal distances, the last."""
+    step = max(1, len(split) // _LOOKED_AT)
+    firsts = {}
+    for i, target in enumerate(split.targets.tolist() if split.targets.dim() == 1 else ()):
+        if len(firsts) < _LOOKED_AT:
+            firsts.setdefault(target, i)
+    return {*range(min(4, len(split))), *firsts.values(), *range(0, len(split), step), len(split) - 1}
 
 
 def _notes(form: Form, sides: _Shape, shape: _Shape | None, recipe: Recipe) -> list[str]:

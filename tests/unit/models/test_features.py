@@ -83,10 +83,14 @@ def test_features_are_saved_loaded_and_made_of_weights_with_classes(tmp_path: Pa
     torchbcos.save(whole, tmp_path / "whole")
     torch.save(whole.state_dict(), tmp_path / "whole.pth")
     features = create_model(weights=tmp_path / "whole", num_classes=0).eval()
-    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "whole.pth", num_classes=0).eval()(x), features(x))
+    torch.testing.assert_close(
+        create_model("cifar10_resnet20", weights=tmp_path / "whole.pth", num_classes=0).eval()(x), features(x)
+    )
     torchbcos.save(features, tmp_path / "bare")
     torch.save(features.state_dict(), tmp_path / "bare.pth")
-    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "bare.pth", num_classes=0).eval()(x), features(x))
+    torch.testing.assert_close(
+        create_model("cifar10_resnet20", weights=tmp_path / "bare.pth", num_classes=0).eval()(x), features(x)
+    )
     for deploy in (False, True):
         loaded = torchbcos.load(tmp_path / "bare", device="cpu", deploy=deploy)
         torch.testing.assert_close(loaded.model(x), features(x))
