@@ -15,7 +15,7 @@ import typer
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import whole_number
-from torchbcos.cli.common import Device, DeviceOption, given_path, print_json, say, tell, usage_errors
+from torchbcos.cli.common import Device, DeviceOption, given_path, parse_range, print_json, say, tell, usage_errors
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
 
@@ -59,6 +59,13 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set epochs=20 --set options.antialias=true."),
+    ] = None,
+    number_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", metavar="LOW..HIGH", show_default="what the files say or their types hold",
+            help="The stored numbers that become 0 and 1, for training and for the model: 0..4095, or -160..240 of a CT.",
+        ),
     ] = None,
     on_error: Annotated[
         OnError | None, typer.Option("--on-error", help="Stop at files that cannot be read, or skip and count them.")
@@ -110,7 +117,9 @@ def train(
             say("torchbcos: which recipe? 'torchbcos train folder --data DIR' trains on your own pictures; --list names all.")
             raise typer.Exit(2)
         found, facts, file = _resolve(recipe)
+        limits = parse_range(number_range)
         typed = [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])]
+        typed += [f"value_range={list(limits)}"] if limits else []
         chosen = training.with_settings(found, typed)
         if show:
             if json:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,11 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image, take_note
 from torchbcos.pictures.samples import Range, check_range, without_range
+from torchbcos.pictures.scans import is_scan
 
-__all__ = ["FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
+__all__ = ["ARRAY", "FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
+ARRAY = ".npy"
 _Reader = Callable[[int], Any]
 
 
@@ -62,6 +65,26 @@ class Split:
         take_note(example)
         return example
 
+    def item(self, i: int, value_range: Range | None = None) -> tuple[str, Any]:
+        """Example i as `torchbcos.pictures.Preprocess.read` takes it, and what messages call it.
+
+        A picture is decoded already, and no word is said on its numbers (`remarks` has it); arrays and scans are read by whoever
+        knows what form they should have.
+
+        Args:
+            i: which.
+            value_range: the stored numbers of black and white, where these examples have none of their own (`within`).
+
+        Raises:
+            InputError, MissingFileError: it cannot be read; the message names it.
+        """
+        if isinstance(self.reader, Stored):
+            name, item = self.reader.item(self.rows[i], value_range)
+        else:
+            name, item = self.names[i], self.reader(self.rows[i])
+        take_note(item)
+        return name, item
+
     def take(self, chosen: Sequence[int]) -> Split:
         """The examples at these places."""
         index = torch.as_tensor(list(chosen), dtype=torch.long)
@@ -83,6 +106,12 @@ class Split:
             raise InputError("A range of numbers can be set for files and shards, and this data is neither.")
         reader: Any = self.reader
         return replace(self, reader=replace(reader, value_range=limits))
+
+    @property
+    def value_range(self) -> Range | None:
+        """The stored numbers of black and white that `within` has set."""
+        found: Range | None = getattr(self.reader, "value_range", None)
+        return found
 
     def remarks(self, count: int = 3, *, ranged: bool = True) -> tuple[str, ...]:
         """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say.
@@ -135,6 +164,10 @@ class Stored(ABC):
     """A reader of examples that lie on a disk as bytes, which can be compared without decoding them."""
 
     @abstractmethod
+    def item(self, i: int, value_range: Range | None = None) -> tuple[str, Any]:
+        """See `Split.item`."""
+
+    @abstractmethod
     def size(self, i: int) -> int:
         """How many bytes example i has.
 
@@ -153,13 +186,20 @@ class Stored(ABC):
 
 @dataclass(frozen=True)
 class FileReader(Stored):
-    """Pictures, or `.npy` arrays (C, *S), from files."""
+    """Pictures, `.npy` arrays and scans from files; folders that are one scan."""
 
     files: tuple[str, ...]
     value_range: Range | None = None
 
+    def item(self, i: int, value_range: Range | None = None) -> tuple[str, Any]:
+        file = self.files[i]
+        if file.lower().endswith(ARRAY) or is_scan(file):
+            return file, file
+        return file, read_image(file, value_range=self.value_range or value_range)
+
     def size(self, i: int) -> int:
-        return os.stat(self.files[i]).st_size
+        found = os.stat(self.files[i])
+        return 0 if stat.S_ISDIR(found.st_mode) else found.st_size
 
     def raw(self, i: int, start: int = 0) -> bytes:
         with open(self.files[i], "rb") as file:
@@ -167,7 +207,7 @@ class FileReader(Stored):
             return file.read()
 
     def __call__(self, i: int) -> Image.Image | Tensor:
-        read = read_array if self.files[i].lower().endswith(".npy") else read_image
+        read = read_array if self.files[i].lower().endswith(ARRAY) else read_image
         return read(self.files[i], value_range=self.value_range)
 
 

@@ -68,8 +68,8 @@ def _number(table: Table, row: Row, label: str, uncertain: str) -> float:
         if uncertain in _MEANS:
             return _MEANS[uncertain]
         raise InputError(
-            f"{where}: -1 is no label. If it says that nobody is certain, say what to make of it: uncertain='ignore' leaves it out, "
-            "'positive' takes it as 1, 'negative' as 0 (torchbcos train --set uncertain=ignore, evaluate --uncertain ignore)."
+            f"{where}: -1 is no label. If it says that nobody is certain, say what to make of it: uncertain='ignore' leaves it "
+            "out, 'positive' takes it as 1, 'negative' as 0 (train --set uncertain=ignore, evaluate --uncertain ignore)."
         )
     if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
         raise InputError(
@@ -112,9 +112,9 @@ def label_notes(classes: Sequence[str], targets: Tensor, place: str | os.PathLik
     unknown, soft = int(targets.isnan().sum()), int(((targets > 0) & (targets < 1)).sum())
     found = []
     if unknown:
-        is_word = "is" if unknown == 1 else "are"
+        are = "is" if unknown == 1 else "are"
         found.append(
-            f"{unknown:,} of {targets.numel():,} labels in {quote(place)} {is_word} not known: left out of the loss and of metrics."
+            f"{unknown:,} of {targets.numel():,} labels in {quote(place)} {are} not known: left out of the loss and of metrics."
         )
     if soft:
         found.append(

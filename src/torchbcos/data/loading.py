@@ -11,19 +11,33 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.names import quote
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.preprocess import Preprocess
+from torchbcos.pictures.scan import Scan
 
-__all__ = ["Examples", "Order", "check_batch", "collate", "loader", "one_thread", "seed_generator", "seed_of", "whole_batches"]
+__all__ = [
+    "Examples",
+    "Order",
+    "check_batch",
+    "collate",
+    "loader",
+    "one_thread",
+    "read_example",
+    "seed_generator",
+    "seed_of",
+    "whole_batches",
+]
 
 # Examples that are tried in place of an unreadable one. A single damaged file must not stop a run of days; ten in a row are
 # no accident but a missing disk, and then it is better to stop than to train on the few that are left.
@@ -86,21 +100,38 @@ class Examples(Dataset[dict[str, Any]]):
                 text, name = str(error), self.split.names[i]
                 failed.append(text if name in text else f"{name}: {text}")
                 continue
-            found = {"x": x, "y": self.split.targets[i], "row": i, "failed": failed, "seconds": time.perf_counter() - began}
+            found = {
+                "x": x, "y": self.split.targets[i], "row": i, "failed": failed, "seconds": time.perf_counter() - began,
+                "name": self.split.names[i],
+            }  # fmt: skip
             return found if mask is None else found | {"mask": mask}
         return {"x": None, "failed": failed}
 
     def encoded(self, i: int, epoch: int, copy: int) -> tuple[Tensor, Tensor | None]:
         """Example i as a network takes it, and its mask."""
-        example = self.split.read(i)
-        if isinstance(example, Tensor) and example.dim() != 3:
-            return self.prepare.array(example), None
-        if self.augment is None:
-            return (self.prepare.array(example) if isinstance(example, Tensor) else self.prepare(example)), None
+        example = read_example(self.split, i, self.prepare)
+        if self.augment is None or (isinstance(example, Tensor) and example.dim() != 3):
+            return self.prepare.encode(self.prepare.place(example)), None
         mask = self.masks(i, _size_of(example)) if self.masks is not None else None
         with torch.random.fork_rng(devices=[]):
             seed_generator(seed_of(self.seed, epoch, copy, i))
             return self.augment(example, mask, epoch)
+
+
+def read_example(split: Split, i: int, prepare: Preprocess) -> Image.Image | Tensor:
+    """Example i as `prepare` takes it: a picture, RGB or grey, or numbers (C, *S) in [0, 1].
+
+    Raises:
+        InputError, MissingFileError: it cannot be read, or has another form; the message names it.
+    """
+    name, item = split.item(i, prepare.value_range)
+    if isinstance(item, Tensor):  # of a reader of the caller's own, which says that it is ready
+        return item
+    if isinstance(item, Image.Image) and prepare.value_range is not None:  # it was decoded within the range
+        prepare = replace(prepare, value_range=None)
+    limits = None if isinstance(item, Image.Image) else split.value_range
+    read = prepare.read(item, name, value_range=limits)
+    return read.pixels if isinstance(read, Scan) else read
 
 
 def _size_of(example: Any) -> tuple[int, int]:
@@ -172,7 +203,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     good = [item for item in items if item["x"] is not None]
     shapes = sorted({tuple(item["x"].shape) for item in good})
     if len(shapes) != 1 or len(good) < len(items):
-        return {"x": None, "failed": failed, "shapes": shapes}
+        firsts = {tuple(item["x"].shape): item["name"] for item in reversed(good)}
+        return {"x": None, "failed": failed, "shapes": shapes, "firsts": [firsts[shape] for shape in shapes]}
     batch = {
         "x": torch.stack([item["x"] for item in good]), "y": torch.stack([item["y"] for item in good]), "failed": failed,
         "rows": torch.tensor([item["row"] for item in good]), "seconds": sum(item["seconds"] for item in good),
@@ -193,7 +225,9 @@ def check_batch(batch: dict[str, Any], on_error: str) -> list[str]:
         raise InputError(f"{failed[0]} (--on-error skip leaves such files out.)")
     if batch["x"] is None:
         a, b = batch["shapes"][:2]
-        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}: arrays are not cut to size.")
+        names = batch.get("firsts", [])
+        which = f" ({quote(names[0])} and {quote(names[1])})" if names[1:] else ""
+        raise InputError(f"Examples of one batch need one shape, but there are {a} and {b}{which}: arrays are not cut to size.")
     return failed
 
 

@@ -13,6 +13,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.foreign import foreign, refuse_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.tables import tidy
+from torchbcos.data.labelled import ARRAY
 from torchbcos.data.notes import check_class, count_of, kinds_of
 from torchbcos.pictures.find import SUFFIXES
 
@@ -172,7 +173,7 @@ def _sort(member: tarfile.TarInfo, raw: BinaryIO, k: int, shard: _Shard, left: _
         if stem in shard.labels:
             left.add("replaced", shard.path, name)
         shard.labels[stem] = _read_label(member, raw, shard.path)
-    elif os.path.splitext(name)[1].lower() in SUFFIXES:
+    elif os.path.splitext(name)[1].lower() in (*SUFFIXES, ARRAY):
         if name in shard.pictures:
             left.add("replaced", shard.path, name)
         # a later member takes the place of an earlier one of its name, as when the archive is unpacked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from torchbcos._core.files import replacing
 from torchbcos._core.names import natural_key, quote, whole_number
 from torchbcos._core.tables import read_table, read_text, tidy
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
-from torchbcos.data.labelled import Labelled, Split, Stored
+from torchbcos.data.labelled import ARRAY, Labelled, Split, Stored
 from torchbcos.data.members import BENT, Index, read_index
 from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
@@ -35,8 +36,8 @@ NAMES = ("classes.csv", "classes.txt")
 # Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
 # takes seconds for tens of thousands of pictures; below it the file would save too little to be worth its place.
 LARGE = 10_000
-_FORM = 4  # of the index: since 2 a member that was replaced is no longer in it, since 3 names with dots are, and notes; since 4
-# a table among folders is refused
+_FORM = 5  # of the index: since 2 a member that was replaced is no longer in it, since 3 names with dots are, and notes; since 4
+# a table among folders is refused; since 5 arrays are examples, too
 # A word of a shard's name that says what it is for: "val-000", "imagenet-val-000" and "Test_3" are reported, "valley-000" is not.
 _REPORT = re.compile(r"(?<![a-z])(val|valid|validation|test)(?![a-z])")
 _TRAIN = re.compile(r"(?<![a-z])(train|training)(?![a-z])")
@@ -50,7 +51,22 @@ class _TarReader(Stored):
     members: tuple[tuple[int, int, int, str], ...]  # tar, offset, size, name
     value_range: Range | None = None
 
+    def item(self, i: int, value_range: Range | None = None) -> tuple[str, Any]:
+        where, data = self._whole(i)
+        if self.members[i][3].lower().endswith(ARRAY):
+            return where, io.BytesIO(data)
+        return where, decode_image(data, where, value_range=self.value_range or value_range)
+
     def __call__(self, i: int) -> Image.Image:
+        where, data = self._whole(i)
+        return decode_image(data, where, value_range=self.value_range)
+
+    def _whole(self, i: int) -> tuple[str, bytes]:
+        """What messages call member i, and its bytes.
+
+        Raises:
+            InputError: it has too many, or they cannot be read.
+        """
         tar, offset, size, name = self.members[i]
         where = f"{quote(name)} in {quote(os.path.basename(self.tars[tar]))}"
         if offset == BENT:
@@ -58,11 +74,10 @@ class _TarReader(Stored):
         if size > MAX_BYTES:
             raise InputError(f"{where} has {size:,} bytes, more than the {MAX_BYTES:,} that are read of a picture.")
         try:
-            data = self.raw(i)
+            return where, self.raw(i)
         except (OSError, ValueError, MemoryError) as error:
             why = error.strerror if isinstance(error, OSError) else None
             raise InputError(f"{self.tars[tar]!r} cannot be read: {why or error}.") from error
-        return decode_image(data, where, value_range=self.value_range)
 
     def size(self, i: int) -> int:
         _, offset, size, _ = self.members[i]

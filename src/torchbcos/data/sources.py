@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from torchbcos._core.errors import InputError, MissingFileError
-from torchbcos._core.names import hint, natural_key, nearby, quote
+from torchbcos._core.names import hint, nearby, quote
 from torchbcos.data.annotations import BOXES, MASKS
 from torchbcos.data.cifar10 import is_cifar10, open_cifar10
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
@@ -19,20 +19,21 @@ from torchbcos.data.labelled import Labelled, Split, file_split
 from torchbcos.data.labels import check_uncertain
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
+from torchbcos.data.scanned import WANTED, examples_in
 from torchbcos.data.shards import NAMES, open_shards, shards_in
 from torchbcos.data.table import REPORT, TRAIN, open_table
-from torchbcos.pictures.find import SUFFIXES, Walked, walk
+from torchbcos.pictures.find import Walked, walk
 
 __all__ = ["folders_of", "open_labelled"]
 
 _TABLE = "labels.csv"
-_WANTED = (*SUFFIXES, ".npy")
 
 
-def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error") -> Labelled:
+def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error", volumes: bool = False) -> Labelled:
     """A labelled data set, recognised by what lies at `path`.
 
-    - a folder with a folder of pictures (or `.npy` arrays) for every class; or `train/` and `val/` (`valid`, `test`) of such;
+    - a folder with a folder of pictures (or `.npy` arrays, DICOM or NIfTI files) for every class; or `train/` and `val/`
+      (`valid`, `test`) of such;
     - a `.csv` table, or a folder with `labels.csv`: a column `file` and one column a label (1, 0, a soft label between them, or
       blank where it is not known), or `file` and `class`; an optional column `split` says "train" or "val";
     - a folder of WebDataset tar shards (`train-*.tar`, `val-*.tar`): `key.jpg` with `key.cls`, or `class/name.jpg`;
@@ -44,6 +45,7 @@ def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error") -> 
     Args:
         path: of the data.
         uncertain: what a label of -1 in a table means: "ignore" (not known), "positive" (1), "negative" (0); "error" refuses it.
+        volumes: a folder that is one DICOM series is one example; otherwise each of its files is one.
 
     Raises:
         MissingFileError: there is nothing at `path`.
@@ -72,7 +74,7 @@ def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error") -> 
         return _with_notes(open_table(place / _TABLE, uncertain), _beside(place, ".tar", f"{_TABLE!r} says what is used"))
     if shards_in(place):
         return _with_notes(open_shards(place), _beside_shards(place))
-    return _open_folder(place)
+    return _open_folder(place, volumes=volumes)
 
 
 def _with_notes(data: Labelled, notes: Sequence[str]) -> Labelled:
@@ -101,12 +103,12 @@ def _files_in(place: Path) -> list[str]:
         return [entry.path for entry in entries if not entry.is_dir()]
 
 
-def _open_folder(place: Path) -> Labelled:
+def _open_folder(place: Path, *, volumes: bool) -> Labelled:
     """A folder of classes, or `train/` and `val/` of them."""
     divided = _divide(place)
     notes = list(divided.notes)
-    whole = _read_classes(divided.train, None)
-    report = _read_classes(divided.report, whole.classes) if divided.report is not None else None
+    whole = _read_classes(divided.train, None, volumes=volumes)
+    report = _read_classes(divided.report, whole.classes, volumes=volumes) if divided.report is not None else None
     if report is not None:
         apart(whole.files, report.files)
     loose = [path for path in _files_in(place) if os.path.basename(path) != BOXES] if divided.train != place else []
@@ -143,7 +145,7 @@ def _divide(place: Path) -> _Divided:
     if train is None or (others and (_holds_files(train) or not folders_of(train))):
         return _Divided(place)
     report = _first_named([p for p in inside if folders_of(p)], REPORT)
-    pictured = next((p for p in others if next(walk(p, _WANTED), None) is not None), None) if report is None else None
+    pictured = next((p for p in others if next(walk(p, WANTED), None) is not None), None) if report is None else None
     if pictured is not None:
         raise InputError(
             f"{quote(place)} holds {train.name!r}, with folders in it, and {pictured.name!r}, with pictures. Are the classes in "
@@ -165,8 +167,7 @@ def _holds_files(folder: Path) -> bool:
     """Whether pictures or arrays lie in a folder itself."""
     with os.scandir(folder) as entries:
         return any(
-            os.path.splitext(entry.name)[1].lower() in _WANTED and not entry.name.startswith(".") and entry.is_file()
-            for entry in entries
+            entry.name.lower().endswith(WANTED) and not entry.name.startswith(".") and entry.is_file() for entry in entries
         )
 
 
@@ -190,7 +191,7 @@ def folders_of(place: Path) -> list[Path]:
     return sorted(inside, key=lambda p: p.name)
 
 
-def _read_classes(place: Path, classes: tuple[str, ...] | None) -> _Classes:
+def _read_classes(place: Path, classes: tuple[str, ...] | None, *, volumes: bool) -> _Classes:
     """The classes of a folder (or those given, in their order) and its examples, each real file once.
 
     Raises:
@@ -207,9 +208,9 @@ def _read_classes(place: Path, classes: tuple[str, ...] | None) -> _Classes:
         name = _composed(folder.name)
         if name not in known:
             raise InputError(f"{str(place)!r} has a class {name!r} that the training data lacks.{hint(name, known)}")
-        found = sorted(walk(folder, _WANTED, passed), key=lambda file: natural_key(file.path))
+        found = examples_in(folder, passed, volumes=volumes)
         if not found:
-            raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(_WANTED)}.")
+            raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(WANTED)}.")
         walked += found
         targets += [known[name]] * len(found)
     # a file's own name before the links to it, whichever is first in the alphabet: masks and boxes go by names

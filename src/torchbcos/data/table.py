@@ -106,6 +106,7 @@ def _find_files(table: Table) -> _Named:
         paths = [others.get(i, path) for i, path in enumerate(paths)]
         files = Files.named(paths, table=quote(table.file), lines=lines, folders=folders)
         missing = [i for i in missing if i not in others]
+    missing = [i for i in missing if not os.path.isdir(paths[i])]  # a series of slices, or whoever reads it says what it is
     return _Named(files, (*_missing(table, missing), *_unnamed(table, files, folders)))
 
 

@@ -55,16 +55,17 @@ def measure_accuracy(
         uncertain: what a label of -1 means, see `torchbcos.data.open_labelled`; None: what it meant when the model was trained.
 
     Returns:
-        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (and `labels_without_examples`,
-        where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`, `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of
-        the first pictures' numbers. A number that a broken network makes infinite or no number is None, as JSON has neither;
-        `not_finite` counts the pictures for which such a network gave no numbers.
+        `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (`labels_without_examples`,
+        where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`,
+        `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number
+        that is not defined, or that a broken network makes infinite or no number, is None, as JSON has neither; `not_finite`
+        counts the pictures for which such a network gave no numbers.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
         StateError: the result cannot be written.
     """
-    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card))
+    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card), volumes=model.transform.axes == 3)
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
     chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names)).within(value_range)
     saved = None
@@ -75,7 +76,7 @@ def measure_accuracy(
         model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
-    result = {
+    result: dict[str, Any] = {
         "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
         "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],

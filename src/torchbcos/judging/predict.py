@@ -96,6 +96,7 @@ class _Batch:
     unreadable: tuple[int, ...]
     failures: tuple[str, ...]
     shapes: list[tuple[int, ...]]
+    firsts: tuple[int, ...] = ()  # an example of each shape
 
 
 class _Readable(Dataset[tuple[int, Tensor | str]]):
@@ -118,7 +119,9 @@ def _collate(items: Sequence[tuple[int, Tensor | str]]) -> _Batch:
     shapes = sorted({tuple(x.shape) for _, x in good})
     x = torch.stack([x for _, x in good]) if len(shapes) == 1 else None
     rows, unreadable = tuple(row for row, _ in good), tuple(row for row, _ in lost)
-    return _Batch(x, rows, unreadable, tuple(text for _, text in lost), shapes)
+    first = {tuple(x.shape): row for row, x in reversed(good)}
+    firsts = tuple(first[shape] for shape in shapes)
+    return _Batch(x, rows, unreadable, tuple(text for _, text in lost), shapes, firsts)
 
 
 def _loader(examples: Examples, batches: list[list[int]], workers: int) -> DataLoader[Any]:
@@ -132,7 +135,8 @@ def _loader(examples: Examples, batches: list[list[int]], workers: int) -> DataL
 def _predict(network: Any, examples: Examples, batch: _Batch, on_error: str) -> Outputs:
     failures = list(batch.failures)
     if (failures and on_error == "stop") or len(batch.shapes) > 1:
-        check_batch({"x": None, "failed": failures if on_error == "stop" else [], "shapes": batch.shapes}, on_error)
+        failed, names = failures if on_error == "stop" else [], [examples.split.names[row] for row in batch.firsts]
+        check_batch({"x": None, "failed": failed, "shapes": batch.shapes, "firsts": names}, on_error)
     targets = examples.split.targets[list(batch.rows)]
     logits = network(_placed(batch.x, network)).float().cpu() if batch.x is not None else torch.empty(0, 0)
     return Outputs(logits, targets, batch.rows, batch.unreadable, batch.failures)

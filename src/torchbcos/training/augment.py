@@ -9,24 +9,30 @@ from torch import Tensor
 
 from torchbcos._core.optional import require
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from torchbcos.pictures.form import Form
 from torchbcos.training.recipe import PictureSettings, Recipe
 
-__all__ = ["Augment", "preprocess_of"]
+__all__ = ["RGB", "Augment", "preprocess_of"]
+
+RGB = Form(3, 2)
 
 
-def preprocess_of(recipe: Recipe, channels: int = 3) -> Preprocess:
+def preprocess_of(recipe: Recipe, form: Form = RGB, pretrained: Preprocess | None = None) -> Preprocess:
     """How whole examples are prepared and encoded, for judging and for the card.
 
     Args:
         recipe: says how large they are, and whether the network is an ordinary one.
-        channels: that an ordinary network takes: other counts than three are not encoded at all.
+        form: channels and axes of space: ordinary networks of other channels than three take them as they are.
+        pretrained: how the network that is trained on was fed.
     """
-    resize, crop = recipe.test_resize or recipe.side, recipe.side
+    sizes = {"resize": recipe.test_resize or recipe.side, "crop": recipe.side} if form.axes == 2 else {}
+    limits = recipe.value_range if recipe.value_range != (0, 0) else pretrained.value_range if pretrained is not None else None
+    shared: dict[str, Any] = {**sizes, "raw_channels": form.channels, "axes": form.axes, "value_range": limits}
     if not recipe.plain:
-        return Preprocess(resize=resize, crop=crop)
-    if channels != 3:
-        return Preprocess(resize=resize, crop=crop, encoding="none")
-    return Preprocess(resize=resize, crop=crop, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        return Preprocess(**shared)
+    if not form.is_rgb:
+        return Preprocess(**shared, encoding="none")
+    return Preprocess(**shared, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _transforms() -> Any:

@@ -14,6 +14,7 @@ from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import Labelled
+from torchbcos.data.labels import never_known
 from torchbcos.runs import RunFolder
 from torchbcos.training.context import Run
 from torchbcos.training.kept import Kept
@@ -50,11 +51,18 @@ def check_places(folder: RunFolder) -> None:
 
 
 def check_classes(data: Labelled, source: os.PathLike[str]) -> None:
-    """Refuse data of one class, from which there is nothing to learn.
+    """Refuse data of one class, or with a label of which nothing is known: there is nothing to learn.
 
     Raises:
-        InputError: there is one, and no second label could hold instead.
+        InputError: there is one class and no second label could hold instead, or a label without any known value.
     """
+    unknown = never_known(data.classes, data.train.targets)
+    if unknown:
+        more = f" (and of {len(unknown) - 1:,} more)" if unknown[1:] else ""
+        raise InputError(
+            f"No example to train on in {quote(source)} says whether {unknown[0]!r} holds{more}: there is nothing to learn. "
+            "Leave out its column, or add examples that know."
+        )
     if len(data.classes) < 2 and not data.multi_label:
         names = quote(data.classes[0]) if data.classes else "none"
         raise InputError(

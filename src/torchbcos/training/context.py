@@ -17,6 +17,7 @@ from torchbcos.data.loading import Examples, check_batch, collate
 from torchbcos.pictures import Preprocess
 from torchbcos.runs import RunFolder
 from torchbcos.training.augment import Augment
+from torchbcos.training.form import Seen
 from torchbcos.training.losses import Batch
 from torchbcos.training.optimisation import targets_of
 from torchbcos.training.plan import Splits
@@ -39,10 +40,9 @@ class Run:
         data, source: all examples, and where they lie.
         splits: what is trained on, what chooses, what is reported.
         folder: where the run is written.
-        prepare: how whole pictures are prepared.
+        seen: what the examples are, and how whole ones are prepared.
         fabric: devices and processes.
         tell: gets every line that a person should read.
-        channels: of encoded examples.
         per_epoch: optimiser steps of an epoch.
     """
 
@@ -51,11 +51,15 @@ class Run:
     source: Path
     splits: Splits
     folder: RunFolder
-    prepare: Preprocess
+    seen: Seen
     fabric: Fabric
     tell: Say
-    channels: int
     per_epoch: int
+
+    @property
+    def prepare(self) -> Preprocess:
+        """How whole examples are prepared."""
+        return self.seen.prepare
 
     @property
     def total(self) -> int:
@@ -94,7 +98,8 @@ class Run:
                 raise InputError("Guidance needs to know where things are: set augment='', mixup=0 and cutmix=0.")
             masks = find_annotations(self.source, split, share=recipe.guide_share, seed=recipe.seed)
             self.say(f"Guidance by {len(masks)} annotated examples of {len(split)}.")
-        return Examples(split, self.prepare, Augment(recipe, self.prepare), recipe.seed, masks)
+        augment = Augment(recipe, self.prepare) if self.prepare.axes == 2 else None
+        return Examples(split, self.prepare, augment, recipe.seed, masks)
 
     def placed(self, x: Tensor) -> Tensor:
         """Encoded examples on the device, in the order of axes that the network's filters have."""

@@ -139,7 +139,7 @@ def _smoothed(targets: Tensor, share: float, even: float) -> Tensor:
 def classification(
     recipe: OptimisationSettings, classes: int, *, multi_label: bool = False, partial: bool = False
 ) -> Bce | CrossEntropy:
-    """The loss by which a recipe classifies; several labels (`multi_label`) always need "bce", some unknown (`partial`) or not."""
+    """The loss by which a recipe classifies; several labels (`multi_label`), known or not (`partial`), need "bce"."""
     if recipe.loss == "cross_entropy" and not multi_label:
         return CrossEntropy(recipe.smoothing)
     even = 0.5 if multi_label else 1 / classes

@@ -45,7 +45,8 @@ def build_fabric(recipe: Recipe, devices: int | str, nodes: int, strategy: str, 
     ddp = require("lightning.fabric.strategies.ddp", extra="train", why="training")
 
     def build(strategy: str) -> Fabric:
-        return lightning.Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+        fabric: Fabric = lightning.Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+        return fabric
 
     try:
         fabric = build(strategy)

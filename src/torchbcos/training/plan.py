@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from torch import Tensor
-
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import InputError
 from torchbcos.data.labelled import Labelled, Split, split_rows
 from torchbcos.data.loading import Order, seed_of
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
-__all__ = ["Splits", "batch_order", "encoded_channels", "epoch_steps", "hold_out"]
+__all__ = ["Splits", "batch_order", "epoch_steps", "hold_out"]
 
 
 @dataclass(frozen=True)
@@ -54,48 +51,6 @@ def hold_out(data: Labelled, recipe: Recipe, *, together: bool = True) -> Splits
         rest, held = split_rows(train.targets, recipe.selection_share, seed_of(recipe.seed, 12) % 2**31, train.twins)
         train, selection = train.take(rest), train.take(held)
     return Splits(train, selection or None, report or None, together)
-
-
-def encoded_channels(split: Split, recipe: Recipe, source: Path) -> int:
-    """Encoded channels of the examples.
-
-    Raises:
-        InputError: there are none, none can be read, or the recipe asks of arrays what they cannot undergo.
-    """
-    if not len(split):
-        raise InputError(f"There is nothing to train on in {str(source)!r}: every example is held out.")
-    for i in range(min(10, len(split))):
-        try:
-            example = split.read(i)
-        except BcosError:
-            if recipe.on_error == "stop":
-                raise
-            continue
-        raw = len(example) if isinstance(example, Tensor) else 3
-        if isinstance(example, Tensor):
-            _check_arrays(example, recipe)
-        return raw if recipe.plain else 2 * raw
-    raise InputError("None of the first ten training examples can be read.")
-
-
-def _check_arrays(example: Tensor, recipe: Recipe) -> None:
-    """Refuse what only pictures can undergo.
-
-    Raises:
-        InputError: arrays of this shape (C, *S) cannot.
-    """
-    pictures = {"augment": recipe.augment, "mixup": recipe.mixup, "cutmix": recipe.cutmix, "erasing": recipe.erasing}
-    wanted = [key for key, value in pictures.items() if value]
-    if example.dim() != 3 and wanted:
-        raise InputError(f"{', '.join(wanted)} change pictures, and the data are arrays {tuple(example.shape)}: leave them out.")
-    if recipe.augment and len(example) not in (1, 3):
-        said = f"works on one or three channels, the data has {len(example)}"
-        raise InputError(f"augment={recipe.augment!r} {said}: set augment=''.")
-    if example.dim() != 3 and recipe.model and ":" not in recipe.model:
-        raise InputError(
-            f"The data are arrays {tuple(example.shape)}, and {recipe.model!r} takes pictures (C, H, W): set model to a function "
-            "of your own, package.module:function (docs/how-to/train.md), or give the arrays a channel axis."
-        )
 
 
 def epoch_steps(recipe: OptimisationSettings, count: int, world: int) -> int:

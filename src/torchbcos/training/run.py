@@ -15,10 +15,10 @@ from torch import nn
 from torchbcos._core.claim import claimed
 from torchbcos._core.errors import InputError, MissingFileError
 from torchbcos._core.files import replacing, write_json
+from torchbcos.data.labelled import Labelled
 from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
 from torchbcos.runs import RunFolder, provenance, write_held_out
-from torchbcos.training.augment import preprocess_of
 from torchbcos.training.beforehand import check_card, check_classes, check_export, check_places, rehearse
 from torchbcos.training.begun import (
     Begun,
@@ -32,6 +32,7 @@ from torchbcos.training.begun import (
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
 from torchbcos.training.finish import card_of, finish
+from torchbcos.training.form import Wanted, look_at, wanted_by
 from torchbcos.training.interrupts import Interrupted, Interrupts
 from torchbcos.training.journal import Journal, Watch
 from torchbcos.training.kept import Kept
@@ -47,7 +48,7 @@ from torchbcos.training.machine import (
     with_readers,
 )
 from torchbcos.training.network import build_network, channels_last, check_head
-from torchbcos.training.plan import batch_order, encoded_channels, epoch_steps, hold_out
+from torchbcos.training.plan import batch_order, epoch_steps, hold_out
 from torchbcos.training.progress import Lines, summary
 from torchbcos.training.recipe import Recipe, to_toml
 from torchbcos.training.state import State
@@ -101,17 +102,17 @@ def train(
     if report is not None:
         say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
         return report
-    labelled = open_labelled(data)
+    wanted = wanted_by(recipe)
+    labelled = _opened(data, recipe, wanted)
     check_classes(labelled, Path(data))
     check_same_data(folder, begun, labelled)
     with surroundings_kept(), readable_errors():
         fabric = build_fabric(recipe, devices, nodes, strategy, accelerator)
         splits = hold_out(labelled, recipe, together=keeps_together(begun))
         check_same_division(folder, begun, labelled, dict(splits.held_out()))
-        channels = encoded_channels(splits.train, recipe, Path(data))
-        prepare = preprocess_of(recipe, channels)
+        seen = look_at(splits.train, recipe, wanted, Path(data))
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
-        run = Run(recipe, labelled, Path(data), splits, folder, prepare, fabric, say, channels, steps)
+        run = Run(recipe, labelled, Path(data), splits, folder, seen, fabric, say, steps)
         with _alone(run), Interrupts(run.say) as interrupts:
             begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
             check_same_data(folder, begun, labelled)
@@ -129,8 +130,13 @@ def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]
     report = finished_report(folder, begun, recipe)
     if report is not None:
         with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
-            check_same_data(folder, begun, open_labelled(data))
+            check_same_data(folder, begun, _opened(data, recipe, wanted_by(recipe)))
     return begun, report
+
+
+def _opened(data: str | os.PathLike[str], recipe: Recipe, wanted: Wanted) -> Labelled:
+    """The data as a recipe and its network want it."""
+    return open_labelled(data, uncertain=recipe.uncertain, volumes=wanted.axes == 3)
 
 
 @contextmanager
@@ -231,7 +237,7 @@ def _build_learner(run: Run) -> _Learner:
         InputError: one of them does not fit the recipe or the data.
     """
     recipe, classes = run.recipe, run.data.classes
-    network, began_with = build_network(recipe, len(classes), run.channels, names=classes, sync=run.fabric.world_size > 1)
+    network, began_with = build_network(recipe, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
     check_head(network, recipe)
     teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
@@ -257,12 +263,12 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
     parameters = sum(p.numel() for p in learner.network.parameters())
     run.say(
         f"{recipe.name}: {kind}, {parameters:,} parameters, {len(run.data.classes)} classes; "
-        f"{run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
+        f"{run.seen.describe()}; {run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
         f"{f', of which {run.total} steps' if recipe.max_steps else ''}."
     )
     if run.data.repeated:
         run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
-    for note in (*run.data.notes, *run.data.train.remarks(ranged=False)):
+    for note in (*run.seen.notes, *run.data.notes, *run.data.train.within(run.prepare.value_range).remarks()):
         run.say(note)
 
 

@@ -102,7 +102,8 @@ def test_every_blemish_names_its_line(pictures: Path, blemish: str, line: int) -
         ("file,sky,\n0.png,1,0\n", "line 1: a column has no name"),
         ("file,a\x1b[2Jb\n0.png,1\n", r"line 1: the name of the class, 'a.x1b\[2Jb', contains the control character"),
         (",file,sky\n0,0.png,1\n1,1.png,0\n", r"line 1: a column has no name\. .*index=False"),  # pandas writes its index
-        ("file,sky\n0.png,1\n1.png,\n", "line 3, column 'sky': '' is neither 0 nor 1"),
+        ("file,sky\n0.png,1\n1.png\n", "line 3, has 1 cell, and there are 2 columns: a label that is not known is a blank cell"),
+        ("file,sky\n0.png,1\n1.png,nan\n", "line 3, column 'sky': 'nan' is neither 0 nor 1"),
         (",file,class\n0,0.png,cat\n1,1.png,dog\n", r"line 1: a column has no name\. .*index=False"),
         ("sep=,\nfile,class\n0.png,cat\n", "begins with a line 'sep=', which only Excel understands: remove that line"),
         ("sep=;\nfile;class\n0.png;cat\n", r"is separated by semicolons: .* Remove its first line, which only Excel"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.reference import scores as twin
 from torchbcos._core.errors import InputError
-from torchbcos.metrics import accuracy, score
+from torchbcos.metrics import accuracy, score, score_each
 
 
 def test_scores_against_plain_counting() -> None:
@@ -104,6 +104,39 @@ def test_scores_of_several_labels(seed: int, n: int, classes: int, spread: float
         "ece": twin.calibration([*itertools.chain(*columns)], [*itertools.chain(*truths)]),
     }
     assert score(logits, targets.float()) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+VALUES = st.sampled_from([0.0, 1.0, math.nan, 0.3, 0.5, 0.7])
+
+
+@given(seed=SEEDS, n=st.integers(1, 12), classes=st.integers(1, 4), data=st.data())
+def test_what_is_not_known_is_left_out_and_soft_labels_are_asked_at_one_half(
+    seed: int, n: int, classes: int, data: st.DataObject
+) -> None:
+    """The numbers of a label are those of the examples that know it, however many others there are."""
+    logits = drawn(seed, n, classes, 2.0)
+    truth = [[data.draw(VALUES) for _ in range(classes)] for _ in range(n)]
+    found, each = score(logits, torch.tensor(truth)), score_each(logits, torch.tensor(truth))
+    ap, f1, said, came = [], [], [], []
+    for k in range(classes):
+        rows = [i for i in range(n) if truth[i][k] == truth[i][k] and truth[i][k] != 0.5]
+        chances = [twin.chances([float(logits[i, k].double())], "sigmoid")[0] for i in rows]
+        holds = [truth[i][k] > 0.5 for i in rows]
+        assert (each[k]["known"], each[k]["positive"]) == (len(rows), sum(holds))
+        if any(holds):
+            ap.append(100 * twin.average_precision(chances, holds))
+            f1.append(100 * twin.f1(chances, holds))
+            assert (each[k]["ap"], each[k]["f1"]) == pytest.approx((ap[-1], f1[-1]), rel=1e-4, abs=1e-4)
+        hard = [j for j, i in enumerate(rows) if truth[i][k] in (0, 1)]
+        said += [chances[j] for j in hard]
+        came += [holds[j] for j in hard]
+    assert found.get("labels_without_examples", 0) == classes - len(ap)
+    expected = {
+        "map": sum(ap) / len(ap) if ap else math.nan,
+        "f1": sum(f1) / len(f1) if f1 else math.nan,
+        "ece": twin.calibration(said, came) if said else math.nan,
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 def test_the_twins_see_a_wrong_score() -> None:
@@ -220,8 +253,8 @@ def test_nothing_is_said_by_warnings(recwarn: pytest.WarningsRecorder) -> None:
         (torch.tensor([0, 4, 2]), "A target is 4, and"),
         (torch.tensor([0.0, 1.0, 2.0]), "are numbers of classes, int64, not torch.float32"),
         (torch.tensor([True, False, True]), "not torch.bool"),
-        (torch.full((3, 4), 0.25), "and one is 0.25: soft ones have no score"),
-        (torch.full((3, 4), math.nan), "and one is nan"),
+        (torch.full((3, 4), 1.25), "and one is 1.25"),
+        (torch.full((3, 4), math.inf), "and one is inf"),
         (torch.full((3, 4), -1), "and one is -1"),
         (torch.full((3, 4), 2), "and one is 2"),
         (torch.zeros(3, 5), "a label for every class"),

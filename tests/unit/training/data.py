@@ -44,3 +44,20 @@ def patches(num_classes: int, in_channels: int) -> nn.Module:
         bnn.BcosConv2d(in_channels, 8, 3, padding=1), bnn.BatchNorm(8, centered=False),
         bnn.BcosConv2d(8, 8, 3, stride=2, padding=1), bnn.GlobalAveragePool(), bnn.BcosLinear(8, num_classes),
     )  # fmt: skip
+
+
+def signal(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(bnn.BcosConv1d(in_channels, 4, 5, padding=2), bnn.GlobalAveragePool(), bnn.BcosLinear(4, num_classes))
+
+
+def flat(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(bnn.BcosConv2d(in_channels, 4, 3, padding=1), bnn.GlobalAveragePool(), bnn.BcosLinear(4, num_classes))
+
+
+def volume(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(bnn.BcosConv3d(in_channels, 4, 3, padding=1), bnn.GlobalAveragePool(), bnn.BcosLinear(4, num_classes))
+
+
+def blind(num_classes: int, in_channels: int) -> nn.Module:
+    """It shows no filters: nobody can know its axes."""
+    return nn.Sequential(bnn.GlobalAveragePool(), bnn.BcosLinear(in_channels, num_classes))

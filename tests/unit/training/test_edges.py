@@ -179,8 +179,10 @@ def test_arrays_out_of_range_are_named(values: np.ndarray, tmp_path: Path) -> No
     [
         ((5, 20, 20), {"augment": "randaugment"}, "works on one or three channels, the data has 5"),
         ((2, 30), {"mixup": 0.2, "model": "own:net"}, r"mixup change pictures, and the data are arrays \(2, 30\)"),
-        ((2, 30), {}, "set model to a function of your own"),
-        ((20, 20), {}, "give the arrays a channel axis"),
+        ((30,), {}, r"is an array \(30,\), and pictures have 2 axes of space, or one more for the channels: set axes to what"),
+        ((2, 6, 20, 20), {}, r"is an array \(2, 6, 20, 20\), and pictures have 2 axes"),
+        ((20, 30, 2), {}, r"channels come first, as in \(2, 20, 30\)"),
+        ((2, 30), {"axes": 1}, "takes pictures, and axes=1 asks for signals: set model to a function of your own"),
     ],
 )
 def test_what_arrays_cannot_undergo(shape: tuple[int, ...], values: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -55,6 +55,40 @@ def test_bce_with_uniform_off_labels_and_smoothing(n: int, c: int, smoothing: fl
     assert float(found) == pytest.approx(bce_twin(logits.tolist(), wanted), rel=1e-9)
 
 
+LABELS = st.sampled_from([0.0, 1.0, 0.7, math.nan])
+
+
+@given(n=st.integers(1, 4), c=st.integers(1, 4), smoothing=st.sampled_from([0.0, 0.1]), data=st.data())
+def test_unknown_labels_are_left_out_of_the_loss_and_soft_ones_trained_on(
+    n: int, c: int, smoothing: float, data: st.DataObject
+) -> None:
+    """The mean over what is known, and no gradient where nothing is."""
+    logits = torch.randn(n, c, dtype=torch.float64, generator=torch.Generator().manual_seed(n + 10 * c)).requires_grad_()
+    targets = [[data.draw(LABELS) for _ in range(c)] for _ in range(n)]
+    known = [(i, k) for i in range(n) for k in range(c) if targets[i][k] == targets[i][k]]
+    loss = classification(Recipe(smoothing=smoothing), c, multi_label=True, partial=True)
+    assert isinstance(loss, Bce) and loss.partial
+    found = loss.loss(logits, torch.tensor(targets, dtype=torch.float64))
+    wanted = [[targets[i][k] * (1 - smoothing) + smoothing / 2] for i, k in known]
+    expected = bce_twin([[logits[i, k].item()] for i, k in known], wanted) if known else 0.0
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+    gradient = torch.autograd.grad(found, logits)[0]
+    moved = {(i, k) for i in range(n) for k in range(c) if gradient[i, k].item() != 0}
+    assert moved == set(known)
+
+
+def test_a_threshold_leaves_unknown_labels_unknown() -> None:
+    loss = Bce(threshold=0.5, partial=True)
+    logits = torch.tensor([[1.0, -2.0, 3.0]])
+    found = loss.loss(logits, torch.tensor([[0.7, math.nan, 0.2]]))
+    assert float(found) == pytest.approx(float(Bce().loss(logits[:, [0, 2]], torch.tensor([[1.0, 0.0]]))))
+
+
+def test_where_everything_is_known_the_loss_is_the_plain_one() -> None:
+    logits, targets = torch.randn(3, 4), torch.rand(3, 4)
+    assert float(Bce(partial=True).loss(logits, targets)) == pytest.approx(float(Bce().loss(logits, targets)), rel=1e-6)
+
+
 def test_cross_entropy_threshold_and_several_labels() -> None:
     logits, targets = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.6, 0.4, 0.0]])
     found = classification_loss(logits, targets, Recipe(loss="cross_entropy"))

@@ -106,6 +106,15 @@ def test_mixing_keeps_sums_and_draws_one_kind_a_batch() -> None:
     assert Mixer(Recipe(mixup=1.0), 6)(x[:1], targets[:1])[0].shape[0] == 1
 
 
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_mixture_with_an_unknown_label_is_unknown(kind: str) -> None:
+    """Nobody can say what half of an unknown label and half of a known one is."""
+    torch.manual_seed(0)
+    targets = torch.tensor([[1.0, float("nan")], [0.0, 1.0], [float("nan"), 0.0]])
+    _, mixed = Mixer(Recipe(**{kind: 1.0}), 2)(torch.rand(3, 3, 8, 8), targets)  # type: ignore[arg-type]
+    assert mixed.isnan().tolist() == (targets.isnan() | targets.roll(1, 0).isnan()).tolist()
+
+
 def test_optimisers_and_their_groups() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     head = {id(p) for p in model[1].parameters()}

@@ -34,6 +34,6 @@ from torchbcos.training.recipe.value import trajectory_keys as trajectory_keys
 __all__ = [
     "GROUPS", "PROGRAM", "GuidanceSettings", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
     "Recipe", "Setting", "code_of", "default_of", "differences", "find_recipe", "find_settings", "group_of", "list_recipes",
-    "list_settings", "machine_keys", "read_recipe", "refuse_code", "registry", "star", "to_dict", "to_record", "to_toml", "trajectory_keys",
-    "with_settings",
+    "list_settings", "machine_keys", "read_recipe", "refuse_code", "registry", "star", "to_dict", "to_record", "to_toml",
+    "trajectory_keys", "with_settings",
 ]  # fmt: skip

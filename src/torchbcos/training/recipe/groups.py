@@ -67,6 +67,23 @@ class NetworkSettings(_Settings):
 class PictureSettings(_Settings):
     """How pictures are cut, changed and divided."""
 
+    channels: int = setting(
+        0, "channels of an example before it is encoded: 3 reads pictures in colour, 1 as grey; 0 means those of the data, or of "
+        "`pretrained`", unit="channels", low=0, high=4096, resume="fixed",
+    )  # fmt: skip
+    axes: int = setting(
+        0, "axes of space of an example: 1 of signals (C, L), 2 of pictures (C, H, W), 3 of volumes (C, D, H, W), each with or "
+        "without the axis of a single channel; 0 means those that the network takes, or that the data shows", unit="axes",
+        low=0, high=3, resume="fixed",
+    )  # fmt: skip
+    value_range: tuple[float, float] = setting(
+        (0.0, 0.0), "stored numbers that become 0 and 1, such as [0, 4095] or [-160, 240]; what lies outside is cut; [0, 0] "
+        "means what the files say or their types hold", resume="fixed",
+    )  # fmt: skip
+    uncertain: Literal["error", "ignore", "positive", "negative"] = setting(
+        "error", 'what a label of -1 in a table means: "ignore" leaves it out of loss and metrics, "positive" takes it as 1, '
+        '"negative" as 0, "error" refuses it', resume="fixed",
+    )  # fmt: skip
     image_size: int = setting(224, "side of the training crops", unit="pixels", low=8, high=4096)
     grow_from: int = setting(
         0, "side of the crops in the first epochs; they grow by 32 pixels at a time up to image_size; 0 means image_size from "
@@ -124,6 +141,9 @@ class PictureSettings(_Settings):
         super().__post_init__()
         if self.grow_from > self.image_size:
             raise InputError(f"grow_from {self.grow_from} is larger than image_size {self.image_size}: crops only grow.")
+        black, white = self.value_range
+        if not black < white and (black, white) != (0, 0):
+            raise InputError(f"value_range is two numbers, that of 0 below that of 1, or [0, 0]; not {black:g} and {white:g}.")
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise InputError(

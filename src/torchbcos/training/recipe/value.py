@@ -55,6 +55,8 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
     def changed(self, **values: Any) -> Recipe:
         """A copy with other values; with a function of one's own as its model, the options of the network before are dropped.
 
+        A network of one's own gets none of the options that were another's: only those that are given with it.
+
         >>> Recipe().changed(epochs=3).epochs
         3
         >>> Recipe(options={"antialias": True}).changed(model="mynets:signal").options
