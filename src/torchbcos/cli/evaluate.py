@@ -24,12 +24,13 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
+from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
 
 evaluate = typer.Typer(
-    name="evaluate", help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
+    name="evaluate", cls=Group, help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
     epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json",
 )  # fmt: skip
 
@@ -89,7 +90,7 @@ def group() -> None:
     """Measure a model on labelled data."""
 
 
-@evaluate.command(epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
+@evaluate.command(cls=Command, epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
 def accuracy(
     data: Annotated[
         Path,
