@@ -29,9 +29,10 @@ from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
 
+_EXAMPLE = "Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json"
 evaluate = typer.Typer(
     name="evaluate", cls=Group, help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
-    epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json",
+    epilog=_EXAMPLE,
 )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def group() -> None:
     """Measure a model on labelled data."""
 
 
-@evaluate.command(cls=Command, epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
+@evaluate.command(cls=Command, epilog=_EXAMPLE)
 def accuracy(
     data: Annotated[
         Path,

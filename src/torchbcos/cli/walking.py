@@ -117,13 +117,12 @@ def _piped(found: list[Found]) -> tuple[Found, bytes]:
     """The picture that comes from stdin, with a place for its output that no other has, and its bytes."""
     from torchbcos.pictures import Found, decode_image
     from torchbcos.pictures.containers import identify
-    from torchbcos.pictures.kinds import NUMPY, scan_suffix
     from torchbcos.pictures.read import MAX_BYTES
 
     if sys.stdin.isatty():
         raise InputError("'-' reads a picture from a pipe, and here is a terminal: curl ADDRESS | torchbcos explain -")
     data = sys.stdin.buffer.read(512)
-    if not (data.startswith(NUMPY) or scan_suffix(data) is not None) and identify(data) is None:
+    if not _is_array_or_scan(data) and identify(data) is None:
         decode_image(data, PIPED)  # says what it seems to be; no more of it is read
     data += sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -133,6 +132,13 @@ def _piped(found: list[Found]) -> tuple[Found, bytes]:
         number += 1
         place = f"{PIPED}-{number}"
     return Found(Path(PIPED), Path(place)), data
+
+
+def _is_array_or_scan(data: bytes) -> bool:
+    """Whether the first bytes are those of a `.npy`, DICOM or NIfTI file."""
+    from torchbcos.pictures.kinds import NUMPY, scan_suffix
+
+    return data.startswith(NUMPY) or scan_suffix(data) is not None
 
 
 def walk(
@@ -199,13 +205,12 @@ class _Reader:
 
     def _is_picture(self, path: Path, data: bytes | None) -> bool:
         """Whether this classifier takes pictures, and here is something that is no array and no scan."""
+        from torchbcos.pictures.kinds import ARRAYS, ends_with
         from torchbcos.pictures.scans import is_scan
 
-        if self.transform.axes != 2 or self.transform.raw_channels not in (1, 3):
+        if not self.transform.form.takes_pictures:
             return False
-        if data is not None:
-            return not (data.startswith(NUMPY) or scan_suffix(data) is not None)
-        return path.suffix.lower() != ".npy" and not is_scan(path)
+        return not (_is_array_or_scan(data) if data is not None else ends_with(path, ARRAYS) or is_scan(path))
 
     def _read_picture(self, path: Path, data: bytes | None) -> tuple[Any, str]:
         from torchbcos.pictures import decode_image, is_animated, read_image, take_note
