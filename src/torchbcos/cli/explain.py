@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -121,6 +122,8 @@ def explain(
 
     with answering_signals(), usage_errors():
         value_range, chosen = parse_range(number_range), parse_slices(slices)
+        if dpi is not None and form is Format.webp:
+            raise InputError("--dpi is for png, jpg and pdf: files of webp have no place for it.")
         refuse_missing(paths, as_json=json)
         check_writable(out)
         classifier = load(model, device=device.value, fit=fit.value if fit else None)
@@ -191,8 +194,8 @@ class _Request:
             target = self.places.panel(batch[i][0], record["index"])
             make_folder(target.parent)
             if self.places.arrays:
-                record["arrays"] = str(e.save_arrays(self.places.numbers(batch[i][0], record["index"]), 0, k))
-            return str(e.save(target, 0, k))
+                record["arrays"] = str(_alone(e, k).save_arrays(self.places.numbers(batch[i][0], record["index"])))
+            return str(e.save(target, 0, k, dpi=self.dpi, **self.view))
 
         return iter_explained(
             classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw
@@ -210,6 +213,15 @@ class _Request:
         if job.skipped:
             where = f"{len(job.skipped)} of {len(job.found)} pictures are left out"
             say(f"torchbcos: {where}: what explains them is in {quote(self.places.out)} already.")
+
+
+def _alone(e: Explanation, k: int) -> Explanation:
+    """The explanation of one target."""
+    rows = slice(k, k + 1)
+    return dataclasses.replace(
+        e, targets=e.targets[:, rows], values=e.values[:, rows], weights=e.weights[:, rows],
+        contrast=None if e.contrast is None else e.contrast[:, rows], constants={n: c[:, rows] for n, c in e.constants.items()},
+    )  # fmt: skip
 
 
 def _view(classifier: Classifier, axis: int | None, slices: list[int] | None) -> dict[str, Any]:
