@@ -15,7 +15,7 @@ from torchbcos.cli.explain import explain
 from torchbcos.cli.export import export
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
-from torchbcos.cli.program import Program
+from torchbcos.cli.program import HELP, Command, Program
 from torchbcos.cli.train import train
 
 __all__ = ["app", "main", "program"]
@@ -25,7 +25,8 @@ app = typer.Typer(
     cls=Program,
     help="Image classifiers whose every decision is exactly a linear map of the input.",
     epilog="Example: torchbcos explain photo.jpg",
-    add_completion=False,
+    context_settings=HELP,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
@@ -46,12 +47,14 @@ def program(
     """Image classifiers whose every decision is exactly a linear map of the input."""
 
 
-app.command(epilog="Example: torchbcos explain photos/ --top-k 2 --out explanations")(explain)
-app.command(epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
-app.command(epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
-app.command(epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
-app.command(epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
-app.command(epilog="Example: torchbcos export --model runs/mine -o why.onnx")(export)
+app.command(cls=Command, epilog="Examples: torchbcos explain photo.jpg; torchbcos explain photos/ --top-k 2 --out explanations")(
+    explain
+)
+app.command(cls=Command, epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
+app.command(cls=Command, epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
+app.command(cls=Command, epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
+app.command(cls=Command, epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
+app.command(cls=Command, epilog="Example: torchbcos export --model runs/mine -o why.onnx")(export)
 app.add_typer(evaluate)
 
 

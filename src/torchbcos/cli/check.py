@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchbcos.cli.common import BatchSize, Device, DeviceOption, given_path, print_json, say, shown, tell, usage_errors
+from torchbcos.cli.completing import model_names
 
 if TYPE_CHECKING:
     from torchbcos.evaluation.official import Accuracy
@@ -18,7 +19,10 @@ __all__ = ["check", "check_weights"]
 
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A network with official weights ('torchbcos models' lists them).")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A network with official weights ('torchbcos models' lists them).", autocompletion=model_names
+        ),
     ],
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", parser=given_path, help="The file, downloaded elsewhere.")
@@ -38,7 +42,7 @@ def check(
     ] = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
-    json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list with one record.")] = False,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print a JSON list with one record.")] = False,
 ) -> None:  # fmt: skip
     """Check the hash of official weights, and their accuracy on labelled pictures.
 

@@ -19,21 +19,16 @@ from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos._core.files import finite_or_null
 from torchbcos._core.letters import printable, unseen
 from torchbcos._core.names import quote
+from torchbcos.cli.completing import model_names
 
 __all__ = [
-    "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption",
-    "finish", "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell", "usage_errors",
-    "voice", "walk",
+    "MACHINE", "READING", "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
+    "RangeOption", "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
+    "usage_errors", "voice",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from torchbcos.pictures import Found
     from torchbcos.zoo.records import Record
-
-    _Work = Callable[[list[tuple[Found, Image.Image]]], list[Record]]
-    _Show = Callable[[Record], None]
 
 
 _T = TypeVar("_T")
@@ -55,23 +50,28 @@ class Fit(str, enum.Enum):
     letterbox = "letterbox"
 
 
+READING, MACHINE = "How pictures are read", "The machine"  # panels of --help
 FitOption = Annotated[
     Fit | None,
     typer.Option(
-        "--fit", show_default="as the model's card says",
+        "--fit", show_default="as the model's card says", rich_help_panel=READING,
         help="crop: cut out the centre; letterbox: the whole picture, with bars in the colour that weighs least.",
     ),
 ]  # fmt: skip
 Paths = Annotated[
     list[str],
-    typer.Argument(metavar="PATH...", help="Pictures, folders (searched to the bottom) or patterns in quotes: 'a/*.jpg'."),
-]
+    typer.Argument(
+        metavar="PATH...",
+        help="Pictures, arrays (.npy) and scans (DICOM, NIfTI), as the model takes them; folders, searched to the bottom; "
+        "patterns in quotes: 'a/*.jpg'; or - for a picture from a pipe.",
+    ),
+]  # fmt: skip
 Model = Annotated[
     str,
     typer.Option(
-        "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+        "--model", metavar="SOURCE", show_default="the embedded ten-class model", autocompletion=model_names,
         help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
-        "torchbcos.save, or hf-hub:org/name[@revision].",
+        "torchbcos.save or 'torchbcos train', or hf-hub:org/name, with @revision if need be.",
     ),
 ]  # fmt: skip
 AllowCode = Annotated[
@@ -81,16 +81,24 @@ AllowCode = Annotated[
         help="Let a model of somebody's own network run code: the function that its card names is imported and called.",
     ),
 ]  # fmt: skip
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.")]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a picture.")]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.", rich_help_panel=MACHINE)
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print a JSON list, one record for each picture.")]
 RangeOption = Annotated[
     str | None,
     typer.Option(
-        "--range", metavar="LOW..HIGH", show_default="what the files' types hold",
+        "--range", metavar="LOW..HIGH", show_default="as the model's card says, or what the files' types hold",
+        rich_help_panel=READING,
         help="The stored numbers of black and white: 0..4095 for 12 bits in files of 16. What lies outside is cut to these ends.",
     ),
 ]  # fmt: skip
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures at a time; fewer take less memory.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", metavar="N", min=1, help="Pictures at a time; fewer take less memory.", rich_help_panel=MACHINE
+    ),
+]  # fmt: skip
 
 
 _LONGEST = 520  # of a line on stderr: an error of 500 characters and who says it
@@ -106,10 +114,14 @@ class OutputError(Exception):
 
 @dataclass
 class _Voice:
-    """What this call of the program has said so far: the last line on stderr, and whether there was an answer in JSON."""
+    """What this call of the program has said so far: the last line on stderr, and whether there was an answer in JSON.
+
+    `above` writes a line above a progress bar, while one is on the terminal.
+    """
 
     said: str = ""
     answered: bool = False
+    above: Callable[[str], None] | None = None
 
 
 voice = _Voice()
@@ -119,7 +131,10 @@ def say(message: str) -> None:
     """One line on stderr, whatever stands in the names that it quotes; where nobody can read it, it is lost."""
     voice.said = shorten(" ".join(message.split()), _LONGEST)
     with contextlib.suppress(OSError):
-        print(printable(voice.said), file=sys.stderr)
+        if voice.above is not None:
+            voice.above(printable(voice.said))
+        else:
+            print(printable(voice.said), file=sys.stderr)
 
 
 def tell(line: str, *, at_once: bool = False) -> None:
@@ -164,7 +179,10 @@ def _escaped(line: str) -> str:
 
 def _write(text: str) -> None:
     try:
-        print(text)
+        if voice.above is not None and sys.stdout.isatty():
+            voice.above(text)
+        else:
+            print(text)
     except OSError as error:
         raise OutputError(error) from error
 
@@ -221,7 +239,8 @@ def remarks(record: Record) -> str:
     from torchbcos.pictures import Seen
 
     found = ["no class reaches 50 %"] if record["undecided"] else []
-    found += [note] if (note := Seen(**{**record["crop"], "box": tuple(record["crop"]["box"])}).note) else []
+    seen = Seen(**{**record["crop"], "box": tuple(record["crop"]["box"])}, scan=record.get("scan"))
+    found += [seen.note] if seen.note else []
     return f" ({'; '.join(found)})" if found else ""
 
 
@@ -236,33 +255,6 @@ def percent(number: float | None, digits: int = 1) -> str:
     return "–" if number is None or not math.isfinite(number) else f"{short_of_half(number, digits):.{digits}%}"
 
 
-def gather(paths: list[str], *, as_json: bool) -> tuple[list[Found], list[dict[str, Any]]]:
-    """The pictures that `paths` name, and a record for each path that names none; those are named on stderr.
-
-    Leaves with exit code 2 where there is no picture at all.
-    """
-    from torchbcos.pictures import find_images
-    from torchbcos.zoo.records import failed_record
-
-    errors: list[BcosError] = []
-    missing: list[dict[str, Any]] = []
-
-    def each() -> Iterator[str]:
-        for path in paths:
-            yield path  # the error of this one, if any, is there when the next is asked for
-            if len(errors) > len(missing):
-                missing.append(failed_record(path, errors[-1]))
-
-    found = find_images(each(), errors=errors)
-    for error in errors:
-        say(f"torchbcos: {error}")
-    if not found:
-        if as_json:
-            print_json(missing)
-        raise typer.Exit(2)
-    return found, missing
-
-
 def shown(batches: Iterable[_T], count: int, *, quiet: bool = False, label: str = "pictures") -> Iterator[_T]:
     """The batches, with a progress bar where stderr is a terminal and somebody may wait."""
     from rich.console import Console
@@ -272,84 +264,11 @@ def shown(batches: Iterable[_T], count: int, *, quiet: bool = False, label: str 
     if quiet or count < 2 or not console.is_terminal:
         yield from batches
         return
-    # rich would send what is printed meanwhile to the bar's console, which is not where a pipe or a file reads
-    with Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        yield from bar.track(batches, total=count, description=label)
-
-
-def walk(
-    found: list[Found], batch_size: int, work: _Work, show: _Show | None, value_range: tuple[float, float] | None = None
-) -> list[Record]:
-    """Read pictures batch by batch and hand them to `work`; name those that fail on stderr.
-
-    Args:
-        found: the pictures.
-        batch_size: how many are read at a time.
-        work: answers for the pictures of one batch that could be read.
-        show: prints the record of a picture as soon as it is there; None prints nothing, and shows no progress bar.
-        value_range: the stored numbers of black and white.
-
-    Returns:
-        A record a picture, in the order of the files; with a "warning" where its numbers fill a sixteenth of their range only.
-    """
-    from torchbcos.pictures import take_note
-    from torchbcos.zoo.records import attempt
-
-    records: list[Record] = []
-    read = _reader(value_range)
-    warned = False
-    starts = range(0, len(found), batch_size)
-    for start in shown(starts, len(starts), quiet=show is None):
-        batch = [(item, read(item)) for item in found[start : start + batch_size]]
-        good = [(item, picture) for item, picture in batch if not isinstance(picture, dict)]
-        notes = [take_note(picture) for _, picture in batch]
-        answers = iter(attempt(work, good, lambda pair: str(pair[0].path)) if good else [])
-        for (item, picture), note in zip(batch, notes, strict=True):
-            record = picture if isinstance(picture, dict) else next(answers)
-            records.append(record if note is None else record | {"warning": note})
-            if note is not None and not warned:
-                say(f"torchbcos: {note} (Said once.)")
-                warned = True
-            if record["error"] is not None:
-                _say_failure(item, record["error"])
-            elif show is not None:
-                show(record)
-    return records
-
-
-def _reader(value_range: tuple[float, float] | None) -> Callable[[Found], Image.Image | Record]:
-    """Reads a picture, or gives its failed record; says once that animations are cut."""
-    from torchbcos.pictures import is_animated, read_image
-    from torchbcos.zoo.records import failed_record
-
-    cut: list[Found] = []
-
-    def read(item: Found) -> Image.Image | Record:
+    # rich would send what is printed meanwhile to the bar's console, broken at the terminal's width: names that are cut in two
+    # cannot be copied. `say` and `tell` write above the bar themselves, and what goes to a pipe or a file is left alone.
+    with Progress(console=console, transient=True, redirect_stdout=False) as bar:
+        voice.above = lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
         try:
-            picture = read_image(item.path, value_range=value_range)
-        except BcosError as error:
-            return failed_record(str(item.path), error)
-        if is_animated(picture):
-            if not cut:
-                say(f"torchbcos: {quote(item.path)} is animated or has pages: the first is used (said once).")
-            cut.append(item)
-        return picture
-
-    return read
-
-
-def _say_failure(found: Found, error: str) -> None:
-    """Name a picture that failed on stderr."""
-    named = repr(found.path.name)[1:-1] in error or found.path.name in error
-    say(f"torchbcos: {error if named else f'{quote(found.path)}: {error}'}")
-
-
-def finish(records: list[dict[str, Any]], missing: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Print the JSON list or the count, and leave: 0 if all is done, 1 if something failed."""
-    failed = len(missing) + sum(record["error"] is not None for record in records)
-    total = len(records) + len(missing)
-    if as_json:
-        print_json(records + missing)
-    elif total > 1:
-        tell(f"{total - failed} of {total} pictures done.")
-    raise typer.Exit(1 if failed else 0)
+            yield from bar.track(batches, total=count, description=label)
+        finally:
+            voice.above = None

@@ -25,13 +25,15 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
+from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
 
+_EXAMPLE = "Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json"
 evaluate = typer.Typer(
-    name="evaluate", help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
-    epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json",
+    name="evaluate", cls=Group, help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
+    epilog=_EXAMPLE,
 )  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def group() -> None:
     """Measure a model on labelled data."""
 
 
-@evaluate.command(epilog="Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json")
+@evaluate.command(cls=Command, epilog=_EXAMPLE)
 def accuracy(
     data: Annotated[
         Path,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Sequence
+import dataclasses
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchbcos._core.errors import InputError, StateError
-from torchbcos._core.names import brief, file_parts, panel_name
+from torchbcos._core.errors import InputError
+from torchbcos._core.names import brief, file_parts, quote, whole_number
 from torchbcos.cli.common import (
     AllowCode,
     BatchSize,
@@ -23,8 +23,6 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
-    finish,
-    gather,
     given_path,
     parse_range,
     percent,
@@ -32,18 +30,30 @@ from torchbcos.cli.common import (
     say,
     tell,
     usage_errors,
-    walk,
 )
+from torchbcos.cli.places import Places, changed_last, check_writable, make_folder, without_results
+from torchbcos.cli.stopping import answering_signals
+from torchbcos.cli.walking import Walk, finish, gather, refuse_missing, walk
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from torchbcos.cli.walking import Batch
     from torchbcos.explanation import Explanation
-    from torchbcos.pictures import Found
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-__all__ = ["explain"]
+__all__ = ["Format", "explain", "parse_slices"]
+
+_MOST_SLICES = 64  # of one panel
+_WRITTEN, _VOLUMES = "What is written", "Volumes"  # panels of --help
+
+
+class Format(str, enum.Enum):
+    """Of the pictures of why."""
+
+    png = "png"
+    pdf = "pdf"
+    jpg = "jpg"
+    webp = "webp"
 
 
 def explain(
@@ -62,92 +72,172 @@ def explain(
         str | None,
         typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
     ] = None,
+    json: Json = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", metavar="",
+            help="Leave out pictures whose explanations are in --out already, newer than the picture and the model's folder.",
+        ),
+    ] = False,
     fit: FitOption = None,
     number_range: RangeOption = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="Of the pictures of why; pdf is for print.", rich_help_panel=_WRITTEN)
+    ] = Format.png,
+    dpi: Annotated[
+        int | None,
+        typer.Option(
+            "--dpi", metavar="N", min=1, max=2400, show_default="none in the file", rich_help_panel=_WRITTEN,
+            help="Dots an inch, for print.",
+        ),
+    ] = None,
+    arrays: Annotated[
+        bool,
+        typer.Option(
+            "--arrays", metavar="", rich_help_panel=_WRITTEN,
+            help="Write the numbers, too: beside each picture an .npz file with W(x), contributions and the rest.",
+        ),
+    ] = False,
+    axis: Annotated[
+        int | None,
+        typer.Option(
+            "--axis", metavar="0|1|2", min=0, max=2, show_default="0", rich_help_panel=_VOLUMES,
+            help="The axis that is cut into slices.",
+        ),
+    ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            "--slices", metavar="N,N,…", show_default="those that carry most", rich_help_panel=_VOLUMES,
+            help="Which slices are shown, counted from 0: 10,20,30 or 10..15.",
+        ),
+    ] = None,
     batch_size: BatchSize = 16,
     device: DeviceOption = Device.auto,
-    json: Json = False,
-) -> None:
-    """Explain pictures exactly: for each explained class a picture of why, and numbers that add up to its logit."""
-    from torchbcos.zoo import load
-    from torchbcos.zoo.records import explained
+) -> None:  # fmt: skip
+    """Explain pictures, signals and volumes exactly: for each a picture of why, and numbers that add up to the logit.
 
-    with usage_errors():
-        value_range = parse_range(number_range)
-        found, missing = gather(paths, as_json=json)
-        found = _without_results(found, paths, out)
-        _check_writable(out)
+    Ctrl-C keeps what is finished; with --skip-existing the same command goes on.
+    """
+    from torchbcos.zoo import load
+
+    with answering_signals(), usage_errors():
+        value_range, chosen = parse_range(number_range), parse_slices(slices)
+        if dpi is not None and form is Format.webp:
+            raise InputError("--dpi is for png, jpg and pdf: files of webp have no place for it.")
+        refuse_missing(paths, as_json=json)
+        check_writable(out)
         classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
-        targets = [classifier.class_index(c) for c in classes] if classes else None
+        named = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
-        named = file_parts(classifier.class_names)
+        places = Places(out, file_parts(classifier.class_names), other, f".{form.value}", arrays)
+        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi)
+        job = gather(paths, classifier, as_json=json)
+        job.found = without_results(job.found, paths, out)
+        if skip_existing:
+            request.skip(job, changed_last(model))
         if not json:
             _announce(classifier)
-
-        def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
-            files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
-
-            def draw(i: int, e: Explanation, k: int, record: Record) -> str:
-                return str(_write(e, k, out / _place_of(batch[i][0], record, named)))
-
-            return explained(classifier, files, pictures, targets, top_k=top_k, contrast=other, draw=draw)
-
-        records = walk(found, batch_size, work, None if json else _print_record, value_range)
-    finish(records, missing, as_json=json)
+        walk(job, classifier, batch_size, request.answer, None if json else _print_record, value_range)
+        finish(job, as_json=json, go_on="; --skip-existing goes on")
 
 
-def _place_of(found: Found, record: Record, named: Sequence[str]) -> Path:
-    """Where the panel of one explanation of a picture goes, below the output folder."""
-    other = named[record["contrast"]["index"]] if "contrast" in record else None
-    return found.relative.parent / panel_name(found.relative.name, named[record["index"]], other)
+def parse_slices(text: str | None) -> list[int] | None:
+    """The numbers of `--slices`.
+
+    Raises:
+        InputError: there is something else, or more than a panel could show.
+
+    >>> parse_slices("10,20..22")
+    [10, 20, 21, 22]
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        ends = [whole_number(first.strip()), whole_number(last.strip()) if dots else whole_number(first.strip())]
+        if ends[0] is None or ends[1] is None or not ends[0] <= ends[1] < ends[0] + _MOST_SLICES:
+            raise InputError(f"--slices are numbers from 0 and spans of them, as in 10,20,30 or 10..15; got {text!r:.80}.")
+        found += range(ends[0], ends[1] + 1)
+    if len(found) > _MOST_SLICES:
+        raise InputError(f"--slices names {len(found)} slices, and one picture shows at most {_MOST_SLICES}: name fewer.")
+    return found
 
 
-def _write(e: Explanation, k: int, target: Path) -> Path:
-    """Write the panel of one explanation, and make its folder if need be."""
-    _make_folder(target.parent)
-    return e.save(target, 0, k)
+@dataclass
+class _Request:
+    """What is explained of each picture, and how it is written.
+
+    Attributes:
+        places: where the files go.
+        classes: the indices of those that were named; None: the `top_k` highest.
+        top_k: how many.
+        view: arguments of a panel.
+        dpi: of its file; None: the file says none.
+    """
+
+    places: Places
+    classes: list[int] | None
+    top_k: int
+    view: dict[str, Any] = field(default_factory=dict)
+    dpi: int | None = None
+
+    def answer(self, classifier: Classifier, batch: Batch) -> Iterator[Record]:
+        """Explain the pictures of one batch, and write what is asked for of each."""
+        from torchbcos.zoo.records import iter_explained
+
+        files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
+
+        def draw(i: int, e: Explanation, k: int, record: Record) -> str:
+            target = self.places.panel(batch[i][0], record["index"])
+            make_folder(target.parent)
+            if self.places.arrays:
+                record["arrays"] = str(_alone(e, k).save_arrays(self.places.numbers(batch[i][0], record["index"])))
+            return str(e.save(target, 0, k, dpi=self.dpi, **self.view))
+
+        return iter_explained(
+            classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw
+        )
+
+    def skip(self, job: Walk, since: float) -> None:
+        """Leave out the pictures whose explanations are there already."""
+        from torchbcos.zoo.records import failed_record
+
+        count = len(set(self.classes)) if self.classes else self.top_k
+        for item in job.found:
+            there = self.places.written(item, self.classes, count, since)
+            if there:
+                job.skipped[item] = {**failed_record(str(item.path), ""), "error": None, "skipped": [str(path) for path in there]}
+        if job.skipped:
+            where = f"{len(job.skipped)} of {len(job.found)} pictures are left out"
+            say(f"torchbcos: {where}: what explains them is in {quote(self.places.out)} already.")
 
 
-def _without_results(found: list[Found], paths: list[str], out: Path) -> list[Found]:
-    """Leave out what an earlier run wrote to `out`, unless a path lies in there itself."""
-    results = out.resolve()
-    if any(Path(path).resolve().is_relative_to(results) for path in paths):
-        return found
-    kept = [item for item in found if not item.path.resolve().is_relative_to(results)]
-    if not kept:
-        raise InputError(f"All {len(found)} pictures lie in {str(out)!r}, where explanations go: name another folder with --out.")
-    if len(kept) < len(found):
-        say(f"torchbcos: {len(found) - len(kept)} pictures in {str(out)!r}, where explanations go, are left out.")
-    return kept
+def _alone(e: Explanation, k: int) -> Explanation:
+    """The explanation of one target."""
+    rows = slice(k, k + 1)
+    return dataclasses.replace(
+        e, targets=e.targets[:, rows], values=e.values[:, rows], weights=e.weights[:, rows],
+        contrast=None if e.contrast is None else e.contrast[:, rows], constants={n: c[:, rows] for n, c in e.constants.items()},
+    )  # fmt: skip
 
 
-def _make_folder(folder: Path) -> None:
-    """Create a folder for pictures, or say why not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"Could not make the folder {str(folder)!r}: {_reason(error)}.") from None
+def _view(classifier: Classifier, axis: int | None, slices: list[int] | None) -> dict[str, Any]:
+    """The arguments of a panel for `--axis` and `--slices`.
 
-
-def _check_writable(out: Path) -> None:
-    """Raise before any work where nothing could be written: a file of that name, no permission, a read-only disk."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.stat(out)  # or another error: a name that no disk takes
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
-    if not os.path.isdir(there):
-        raise InputError(f"--out {str(out)!r}: {str(there)!r} is a file, not a folder.")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r}: nothing can be written to {str(there)!r}: {_reason(error)}.") from None
-
-
-def _reason(error: OSError) -> str:
-    """What the operating system says."""
-    return error.strerror or type(error).__name__
+    Raises:
+        InputError: the model does not take volumes.
+    """
+    given = {name: value for name, value in (("axis", axis), ("slices", slices)) if value is not None}
+    if given and classifier.transform.axes != 3:
+        options = " and ".join(f"--{name}" for name in given)
+        verb = "are" if len(given) > 1 or "slices" in given else "is"
+        raise InputError(f"{options} {verb} for volumes, and this model takes {classifier.transform.form.words}.")
+    return given
 
 
 def _announce(classifier: Classifier) -> None:

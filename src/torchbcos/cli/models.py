@@ -9,13 +9,19 @@ import typer
 
 from torchbcos.cli.check import check_weights
 from torchbcos.cli.common import Device, given_path, print_json, say, tell, usage_errors
+from torchbcos.cli.completing import model_names
 
 __all__ = ["models"]
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A name or a wildcard in quotes such as 'resnet*'.")] = "*",
-    json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON list, a record a network.")] = False,
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATTERN", help="A part of a name, or a wildcard in quotes such as 'resnet*'.", autocompletion=model_names
+        ),
+    ] = "*",
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print a JSON list, one record for each network.")] = False,
     # until 1.0: what is 'torchbcos check NAME' now
     verify: Annotated[str | None, typer.Option("--verify", metavar="NAME", hidden=True)] = None,
     weights: Annotated[Path | None, typer.Option("--weights", parser=given_path, hidden=True)] = None,
@@ -49,6 +55,7 @@ def _list_networks(pattern: str, *, json: bool) -> None:
     from torchbcos.zoo.store import read_card
 
     with usage_errors():
+        pattern = _widened(pattern, [*list_models(), *official_cards(), *embedded_names()])
         embedded = fnmatch.filter(embedded_names(), pattern)
         cards = {**official_cards(), **{name: read_card(embedded_folder() / name) for name in embedded}}
         names = sorted({*list_models(pattern), *fnmatch.filter(cards, pattern), *embedded}, key=natural_key)
@@ -71,3 +78,19 @@ def _list_networks(pattern: str, *, json: bool) -> None:
         top1 = f"{r['top1']:.1f} % top-1 on {where}" if r["top1"] is not None else ""
         size = f"{r['parameters'] / 1e6:.1f} M" if r["parameters"] is not None else ""
         tell(f"{r['name']:34} {r['weights'] or '–':9} {size:>8} {top1}".rstrip())
+    used = next((r["name"] for r in records if r["weights"]), None)
+    if used is not None:
+        say(f"Next: torchbcos explain photo.jpg --model {used} (official weights are downloaded once).")
+    if any(r["weights"] is None for r in records):
+        say("Those with – have no weights yet: torchbcos.create_model(NAME) builds one, 'torchbcos train' trains it.")
+
+
+def _widened(pattern: str, known: list[str]) -> str:
+    """A part of names as a pattern that finds them; a name, a pattern, and what is part of none as they are.
+
+    >>> _widened("net1", ["resnet18"]), _widened("resnet18", ["resnet18"]), _widened("zebra", ["resnet18"])
+    ('*net1*', 'resnet18', 'zebra')
+    """
+    if set(pattern) & set("*?[") or pattern in known or not any(pattern.lower() in name for name in known):
+        return pattern
+    return f"*{pattern.lower()}*"

@@ -17,20 +17,18 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
-    finish,
-    gather,
     parse_range,
     percent,
     remarks,
     tell,
     usage_errors,
-    walk,
 )
+from torchbcos.cli.stopping import answering_signals
+from torchbcos.cli.walking import finish, gather, refuse_missing, walk
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from torchbcos.pictures import Found
+    from torchbcos.cli.walking import Batch
+    from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
 __all__ = ["predict"]
@@ -51,17 +49,18 @@ def predict(
     from torchbcos.zoo import load
     from torchbcos.zoo.records import predicted
 
-    with usage_errors():
+    with answering_signals(), usage_errors():
         value_range = parse_range(number_range)
-        found, missing = gather(paths, as_json=json)
+        refuse_missing(paths, as_json=json)
         classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
+        job = gather(paths, classifier, as_json=json)
 
-        def work(batch: list[tuple[Found, Image.Image]]) -> list[Record]:
+        def work(classifier: Classifier, batch: Batch) -> list[Record]:
             files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
             return predicted(classifier, files, pictures, top_k=top_k)
 
-        records = walk(found, batch_size, work, None if json else _print_record, value_range)
-    finish(records, missing, as_json=json)
+        walk(job, classifier, batch_size, work, None if json else _print_record, value_range)
+        finish(job, as_json=json)
 
 
 def _print_record(record: Record) -> None:

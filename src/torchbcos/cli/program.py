@@ -12,28 +12,81 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from torchbcos._core.names import nearest
 from torchbcos.cli.common import OutputError, flush, print_json, say, voice
+from torchbcos.cli.stopping import Stopped
 
-__all__ = ["INTERRUPTED", "Program"]
+__all__ = ["HELP", "INTERRUPTED", "Command", "Group", "Program"]
 
 # What typer raises for a wrong request. Typer brought click along in one release and a copy of it in another; the base
 # of the one error that it exports itself is the same in both.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 INTERRUPTED = 130
+HELP = {"help_option_names": ["--help", "-h"]}
+# What other programs call it: word -> what to type here.
+_OTHER_WORDS = {
+    "version": "--version", "list": "models", "ls": "models", "zoo": "models", "classify": "predict", "infer": "predict",
+    "inference": "predict", "heatmap": "explain", "saliency": "explain", "attribute": "explain", "visualize": "explain",
+    "visualise": "explain", "fit": "train", "finetune": "train", "test": "evaluate", "eval": "evaluate", "verify": "check",
+    "validate": "check", "onnx": "export", "convert": "export",
+}  # fmt: skip
+_COMPLETION = {
+    "install_completion": "Let the shell complete commands, options and models with the tab key.",
+    "show_completion": "Print what --install-completion would write.",
+}
 
 
-class Program(TyperGroup):
+class Command(TyperCommand):
+    """A command whose help is plain: the usage line without braces, and flags without a type."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words behind the command's name: "[OPTIONS] PATH..."."""
+        return ["[OPTIONS]", *(_usage_of(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help, which takes no value."""
+        return _as_flag(super().get_help_option(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose help is plain, too."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help, which takes no value."""
+        return _as_flag(super().get_help_option(ctx))
+
+
+def _usage_of(argument: Any) -> str:
+    name = (argument.metavar or argument.name.upper()).removesuffix("...")
+    return (name if argument.required else f"[{name}]") + ("..." if argument.nargs != 1 else "")
+
+
+def _as_flag(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""  # typer would write <bool> behind it
+    return option
+
+
+class Program(Group):
     """Commands whose usage errors are one sentence on stderr, with exit code 2."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options of the program; those that install completion, which typer adds, without a type and in few words."""
+        found: list[Any] = super().get_params(ctx)
+        for option in found:
+            if option.name in _COMPLETION:
+                option.metavar, option.help = "", _COMPLETION[option.name]
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; typer would leave without a word where it is interrupted."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Abort from None
+        except KeyboardInterrupt as error:
+            say("torchbcos: interrupted; what was finished is kept.")
+            raise typer.Exit(error.code if isinstance(error, Stopped) else INTERRUPTED) from None
 
     def main(  # type: ignore[override]  # typer's own further arguments pass through `extra`
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -42,7 +95,7 @@ class Program(TyperGroup):
 
         With `--json` every exit code but 0 has its answer on stdout, too: {"error": a sentence}, or the records.
         """
-        given = list(sys.argv[1:] if args is None else args)
+        given = _without_help_word(list(sys.argv[1:] if args is None else args))
         as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
         voice.said, voice.answered = "", False
         closed = _mend_streams()
@@ -74,7 +127,7 @@ class Program(TyperGroup):
             say(f"torchbcos: {_sentence(error)}")
             return 2
         except typer.Abort:
-            say("torchbcos: interrupted; pictures that were finished are kept.")
+            say("torchbcos: interrupted; what was finished is kept.")
             return INTERRUPTED
 
 
@@ -99,28 +152,55 @@ def _speaks() -> bool:
     return training is None or bool(training.is_first_process())
 
 
+def _without_help_word(given: list[str]) -> list[str]:
+    """ "help explain" as "explain --help".
+
+    >>> _without_help_word(["help", "explain"]), _without_help_word(["explain", "help"])
+    (['explain', '--help'], ['explain', 'help'])
+    """
+    return [*given[1:], "--help"] if given[:1] == ["help"] else given
+
+
 def _sentence(error: Any) -> str:
-    """A usage error in one sentence, with the nearest names and where to read on."""
+    """A usage error in one sentence, with the nearest names or an example, and where to read on."""
     text = " ".join(str(error.format_message()).split())
     context = error.ctx
     command = context.command_path if context is not None else "torchbcos"
     unknown = re.match(r"No such (option|command):? ['\"]?([^\s'\"]+)", text)
     if unknown and context is not None:
         kind, word = unknown.groups()
-        dashes = "--" if kind == "option" else ""
-        close = nearest(word.lstrip("-"), [name.lstrip("-") for name in _names(kind, context.command)])
-        tail = f" Did you mean {' or '.join(repr(dashes + name) for name in close)}?" if close else ""
+        close = _near_options(word, context.command) if kind == "option" else _near_commands(word, context)
+        tail = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
         # not repr: typer has escaped the word already, or `say` will
         return f"There is no {kind} '{word}'.{tail} See '{command} --help'."
     text = text.replace("Value error, ", "").removesuffix(".")
+    if text.startswith("Missing ") and context is not None:
+        if text == "Missing command":
+            text += f" ({', '.join(context.command.commands)})"
+        example = (context.command.epilog or "").partition(";")[0].partition(": ")[2]
+        text += f"; for example '{example}'" if example else ""
     return f"{text}. See '{command} --help'."
 
 
-def _names(kind: str, command: Any) -> list[str]:
-    """The sub-commands, or the long options, of a command."""
-    if kind == "command":
-        return list(command.commands)
-    return ["--help", *(name for p in command.params for name in p.opts if name.startswith("--"))]
+def _near_options(word: str, command: Any) -> list[str]:
+    """Long options like one that is not there; for a single letter, those of whose words one begins with it."""
+    known = [p for p in command.params if not getattr(p, "hidden", False)]
+    names = ["--help", *(name for p in known for name in p.opts if name.startswith("--"))]
+    bare = word.lstrip("-")
+    if len(bare) == 1:
+        return [name for name in names if f"-{bare.lower()}" in name][:3]
+    return [f"--{name}" for name in nearest(bare, [name[2:] for name in names])]
+
+
+def _near_commands(word: str, context: Any) -> list[str]:
+    """Commands like one that is not there, the one that other programs call so, or what to do with a picture."""
+    known = list(context.command.commands)
+    other = _OTHER_WORDS.get(word.lower(), "")
+    if context.parent is None and (other in known or other.startswith("--")):
+        return [other]
+    if context.parent is None and (os.path.exists(word) or os.path.splitext(word)[1]):
+        return [f"torchbcos explain {word}"]
+    return nearest(word, known)
 
 
 def _output_failed(reason: OSError) -> int:

@@ -143,9 +143,9 @@ def original_of(item: Any, seen: Seen | None) -> Whole:
 # -- files and notebooks --------------------------------------------------------------------------
 
 
-def save(e: Explanation, i: int, k: int, path: Path, dpi: float | None, scale: float | None) -> Path:
-    """Write one panel."""
-    return save_image(e.panel(i, k, scale=_scale(path.suffix, dpi, scale)), path, dpi=dpi)
+def save(e: Explanation, i: int, k: int, path: Path, dpi: float | None, scale: float | None, **view: Any) -> Path:
+    """Write one panel; `view` as it takes it."""
+    return save_image(e.panel(i, k, scale=_scale(path.suffix, dpi, scale), **view), path, dpi=dpi)
 
 
 def _scale(suffix: str, dpi: float | None, scale: float | None) -> float:

@@ -301,13 +301,15 @@ class Explanation:
         )  # fmt: skip
 
     def save(
-        self, path: str | Path, i: int = 0, k: int = 0, *, dpi: float | None = None, scale: float | None = None
+        self, path: str | Path, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0,
+        dpi: float | None = None, scale: float | None = None,
     ) -> Path:  # fmt: skip
         """Write the panel to `path` (.png, .jpg, .webp or .pdf); nothing is left half-written.
 
         Args:
             path: of the file.
             i, k: which image, which target.
+            slices, axis: of a volume, as `panel` takes them.
             dpi: dots an inch, for print; None: not said, and 300 in a PDF.
             scale: pixels a unit; None: 1, and 2 where `dpi` is 200 or more or the file is a PDF, so that print is sharp.
 
@@ -316,7 +318,7 @@ class Explanation:
             StateError: the file could not be written.
         """
         i, k = self._place(i, k)
-        return drawn.save(self, i, k, Path(path), dpi, scale)
+        return drawn.save(self, i, k, Path(path), dpi, scale, slices=slices, axis=axis)
 
     def save_all(
         self, folder: str | Path, *, suffix: str = ".png", dpi: float | None = None, scale: float | None = None

@@ -275,11 +275,11 @@ def _numbers(page: Page, caption: Caption, top: float, width: float) -> None:
     """logit = pixels + constants + residual, and at the right how much of it the pixels carry."""
     pen = page.pen
     page.rule(MARGIN, top, width - MARGIN)
-    terms = (
+    terms = (  # each with the sign behind it: "4.73 - 2.20", not "4.73 + -2.20"
         ("Logit" if caption.contrast is None else "Logit difference", caption.value, "="),
-        (caption.parts.capitalize(), caption.contribution, "+"),
-        ("Constants", caption.constants, "+"),
-        ("Residual", caption.residual, ""),
+        (caption.parts.capitalize(), caption.contribution, "-" if caption.constants < 0 else "+"),
+        ("Constants", abs(caption.constants), "-" if caption.residual < 0 else "+"),
+        ("Residual", abs(caption.residual), ""),
     )
     left: float = MARGIN
     for name, value, sign in terms:

@@ -5,13 +5,14 @@
      "crop": {"fit", "share", "box"}, "undecided": true where no class reaches one half}
 
 "crop" says what part of the picture the network looked at: its share of the area, and [left, top, right, bottom] in pixels.
+Of a scan there is "scan": what its file says (see `torchbcos.pictures.Scan`).
 An explanation with a contrast has "contrast": {"index", "label"}, too. Everything in a record is ready for JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from torchbcos.explanation import Explanation
 from torchbcos.pictures import Seen
 from torchbcos.zoo.classifier import Classifier, Prediction
 
-__all__ = ["Record", "attempt", "explained", "failed_record", "predicted"]
+__all__ = ["Record", "attempt", "explained", "failed_record", "iter_explained", "predicted"]
 
 Record = dict[str, Any]
 # which of the pictures, its explanation (N = 1), which of its targets, the record so far -> what "picture" becomes
@@ -36,9 +37,11 @@ def _record_of(file: str, predictions: Iterable[Prediction], seen: Seen, explana
     [{'index': 3, 'label': 'cat', 'probability': 0.5, 'logit': 0.0}]
     """
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    crop = seen.to_dict()
+    scan = crop.pop("scan", None)
     return {
-        "file": file, "error": None, "predictions": rows, "explanations": list(explanations), "crop": seen.to_dict(),
-        "undecided": undecided([row["probability"] for row in rows]),
+        "file": file, "error": None, "predictions": rows, "explanations": list(explanations), "crop": crop,
+        "undecided": undecided([row["probability"] for row in rows]), **({} if scan is None else {"scan": scan}),
     }  # fmt: skip
 
 
@@ -68,7 +71,15 @@ def explained(
     classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
     top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None,
 ) -> list[Record]:  # fmt: skip
-    """A record with predictions and explanations for each picture of one batch.
+    """A record with predictions and explanations for each picture of one batch; arguments as `iter_explained`."""
+    return list(iter_explained(classifier, files, pictures, targets, top_k=top_k, contrast=contrast, draw=draw))
+
+
+def iter_explained(
+    classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
+    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None,
+) -> Iterator[Record]:  # fmt: skip
+    """`explained`, each record as soon as its panels are drawn: whoever is interrupted has those of what is finished.
 
     Args:
         classifier: who answers.
@@ -84,13 +95,12 @@ def explained(
     e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
     e = e.shown_with(titles=[Path(file).name for file in files])
     predictions = classifier.predictions(e.outputs)
-    found = []
     for i, file in enumerate(files):
         try:
-            found.append(_record_of(file, predictions[i], e.seen[i], _explanations(i, e[i], draw)))
+            record = _record_of(file, predictions[i], e.seen[i], _explanations(i, e[i], draw))
         except BcosError as error:
-            found.append(failed_record(file, error))
-    return found
+            record = failed_record(file, error)
+        yield record
 
 
 def _explanations(i: int, e: Explanation, draw: _Draw | None) -> list[Record]:
@@ -100,11 +110,13 @@ def _explanations(i: int, e: Explanation, draw: _Draw | None) -> list[Record]:
     return records
 
 
-def attempt(work: Callable[[list[_T]], list[Record]], items: list[_T], name: Callable[[_T], str]) -> list[Record]:
+def attempt(
+    work: Callable[[list[_T]], Iterable[Record]], items: list[_T], name: Callable[[_T], str]
+) -> Iterator[Record]:  # fmt: skip
     """The records of a batch; if the batch fails, of each item alone, so that one picture takes no other with it.
 
     Args:
-        work: answers for several items, one record each, or raises a BcosError.
+        work: answers for several items, one record each, or raises a BcosError. Records that came before it are kept.
         items: of one batch.
         name: what a failed record calls an item.
 
@@ -114,9 +126,14 @@ def attempt(work: Callable[[list[_T]], list[Record]], items: list[_T], name: Cal
     >>> [record["error"] for record in attempt(work, [1, 0, 2], str)]
     [None, 'nothing there', None]
     """
+    done = 0
     try:
-        return work(items)
+        for record in work(items):
+            done += 1
+            yield record
     except BcosError as error:
-        if len(items) == 1:
-            return [failed_record(name(items[0]), error)]
-    return [record for item in items for record in attempt(work, [item], name)]
+        if len(items) == 1 and not done:
+            yield failed_record(name(items[0]), error)
+            return
+        for item in items[done:]:
+            yield from attempt(work, [item], name)

@@ -272,3 +272,19 @@ def test_what_is_drawn_beside_a_class_does_not_contradict_the_question(
     found = drawn(monkeypatch, dataclasses.replace(words, predictions=(("tench", chance),)), c)
     assert shown in found
     assert any("no class reaches 50 %" in line for line in found) == (chance < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("constants", "residual", "said"),
+    [
+        (-2.2, 1e-7, ["2.53", "=", "4.73", "-", "2.20", "+", "1.0e-07"]), (0.25, -1e-7, ["2.53", "=", "4.73", "+", "0.250", "-", "1.0e-07"]),
+        (0.0, -0.0, ["2.53", "=", "4.73", "+", "0", "+", "0"]),
+    ],
+)  # fmt: skip
+def test_a_sum_has_one_sign_before_each_term(
+    constants: float, residual: float, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caption = dataclasses.replace(words, value=2.53, contribution=4.73, constants=constants, residual=residual)
+    found = drawn(monkeypatch, caption, c, image=image)
+    start = found.index("2.53")
+    assert [word for word in found[start:] if not word.isalpha()][: len(said)] == said

@@ -75,4 +75,4 @@ def test_one_picture_takes_no_other_with_it() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not a picture's
-        attempt(broken, [1, 2], str)
+        list(attempt(broken, [1, 2], str))
