@@ -22,7 +22,8 @@ from torchbcos._core.names import quote
 from torchbcos.cli.completing import model_names
 
 __all__ = [
-    "MACHINE", "READING", "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
+    "MACHINE", "READING", "AllowCode", "BatchSize",
+    "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
     "RangeOption", "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
     "usage_errors", "voice",
 ]  # fmt: skip
