@@ -92,7 +92,7 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
     recipe = run.recipe
     if ":" in recipe.model:
         card = zoo.Card(
-            name=recipe.name, architecture=IMPORT + recipe.model, options=recipe.options, in_channels=run.channels,
+            name=recipe.name, architecture=IMPORT + recipe.model, options=recipe.options, in_channels=run.prepare.channels,
             num_classes=len(run.data.classes), parameters=sum(p.numel() for p in network.parameters()),
         )  # fmt: skip
     else:
