@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
+from torchbcos.pictures.modern import MODERN_SUFFIXES
+
 __all__ = ["ARRAYS", "NUMPY", "SCANS", "SUFFIXES", "begins_as_dicom", "ends_with", "scan_suffix"]
 
-SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".apng", ".tif", ".tiff", ".webp", *MODERN_SUFFIXES
+)  # fmt: skip
 ARRAYS = (".npy",)
 SCANS = (".dcm", ".dicom", ".nii", ".nii.gz")
 NUMPY = b"\x93NUMPY"  # begins a `.npy` file

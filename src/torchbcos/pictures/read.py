@@ -22,6 +22,7 @@ from torchbcos._core.names import nearby, quote
 from torchbcos.pictures import containers
 from torchbcos.pictures.colour import make_srgb, note_profile
 from torchbcos.pictures.metadata import note_orientation
+from torchbcos.pictures.modern import identify_modern, inner_png, open_modern
 from torchbcos.pictures.modes import flatten, scale_transparency, turn
 from torchbcos.pictures.others import name_other
 from torchbcos.pictures.samples import Range, check_range
@@ -66,11 +67,11 @@ def read_image(path: str | os.PathLike[str], *, value_range: Range | None = None
     colorimetric, as Pillow's `ImageCms` does it; one that is broken or belongs to another kind of picture counts as none. The
     orientation is EXIF's, else XMP's. With a `value_range` the numbers are measurements: no profile is applied.
 
-    Safe for threads and for files from anywhere: nothing but the six formats is tried, whatever the suffix says; the
+    Safe for threads and for files from anywhere: nothing but these formats is tried, whatever the suffix says; the
     size is judged from the header before memory is taken; no global state of Pillow is read or changed.
 
     Args:
-        path: a JPEG, PNG, GIF, WebP, BMP or TIFF file.
+        path: a JPEG, PNG, GIF, WebP, BMP, TIFF or ICO file, AVIF (from Pillow 11.3 on), or HEIC (with pillow-heif).
         value_range: the stored numbers that are black and white, (0, 4095) for 12 bits in 16, say; what lies outside is cut to
             these ends. None: 0 and the greatest number of unsigned integers, 0 and 1 of floats.
 
@@ -113,6 +114,8 @@ def decode_image(data: bytes, name: str, *, value_range: Range | None = None) ->
 
 def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
     limits = value_range
+    if kind in ("AVIF", "HEIC", "ICO"):
+        return _decode_modern(kind, data, name, limits)
     with _refusing(name, kind):
         container = containers.unpack(kind, data)
         if container.size is not None:
@@ -138,6 +141,21 @@ def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Ima
             make_srgb(image, profile)
         upright = turn(image, container.orientation)
     return mark(upright, container.animated, note, ranged=limits is not None)
+
+
+def _decode_modern(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
+    """The same of what another library reads; it undoes the orientation, or leaves it in `info`."""
+    with _refusing(name, kind):
+        png = inner_png(data, name) if kind == "ICO" else None
+        if png is not None:
+            return _decode("PNG", png, name, value_range)
+        image = open_modern(kind, data, name)
+        _check_size(image.size, name, kind)
+        animated = is_animated(image)
+        image.load()
+        flat, note = flatten(image, name, 8, value_range, note_profile(image) if value_range is None else None)
+        upright = turn(flat, note_orientation(image.info))
+    return mark(upright, animated, note, ranged=value_range is not None)
 
 
 def to_rgb(image: Image.Image, *, value_range: Range | None = None) -> Image.Image:
@@ -261,7 +279,8 @@ def _check_length(length: int, name: str) -> None:
 def _identify(head: bytes, name: str) -> str:
     if not head:
         raise InputError(f"{name} is empty (0 bytes): copy or download it again.")
-    kind, kinds = containers.identify(head), "JPEG, PNG, GIF, WebP, BMP and TIFF"
+    kind = containers.identify(head) or identify_modern(head)
+    kinds = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC and ICO"
     if kind is None:
         raise InputError(f"{name} is no picture that can be read: it contains {name_other(head)}; supported: {kinds}.")
     return kind

@@ -40,7 +40,7 @@ class Seen:
     def _window(self) -> str:
         """The stored numbers that a scan shows as 0 and 1: "window -160 to 240 HU"."""
         ends = (self.scan or {}).get("window")
-        if not isinstance(ends, Sequence) or len(ends) != 2:
+        if not isinstance(ends, Sequence) or [type(end) in (int, float) for end in ends] != [True, True]:
             return ""
         unit = printable(str((self.scan or {}).get("unit") or ""))
         return f"window {ends[0]:g} to {ends[1]:g} {unit}".rstrip()
@@ -53,10 +53,9 @@ class Seen:
         return f"centre crop, {max(self.share, 0.0001):.{0 if self.share >= 0.01 else 2}%} of the picture".replace("%", " %")
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON.
+        """The part that is seen, ready for JSON.
 
         >>> Seen(fit="crop", share=0.5, box=(1, 0, 3, 2)).to_dict()
         {'fit': 'crop', 'share': 0.5, 'box': [1, 0, 3, 2]}
         """
-        crop = {"fit": self.fit, "share": self.share, "box": list(self.box)}
-        return crop if self.scan is None else {**crop, "scan": dict(self.scan)}
+        return {"fit": self.fit, "share": self.share, "box": list(self.box)}

@@ -193,8 +193,8 @@ class Classifier:
             raise InputError(f"top_k must be a positive integer, not {top_k!r}.")
         if not self.class_names:
             raise InputError(
-                "This network has no classes (num_classes=0): it returns features. Use them as clf.model(clf.preprocess(images)), "
-                "or explain one: clf.explain(images, targets=0)."
+                "This network has no classes (num_classes=0): it returns features. Use them as "
+                "clf.model(clf.preprocess(images)), or explain one: clf.explain(images, targets=0)."
             )
         logits = outputs.detach().float().cpu()
         check_finite(self.model, None, {"outputs": logits})

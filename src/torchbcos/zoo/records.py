@@ -2,19 +2,24 @@
 
     {"file", "error": None or a sentence, "predictions": [{"index", "label", "probability", "logit"}],
      "explanations": [{"index", "label", "value", "contribution", "constants", "residual", "share", "picture"}],
-     "crop": {"fit", "share", "box"}, "undecided": true where no class reaches one half}
+     "crop": {"fit", "share", "box"}, "scan": {"window", "unit", "spacing", …} of scans and arrays with a range,
+     "undecided": true where no class reaches one half}
 
-"crop" says what part of the picture the network looked at: its share of the area, and [left, top, right, bottom] in pixels.
-Of a scan there is "scan": what its file says (see `torchbcos.pictures.Scan`).
+"crop" says what part of the picture the network looked at: its share of the area, and [left, top, right, bottom] in pixels; of a
+signal or a volume that is all. "scan" is what the file says of its numbers: "window" are those that became 0 and 1.
 An explanation with a contrast has "contrast": {"index", "label"}, too. Everything in a record is ready for JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
 
 from torchbcos._core.errors import BcosError
 from torchbcos._core.probability import undecided
@@ -37,12 +42,28 @@ def _record_of(file: str, predictions: Iterable[Prediction], seen: Seen, explana
     [{'index': 3, 'label': 'cat', 'probability': 0.5, 'logit': 0.0}]
     """
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
-    crop = seen.to_dict()
-    scan = crop.pop("scan", None)
     return {
-        "file": file, "error": None, "predictions": rows, "explanations": list(explanations), "crop": crop,
-        "undecided": undecided([row["probability"] for row in rows]), **({} if scan is None else {"scan": scan}),
+        "file": file, "error": None, "predictions": rows, "explanations": list(explanations), "crop": seen.to_dict(),
+        **({} if seen.scan is None else {"scan": _ready(seen.scan)}),
+        "undecided": undecided([row["probability"] for row in rows]),
     }  # fmt: skip
+
+
+def _ready(value: Any) -> Any:
+    """A value for JSON, whatever the facts of a caller's own Scan hold: NaN and infinity, which it has not, become None.
+
+    >>> _ready({"spacing": (np.float32(0.5), float("inf")), "at": Path("a")})
+    {'spacing': [0.5, None], 'at': 'a'}
+    """
+    if isinstance(value, (np.generic, np.ndarray, Tensor)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _ready(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_ready(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def failed_record(file: str, error: BcosError | str) -> Record:

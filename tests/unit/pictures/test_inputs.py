@@ -78,7 +78,7 @@ def test_scans_of_every_form(channels: int, axes: int) -> None:
     assert isinstance(found, Scan) and torch.equal(found.pixels, scan.pixels) and found.facts is facts
     x, seen = p.look([("a", scan)])
     assert torch.equal(p.decode(x)[0], scan.pixels)
-    assert seen[0].note == "window -160 to 240 HU" and seen[0].to_dict()["scan"] == facts
+    assert seen[0].note == "window -160 to 240 HU" and seen[0].scan == facts
     grey = Scan(pixels=torch.rand(1, 5, 6), facts=facts)
     if channels == 3 and axes == 2:
         repeated = p.read(grey)

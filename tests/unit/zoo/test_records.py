@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.explanation import Explanation
-from torchbcos.zoo import Classifier
+from torchbcos.pictures import Preprocess, Scan
+from torchbcos.zoo import Card, Classifier
+from torchbcos.zoo.load import from_card
 from torchbcos.zoo.records import Record, attempt, explained, failed_record, predicted
 
 
@@ -76,3 +79,16 @@ def test_one_picture_takes_no_other_with_it() -> None:
 
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not a picture's
         list(attempt(broken, [1, 2], str))
+
+
+def test_records_say_what_a_scan_says_of_its_numbers() -> None:
+    card = Card(name="grey", architecture="cifar10_resnet20", num_classes=2, classes=("a", "b"), in_channels=2,
+                preprocess=Preprocess(resize=32, crop=32, raw_channels=1, value_range=(0, 900)).to_dict())  # fmt: skip
+    grey = Classifier(from_card(card, {}).eval(), card)
+    facts = {"window": (np.float32(-160), 240), "unit": "HU", "spacing": [float("nan"), 1.5], "shape": np.array([2, 3])}
+    items = [Scan(pixels=torch.rand(1, 40, 64), facts=facts), np.full((40, 40), 450), Image.new("L", (40, 40), 9)]
+    records = predicted(grey, ["scan", "array", "picture"], items)
+    assert records[0]["scan"] == {"window": [-160.0, 240], "unit": "HU", "spacing": [None, 1.5], "shape": [2, 3]}
+    assert records[1]["scan"] == {"window": [0.0, 900.0]} and "scan" not in records[2]
+    assert records[0]["crop"] == {"fit": "crop", "share": 32 / 51, "box": [13, 0, 53, 40]}
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
