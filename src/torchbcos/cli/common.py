@@ -21,9 +21,9 @@ from torchbcos._core.letters import printable, unseen
 from torchbcos._core.names import quote
 
 __all__ = [
-    "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths", "RangeOption",
-    "finish", "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell", "usage_errors",
-    "voice", "walk",
+    "AllowCode", "BatchSize", "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
+    "RangeOption", "finish", "flush", "gather", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown",
+    "tell", "usage_errors", "voice", "walk",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
