@@ -89,7 +89,7 @@ def test_a_class_that_needs_no_arguments_needs_no_builder(make: type[nn.Module],
 
 def test_a_builder_may_be_named_when_one_saves(net: own_nets.Net, tmp_path: Path) -> None:
     clf = Classifier(net, class_names=NAMES)
-    with pytest.raises(InputError, match=r"has out_channels=4, where its builder sets 8\. Give the options that it was built with"):
+    with pytest.raises(InputError, match=r"has out_channels=4, where its builder sets 8\. Give the options"):
         torchbcos.save(clf, tmp_path / "m")  # the class alone builds a wider one
     assert not (tmp_path / "m").exists()
     torchbcos.save(clf, tmp_path / "m", options={"width": 4})
