@@ -95,7 +95,7 @@ def card_around(
         _check_count(len(names), base.num_classes)
     prepare = _preprocess_of(network, preprocess, base)
     if base is None:
-        count = _count_classes(module, prepare, names)
+        count = _count_classes(network, prepare, names)
         architecture, options = described(network, builder, options)
         base = Card(
             name=_short_name(network, architecture), architecture=architecture, options=options, num_classes=count,
@@ -185,7 +185,8 @@ def described(network: nn.Module, builder: Builder | None, options: Mapping[str,
         path = class_path(network)
     except InputError:
         path = ""
-    if path and can_build(type(network)) and not inspect.isabstract(type(network)):
+    somebodys = not type(network).__module__.startswith(("torch.", "torchbcos."))  # theirs need arguments: layers, graphs
+    if path and somebodys and can_build(type(network)) and not inspect.isabstract(type(network)):
         return IMPORT + path, {}
     return UNKNOWN + type(network).__name__, {}
 

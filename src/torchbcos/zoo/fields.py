@@ -14,6 +14,7 @@ from torchbcos._core.errors import BcosError, shorten
 from torchbcos._core.names import class_name_fault
 from torchbcos._core.probability import PROBABILITIES
 from torchbcos.pictures import Preprocess
+from torchbcos.zoo.importing import IMPORT, builder_fault
 
 __all__ = ["IMAGENET", "fault_of", "parse_json"]
 
@@ -217,10 +218,17 @@ def _options(value: Any) -> str | None:
     return f"holds {fields[0]!r}, which is no option of a network but a field of its own" if fields else _data(value)
 
 
+def _architecture(value: Any) -> str | None:
+    fault = _NAME(value)
+    if fault is None and value.startswith(IMPORT) and builder_fault(value.removeprefix(IMPORT)) is not None:
+        return f"must be '{IMPORT}package.module:function', not {_shown(value)}"
+    return fault
+
+
 _NAME, _LINE = _text(_LONGEST_NAME, least=1), _optional(_text(_LONGEST_TEXT))
 _HEXADECIMAL = _optional(_matching("[0-9a-f]{1,64}", "up to 64 hexadecimal digits"))
 _RULES: dict[str, _Rule] = {
-    "schema": _whole(1, 1), "name": _NAME, "architecture": _NAME, "options": _options, "plain": _flag,
+    "schema": _whole(1, 1), "name": _NAME, "architecture": _architecture, "options": _options, "plain": _flag,
     "in_channels": _whole(1, _MOST_CHANNELS), "num_classes": _whole(0, _MOST_CLASSES), "classes": _classes,
     "preprocess": _optional(_preprocess), "probability": _probability,
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,

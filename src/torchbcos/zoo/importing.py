@@ -88,7 +88,7 @@ def can_build(builder: Callable[..., Any]) -> bool:
     (True, False)
     """
     try:
-        needed = _needed(inspect.signature(builder))
+        needed = _needed(_signature(builder))
     except (TypeError, ValueError):
         return False
     return set(needed) <= {"num_classes", "in_channels"}
@@ -178,7 +178,7 @@ def _arguments(
         InputError: it takes an option not, or needs something else.
     """
     try:
-        signature = inspect.signature(make)
+        signature = _signature(make)
     except (TypeError, ValueError):  # of C code: nobody says what it takes
         return {**sizes, **options}
     parameters = signature.parameters.values()
@@ -196,6 +196,12 @@ def _arguments(
                 f"it as an option (options={{{name!r}: …}}; in a recipe: options.{name}=…)."
             )
     return given
+
+
+def _signature(make: Callable[..., Any]) -> inspect.Signature:
+    """What a builder takes; a class that has torch's own constructor takes nothing, though that one says otherwise."""
+    bare = isinstance(make, type) and issubclass(make, nn.Module) and make.__init__ is nn.Module.__init__
+    return inspect.Signature() if bare else inspect.signature(make)
 
 
 def _needed(signature: inspect.Signature) -> list[str]:

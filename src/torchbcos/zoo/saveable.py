@@ -14,8 +14,9 @@ from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.torch_private import OF_EVERY_MODULE, forward_hooks, original, plain_name
 from torchbcos.models.blocks import StochasticDepth
 
-__all__ = ["check_same", "state_of", "unwrapped"]
+__all__ = ["OWN_MAKER", "check_same", "state_of", "unwrapped"]
 
+OWN_MAKER = "its builder"
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 _TRAINING_ONLY = {"training", "sync", "momentum", "gradient_checkpointing"}  # change no number in eval mode
 _OF_THE_CARD = {"architecture", "class_names", "facts"}  # which the card takes along
@@ -60,26 +61,27 @@ def check_same(network: nn.Module, rebuilt: nn.Module, maker: str = "create_mode
     Raises:
         InputError: a layer is missing, is another one, has other settings, or something else that changes what it gives.
     """
+    refusal = functools.partial(_refusal, maker=maker)
     given, built = dict(_modules(network)), dict(_modules(rebuilt))
     for name in built:
         if name not in given:
-            raise _refusal(f"it lacks the layer {name!r} that its card says it has")
+            raise refusal(f"it lacks the layer {name!r} that its card says it has")
     for name, module in given.items():
         if name not in built:
-            raise _refusal(f"its layer {name or 'at the top'!r} ({type(module).__name__}) was added after it was created")
+            raise refusal(f"its layer {name or 'at the top'!r} ({type(module).__name__}) was added after it was created")
         if (difference := _difference(module, built[name], maker)) is not None:
-            raise _refusal(f"its layer {name!r} {difference}" if name else f"it {difference}")
+            raise refusal(f"its layer {name!r} {difference}" if name else f"it {difference}")
     tensors, right = state_of(network), rebuilt.state_dict()
     for name in sorted(tensors.keys() ^ right.keys()):
-        raise _refusal(f"the tensor {name!r} {'was added to it' if name in tensors else 'is not there any more'}")
+        raise refusal(f"the tensor {name!r} {'was added to it' if name in tensors else 'is not there any more'}")
     for name, tensor in right.items():
         if not isinstance(tensors[name], Tensor):
-            raise _refusal(f"its state {name!r} is a {type(tensors[name]).__name__}, no tensor")
+            raise refusal(f"its state {name!r} is a {type(tensors[name]).__name__}, no tensor")
         if tensors[name].shape != tensor.shape:
-            raise _refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and {maker} makes {tuple(tensor.shape)}")
+            raise refusal(f"{name!r} has the shape {tuple(tensors[name].shape)}, and {maker} makes {tuple(tensor.shape)}")
     buffers, usual = ({plain_name(name) for name, _ in m.named_buffers(remove_duplicate=False)} for m in (network, rebuilt))
     for name in sorted(buffers ^ usual):
-        raise _refusal(f"the buffer {name!r} is in only one of the two, and in no state dict")
+        raise refusal(f"the buffer {name!r} is in only one of the two, and in no state dict")
     for name, module in network.named_modules(remove_duplicate=False):
         _check_hooks(module, f"layer {plain_name(name)!r}" if plain_name(name) else type(module).__name__)
         if module.training and not network.training and _depends_on_mode(module):
@@ -147,8 +149,11 @@ def _same(value: Any, right: Any) -> bool:
     return getattr(equal, "shape", ()) == () and bool(equal)
 
 
-def _refusal(reason: str) -> InputError:
-    return InputError(
-        f"This network cannot be saved, because load would build another one: {reason}. Save the network without wrappers and "
-        "parametrisations (torch.nn.utils.parametrize.remove_parametrizations, prune.remove), or torch.save its state_dict()."
-    )
+def _refusal(reason: str, *, maker: str) -> InputError:
+    advice = (
+        "Give the options that it was built with, save(…, options={…}), or a builder that makes it as it is now: builder="
+        "'package.module:function'." if maker == OWN_MAKER
+        else "Save the network without wrappers and parametrisations (torch.nn.utils.parametrize.remove_parametrizations, "
+        "prune.remove), or torch.save its state_dict()."
+    )  # fmt: skip
+    return InputError(f"This network cannot be saved, because load would build another one: {reason}. {advice}")

@@ -21,7 +21,7 @@ from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
 from torchbcos.zoo.importing import builder_path
 from torchbcos.zoo.probe import NO_INPUT, differ
-from torchbcos.zoo.saveable import check_same, state_of, unwrapped
+from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 from torchbcos.zoo.store import check_fit, write_folder
 
@@ -99,7 +99,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     state = state_of(network)
     if (builder := builder_of(card)) is not None:
         rebuilt = _rebuilt(card, builder)
-        check_same(network, rebuilt, "its builder")
+        check_same(network, rebuilt, OWN_MAKER)
     else:
         if card.architecture == SEQUENTIAL and not card.deployed:  # as it is now
             card = dataclasses.replace(card, options=_layers_of(network))

@@ -15,7 +15,7 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.explanation import Explanation
 from torchbcos.pictures import Preprocess, Scan
 from torchbcos.zoo import Card, Classifier
-from torchbcos.zoo.load import from_card
+from torchbcos.zoo.build import from_card
 from torchbcos.zoo.records import Record, attempt, explained, failed_record, predicted
 
 
