@@ -18,7 +18,7 @@ from torchbcos import __version__
 from torchbcos.cli.__main__ import app
 from torchbcos.cli.completing import model_names
 from torchbcos.zoo.card import official_cards
-from torchbcos.zoo.load import embedded_names
+from torchbcos.zoo.sources import embedded_names
 
 
 def call(*words: object) -> tuple[int, str, str]:
