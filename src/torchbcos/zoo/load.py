@@ -21,7 +21,7 @@ from torchbcos._core.pickled import Entry
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.runs import RunFolder
-from torchbcos.zoo.archive import WeightsFile, entry_of, open_weights
+from torchbcos.zoo.archive import WeightsFile, entry_of, open_weights, refuse_foreign
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.hub import HUB, fetch_folder
@@ -34,8 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DEFAULT = "imagenette"
-_TORCHVISION = ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2")  # words for official weights there
-_FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
+_FACTS = ("preprocess", "probability", "temperature", "terms")  # of a card: a network takes them along
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -86,10 +85,7 @@ def create_model(
         raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
-    if not isinstance(weights, str | os.PathLike | None) or weights in _TORCHVISION:
-        raise ArgumentTypeError(
-            f"weights is a file or a folder, not {shorten(str(weights), 80)!r}: official weights are pretrained=True here."
-        )
+    refuse_foreign(weights)
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and _has_card(_named(weights, "weights")):
         network = _with_card(*_read_carded(weights), name, asked, options, where=str(weights))

@@ -17,9 +17,9 @@ from torchbcos.zoo import create_model
 
 SMALL = [
     ("resnet18", {"width_factor": 0.125}), ("cifar10_resnet20", {"plain": True}), ("cifar10_densenet52", {}),
-    ("vgg11_bnu", {"width_factor": 0.02}), ("vgg11", {"width_factor": 0.02, "plain": True}), ("convnext_atto", {"width_factor": 0.2}),
-    ("convnext_atto", {"width_factor": 0.2, "plain": True}), ("simple_vit_ti_patch16_224", {}),
-    ("vitc_ti_patch1_14", {"antialias": True}),
+    ("vgg11_bnu", {"width_factor": 0.02}), ("vgg11", {"width_factor": 0.02, "plain": True}),
+    ("convnext_atto", {"width_factor": 0.2}), ("convnext_atto", {"width_factor": 0.2, "plain": True}),
+    ("simple_vit_ti_patch16_224", {}), ("vitc_ti_patch1_14", {"antialias": True}),
 ]  # fmt: skip
 
 
@@ -83,10 +83,14 @@ def test_features_are_saved_loaded_and_made_of_weights_with_classes(tmp_path: Pa
     torchbcos.save(whole, tmp_path / "whole")
     torch.save(whole.state_dict(), tmp_path / "whole.pth")
     features = create_model(weights=tmp_path / "whole", num_classes=0).eval()
-    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "whole.pth", num_classes=0).eval()(x), features(x))
+    torch.testing.assert_close(
+        create_model("cifar10_resnet20", weights=tmp_path / "whole.pth", num_classes=0).eval()(x), features(x)
+    )
     torchbcos.save(features, tmp_path / "bare")
     torch.save(features.state_dict(), tmp_path / "bare.pth")
-    torch.testing.assert_close(create_model("cifar10_resnet20", weights=tmp_path / "bare.pth", num_classes=0).eval()(x), features(x))
+    torch.testing.assert_close(
+        create_model("cifar10_resnet20", weights=tmp_path / "bare.pth", num_classes=0).eval()(x), features(x)
+    )
     for deploy in (False, True):
         loaded = torchbcos.load(tmp_path / "bare", device="cpu", deploy=deploy)
         torch.testing.assert_close(loaded.model(x), features(x))
