@@ -17,13 +17,14 @@ PROBABILITIES = (SIGMOID, _SOFTMAX)
 _HALF = 0.5
 
 
-def probabilities(logits: Tensor, kind: str) -> Tensor:
+def probabilities(logits: Tensor, kind: str, temperature: float | None = None) -> Tensor:
     """Logits as probabilities, in the logits' dtype.
 
     Args:
         logits: (N, classes).
         kind: "sigmoid" (trained with binary cross-entropy: each class on its own, the sum is free) or "softmax" (trained with
             cross-entropy: the classes share one probability of 1).
+        temperature: T of the card, which divides the logits for this alone; None: 1. Below 1 a network is made surer of itself.
 
     Returns:
         (N, classes) in [0, 1].
@@ -34,7 +35,11 @@ def probabilities(logits: Tensor, kind: str) -> Tensor:
     >>> import torch
     >>> probabilities(torch.tensor([[0.0, 0.0]]), "softmax"), probabilities(torch.zeros(1, 1), "sigmoid")
     (tensor([[0.5000, 0.5000]]), tensor([[0.5000]]))
+    >>> probabilities(torch.tensor([[2.0]]), "sigmoid", 2.0) == torch.tensor([[1.0]]).sigmoid()
+    tensor([[True]])
     """
+    if temperature is not None:
+        logits = logits / temperature
     if kind == _SOFTMAX:
         return logits.softmax(1)
     if kind == SIGMOID:

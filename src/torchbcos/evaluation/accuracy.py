@@ -76,11 +76,12 @@ def measure_accuracy(
         model.model, Examples(chosen, model.transform),
         batch_size=batch_size, workers=workers, on_error=on_error, progress=progress, saved=saved,
     )  # fmt: skip
+    found = judge(outputs, model.card.probability, temperature=model.card.temperature)
     result: dict[str, Any] = {
         "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
         "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],
-        **{name: value if math.isfinite(value) else None for name, value in judge(outputs, model.card.probability).items()},
+        **{name: value if math.isfinite(value) else None for name, value in found.items()},
     }  # fmt: skip
     broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
     result |= {"not_finite": broken} if broken else {}

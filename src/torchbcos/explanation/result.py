@@ -49,6 +49,7 @@ class Explanation:
         class_names: names of the classes, if known.
         at: the module whose output is explained, or None.
         probability: "sigmoid" or "softmax".
+        temperature: of the card: divides the outputs for `probabilities` alone; None: 1.
         photos: (N, C', *S) in [0, 1], what panels show beside the explanation, or None.
         titles: what panels call each image (a file's name); empty or N of them.
         seen: what part of each picture the network looked at; empty or N of them.
@@ -66,6 +67,7 @@ class Explanation:
     class_names: Sequence[str] | None = None
     at: str | None = None
     probability: str = "sigmoid"
+    temperature: float | None = None
     photos: Tensor | None = None
     titles: tuple[str, ...] = ()
     seen: tuple[Seen, ...] = ()
@@ -222,7 +224,7 @@ class Explanation:
     def probabilities(self) -> Tensor:
         """(N, classes): the outputs as probabilities, as the model's card says."""
         outputs = self.outputs.detach().float()
-        return probabilities(outputs, self.probability)
+        return probabilities(outputs, self.probability, self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers but the maps, ready for JSON: no tensors, and None for what is not a number.

@@ -22,13 +22,15 @@ class Metric(Protocol):
 
 
 def judge(
-    outputs: Outputs | tuple[Tensor, Tensor], probability: str, *, metrics: Sequence[Metric] = (score,)
-) -> dict[str, float]:
+    outputs: Outputs | tuple[Tensor, Tensor], probability: str, *, temperature: float | None = None,
+    metrics: Sequence[Metric] = (score,),
+) -> dict[str, float]:  # fmt: skip
     """Score the predictions of a whole split.
 
     Args:
         outputs: of `predict_split` (of all processes: `Outputs.join`), or logits (N, classes) and targets.
         probability: "sigmoid" or "softmax": how the network was trained.
+        temperature: T of the card, which divides the logits; it changes calibration and loss, and no order of classes.
         metrics: what to compute.
 
     Returns:
@@ -47,4 +49,6 @@ def judge(
             raise InputError(f"None of the {len(outputs.failures)} pictures can be read; the first: {outputs.failures[0]}")
         outputs = (outputs.logits, outputs.targets)
     logits, targets = outputs
+    if temperature is not None:
+        logits = logits / temperature
     return {name: value for metric in metrics for name, value in metric(logits, targets, probability=probability).items()}

@@ -84,18 +84,11 @@ class Style:
             layer = self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias)
             return nn.Sequential(bnn.LowPass(stride), layer)
         if self.plain:
-            return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode)
+            return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode)  # type: ignore[arg-type]
         return bnn.BcosConv2d(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            padding,
-            groups=groups,
+            inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out,
             padding_mode=self.padding_mode,
-            b=self.b,
-            max_out=self.max_out,
-        )
+        )  # fmt: skip
 
     def make_norm(self, features: int) -> nn.Module:
         """A norm over `features` channels."""
@@ -161,7 +154,8 @@ class Head:
         count = integer(self.num_classes)
         if count is None or count < 0:
             raise InputError(
-                f"num_classes must be a positive integer, not {self.num_classes!r}; 0 gives a network that returns pooled features."
+                f"num_classes must be a positive integer, not {self.num_classes!r}; 0 gives a network that returns pooled "
+                "features."
             )
         object.__setattr__(self, "num_classes", count)  # numpy's do not fit into a card
         if isinstance(self.logit_bias, str) and self.logit_bias != "auto":

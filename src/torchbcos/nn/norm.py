@@ -44,8 +44,8 @@ class Norm(Layer):
         super().__init__()
         if positive_integer(num_features) is None:
             raise InputError(
-                f"A norm needs num_features ≥ 1, a whole number of channels, not {shorten(repr(num_features), 80)}; space may have any "
-                "size."
+                f"A norm needs num_features ≥ 1, a whole number of channels, not {shorten(repr(num_features), 80)}; space may "
+                "have any size."
             )
         check_epsilon(eps)
         self.num_features, self.eps, self.centered = num_features, eps, centered

@@ -100,7 +100,7 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
     found = report.get("report") or report.get("selection") or {}
     return dataclasses.replace(
         card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),
-        probability=trained_with(recipe.loss, multi_label=run.data.multi_label),
+        probability=trained_with(recipe.loss, multi_label=run.data.multi_label), temperature=None,  # that of other weights
         top1=round(found["top1"], 3) if math.isfinite(found.get("top1", math.nan)) else None, recipe=to_dict(recipe), terms=terms,
         measured=f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}" if found else None,
         notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds")},

@@ -7,6 +7,7 @@ first: names, dtypes, shapes, and whether the numbers that it promises are there
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -21,14 +22,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from torchbcos._core.errors import MissingFileError, WeightsError
+from torchbcos._core.errors import ArgumentTypeError, MissingFileError, WeightsError, shorten
 from torchbcos._core.foreign import is_pointer
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry, ForeignObject, Storage, follow, tensors_in
 from torchbcos._core.stored import NotStored, check_directory, check_stored, skip_absent_checksums
 from torchbcos.zoo.fields import parse_json
 
-__all__ = ["WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault"]
+__all__ = ["WeightsFile", "entry_of", "is_file", "open_weights", "pointer_fault", "refuse_foreign"]
 
 # What readers of damaged files were seen to raise.
 _READ_ERRORS = (
@@ -137,6 +138,19 @@ def open_weights(path: Path) -> WeightsFile:
         if head[257:262] == b"ustar":
             raise WeightsError(f"{path.name} is a tar file of torch's first versions: torch.load it there, and save it again.")
     raise WeightsError(f"{path.name} is damaged or no weights file: download it again.")
+
+
+def refuse_foreign(weights: object) -> None:
+    """Refuse what torchvision calls weights.
+
+    Raises:
+        ArgumentTypeError: `weights` is one of its words, or no path at all.
+
+    >>> refuse_foreign("resnet18.pth")
+    """
+    if not isinstance(weights, str | os.PathLike | None) or weights in ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2"):
+        what = shorten(str(weights), 80)
+        raise ArgumentTypeError(f"weights is a file or a folder, not {what!r}: official weights are pretrained=True here.")
 
 
 def pointer_fault(head: bytes) -> str | None:

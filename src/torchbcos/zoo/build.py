@@ -25,7 +25,8 @@ from torchbcos.zoo.store import check_fit, fill
 
 __all__ = ["NO_CODE", "Code", "assemble", "build_fitting", "builder_of", "from_card", "inputs_of", "is_own", "remember"]
 
-_FACTS = ("preprocess", "probability", "terms")  # what a card knows of weights, and a network cannot: it takes them along
+# what a card knows of weights, and a network cannot: it takes them along
+_FACTS = ("preprocess", "probability", "temperature", "terms")
 _BUILD_ERRORS = (BcosError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 

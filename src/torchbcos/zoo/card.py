@@ -39,6 +39,8 @@ class Card:
         num_classes: number of classes; 0: the network returns pooled features.
         preprocess: resize, crop, encoding, mean, std; see `torchbcos.pictures.Preprocess`.
         probability: "sigmoid" (trained with BCE: each class on its own) or "softmax".
+        temperature: T > 0, which divides the logits where they become probabilities, and nowhere else (logits, explanations and
+            W stay); fitted on examples that were held out (Guo et al. 2017, arXiv 1706.04599). None: 1.
         file, url, sha256: where official weights are; sha256 may be a prefix.
         licence, terms: what the weights may be used for.
         top1, top5: accuracy in percent; measured: on what.
@@ -62,6 +64,7 @@ class Card:
     num_classes: int = 1000
     preprocess: Mapping[str, Any] | None = None
     probability: str = "sigmoid"
+    temperature: float | None = None
     file: str | None = None
     url: str | None = None
     sha256: str | None = None

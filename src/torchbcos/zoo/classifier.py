@@ -198,7 +198,7 @@ class Classifier:
             )
         logits = outputs.detach().float().cpu()
         check_finite(self.model, None, {"outputs": logits})
-        chances = probabilities(logits, self.card.probability)
+        chances = probabilities(logits, self.card.probability, self.card.temperature)
         rows = []
         for i in range(len(logits)):
             best = logits[i].topk(min(count, logits.shape[1])).indices.tolist()
@@ -270,7 +270,8 @@ class Classifier:
 
     def _captioned(self, e: Explanation, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
-        named = dataclasses.replace(e, class_names=self.class_names, probability=self.card.probability)
+        card = self.card
+        named = dataclasses.replace(e, class_names=self.class_names, probability=card.probability, temperature=card.temperature)
         return named.shown_with(photos=self.transform.decode(e.inputs), titles=files, seen=seen)
 
     def class_index(self, target: Any) -> Any:

@@ -155,6 +155,11 @@ def _probability(value: Any) -> str | None:
     return f"must be {' or '.join(map(repr, PROBABILITIES))}, not {_shown(value)}"
 
 
+def _temperature(value: Any) -> str | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0.01 <= value <= 100
+    return None if good else f"must be a number from 0.01 to 100, not {_shown(value)}"
+
+
 def _classes(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value == IMAGENET):
         return None
@@ -231,6 +236,7 @@ _RULES: dict[str, _Rule] = {
     "schema": _whole(1, 1), "name": _NAME, "architecture": _architecture, "options": _options, "plain": _flag,
     "in_channels": _whole(1, _MOST_CHANNELS), "num_classes": _whole(0, _MOST_CLASSES), "classes": _classes,
     "preprocess": _optional(_preprocess), "probability": _probability,
+    "temperature": _optional(_temperature),
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,

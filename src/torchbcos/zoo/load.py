@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError, shorten
+from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError
 from torchbcos._core.names import natural_key
 from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_
-from torchbcos.zoo.archive import WeightsFile, open_weights
+from torchbcos.zoo.archive import WeightsFile, open_weights, refuse_foreign
 from torchbcos.zoo.build import Code, assemble, builder_of, inputs_of, is_own, remember
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
@@ -25,7 +24,6 @@ from torchbcos.zoo.store import classes_in, fetch, fill, read_weights
 
 __all__ = ["create_model", "list_models", "load"]
 
-_TORCHVISION = ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2")  # words for official weights there
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -74,12 +72,9 @@ def create_model(
     """
     if not isinstance(name, str | None):
         raise ArgumentTypeError(f"create_model needs the name of a network, not {type(name).__name__}.")
-    if not isinstance(weights, str | os.PathLike | None) or weights in _TORCHVISION:
-        raise ArgumentTypeError(
-            f"weights is a file or a folder, not {shorten(str(weights), 80)!r}: official weights are pretrained=True here."
-        )
     if pretrained and weights is not None:
         raise InputError("Give either pretrained=True or weights=..., not both.")
+    refuse_foreign(weights)
     asked: dict[str, Any] = {"in_channels": in_channels, "plain": plain}
     if weights is not None and has_card(named(weights, "weights")):
         network = _with_card(*read_carded(weights), name, asked, options, where=str(weights))

@@ -30,3 +30,10 @@ def test_nothing_could_be_read() -> None:
         judge(lost, "sigmoid")
     with pytest.raises(InputError, match="nothing to score"):
         judge(Outputs.join([]), "sigmoid")
+
+
+def test_a_temperature_changes_calibration_and_not_the_order() -> None:
+    logits, targets = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]), torch.tensor([0, 1, 1])
+    usual, warm = judge((logits, targets), "softmax"), judge((logits, targets), "softmax", temperature=4.0)
+    assert usual["top1"] == warm["top1"]
+    assert warm == judge((logits / 4, targets), "softmax") != usual

@@ -44,7 +44,10 @@ def test_lazy_layers_slips_and_strangers() -> None:
 TOKENS, MAPS = torch.rand(2, 5, 8), torch.rand(2, 8, 5, 6)
 WRONG: list[tuple[Callable[[], Any], str]] = [
     *[
-        (lambda norm=norm: norm(8)(TOKENS), r"Expected 8 channels, got 5 \(shape \(2, 5, 8\)\)\. Tokens.*torchbcos\.nn\.TokenNorm")
+        (
+            lambda norm=norm: norm(8)(TOKENS),
+            r"Expected 8 channels, got 5 \(shape \(2, 5, 8\)\)\. Tokens.*nn\.TokenNorm",
+        )
         for norm in (bnn.LayerNorm, bnn.BatchNorm, bnn.InstanceNorm, bnn.PositionNorm, bnn.AllNorm)
     ],
     (lambda: bnn.GroupNorm(2, 8)(torch.rand(2, 4, 4, 8)), r"TokenNorm"),
