@@ -139,7 +139,7 @@ def test_folders_are_searched_for_what_the_model_takes(call: Call) -> None:
     [record] = json.loads(call(classifier("rgb"), "predict", "in", "--json")[1])
     assert record["file"] == "in/photo.png" and record["error"] is None
     Path("none").mkdir()
-    code, out, err = call(classifier("volume"), "predict", "none")
+    code, _, err = call(classifier("volume"), "predict", "none")
     assert code == 2 and "holds no volumes; files ending in .npy" in err
 
 

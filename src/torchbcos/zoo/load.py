@@ -25,7 +25,6 @@ from torchbcos.zoo.store import classes_in, fetch, fill, read_weights
 __all__ = ["create_model", "list_models", "load"]
 
 
-
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Names of networks, in natural order.
 

@@ -54,7 +54,7 @@ def test_uncertain_labels_are_refused_until_somebody_says_what_they_mean(picture
         InputError, match=r"line 3, column 'b': -1 is no label.*uncertain='ignore' leaves it out.*--uncertain ignore"
     ):
         opened(pictures, [["1", "0"], ["0", "-1"]])
-    with pytest.raises(InputError, match="uncertain must be one of 'error', 'ignore', .*Did you mean 'ignore'"):
+    with pytest.raises(InputError, match=r"uncertain must be one of 'error', 'ignore', .*Did you mean 'ignore'"):
         opened(pictures, [["1", "0"]], uncertain="ignroe")
     assert set(UNCERTAIN) == {"error", *MEANT}
 
@@ -72,7 +72,7 @@ def test_a_row_that_is_there_twice_with_an_unknown_label_is_one(pictures: Path) 
     found = open_labelled(pictures / "t.csv")
     assert len(found) == 2 and found.repeated == 1
     (pictures / "t.csv").write_text("file,a,b\n0.png,1,\n0.png,1,0\n1.png,0,1\n")
-    with pytest.raises(InputError, match="lines 2 and 3: .*the two labels differ"):
+    with pytest.raises(InputError, match=r"lines 2 and 3: .*the two labels differ"):
         open_labelled(pictures / "t.csv")
 
 
