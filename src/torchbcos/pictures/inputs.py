@@ -26,12 +26,13 @@ from torchbcos.pictures.items import RangedPath, as_image
 from torchbcos.pictures.kinds import ARRAYS, NUMPY, SUFFIXES, ends_with, scan_suffix
 from torchbcos.pictures.npy import load_array
 from torchbcos.pictures.read import MAX_BYTES, decode_image, was_ranged
-from torchbcos.pictures.samples import Range
+from torchbcos.pictures.samples import Range, warn_once
 from torchbcos.pictures.scan import Scan
 from torchbcos.pictures.scans import is_scan, read_scan
 
 __all__ = ["is_file", "read_input"]
 
+_MUCH_WIDER = 16  # than [0, 1]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, by which Pillow makes a picture grey
 
 
@@ -162,4 +163,19 @@ def _numbers(
         numbers = numbers.permute(2, 0, 1).contiguous()
         numbers = numbers if form.is_rgb else torch.tensordot(numbers.new_tensor(_LUMA), numbers, 1)
     fitted = form.fit(numbers, name)
-    return fitted if value_range is None else Scan(pixels=fitted, facts={"window": list(value_range)})
+    if value_range is None:
+        return fitted
+    if _is_float(values):
+        warn_once(_scaled_already(values, name, *value_range))
+    return Scan(pixels=fitted, facts={"window": list(value_range)})
+
+
+def _scaled_already(values: NDArray[Any] | Tensor, name: str, low: float, high: float) -> str | None:
+    """A word on floats in [0, 1] for which a much wider range was said, by a card perhaps; None where all is well."""
+    first, last = float(values.min()), float(values.max())
+    if not (0 <= first < last <= 1 and high - low >= _MUCH_WIDER):
+        return None
+    return (
+        f"{name} holds floats from {first:.3g} to {last:.3g}, the darkest sixteenth of the range from {low:g} to {high:g}. "
+        "If they are scaled already, say value_range=(0, 1)."
+    )

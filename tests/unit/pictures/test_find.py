@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError
-from torchbcos.pictures import find_images, walk
+from torchbcos.pictures import Form, find, find_images, walk
 from torchbcos.pictures.find import _place
 
 
@@ -174,3 +174,51 @@ def test_a_walk_tells_files_apart_whatever_their_names(tree: Path) -> None:
     assert [file.linked for file in walk(tree / "0out")] == [False]  # the folder that was asked for is no link on the way
     (tree / "none" / "out").symlink_to(tree / "x")
     assert all(file.linked for file in walk(tree / "none"))
+
+
+# -- for classifiers of other inputs -----------------------------------------------------------------------------------
+
+DICOM = bytes(128) + b"DICM"
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures beside arrays and scans; a series of two slices, whose names have no suffix; a folder of slices alone."""
+    monkeypatch.setattr(find, "is_scan", lambda path: os.path.basename(path) in ("1.2.840", "ct"))
+    for name in ("a.png", "a.npy", "b.nii.gz", "c.DCM", "x.txt", "ct/I10", "ct/I9", "ct/1.2.3", "ct/notes", "1.2.840/1.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(DICOM if "ct/" in name and "notes" not in name else b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (None, ["a.png"]),
+        (Form(3, 2), ["a.png"]),
+        (Form(1, 2), ["1.2.840/1.dcm", "a.npy", "a-png.png", "b.nii", "c.DCM", "ct/1.2.3", "ct/I9", "ct/I10"]),
+        (Form(4, 2), ["a.npy"]),
+        (Form(2, 1), ["a.npy"]),
+        (Form(1, 3), ["1.2.840.dcm", "a.npy", "b.nii", "c.DCM", "ct"]),
+    ],
+)
+def test_what_is_looked_for_depends_on_the_classifier(mixed: Path, form: Form | None, expected: list[str]) -> None:
+    assert [found.relative.as_posix() for found in find_images(mixed, form=form)] == expected
+    for found in find_images(mixed, form=form):
+        assert found.path.exists()
+
+
+def test_rgb_classifiers_take_arrays_and_scans_where_there_is_no_picture(mixed: Path) -> None:
+    (mixed / "a.png").unlink()
+    found = [found.relative.as_posix() for found in find_images(mixed, form=Form(3, 2))]
+    assert found == ["1.2.840/1.dcm", "a.npy", "b.nii", "c.DCM", "ct/1.2.3", "ct/I9", "ct/I10"]
+    with pytest.raises(InputError, match=r"holds no pictures; files ending in \.bmp"):
+        find_images(mixed)
+
+
+def test_a_series_is_one_volume_however_it_is_named(mixed: Path) -> None:
+    for path in (mixed / "ct", f"{mixed}/ct/", f"{mixed}/c?"):
+        assert [(found.path.name, str(found.relative)) for found in find_images(path, form=Form(1, 3))] == [("ct", "ct")]
+    with pytest.raises(InputError, match=r"ct' holds no signals; files ending in \.npy are looked for"):
+        find_images(mixed / "ct", form=Form(1, 1))
+    assert [str(found.relative) for found in find_images(mixed / "1.2.840", form=Form(1, 3))] == ["1.2.840.dcm"]

@@ -173,6 +173,16 @@ def test_a_batch_needs_one_size() -> None:
         Preprocess(raw_channels=1, axes=3).batch([torch.rand(4, 5, 6), torch.rand(4, 5, 7)])
 
 
+def test_floats_that_are_scaled_already_are_noticed() -> None:
+    p = Preprocess(raw_channels=1, axes=1, value_range=(0, 7777))
+    with pytest.warns(
+        UserWarning, match=r"image holds floats from 0 to 1, the darkest .* scaled already, say value_range=\(0, 1\)"
+    ):
+        p(torch.linspace(0, 1, 9))
+    assert torch.equal(p.batch(torch.linspace(0, 1, 9), value_range=(0, 1))[0, 0], torch.linspace(0, 1, 9))
+    p(np.arange(2))  # whole numbers may be so few
+
+
 def test_gradients_reach_the_numbers() -> None:
     x = torch.rand(2, 9, requires_grad=True)
     Preprocess(raw_channels=2, axes=1)(x)[:2].sum().backward()
