@@ -165,7 +165,7 @@ def _numbers(
     fitted = form.fit(numbers, name)
     if value_range is None:
         return fitted
-    if _is_float(values):
+    if values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f":
         warn_once(_scaled_already(values, name, *value_range))
     return Scan(pixels=fitted, facts={"window": list(value_range)})
 
