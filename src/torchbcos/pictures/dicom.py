@@ -55,7 +55,7 @@ _PLUGINS = (("High-Throughput", "pylibjpeg pylibjpeg-openjpeg"), ("JPEG 2000", "
 _MOST_FRAMES = 100_000
 _MOST_BYTES = 2**30  # that a deflated file may unpack to
 _MOST_FILE = 2**31  # bytes
-_quoted = re.compile(r"'[^']*'|\"[^\"]*\"")
+_quoted = re.compile(r"['\"].*['\"]")  # from the first mark to the last: bytes that are quoted may hold marks
 _AT_PIXELS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
 _LOCK = threading.RLock()
 

@@ -90,22 +90,21 @@ def read_series(path: str | os.PathLike[str], *, axes: int | None, limits: Range
         MissingPackageError, MissingFileError, InputError: it holds no series, or several.
     """
     name = quote(path)
-    planes, skipped = _planes(path, name)
-    headers = [plane.header for plane in planes]
-    if len({str(header.get("SeriesInstanceUID")) for header in headers}) > 1:
-        raise InputError(_several(planes, name))
-    if any(int(header.get("NumberOfFrames") or 1) > 1 for header in headers):
-        if len(headers) == 1:
-            return read_dicom(planes[0].path, axes=axes, limits=limits)
-        raise InputError(f"{name} holds files of several frames each: name one of the files.")
-    _one_size(planes, name)
-    if axes == 2 and len(planes) > 1:
-        raise InputError(f"{name} holds a series of {len(planes)} slices, and a picture is wanted: name one of its files.")
-    if len(planes) == 1 and axes == 3:
-        raise InputError(f"{name} holds one slice, and a volume is wanted.")
     with quiet(name, "DICOM series"):
+        planes, skipped = _planes(path, name)
+        if len({str(plane.header.get("SeriesInstanceUID")) for plane in planes}) > 1:
+            raise InputError(_several(planes, name))
+        if any(size_of(plane.header, plane.name)[0] > 1 for plane in planes):
+            if len(planes) == 1:
+                return read_dicom(planes[0].path, axes=axes, limits=limits)
+            raise InputError(f"{name} holds files of several frames each: name one of the files.")
+        _one_size(planes, name)
+        if axes == 2 and len(planes) > 1:
+            raise InputError(f"{name} holds a series of {len(planes)} slices, and a picture is wanted: name one of its files.")
+        if len(planes) == 1 and axes == 3:
+            raise InputError(f"{name} holds one slice, and a volume is wanted.")
         placed = _single(planes[0]) if len(planes) == 1 else stack(planes, f"{name} holds")
-    return _scan(placed, axes=2 if len(planes) == 1 else 3, limits=limits, name=name, skipped=skipped)
+        return _scan(placed, axes=2 if len(planes) == 1 else 3, limits=limits, name=name, skipped=skipped)
 
 
 def dicom_files(path: str | os.PathLike[str], most: int = _MOST_FILES) -> tuple[list[str], int]:
@@ -151,21 +150,21 @@ def is_series(path: str | os.PathLike[str]) -> bool:
         return False
     step = max(1, len(scans) // _LOOKED)
     try:
-        headers = [_header_of(one) for one in (scans[0], *scans[1::step])]
+        kinds = [_kind_of(one) for one in (scans[0], *scans[1::step])]
     except ImportError:  # MissingPackageError: to read them will say so
         return True
-    slices = [header for header in headers if header is not None and str(header.get("Modality")) not in _FLAT]
-    return len(slices) >= 2 * len({str(header.get("SeriesInstanceUID")) for header in slices}) > 0
+    slices = [series for modality, series in kinds if modality not in (None, *_FLAT)]
+    return len(slices) >= 2 * len(set(slices)) > 0
 
 
-def _header_of(path: str) -> Any:
-    """The header of a file that holds a picture; None where it does not, or is broken."""
+def _kind_of(path: str) -> tuple[str | None, str]:
+    """The modality and the series of a file that holds a picture; no modality where it holds none, or is broken."""
     try:
         with quiet(quote(path), "DICOM file"):
             header = read_header(path, quote(path))
-            return header if "Rows" in header else None
+            return (str(header.get("Modality")) if "Rows" in header else None), str(header.get("SeriesInstanceUID"))
     except (InputError, MissingFileError):
-        return None
+        return None, ""
 
 
 def _planes(path: str | os.PathLike[str], name: str) -> tuple[list[Plane], dict[str, int]]:

@@ -238,7 +238,7 @@ def test_nothing_of_the_patient_is_told(tmp_path: Path) -> None:
 def test_the_watch_for_secrets_can_fail() -> None:
     with pytest.raises(InputError) as caught, reading.quiet("'x'", "DICOM file"):
         raise ValueError(f"bad value '{SECRETS[0]}' and \"{SECRETS[2]}\" of an element")
-    assert str(caught.value) == "'x' is no DICOM file that can be read: bad value … and … of an element."
+    assert str(caught.value) == "'x' is no DICOM file that can be read: bad value … of an element."
 
 
 def test_pydicoms_own_files_are_read_as_pydicom_reads_them() -> None:

@@ -220,3 +220,20 @@ def test_a_volume_of_colours(tmp_path: Path) -> None:
     scan = read_scan(save(dicom(pixels, SamplesPerPixel=3), tmp_path / "a"))
     np.testing.assert_allclose(scan.pixels, np.moveaxis(pixels, -1, 0) / 255, atol=1e-6)
     assert scan.pixels.is_contiguous()
+
+
+def test_elements_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+    """pydicom looks at a value when it is asked for, long after the file is closed."""
+    series(tmp_path, [0.0, 1.0, 2.0])
+    file = tmp_path / "0002"
+    whole = file.read_bytes()
+    for kind in (b"Cd", b"FD"):
+        file.write_bytes(whole.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00" + kind))
+        assert is_scan(tmp_path) in (True, False)
+        try:
+            read_scan(tmp_path)
+        except InputError as error:
+            assert "no DICOM" in str(error)
+        file.write_bytes(whole.replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00" + kind))
+        with pytest.raises(InputError):
+            read_scan(tmp_path)
