@@ -1,42 +1,37 @@
-"""A network of one's own for docs/how-to/own-model.md: any module made of torchbcos layers."""
+"""Two small B-cos networks of one's own: `signal` for signals (N, C, L), `volume` for volumes (N, C, D, H, W)."""
+
+import math
 
 from torch import nn
 
 from torchbcos import nn as bnn
 
 
-class Block(nn.Module):
-    """Two B-cos layers and a way around them."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.conv = bnn.BcosConv2d(width, width, 3, padding=1)
-        self.norm = bnn.BatchNorm(width, centered=False, bias=False)
-
-    def forward(self, x):
-        """Map (N, width, H, W) to the same shape."""
-        return x + self.norm(self.conv(x))
+def signal(num_classes: int, in_channels: int, width: int = 16) -> nn.Sequential:
+    """Three stages, each half as long as the one before, for signals of about 50 steps and more."""
+    layers: list[nn.Module] = []
+    channels = in_channels
+    for outputs in (width, 2 * width, 4 * width):
+        layers += [bnn.BcosConv1d(channels, outputs, 7, padding=3), _norm(outputs), bnn.LowPass(2)]
+        channels = outputs
+    return nn.Sequential(*layers, bnn.BcosConv1d(channels, num_classes, 1), *_end(num_classes))
 
 
-class Net(nn.Module):
-    """A stem, blocks, and one filter a class."""
-
-    def __init__(self, num_classes, in_channels, width, depth):
-        super().__init__()
-        self.stem = bnn.BcosConv2d(in_channels, width, 3, padding=1)
-        self.norm = bnn.BatchNorm(width, centered=False, bias=False)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.head = bnn.BcosConv2d(width, num_classes, 1)
-        self.pool, self.logits = bnn.GlobalAveragePool(), bnn.Logits(bias=-1.0)
-
-    def forward(self, x):
-        """Map encoded pictures (N, in_channels, H, W) to logits (N, num_classes)."""
-        x = self.norm(self.stem(x))
-        for block in self.blocks:
-            x = block(x)
-        return self.logits(self.pool(self.head(x)))
+def volume(num_classes: int, in_channels: int, width: int = 8) -> nn.Sequential:
+    """Three stages, each with half the depth, height and width, for volumes of about 16 voxels a side and more."""
+    layers: list[nn.Module] = []
+    channels = in_channels
+    for outputs in (width, 2 * width, 4 * width):
+        layers += [bnn.BcosConv3d(channels, outputs, 3, padding=1), _norm(outputs), bnn.LowPass(2)]
+        channels = outputs
+    return nn.Sequential(*layers, bnn.BcosConv3d(channels, num_classes, 1), *_end(num_classes))
 
 
-def build(num_classes, in_channels=6, width=16, depth=2):
-    """What a recipe's `model`, and a saved card, name: "mynets:build"."""
-    return Net(num_classes, in_channels, width, depth)
+def _norm(channels: int) -> nn.Module:
+    """The batch norm of the B-cos papers: no mean and no bias, so that nothing but the input adds to a logit."""
+    return bnn.BatchNorm(channels, centered=False, bias=False)
+
+
+def _end(num_classes: int) -> list[nn.Module]:
+    """The mean over space, and the fixed bias with which every class begins at the probability 1 / classes."""
+    return [bnn.GlobalAveragePool(), bnn.Logits(bias=-math.log(max(1, num_classes - 1)))]
