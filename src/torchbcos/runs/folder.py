@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError
+from torchbcos._core.errors import InputError, MissingFileError, StateError, WeightsError, shorten
 from torchbcos._core.files import replacing
 from torchbcos._core.names import hint
 from torchbcos._core.stored import NotStored, load_stored
@@ -218,8 +218,10 @@ class RunFolder:
         for folder in (self.out, self.model):
             if (folder / OWN_WEIGHTS).is_file():
                 raise MissingFileError(
-                    f"{str(folder)!r} holds the weights of a network of your own: build it, and give it "
-                    f"torch.load({str(folder / OWN_WEIGHTS)!r}); torchbcos.explain(network, x) explains it."
+                    f"{shorten(repr(str(folder)), 100)} holds only the weights of a network of your own: build it, and give it "
+                    f"torch.load({OWN_WEIGHTS!r}, weights_only=True) of that folder by load_state_dict; then "
+                    "torchbcos.save(torchbcos.Classifier(network, class_names=…, builder='mynets:build'), 'my-model') makes a "
+                    "model that load and every command take."
                 )
         if self.checkpoints.is_dir():
             raise MissingFileError(

@@ -1,0 +1,122 @@
+"""A network of one's own in a file: trained, gone on with, opened and refused on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import torchbcos
+from tests.cli.test_training import call
+from tests.unit.training.data import squares
+from torchbcos import training
+from torchbcos.evaluation import open_model
+
+NET = """
+from pathlib import Path
+from torch import nn
+from torchbcos import nn as bnn
+
+Path(__file__).with_suffix(".ran").touch()
+
+class Net(nn.Module):
+    def __init__(self, num_classes, width):
+        super().__init__()
+        self.first, self.norm = bnn.BcosConv2d(6, width, 3, padding=1), bnn.BatchNorm(width, centered=False)
+        self.second, self.pool = bnn.BcosConv2d(width, num_classes, 3), bnn.GlobalAveragePool()
+
+    def forward(self, x):
+        return self.pool(self.second(self.norm(self.first(x))))
+
+def picture_net(num_classes, width=4):
+    return Net(num_classes, width)
+"""
+TRAIN = [
+    "--set",
+    "model=cli_own_net:picture_net",
+    "--set",
+    "options.width=6",
+    "--set",
+    "lr=0.01",
+    "--device",
+    "cpu",
+    "--devices",
+    1,
+]
+SMALL = ["--set", "epochs=1", "--set", "image_size=16", "--set", "test_size=16", "--set", "grow_from=0", "--set", "workers=0"]
+
+
+def forget() -> None:
+    """As in a new process."""
+    sys.modules.pop("cli_own_net", None)
+    Path("cli_own_net.ran").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder with that file and some pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    Path("cli_own_net.py").write_text(NET)
+    squares(tmp_path / "data")
+    yield tmp_path
+    sys.modules.pop("cli_own_net", None)
+
+
+def test_the_whole_path(here: Path) -> None:
+    """Nothing of the recipe's own network gets into the function's arguments; the run knows how to build it again."""
+    for settings in (["--set", "max_steps=1"], []):  # begun, and gone on with
+        code, out, err = call("train", "folder", "--data", "data", "--out", "run", *TRAIN, *SMALL, *settings)
+        assert code == 0, err
+        forget()
+    assert "Going on in run from step 1" in out and "The model is in run/model" in out
+    card = json.loads(Path("run/model/card.json").read_text())
+    assert (card["architecture"], card["options"]) == ("import:cli_own_net:picture_net", {"width": 6})
+    assert card["classes"] == ["blue", "green", "red"] and card["num_classes"] == 3 and card["in_channels"] == 6
+    commands = (
+        ["predict", "data/red/00.png", "--model", "run"],
+        ["explain", "data/red/00.png", "--model", "run", "--out", "why"],
+        ["evaluate", "accuracy", "--data", "data", "--model", "run", "--workers", "0"],
+        ["evaluate", "accuracy", "--data", "data", "--model", "run", "--workers", "0", "--weights", "last"],
+    )
+    for words in commands:
+        code, out, err = call(*words, "--device", "cpu")
+        assert code == 2 and not out and err.count("\n") == 1, (words, err)
+        assert "'cli_own_net' would be imported and its 'picture_net' called, with {'width': 6}" in err and "--allow-code" in err
+        assert not Path("cli_own_net.ran").exists() and "cli_own_net" not in sys.modules
+        code, out, err = call(*words, "--device", "cpu", "--allow-code")
+        assert code == 0 and not err and Path("cli_own_net.ran").exists(), (words, err)
+        forget()
+    assert list(Path("why").rglob("*.png"))
+    clf = torchbcos.load("run", device="cpu", allow_code=True, deploy=False)
+    x = clf.preprocess("data/red/00.png")
+    assert torch.equal(open_model("run", device="cpu", allow_code=True).fitted(None).model(x), torchbcos.load(
+        "run/model", device="cpu", allow_code=True).model(x))  # fmt: skip
+    assert float(clf.explain("data/red/00.png").residual.abs().max()) < 1e-4
+
+
+def test_options_of_another_network_are_left_behind() -> None:
+    """They are the library network's; typed ones, and those of the same function, stay."""
+    base = training.find_recipe("folder")
+    assert base.options
+    own = training.with_settings(base, ["options.width=6", "model=mynets:signal"])
+    assert own.options == {"width": 6} and base.changed(model="mynets:signal").options == {}
+    assert base.changed(model="mynets:signal", options={"a": 1}).options == {"a": 1}
+    assert training.with_settings(own, ["model=mynets:signal", "epochs=2"]).options == {"width": 6}
+    assert training.with_settings(base, ["model=resnet18"]).options == base.options
+
+
+def test_a_network_that_cannot_be_built_again_loses_no_training(here: Path) -> None:
+    """Its width depends on how many were built before."""
+    changed = NET.replace("Net(num_classes, width)", "Net(num_classes, len(SEEN) + 4)")
+    Path("cli_own_net.py").write_text(f"SEEN = []\n{changed}".replace("super().__init__()", "super().__init__(); SEEN.append(1)"))
+    code, out, err = call("train", "folder", "--data", "data", "--out", "run", *TRAIN[:2], *TRAIN[4:], *SMALL)
+    assert code == 0, err
+    assert "The weights alone are in run/model/weights.pt" in out and Path("run/model/weights.pt").is_file()
+    forget()
+    code, _, err = call("predict", "data/red/00.png", "--model", "run", "--allow-code")
+    assert code == 2 and "the weights of a network of your own: build it" in err and "Classifier" in err
