@@ -1,7 +1,7 @@
 """Made-up arrays of two classes, to try things with: python make_arrays.py grey|signals|volumes FOLDER [--count N] [--seed S]
 
     grey      scans, (64, 64) float32 in [0, 1]: a bright "disc" or "ring" in noise
-    signals   traces of two channels, (2, 256): "regular" beats, or one beat too "early"
+    signals   traces of two channels, (2, 256): "regular" beats, or one of them "wide"
     volumes   (16, 32, 32): a "ball" or a "cube" in noise
 
 Each array is a .npy file in the folder of its class. Nothing here is measured: it is for trying, not for conclusions.
@@ -23,13 +23,13 @@ def grey(kind, random):
 
 
 def signals(kind, random):
-    """Two leads of six beats; of the early kind one comes too soon."""
-    time = np.arange(256)
-    beats = 20.0 + 40 * np.arange(6) + random.uniform(-4, 4)
-    if kind == "early":
-        beats[random.integers(1, 6)] -= 18
-    peaks = np.exp(-(((time - beats[:, None]) / 2.5) ** 2)).sum(0)
-    waves = 0.25 * np.exp(-(((time - beats[:, None] - 9) / 4) ** 2)).sum(0)
+    """Two leads of six beats; of the wide kind one takes too long."""
+    time, beats = np.arange(256), 20 + 40 * np.arange(6) + random.uniform(-8, 8)
+    widths = np.full(6, 2.5)
+    if kind == "wide":
+        widths[random.integers(6)] = 7
+    peaks = np.exp(-(((time - beats[:, None]) / widths[:, None]) ** 2)).sum(0)
+    waves = 0.25 * np.exp(-(((time - beats[:, None] - 14) / 4) ** 2)).sum(0)
     leads = np.stack([peaks + waves, 0.6 * peaks - waves])
     return 0.4 + 0.35 * leads + random.normal(0, 0.02, leads.shape)
 
@@ -43,7 +43,7 @@ def volumes(kind, random):
     return 0.25 + 0.45 * shape + random.normal(0, 0.06, shape.shape)
 
 
-KINDS = {"grey": (grey, ("disc", "ring")), "signals": (signals, ("early", "regular")), "volumes": (volumes, ("ball", "cube"))}
+KINDS = {"grey": (grey, ("disc", "ring")), "signals": (signals, ("regular", "wide")), "volumes": (volumes, ("ball", "cube"))}
 
 
 def main():

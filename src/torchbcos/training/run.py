@@ -262,8 +262,8 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
     kind = f"{recipe.model or recipe.pretrained}{' (plain)' if recipe.plain else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters())
     run.say(
-        f"{recipe.name}: {kind}, {parameters:,} parameters, {len(run.data.classes)} classes; "
-        f"{run.seen.describe()}; {run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
+        f"{recipe.name}: {kind}, {parameters:,} parameters; {run.seen.describe()}; "
+        f"{len(run.data.classes)} classes; {run.splits.describe()}; {recipe.epochs} epochs of {run.per_epoch} steps"
         f"{f', of which {run.total} steps' if recipe.max_steps else ''}."
     )
     if run.data.repeated:

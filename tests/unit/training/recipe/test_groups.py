@@ -46,7 +46,7 @@ def test_bad_words_are_seen() -> None:
 
 def test_units_are_plain_words() -> None:
     assert {one.unit for one in list_settings().values()} == {
-        "", "pixels", "epochs", "steps", "pictures", "parts", "copies", "changes", "processes", "times lr",
+        "", "axes", "channels", "pixels", "epochs", "steps", "pictures", "parts", "copies", "changes", "processes", "times lr",
     }  # fmt: skip
 
 
