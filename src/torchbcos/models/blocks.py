@@ -84,11 +84,17 @@ class Style:
             layer = self.conv(inputs, outputs, kernel, 1, padding, groups=groups, bias=bias)
             return nn.Sequential(bnn.LowPass(stride), layer)
         if self.plain:
-            return bnn.Conv2d(
-                inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode
-            )
+            return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode)
         return bnn.BcosConv2d(
-            inputs, outputs, kernel, stride, padding, groups=groups, padding_mode=self.padding_mode, b=self.b, max_out=self.max_out
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            groups=groups,
+            padding_mode=self.padding_mode,
+            b=self.b,
+            max_out=self.max_out,
         )
 
     def make_norm(self, features: int) -> nn.Module:
