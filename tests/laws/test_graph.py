@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchbcos
@@ -47,6 +50,75 @@ def test_an_exported_explanation_is_the_explanation(family: str) -> None:
         assert recorded.constants == tuple(e.constants)
         total = contributions.flatten(2).sum(2) + constants.sum(2)
         torch.testing.assert_close(total, e.values, rtol=1e-4, atol=1e-4)
+
+
+FOR_LAW = {
+    "axes": st.integers(1, 3), "b": st.sampled_from([1.0, 1.5, 2.0]), "max_out": st.integers(1, 2), "stride": st.integers(1, 2),
+    "mode": st.sampled_from(["zeros", "reflect", "circular"]), "norm": st.sampled_from([None, bnn.BatchNorm, bnn.LayerNorm, bnn.PositionNorm]),
+    "example": st.integers(1, 3), "count": st.integers(1, 8), "top_k": st.integers(1, 2), "portable": st.booleans(),
+}  # fmt: skip
+
+
+@settings(max_examples=8, deadline=None)
+@given(drawn=st.fixed_dictionaries(FOR_LAW), seed=st.integers(0, 2**16))
+def test_a_graph_explains_any_number_of_images(drawn: dict[str, Any], seed: int) -> None:
+    torch.manual_seed(seed)
+    axes, layer = drawn["axes"], (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)[drawn["axes"] - 1]
+    norm = [drawn["norm"](4)] if drawn["norm"] else []
+    model = nn.Sequential(
+        layer(2, 4, 3, padding=1, padding_mode=drawn["mode"], b=drawn["b"], max_out=drawn["max_out"]), *norm,
+        layer(4, 3, 3, stride=drawn["stride"]), bnn.GlobalAveragePool(), bnn.Logits(-0.5),
+    ).eval()  # fmt: skip
+    space = (6,) * axes
+    recorded = torchbcos.explanation_graph(
+        model, torch.rand(drawn["example"], 2, *space), top_k=drawn["top_k"], portable=drawn["portable"]
+    )
+    assert recorded.batch is None and recorded.shape == (drawn["example"], 2, *space)
+    x = torch.rand(drawn["count"], 2, *space)
+    logits, targets, weights, contributions, constants = recorded(x)
+    e = torchbcos.explain(model, x, targets)
+    for found, expected in ((logits, e.outputs), (weights, e.weights), (contributions, e.contributions)):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(contributions.flatten(2).sum(2) + constants.sum(2), e.values, rtol=1e-4, atol=1e-5)
+
+
+class _ByNumber(nn.Module):
+    """It divides by the number of images, or takes another path for three."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.net = kind, nn.Sequential(bnn.BcosConv2d(6, 3, 3), bnn.GlobalAveragePool())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        if self.kind == "divides":
+            return out / len(x)
+        if self.kind == "branches":
+            return out * 2 if len(x) == 3 else out
+        if self.kind == "branches elsewhere":
+            return out * 2 if len(x) >= 4 else out
+        return out.view(1, 3)
+
+
+def test_a_number_that_is_the_number_of_images_follows_it() -> None:
+    model = _ByNumber("divides").eval()
+    recorded, x = torchbcos.explanation_graph(model, torch.rand(2, 6, 5, 5)), torch.rand(7, 6, 5, 5)
+    torch.testing.assert_close(recorded(x)[2], torchbcos.explain(model, x, batch_size=7).weights)
+
+
+@pytest.mark.parametrize("kind", ["branches", "alone"])
+def test_a_network_that_counts_its_images_gives_a_graph_for_their_number(kind: str) -> None:
+    model, x = _ByNumber(kind).eval(), torch.rand(1, 6, 5, 5)
+    recorded = torchbcos.explanation_graph(model, x)
+    assert recorded.batch == 1
+    torch.testing.assert_close(recorded(x)[2], torchbcos.explain(model, x).weights)
+    with pytest.raises(InputError, match=r"recorded for input of shape \(1, 6, 5, 5\), not \(2, 6, 5, 5\)"):
+        recorded(x.expand(2, -1, -1, -1))
+
+
+def test_a_network_that_changes_at_a_number_that_was_not_recorded_is_caught() -> None:
+    with pytest.raises(StateError, match="gives other logits than explain"):
+        torchbcos.explanation_graph(_ByNumber("branches elsewhere").eval(), torch.rand(1, 6, 5, 5))
 
 
 def test_the_graph_of_a_network_that_may_still_learn_runs_with_gradients_on() -> None:

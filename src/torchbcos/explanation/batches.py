@@ -106,7 +106,7 @@ def _merged(a: Any, b: Any, same: dict[Node, Node]) -> Any:
         return {key: _merged(a[key], b[key], same) for key in a}
     if type(a) is int and type(b) is int and a != b:
         return _Size(a, b)
-    if type(a) is not type(b) or a != b:
+    if type(a) is not type(b) or not (a == b or (a != a and b != b)):  # NaN is as good as NaN
         raise _Unlike
     return a
 

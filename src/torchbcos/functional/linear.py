@@ -48,7 +48,9 @@ def bcos_linear(
     """
     if weight.dim() != 2 or x.dim() < 1 or x.shape[-1] != weight.shape[1]:
         first = x.dim() > 2 and x.shape[1] == weight.shape[-1]
-        others = " Channels come second in it: for maps (N, C, *S) there is BcosConv2d with a kernel of 1." if first else ""
+        others = (
+            " Channels come second in it: for maps (N, C, *S) take bcos_conv, BcosConv2d with a kernel of 1." if first else ""
+        )
         raise InputError(f"Expected (..., {weight.shape[-1]}), got shape {tuple(x.shape)}.{others}")
     if not x.is_floating_point():
         raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
