@@ -78,8 +78,8 @@ def seen_by_the_network(explain: Callable[..., Done], path: Path, monkeypatch: p
     seen: list[Any] = []
     original = Preprocess.look
 
-    def spy(self: Preprocess, items: Any) -> Any:
-        seen.append(original(self, items))
+    def spy(self: Preprocess, items: Any, **more: Any) -> Any:
+        seen.append(original(self, items, **more))
         return seen[-1]
 
     with monkeypatch.context() as patch:
@@ -245,8 +245,8 @@ def test_animations_are_said_once(explain: Callable[..., Done], tmp_path: Path, 
     seen: list[Any] = []
     original = Preprocess.look
 
-    def spy(self: Preprocess, items: Any) -> Any:
-        seen.append(original(self, items))
+    def spy(self: Preprocess, items: Any, **more: Any) -> Any:
+        seen.append(original(self, items, **more))
         return seen[-1]
 
     monkeypatch.setattr(Preprocess, "look", spy)

@@ -224,7 +224,7 @@ def test_only_the_first_process_of_a_training_answers(monkeypatch: pytest.Monkey
 
 def test_lists_of_train_are_json() -> None:
     pytest.importorskip("lightning")
-    assert {"name", "about"} == set(json.loads(call("train", "--list", "--json")[1])[0])
+    assert {"name", "about", "first"} == set(json.loads(call("train", "--list", "--json")[1])[0])
     assert json.loads(call("train", "folder", "--show", "--json")[1])["name"] == "folder"
 
 
