@@ -84,6 +84,7 @@ def as_numbers(values: NDArray[Any] | Tensor, name: str, value_range: Range | No
     kind = values.dtype.kind if isinstance(values, np.ndarray) else ("c" if values.is_complex() else "f")
     if kind not in "fiub":
         raise InputError(f"{name} contains {values.dtype}; supported: real numbers.")
+    _check_dense(values, name)
     if 0 in values.shape:
         raise InputError(f"{name} contains {values.dtype} of shape {tuple(values.shape)}: it is empty.")
     byte = values.dtype in (np.uint8, torch.uint8)
@@ -93,11 +94,27 @@ def as_numbers(values: NDArray[Any] | Tensor, name: str, value_range: Range | No
     if not (math.isfinite(first) and math.isfinite(last)):
         raise InputError(f"{name} holds NaN or infinity.")
     if value_range is None and (first < low - SLACK or last > high + SLACK):
+        whole = kind in "iu" or (isinstance(values, Tensor) and not values.is_floating_point())
+        top = 2.0 ** int(last).bit_length() - 1 if whole and first >= 0 else last
+        bytes_ = not whole and first >= 0 and last <= 255
+        fix = (
+            " Divide them by 255, if they were bytes." if bytes_ else " Undo their normalisation, if there was one." * (not whole)
+        )
         raise InputError(
             f"{name} holds numbers from {first:g} to {last:g}: bring them to [0, 1], all files by the same scale, or write bytes "
-            f"(uint8), which are divided by 255. Or say which become 0 and 1: {range_words(min(first, 0), last)}."
+            f"(uint8), which are divided by 255.{fix} Or say which become 0 and 1: {range_words(min(first, 0), top)}."
         )
     return ((wide.clamp(low, high) - low) / (high - low)).float()
+
+
+def _check_dense(values: NDArray[Any] | Tensor, name: str) -> None:
+    """Refuse what holds no number in each place."""
+    if isinstance(values, np.ndarray):
+        if np.ma.is_masked(values):
+            raise InputError(f"{name} is an array of which some numbers are masked: say what they are, with its filled(0), say.")
+    elif values.layout != torch.strided or values.is_quantized or values.is_meta:
+        what = "without numbers (meta)" if values.is_meta else "of a packed kind"
+        raise InputError(f"{name} is a tensor {what}: give ordinary numbers, x.to_dense() or x.dequantize() say.")
 
 
 def _wide(values: NDArray[Any] | Tensor, *, exact: bool) -> Tensor:

@@ -52,7 +52,8 @@ class Form:
     def words(self) -> str:
         """What is taken, in words and as a shape."""
         space = _SPACE[self.axes]
-        bare = f" or ({space}{',' if self.axes == 1 else ''})" if self.channels == 1 or self.is_rgb else ""
+        bare = f" or ({space}{',' if self.axes == 1 else ''})" if self.channels == 1 else ""
+        bare = ", (H, W, 3) or (H, W)" if self.is_rgb else bare
         return f"{self.kind}s of {self.channels} channel{'s' * (self.channels > 1)}, ({self.channels}, {space}){bare}"
 
     def fit(self, numbers: Tensor, name: str) -> Tensor:
@@ -79,8 +80,10 @@ class Form:
         if len(shape) == self.axes + 1 and shape[-1] == self.channels and self.channels > 1:
             last = ", ".join(["-1", *map(str, range(self.axes))])
             return f" Channels come first: use torch.as_tensor(x).permute({last})."
-        if len(shape) == self.axes + 1 and self.channels == 1 and shape[-1] == 1:
+        if len(shape) == 3 and self.takes_pictures and shape[-1] == 1:
             return " Channels come first: use x[..., 0]."
+        if len(shape) == 3 and self.takes_pictures and shape[-1] == 4:
+            return " For an alpha channel give PIL.Image.fromarray(x) of bytes."
         if len(shape) == self.axes + 1 and self.channels == 1:
             return f" Are these {shape[0]} {self.kind}s? Then give x[:, None], of shape {(shape[0], 1, *shape[1:])}."
         if len(shape) == self.axes + 1 and shape[0] == 2 * self.channels:

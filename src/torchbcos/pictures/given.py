@@ -18,7 +18,7 @@ from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import quote
 from torchbcos.pictures.find import find_images, is_pattern
 from torchbcos.pictures.form import Form
-from torchbcos.pictures.inputs import is_file
+from torchbcos.pictures.inputs import is_array, is_file
 from torchbcos.pictures.scan import Scan
 
 __all__ = ["each_input", "title_of"]
@@ -46,6 +46,8 @@ def each_input(images: object, form: Form) -> Iterator[tuple[str, object]]:
     >>> [name for name, _ in each_input(np.zeros((3, 50)), Form(3, 1))]
     ['image']
     """
+    if is_array(images) and getattr(images, "ndim", 0) != form.axes + 2:  # a batch on a disk is read part by part, below
+        images = np.asarray(images)
     if isinstance(images, np.ndarray) and images.dtype.kind in "UO" and images.ndim == 1:  # names of files
         images = images.tolist()
     if _is_item(images):

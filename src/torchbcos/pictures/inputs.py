@@ -30,7 +30,7 @@ from torchbcos.pictures.samples import Range, warn_once
 from torchbcos.pictures.scan import Scan
 from torchbcos.pictures.scans import is_scan, read_scan
 
-__all__ = ["is_file", "read_input"]
+__all__ = ["is_array", "is_file", "read_input"]
 
 _MUCH_WIDER = 16  # than [0, 1]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, by which Pillow makes a picture grey
@@ -66,7 +66,9 @@ def read_input(
     if isinstance(item, RangedPath):
         return read_input(item.path, name, form, item.value_range)
     if isinstance(item, Scan):
-        return dataclasses.replace(item, pixels=form.fit(item.pixels, name))
+        return dataclasses.replace(item, pixels=form.fit(as_numbers(item.pixels, name), name))
+    if is_array(item):
+        item = np.asarray(item)
     if isinstance(item, (np.ndarray, Tensor)):
         return _numbers(item, name, form, value_range)
     if isinstance(item, Image.Image):
@@ -77,15 +79,22 @@ def read_input(
         return _file(item, form, value_range)
     if is_file(item):
         return _stream(item, name, form, value_range)
+    fix = " Numbers are given as an array: numpy.array(x)." if isinstance(item, (list, tuple, int, float)) else ""
     raise ArgumentTypeError(
-        f"{name} must be a path, a PIL image, a numpy array, a tensor, a Scan or an open binary file; got {type(item).__name__}. "
-        f"This classifier takes {form.words}."
+        f"{name} must be a path, a PIL image, a numpy array, a tensor, a Scan or an open binary file; got {type(item).__name__}."
+        f"{fix} This classifier takes {form.words}."
     )
 
 
 def is_file(item: object) -> bool:
     """Whether an item is an open file, of whatever library: something that can be read."""
     return callable(getattr(item, "read", None))
+
+
+def is_array(item: object) -> bool:
+    """Whether an item is another library's array (of h5py, zarr, pandas, …), which numpy can read."""
+    ours = isinstance(item, (np.ndarray, Tensor, Image.Image))
+    return not ours and callable(getattr(item, "__array__", None)) and isinstance(getattr(item, "ndim", None), int)
 
 
 def _check_pictured(form: Form, name: str) -> None:

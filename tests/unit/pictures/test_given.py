@@ -153,6 +153,27 @@ def test_a_file_that_stands_at_its_end() -> None:
         Preprocess(raw_channels=1)(stream)
 
 
+def test_arrays_of_other_libraries() -> None:
+    """Of h5py, say: one input is read whole, a batch part by part."""
+
+    class Stored:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array, self.ndim, self.read_whole = array, array.ndim, 0
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            self.read_whole += 1
+            return self.array
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            return iter(self.array)
+
+    p, array = Preprocess(raw_channels=2, axes=1), np.random.default_rng(0).random((3, 2, 9))
+    several = Stored(array)
+    assert torch.equal(p.batch(several), p.batch(array)) and several.read_whole == 0
+    for one in (Stored(array[0]), [Stored(array[0])]):
+        assert torch.equal(p.batch(one), p.batch(array[:1]))
+
+
 def test_scans_are_single() -> None:
     scan = Scan(pixels=torch.rand(1, 4, 5))
     assert names(scan, GREY) == ["image"] and names([scan, scan], GREY) == ["images[0]", "images[1]"]
