@@ -7,7 +7,7 @@ once and is final, so that the engine, the zoo, training and deployment may rely
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -161,7 +161,7 @@ class Network(nn.Module, abc.ABC):
         return {id(parameter) for parameter in self.classifier_layer().parameters()}
 
     @final
-    def reset_classifier(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> None:
+    def reset_classifier(self, num_classes: int, *, class_names: Iterable[str] | None = None) -> None:
         """Replace the last layer by a fresh one; the logit bias follows, and class names become those that are given.
 
         Args:
@@ -182,7 +182,7 @@ class Network(nn.Module, abc.ABC):
         self.class_names = names
 
 
-def check_class_names(names: Sequence[str], count: int) -> tuple[str, ...]:
+def check_class_names(names: Iterable[str], count: int) -> tuple[str, ...]:
     """Names of classes, one each.
 
     Raises:
@@ -191,9 +191,10 @@ def check_class_names(names: Sequence[str], count: int) -> tuple[str, ...]:
     >>> check_class_names(["cat", "dog"], 2)
     ('cat', 'dog')
     """
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    given = () if isinstance(names, str | Mapping | Set) or not isinstance(names, Iterable) else tuple(names)
+    if not given or not all(isinstance(name, str) for name in given):
         raise InputError(f"class_names is a list of texts, not {shorten(repr(names), 80)}.")
-    found = tuple(names)
+    found = tuple(map(str, given))  # numpy's texts are their own class
     if len(found) != count:
         raise InputError(f"class_names has {len(found)} names, and there are {count} classes: one each is needed.")
     for i, name in enumerate(found):

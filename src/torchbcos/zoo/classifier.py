@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Classifier:
         model: nn.Module,
         card: Card | None = None,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Iterable[str] | None = None,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         probability: str | None = None,
         builder: Builder | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from torch import nn
@@ -70,7 +70,7 @@ def _usual_preprocess(network: models.Network) -> Preprocess:
 def card_around(
     module: nn.Module,
     *,
-    class_names: Sequence[str] | None = None,
+    class_names: Iterable[str] | None = None,
     preprocess: Preprocess | Mapping[str, Any] | None = None,
     probability: str | None = None,
     builder: Builder | None = None,
@@ -111,12 +111,13 @@ def card_around(
     )  # fmt: skip
 
 
-def _names(class_names: Sequence[str] | None) -> tuple[str, ...] | None:
+def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
     if class_names is None:
         return None
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence) or not all(isinstance(n, str) for n in class_names):
+    names = () if isinstance(class_names, str | Mapping | Set) or not isinstance(class_names, Iterable) else tuple(class_names)
+    if not names or not all(isinstance(name, str) for name in names):
         raise ArgumentTypeError(f"class_names is a list of texts, not {shorten(repr(class_names), 80)}.")
-    return tuple(class_names)
+    return tuple(map(str, names))  # numpy's texts are their own class
 
 
 def _check_count(names: int, classes: int) -> None:

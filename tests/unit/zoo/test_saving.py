@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -228,6 +229,19 @@ def test_nothing_is_imported_without_the_word(planted: Path) -> None:
     assert Path("my_planted_net.ran").exists() and str(planted) not in sys.path  # the checks above can fail
 
 
+def test_models_of_the_hub_need_the_same_word(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And bring no code along either."""
+    monkeypatch.setattr("torchbcos.zoo.sources.fetch_folder", lambda source, files: planted / "model")
+    with pytest.raises(InputError, match=r"'hf-hub:org/net' is a network of somebody's own.*'my_planted_net' would be imported"):
+        torchbcos.load("hf-hub:org/net")
+    assert "my_planted_net" not in sys.modules
+    Path("my_planted_net.py").rename("model/my_planted_net.py")
+    sys.path.insert(0, str(planted / "model"))
+    with pytest.raises(InputError, match="would be imported from the model's own folder"):
+        torchbcos.load("hf-hub:org/net", allow_code=True)
+    assert "my_planted_net" not in sys.modules
+
+
 @pytest.mark.parametrize("inside_it", [True, False])
 def test_a_models_folder_brings_no_code(inside_it: bool, planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of the module's name lies beside the weights, first on the path or in the folder where one stands."""
@@ -321,6 +335,14 @@ def test_a_network_of_the_library_keeps_what_it_knows(tmp_path: Path) -> None:
         Classifier(net, class_names=("a",))
     with pytest.raises(InputError, match="takes 6 channels, and this preprocessing gives 2"):
         Classifier(net, preprocess=Preprocess(raw_channels=1))
+
+
+def test_class_names_of_any_list(net: own_nets.Net) -> None:
+    for names in (list(NAMES), np.array(NAMES), (name for name in NAMES)):
+        assert Classifier(net, class_names=names).class_names == NAMES
+    for wrong in ({0: "cat", 1: "dog"}, {"cat", "dog"}, 2, [1, 2], []):
+        with pytest.raises(ArgumentTypeError, match="class_names is a list of texts"):
+            Classifier(net, class_names=wrong)  # type: ignore[arg-type]
 
 
 def test_modes_and_statistics_are_not_disturbed_by_the_first_look() -> None:
