@@ -18,7 +18,8 @@ from torchbcos.zoo import create_model
 SMALL = [
     ("resnet18", {"width_factor": 0.125}), ("cifar10_resnet20", {"plain": True}), ("cifar10_densenet52", {}),
     ("vgg11_bnu", {"width_factor": 0.02}), ("vgg11", {"width_factor": 0.02, "plain": True}),
-    ("convnext_atto", {"width_factor": 0.2, "layer_scale": 0.5}), ("convnext_atto", {"width_factor": 0.2, "plain": True, "layer_scale": 0.5}),
+    ("convnext_atto", {"width_factor": 0.2, "layer_scale": 0.5}),
+    ("convnext_atto", {"width_factor": 0.2, "plain": True, "layer_scale": 0.5}),
     ("simple_vit_ti_patch16_224", {}), ("vitc_ti_patch1_14", {"antialias": True}),
 ]  # fmt: skip
 
