@@ -1,6 +1,7 @@
 """The official networks for `torch.hub.load("<owner>/torchbcos", "resnet50", pretrained=True)`.
 
-Arguments are those of `torchbcos.create_model`; without `pretrained=True` the network is fresh.
+Arguments are those of `torchbcos.create_model`; without `pretrained=True` the network is fresh. The network whose weights
+come along has them at once: `torch.hub.load("<owner>/torchbcos", "imagenette")`.
 """
 
 import importlib as _importlib
@@ -15,12 +16,16 @@ dependencies = ["torch", "numpy", "PIL", "safetensors", "rich", *(["tomli"] if _
 _SOURCE = _Path(__file__).resolve().parent / "src"
 
 
+def _create(*args: _Any, **options: _Any) -> _Any:
+    # torch.hub fetches the repository and installs nothing: the library is imported from here
+    if str(_SOURCE) not in _sys.path:
+        _sys.path.insert(0, str(_SOURCE))
+    return _importlib.import_module("torchbcos").create_model(*args, **options)
+
+
 def _entry(name: str) -> _Callable[..., _Any]:
     def build(*args: _Any, **options: _Any) -> _Any:
-        # torch.hub fetches the repository and installs nothing: the library is imported from here
-        if str(_SOURCE) not in _sys.path:
-            _sys.path.insert(0, str(_SOURCE))
-        return _importlib.import_module("torchbcos").create_model(name, *args, **options)
+        return _create(name, *args, **options)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"`torchbcos.create_model({name!r}, ...)`; official weights with `pretrained=True`."
@@ -28,3 +33,17 @@ def _entry(name: str) -> _Callable[..., _Any]:
 
 
 globals().update({_card.stem: _entry(_card.stem) for _card in sorted(_SOURCE.glob("torchbcos/zoo/cards/*.toml"))})
+
+
+def _embedded(folder: _Path) -> _Callable[..., _Any]:
+    def build(**options: _Any) -> _Any:
+        return _create(weights=folder, **options)
+
+    build.__name__ = build.__qualname__ = folder.name
+    build.__doc__ = f"The network {folder.name!r} that comes with the package, with its weights; options as of `create_model`."
+    return build
+
+
+globals().update(
+    {_card.parent.name: _embedded(_card.parent) for _card in sorted(_SOURCE.glob("torchbcos/zoo/embedded/*/card.json"))}
+)

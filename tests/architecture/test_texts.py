@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+import torchbcos
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {".py", ".md", ".toml", ".cff", ".txt", ".json", ""}
@@ -143,3 +147,15 @@ def test_torch_hub_serves_the_official_networks(fetched: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_relative_to(fetched)
+
+
+def test_torch_hub_gives_the_network_that_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    hubconf = importlib.import_module("hubconf")
+    assert callable(hubconf.imagenette)
+    network = torch.hub.load(str(ROOT), "imagenette", source="local").eval()
+    assert network.class_names[:2] == ("tench", "English springer")
+    x = torch.rand(1, 6, 64, 64)
+    torch.testing.assert_close(network(x), torchbcos.load(device="cpu", deploy=False).model(x))
+    assert torch.hub.load(str(ROOT), "imagenette", source="local", num_classes=0).num_classes == 0
+    assert "with its weights" in hubconf.imagenette.__doc__

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import current, running
 
 __all__ = ["Layer", "run_layer"]
@@ -29,6 +30,17 @@ class Layer(nn.Module):
     def compute(self, x: Tensor) -> Tensor:
         """What the layer does; subclasses define it."""
         raise NotImplementedError
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks first.
+
+        Raises:
+            StateError: always: a script cannot say what is held while an explanation runs.
+        """
+        raise StateError(
+            "torch.jit.script does not take layers of torchbcos. torch.export.export(network, (x,)) records a network as it is, "
+            "torch.jit.trace(network, x) one that only predicts; torchbcos.explanation_graph(network, x) explains, too."
+        )
 
     def __fx_create_arg__(self, tracer: Any) -> torch.fx.Node:
         """As an argument of a traced call, the layer is an attribute of the traced module."""

@@ -1,4 +1,4 @@
-"""Networks without classes: pooled features (N, F), of every family, explained, saved and loaded."""
+"""Networks without classes: pooled features (N, F), of every family, explained, saved and loaded. Padding of borders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from torchbcos.zoo import create_model
 SMALL = [
     ("resnet18", {"width_factor": 0.125}), ("cifar10_resnet20", {"plain": True}), ("cifar10_densenet52", {}),
     ("vgg11_bnu", {"width_factor": 0.02}), ("vgg11", {"width_factor": 0.02, "plain": True}),
-    ("convnext_atto", {"width_factor": 0.2}), ("convnext_atto", {"width_factor": 0.2, "plain": True}),
+    ("convnext_atto", {"width_factor": 0.2, "layer_scale": 0.5}),
+    ("convnext_atto", {"width_factor": 0.2, "plain": True, "layer_scale": 0.5}),
     ("simple_vit_ti_patch16_224", {}), ("vitc_ti_patch1_14", {"antialias": True}),
 ]  # fmt: skip
 
@@ -107,3 +108,51 @@ def test_a_classifier_without_classes_explains_and_does_not_predict(tmp_path: Pa
     assert e.panel().width > 100
     with pytest.raises(InputError, match=r"This network has no classes \(num_classes=0\): it returns features"):
         classifier.predict(picture)
+
+
+# -- what stands around the border -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "padding_mode"),
+    [
+        *((*row, "replicate") for row in SMALL if row[0] != "simple_vit_ti_patch16_224"),
+        (*SMALL[1], "reflect"),
+        (*SMALL[8], "circular"),
+    ],
+)
+def test_another_padding_is_exact_and_not_the_usual_one(name: str, options: dict[str, Any], padding_mode: str) -> None:
+    net = made(name, num_classes=3, padding_mode=padding_mode, **options).double()
+    x = torch.rand(2, net.in_channels, 64, 64, dtype=torch.float64)
+    torchbcos.recalibrate(net, [x])
+    e = torchbcos.explain(net, x)
+    assert float(e.residual.abs().max()) < 1e-8 * max(1.0, float(e.values.abs().max()))
+    assert net.architecture is not None
+    assert net.architecture.options["padding_mode"] == padding_mode
+    kinds = {m.padding_mode for m in net.modules() if hasattr(m, "padding_mode")}
+    assert kinds == {padding_mode}
+    zeros = made(name, num_classes=3, **options).double()
+    zeros.load_state_dict(net.state_dict())
+    assert not torch.allclose(zeros.eval()(x), net(x))  # the weights alone would give other numbers
+
+
+def test_replicate_leaves_a_constant_picture_constant() -> None:
+    """No ring: where every pixel is the same, so is every feature, in the pooling of the stem, too."""
+    grey = torch.full((1, 6, 64, 64), 0.5, dtype=torch.float64)
+    for padding_mode, flat in (("replicate", True), ("zeros", False)):
+        net = made("resnet18", width_factor=0.125, padding_mode=padding_mode, num_classes=2).double()
+        torchbcos.recalibrate(net, [torch.rand(2, 6, 64, 64, dtype=torch.float64)])
+        for features in net.eval().forward_stages(grey)[:3]:
+            spread = float((features.detach() - features.detach()[..., :1, :1]).abs().max())
+            assert (spread < 1e-12) == flat
+
+
+def test_padding_goes_into_the_card_and_typing_errors_are_named(tmp_path: Path) -> None:
+    net = made("cifar10_resnet20", num_classes=3, padding_mode="replicate")
+    torchbcos.save(net, tmp_path)
+    loaded = torchbcos.load(tmp_path, device="cpu")
+    x = torch.rand(2, 6, 32, 32)
+    assert loaded.card.options["padding_mode"] == "replicate"
+    torch.testing.assert_close(loaded.model(x), net(x))  # deployed: norms are folded
+    with pytest.raises(InputError, match=r"padding_mode must be one of zeros, .*, circular, not 'replicat'\. Did you"):
+        made("resnet18", padding_mode="replicat")

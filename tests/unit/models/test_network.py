@@ -143,6 +143,37 @@ def test_check_input_is_one_step_of_a_graph() -> None:
     assert [node.target for node in graph.nodes if node.op == "call_function"].count(check_input) == 1
 
 
+# what comes, what the network takes -> the next step
+CHANNELS = [
+    (
+        (1, 3, 32, 32),
+        {},
+        r"Expected 6 channels, got 3 .* RGB is encoded first: torchbcos\.functional\.add_inverse\(x\), or clf",
+    ),
+    ((1, 1, 32, 32), {}, r"Expected 6 channels, got 1 .* takes RGB\. Repeat grey: x\[:, :1\]\.expand\(-1, 3, -1, -1\); then"),
+    ((1, 1, 32, 32), {"in_channels": 2}, r"Expected 2 channels, got 1 .* Input is encoded first"),
+    ((1, 6, 32, 32), {"in_channels": 2}, r"Expected 2 channels, got 6 .* takes grey pictures"),
+    ((1, 6, 32, 32), {"plain": True}, r"Expected 3 channels, got 6 .* not encoded: leave add_inverse out"),
+    ((1, 32, 32, 6), {}, r"Expected 6 channels, got 32 .* Channels come second: x\.movedim\(-1, 1\)"),
+    (
+        (6, 32, 32),
+        {},
+        r"Expected a batch of .* \(N, 6, H, W\), got shape .* One picture alone is a batch as x\[None\]",
+    ),
+    ((1, 5, 32, 32), {}, r"Expected 6 channels, got 5 \(shape \(1, 5, 32, 32\)\)\.$"),
+]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vgg11", "convnext_atto", "simple_vit_ti_patch16_224"])
+@pytest.mark.parametrize(("shape", "options", "text"), CHANNELS)
+def test_wrong_channels_are_answered_with_the_next_step(
+    name: str, shape: tuple[int, ...], options: dict[str, Any], text: str
+) -> None:
+    with torch.device("meta"), pytest.raises(InputError, match=text) as caught:
+        tiny(name, **options)(torch.rand(shape))
+    assert len(str(caught.value)) <= 500
+
+
 # -- seeds -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import torch
 
 from torchbcos import functional
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, StateError
 from torchbcos.nn.missing import INSTEAD
 
 
@@ -80,3 +80,12 @@ def test_a_wrong_number_deep_inside_is_not_called_an_encoding() -> None:
     with pytest.raises(InputError) as caught:
         bnn.LayerNorm(8)(torch.rand(2, 5, 6))
     assert "TokenNorm" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that scripting itself is old
+@pytest.mark.parametrize("name", ["Logits", "ReLU", "GlobalAveragePool", "LowPass"])
+def test_scripting_is_refused_in_one_sentence(name: str) -> None:
+    layer = getattr(bnn, name)()
+    for module in (layer, torch.nn.Sequential(torch.nn.Identity(), layer)):
+        with pytest.raises(StateError, match=r"^torch\.jit\.script does not take layers of torchbcos\. torch\.export\.export"):
+            torch.jit.script(module)
