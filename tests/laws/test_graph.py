@@ -54,7 +54,8 @@ def test_an_exported_explanation_is_the_explanation(family: str) -> None:
 
 FOR_LAW = {
     "axes": st.integers(1, 3), "b": st.sampled_from([1.0, 1.5, 2.0]), "max_out": st.integers(1, 2), "stride": st.integers(1, 2),
-    "mode": st.sampled_from(["zeros", "reflect", "circular"]), "norm": st.sampled_from([None, bnn.BatchNorm, bnn.LayerNorm, bnn.PositionNorm]),
+    "mode": st.sampled_from(["zeros", "reflect", "circular"]),
+    "norm": st.sampled_from([None, bnn.BatchNorm, bnn.LayerNorm, bnn.PositionNorm]),
     "example": st.integers(1, 3), "count": st.integers(1, 8), "top_k": st.integers(1, 2), "portable": st.booleans(),
 }  # fmt: skip
 

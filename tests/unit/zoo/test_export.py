@@ -30,7 +30,8 @@ def classifier(axes: int = 2, channels: int = 3, **preprocess: Any) -> torchbcos
     torch.manual_seed(0)
     layer = (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)[axes - 1]
     model = nn.Sequential(
-        layer(2 * channels, 6, 3, padding=1), bnn.BatchNorm(6, bias=False), layer(6, 3, 3), bnn.GlobalAveragePool(), bnn.Logits(-1.0)
+        layer(2 * channels, 6, 3, padding=1), bnn.BatchNorm(6, bias=False), layer(6, 3, 3), bnn.GlobalAveragePool(),
+        bnn.Logits(-1.0),
     )  # fmt: skip
     card = torchbcos.Card(
         name="mine", architecture="sequential", classes=("a", "b", "ü"), num_classes=3, in_channels=2 * channels,
@@ -92,7 +93,8 @@ session = onnxruntime.InferenceSession({model!r})
 facts = json.loads(session.get_modelmeta().custom_metadata_map["torchbcos"])
 pictures = drawing.read({photo!r}, facts)
 _, _, weights, contributions, _ = session.run(None, {{"pictures": pictures}})
-np.savez({out!r}, pictures=pictures, rgba=drawing.rgba(weights[0, 1], contributions[0, 1]), map=drawing.heatmap(contributions[0, 1]))
+rgba, heat = drawing.rgba(weights[0, 1], contributions[0, 1]), drawing.heatmap(contributions[0, 1])
+np.savez({out!r}, pictures=pictures, rgba=rgba, map=heat)
 """
 
 
@@ -163,7 +165,7 @@ def test_a_file_with_other_numbers_is_never_put_into_place(tmp_path: Path, monke
         return {**found, "contributions": found["contributions"] * 1.001}
 
     monkeypatch.setattr(Served, "answer", wrong)
-    with pytest.raises(StateError, match="does not compute what it should, for 1 images: .* gives other contributions"):
+    with pytest.raises(StateError, match=r"does not compute what it should, for 1 images: .* gives other contributions"):
         torchbcos.export(clf, path)
     assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["why.pt2"]
 
