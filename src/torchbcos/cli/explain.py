@@ -251,7 +251,7 @@ def _announce(classifier: Classifier) -> None:
 
 
 def _print_record(parts: str, record: Record) -> None:
-    """One picture, which consists of such parts: its classes, and for each explanation where it is and how far its numbers add up."""
+    """One picture, made of such parts: its classes, and for each explanation where it is and how far its numbers add up."""
     best = ", ".join(f"{brief(p['label'])} {percent(p['probability'], 0)}" for p in record["predictions"][:3])
     tell(f"{record['file']}: {best}{remarks(record)}")
     for e in record["explanations"]:

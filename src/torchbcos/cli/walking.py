@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-    Batch = list[tuple[Found, Any]]  # pictures with what was read of each
     _Work = Callable[[Classifier, Batch], Iterable[Record]]
     _Show = Callable[[Record], None]
 
-__all__ = ["PIPED", "STDIN", "Walk", "finish", "gather", "refuse_missing", "walk"]
+__all__ = ["PIPED", "STDIN", "Batch", "Walk", "finish", "gather", "refuse_missing", "walk"]
 
+Batch: TypeAlias = list[tuple["Found", Any]]  # pictures with what was read of each
 STDIN = "-"
 PIPED = "stdin"  # what a picture from there is called
 _MAGIC = frozenset("*?[")
