@@ -125,7 +125,7 @@ def test_a_photo_is_refused_by_what_takes_none(kind: str, word: str, call: Call)
     Image.new("RGB", (20, 20)).save("photo.png")
     np.save("good.npy", np.random.default_rng(0).random(INPUTS[kind], np.float32))
     code, out, err = call(classifier(kind), "explain", "photo.png", "good.npy")
-    assert code == 1 and "1 of 2 pictures done." in out and err.count("\n") == 1 and f"takes {word}" in err and "photo.png" in err
+    assert code == 1 and f"1 of 2 {kind}s done." in out and err.count("\n") == 1 and f"takes {word}" in err and "photo.png" in err
     np.save("wrong.npy", np.zeros((5, 5, 5, 5), np.float32))
     assert "wrong.npy" in call(classifier(kind), "predict", "wrong.npy")[2]
 
@@ -212,6 +212,7 @@ def test_scans_of_a_hospital(call: Call) -> None:
     assert "scan" not in records[0]["crop"]
     code, out, err = call(volume, "predict", "scans/nifti/cube/00.nii.gz", "--range", "-160..240")
     assert (code, err) == (0, "") and "window -160 to 240" in out
+    assert "of which the voxels carry" in call(volume, "explain", "scans/nifti/cube", "--range", "-160..240")[1]
     for kind in ("grey", "rgb"):
         code, out, err = call(classifier(kind), "explain", "scans/slices", "--out", kind)
         assert (code, err) == (0, "") and "2 of 2 pictures done." in out and out.count("window -160 to 239 HU") == 2, err

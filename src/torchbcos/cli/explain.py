@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Format", "explain", "parse_slices"]
 
+_PARTS = {"signal": "samples", "picture": "pixels", "volume": "voxels"}
 _MOST_SLICES = 64  # of one panel
 _WRITTEN, _VOLUMES = "What is written", "Volumes"  # panels of --help
 
@@ -141,7 +143,8 @@ def explain(
             request.skip(job, changed_last(model))
         if not json:
             _announce(classifier)
-        walk(job, classifier, batch_size, request.answer, None if json else _print_record, value_range)
+        show = None if json else partial(_print_record, _PARTS[job.kind])
+        walk(job, classifier, batch_size, request.answer, show, value_range)
         finish(job, as_json=json, go_on="; --skip-existing goes on")
 
 
@@ -213,7 +216,7 @@ class _Request:
             if there:
                 job.skipped[item] = {**failed_record(str(item.path), ""), "error": None, "skipped": [str(path) for path in there]}
         if job.skipped:
-            where = f"{len(job.skipped)} of {len(job.found)} pictures are left out"
+            where = f"{len(job.skipped)} of {len(job.found)} {job.kind}s are left out"
             say(f"torchbcos: {where}: what explains them is in {quote(self.places.out)} already.")
 
 
@@ -247,15 +250,15 @@ def _announce(classifier: Classifier) -> None:
     tell(f"{brief(classifier.card.name)} knows {len(names)} classes{known}")
 
 
-def _print_record(record: Record) -> None:
-    """One picture: its classes, and for each explanation where it is and how far its numbers add up."""
+def _print_record(parts: str, record: Record) -> None:
+    """One picture, made of such parts: its classes, and for each explanation where it is and how far its numbers add up."""
     best = ", ".join(f"{brief(p['label'])} {percent(p['probability'], 0)}" for p in record["predictions"][:3])
     tell(f"{record['file']}: {best}{remarks(record)}")
     for e in record["explanations"]:
         why = f"why {brief(e['label'])}" + (f" rather than {brief(e['contrast']['label'])}" if "contrast" in e else "")
         what = "difference" if "contrast" in e else "logit"
         value, share, residual = _written(e["value"], ".2f"), _written(e["share"], ".1%"), _written(e["residual"], ".0e")
-        tell(f"  {why}: {what} {value}, of which the pixels carry {share}, residual {residual} -> {e['picture']}")
+        tell(f"  {why}: {what} {value}, of which the {parts} carry {share}, residual {residual} -> {e['picture']}")
 
 
 def _written(number: float | None, form: str) -> str:

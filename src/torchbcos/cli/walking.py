@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-    Batch = list[tuple[Found, Any]]  # pictures with what was read of each
     _Work = Callable[[Classifier, Batch], Iterable[Record]]
     _Show = Callable[[Record], None]
 
-__all__ = ["PIPED", "STDIN", "Walk", "finish", "gather", "refuse_missing", "walk"]
+__all__ = ["PIPED", "STDIN", "Batch", "Walk", "finish", "gather", "refuse_missing", "walk"]
 
+Batch: TypeAlias = list[tuple["Found", Any]]  # pictures with what was read of each
 STDIN = "-"
 PIPED = "stdin"  # what a picture from there is called
 _MAGIC = frozenset("*?[")
@@ -43,6 +43,7 @@ class Walk:
     Attributes:
         found: the pictures.
         missing: a record for each path that names none.
+        kind: what one is called: "picture", "signal" or "volume".
         piped: the one of them that came from stdin, and its bytes.
         skipped: the records of pictures that are not answered again.
         records: one a picture that is answered, in the order of the files.
@@ -51,6 +52,7 @@ class Walk:
 
     found: list[Found]
     missing: list[Record]
+    kind: str = "picture"
     piped: tuple[Found, bytes] | None = None
     skipped: dict[Found, Record] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
@@ -96,7 +98,7 @@ def gather(paths: list[str], classifier: Classifier | None, *, as_json: bool) ->
 
     form = None if classifier is None else classifier.transform.form
     found = find_images(each(), errors=errors, form=form) if set(paths) != {STDIN} else []
-    walk = Walk(found, missing)
+    walk = Walk(found, missing, "picture" if form is None else form.kind)
     if STDIN in paths:
         try:
             walk.piped = _piped(found)
@@ -249,9 +251,9 @@ def finish(job: Walk, *, as_json: bool, go_on: str = "") -> None:
     failed = len(job.missing) + sum(record["error"] is not None for record in job.records)
     total = pending + len(job.missing)
     if job.stopped is not None:
-        say(f"torchbcos: stopped after {len(job.records)} of {pending} pictures{go_on if job.records else ''}.")
+        say(f"torchbcos: stopped after {len(job.records)} of {pending} {job.kind}s{go_on if job.records else ''}.")
     if as_json and (job.records or job.stopped is None):
         print_json(job.all_records)
     elif not as_json and job.stopped is None and total > 1:
-        tell(f"{total - failed} of {total} pictures done.")
+        tell(f"{total - failed} of {total} {job.kind}s done.")
     raise typer.Exit(job.stopped if job.stopped is not None else 1 if failed else 0)
