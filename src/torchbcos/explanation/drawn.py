@@ -208,7 +208,7 @@ def summary(e: Explanation) -> str:
     of = f"{targets} target{'' if targets == 1 else 's'}" + (" each" if len(e) > 1 else "")
     at = "" if e.at is None else f", of the output of {e.at!r}"
     largest = ""
-    if e.residual.numel() and not e.residual.is_meta:
+    if e.values.numel() and not e.weights.is_meta:
         with torch.no_grad():
             worst = float(e.residual.detach().abs().max())
         largest = f", largest residual {worst:.0e}" if math.isfinite(worst) and worst else f", largest residual {worst:g}"
