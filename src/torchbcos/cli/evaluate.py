@@ -161,7 +161,9 @@ def accuracy(
         if "not_finite" in result:
             say(f"torchbcos: for {result['not_finite']} pictures the network gave NaN or infinity: nothing can be measured.")
         if "labels_without_examples" in result:
-            say(f"torchbcos: {result['labels_without_examples']} labels hold for none of these pictures: left out of map and f1.")
+            lost = result["labels_without_examples"]
+            hold = "label holds" if lost == 1 else "labels hold"
+            say(f"torchbcos: {lost} {hold} for none of these pictures: left out of map and f1.")
     if result["unreadable"]:
         say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {quote(result['unreadable'][0])}.")
         raise typer.Exit(1)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import FileReader, Split, Stored
-from torchbcos.data.labels import same_label
 from torchbcos.data.notes import count_of
 
 __all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "with_twins"]
@@ -78,7 +77,7 @@ def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequenc
     for group in copies:
         first = group[0]
         other = next((place for place in group if place[0] != first[0]), None)
-        differs = next((place for place in group if _label(splits, place) != _label(splits, first)), None)
+        differs = next((place for place in group if _contradict(splits, place, first)), None)
         if other is not None:
             crossing.append((first, other))
             leaked += sum(place[0] == 1 for place in group)
@@ -106,8 +105,10 @@ def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequenc
     return tuple(found)
 
 
-def _label(splits: Sequence[Split], place: _Place) -> object:
-    return same_label(splits[place[0]].targets[place[1]])
+def _contradict(splits: Sequence[Split], place: _Place, other: _Place) -> bool:
+    """Whether two examples have different labels; one that is not known contradicts none."""
+    a, b = (splits[s].targets[i] for s, i in (place, other))
+    return bool(((a != b) & ~a.isnan() & ~b.isnan()).any())
 
 
 def _pair(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:

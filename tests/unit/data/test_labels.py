@@ -76,8 +76,9 @@ def test_a_row_that_is_there_twice_with_an_unknown_label_is_one(pictures: Path) 
         open_labelled(pictures / "t.csv")
 
 
-def test_byte_identical_copies_with_the_same_unknown_label_are_no_contradiction(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("second", "contradict"), [("1,", False), ("1,0", False), (",", False), ("0,", True), ("0.7,", True)])
+def test_byte_identical_copies_contradict_only_in_what_is_known(second: str, contradict: bool, tmp_path: Path) -> None:
     for name in "ab":
         picture(9).save(tmp_path / f"{name}.png")
-    (tmp_path / "labels.csv").write_text("file,x,y\na.png,1,\nb.png,1,\n")
-    assert not any("different labels" in note for note in open_labelled(tmp_path).notes)
+    (tmp_path / "labels.csv").write_text(f"file,x,y\na.png,1,\nb.png,{second}\n")
+    assert any("different labels" in note for note in open_labelled(tmp_path).notes) == contradict
