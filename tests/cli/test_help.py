@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -49,7 +50,10 @@ def test_help_is_plain(path: tuple[str, ...], command: Any) -> None:
     assert (code, err) == (0, "") and call(*path, "-h")[1] == call("help", *path)[1] == out
     usage = next(line for line in out.splitlines() if "Usage:" in line)
     assert "{" not in usage and "......" not in usage and "<bool>" not in out
-    seen = plain(out).replace(" ", "")
+    words = plain(out)
+    for paragraph in inspect.getdoc(command.callback).split("\n\n") if path and command.callback else ():
+        assert " ".join(paragraph.split()) in words  # no line ends in the middle of a sentence
+    seen = words.replace(" ", "")
     for parameter in command.get_params(typer.Context(command)):
         if not getattr(parameter, "hidden", False):
             # rich takes words in square brackets for styles, and leaves them out

@@ -45,7 +45,7 @@ def predict(
     device: DeviceOption = Device.auto,
     json: Json = False,
 ) -> None:
-    """Classify pictures: the most probable classes of each, without an explanation."""
+    """Classify pictures, signals and volumes: the most probable classes of each, without an explanation."""
     from torchbcos.zoo import load
     from torchbcos.zoo.records import predicted
 

@@ -41,6 +41,11 @@ _COMPLETION = {
 class Command(TyperCommand):
     """A command whose help is plain: the usage line without braces, and flags without a type."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, each paragraph of its text in one piece: typer keeps the ends of our lines in all but the first."""
+        self.help = "\n\n".join(" ".join(part.split()) for part in (self.help or "").split("\n\n"))
+        super().format_help(ctx, formatter)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words behind the command's name: "[OPTIONS] PATH..."."""
         return ["[OPTIONS]", *(_usage_of(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-    _Work = Callable[[Classifier, Batch], Iterable[Record]]
-    _Show = Callable[[Record], None]
-
 __all__ = ["PIPED", "STDIN", "Batch", "Walk", "finish", "gather", "refuse_missing", "walk"]
 
 Batch: TypeAlias = list[tuple["Found", Any]]  # pictures with what was read of each
+_Work: TypeAlias = Callable[["Classifier", Batch], Iterable["Record"]]
+_Show: TypeAlias = Callable[["Record"], None]
+
 STDIN = "-"
 PIPED = "stdin"  # what a picture from there is called
 _MAGIC = frozenset("*?[")
