@@ -96,10 +96,9 @@ def as_numbers(values: NDArray[Any] | Tensor, name: str, value_range: Range | No
     if value_range is None and (first < low - SLACK or last > high + SLACK):
         whole = kind in "iu" or (isinstance(values, Tensor) and not values.is_floating_point())
         top = 2.0 ** int(last).bit_length() - 1 if whole and first >= 0 else last
-        bytes_ = not whole and first >= 0 and last <= 255
-        fix = (
-            " Divide them by 255, if they were bytes." if bytes_ else " Undo their normalisation, if there was one." * (not whole)
-        )
+        fix = " Undo their normalisation, if there was one." if first < 0 else ""
+        if not whole and first >= 0 and 1.5 < last <= 255:
+            fix = " Divide them by 255, if they were bytes."
         raise InputError(
             f"{name} holds numbers from {first:g} to {last:g}: bring them to [0, 1], all files by the same scale, or write bytes "
             f"(uint8), which are divided by 255.{fix} Or say which become 0 and 1: {range_words(min(first, 0), top)}."

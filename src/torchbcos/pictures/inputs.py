@@ -74,6 +74,8 @@ def read_input(
     if isinstance(item, Image.Image):
         _check_pictured(form, name)
         ready = not said and was_ranged(item)
+        if ready and item.mode == ("L" if form.channels == 1 else "RGB"):
+            return item  # it was returned before
         return _coloured(as_image(item, name, value_range=None if ready else value_range), form)
     if isinstance(item, (str, os.PathLike)):
         return _file(item, form, value_range)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
-from torchbcos.pictures import Preprocess, Scan
+from torchbcos.pictures import Preprocess, Scan, read_image
 
 SPACE = {1: (7,), 2: (5, 6), 3: (4, 5, 6)}
 
@@ -196,3 +196,26 @@ def test_gradients_reach_the_numbers() -> None:
     x = torch.rand(2, 9, requires_grad=True)
     Preprocess(raw_channels=2, axes=1)(x)[:2].sum().backward()
     assert x.grad is not None and torch.equal(x.grad, torch.ones(2, 9))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_range_of_a_card_is_set_once_on_a_picture(tmp_path: Path, channels: int) -> None:
+    """However often it is read: as a file, by the caller with that range, and by whoever read it before it came here."""
+    p = Preprocess(raw_channels=channels, value_range=(0, 4095))
+    numbers = np.random.default_rng(0).integers(0, 4096, (6, 7)).astype(np.uint16)
+    Image.fromarray(numbers).save(tmp_path / "a.tif")
+    expected = torch.from_numpy(np.rint(numbers * (255 / 4095)) / 255).float()
+    once = p.read(tmp_path / "a.tif")
+    with open(tmp_path / "a.tif", "rb") as file:
+        for item in (once, p.read(once), read_image(tmp_path / "a.tif", value_range=(0, 4095)), Image.fromarray(numbers), file):
+            assert (p(item)[:channels] - expected).abs().max() < 1e-6
+    assert float(p.batch(Image.new("L", (2, 2), 9), value_range=(0, 9))[0, 0].min()) == 1  # said for this call
+
+
+@pytest.mark.parametrize("kind", ["i4", "i8", "f8", "u4"])
+def test_ranges_far_from_zero_lose_nothing(kind: str) -> None:
+    base = 1_000_000_000
+    array = (base + np.array([0, 1, 3, 4])).astype(kind)
+    items: list[Any] = [array] if kind == "u4" else [array, torch.from_numpy(array)]
+    for item in items:
+        assert Preprocess(raw_channels=1, axes=1).batch(item, value_range=(base, base + 4))[0, 0].tolist() == [0, 0.25, 0.75, 1]
