@@ -268,7 +268,5 @@ def test_a_network_of_broken_weights_answers_nothing(photos: list[Path], name: s
 
 def test_what_is_printed_of_a_classifier_and_its_card_is_one_line(classifier: Classifier) -> None:
     """It was a bare address, and the card 11,000 characters."""
-    named = dataclasses.replace(classifier.card, name="a\x1b[2Jb")
-    assert repr(Classifier(classifier.model, named)).startswith("Classifier 'a") and "\x1b" not in repr(named)
     for shown in (repr(classifier), repr(classifier.card)):
         assert len(shown) < 300 and "\n" not in shown and classifier.card.architecture in shown
