@@ -55,6 +55,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"Split of {len(self):,} examples"
+
     def read(self, i: int) -> Image.Image | Tensor:
         """Example i, and no word on its numbers: `remarks` has it, once and for all.
 
@@ -158,6 +161,10 @@ class Labelled:
     def __len__(self) -> int:
         """All examples, those of the report included."""
         return len(self.train) + (len(self.report) if self.report is not None else 0)
+
+    def __repr__(self) -> str:
+        report = "" if self.report is None else f", {len(self.report):,} to report"
+        return f"Labelled {self.kind}: {len(self.classes):,} classes, {len(self.train):,} examples to train on{report}"
 
 
 class Stored(ABC):

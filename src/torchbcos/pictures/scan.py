@@ -30,3 +30,6 @@ class Scan:
 
     pixels: Tensor
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Scan of {' x '.join(map(str, self.pixels.shape))}, {len(self.facts)} facts"

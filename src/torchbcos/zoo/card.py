@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from torchbcos._core.errors import InputError, WeightsError, shorten
-from torchbcos._core.names import hint
+from torchbcos._core.names import brief, hint
 from torchbcos.zoo.fields import IMAGENET, fault_of
 
 if sys.version_info >= (3, 11):
@@ -85,6 +85,10 @@ class Card:
         fault = fault_of({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         if fault is not None:
             raise InputError(f"The card of {shorten(repr(self.name), 100)}: {fault}.")
+
+    def __repr__(self) -> str:
+        known = f"{len(self.classes):,} names of classes" if isinstance(self.classes, tuple) else f"classes {self.classes!r}"
+        return f"Card {brief(self.name)!r}: {brief(self.architecture)}, {self.num_classes:,} outputs, {known}; to_dict() has all"
 
     def class_names(self) -> tuple[str, ...]:
         """Class names; "class 3" where the card has none."""

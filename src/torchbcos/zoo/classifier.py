@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos._core.names import hint, whole_number
+from torchbcos._core.names import brief, hint, whole_number
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import Explanation, explain
@@ -96,6 +96,11 @@ class Classifier:
         self.model, self.card = model, card
         self.class_names = card.class_names()
         self.transform = _transform_of(card, dict(card.preprocess))
+
+    def __repr__(self) -> str:
+        names = self.class_names
+        known = f" ({', '.join(map(brief, names))})" if len(names) <= 4 else ""
+        return f"Classifier {brief(self.card.name)!r}: {brief(self.card.architecture)}, {len(names):,} classes{known}"
 
     def fitted(self, fit: str | None) -> Classifier:
         """This classifier with pictures cut ("crop") or whole between bars ("letterbox"), as its card then says; None: itself.

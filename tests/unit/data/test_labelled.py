@@ -129,3 +129,13 @@ def test_a_word_on_numbers_is_said_once_and_as_it_can_be_followed(tmp_path: Path
         warnings.simplefilter("always")
         assert sum(len(batch["x"]) for batch in loader(Examples(split, Preprocess(crop=2)), Order(4, 2), workers=0)) == 4
     assert raw == []
+
+
+def test_what_is_printed_of_data_is_one_line(tmp_path: Path) -> None:
+    """All names and targets were."""
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            Image.new("RGB", (2, 2), (i, i, len(name))).save(tmp_path / name / f"{i}.png")
+    data = open_labelled(tmp_path)
+    assert repr(data) == "Labelled folder: 2 classes, 80 examples to train on" and repr(data.train) == "Split of 80 examples"

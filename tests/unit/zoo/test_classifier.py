@@ -264,3 +264,9 @@ def test_a_network_of_broken_weights_answers_nothing(photos: list[Path], name: s
             call(photos[:2])  # type: ignore[operator]
     with pytest.raises(StateError, match="hold NaN or infinity"):
         classifier.predictions(torch.tensor([[0.0, float(broken), 1.0]]))
+
+
+def test_what_is_printed_of_a_classifier_and_its_card_is_one_line(classifier: Classifier) -> None:
+    """It was a bare address, and the card 11,000 characters."""
+    for shown in (repr(classifier), repr(classifier.card)):
+        assert len(shown) < 300 and "\n" not in shown and classifier.card.architecture in shown
