@@ -31,7 +31,8 @@ class Card:
 
     Attributes:
         schema: version of this format, 1.
-        name: of the weights; architecture: of the network (`torchbcos.list_models()`).
+        name: of the weights; architecture: of the network, a name of `torchbcos.list_models()`. Of somebody's own: "sequential"
+            (layers as data, in the options) or "import:package.module:function" (code; see `torchbcos.load`).
         options: of the network.
         plain: the network is the ordinary twin.
         in_channels: channels as `forward` sees them.

@@ -43,7 +43,8 @@ class NetworkSettings(_Settings):
 
     model: str = setting(
         "resnet18", 'network to build: a name that `torchbcos models` lists, or "package.module:function", which returns one '
-        "(in a recipe file: with --allow-code only)",
+        "and is called with those of num_classes, in_channels and options.KEY that it takes (in a recipe file: with --allow-code "
+        "only)",
         resume="fixed",
     )  # fmt: skip
     options: Mapping[str, Any] = setting(
