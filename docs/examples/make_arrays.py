@@ -2,7 +2,7 @@
 
     grey      scans, (64, 64) float32 in [0, 1]: a bright "disc" or "ring" in noise
     signals   traces of two channels, (2, 256): "regular" beats, or one of them "wide"
-    volumes   (16, 32, 32): a "ball" or a "cube" in noise
+    volumes   (16, 32, 32): a "solid" or a "hollow" ball in noise
 
 Each array is a .npy file in the folder of its class. Nothing here is measured: it is for trying, not for conclusions.
 """
@@ -35,15 +35,15 @@ def signals(kind, random):
 
 
 def volumes(kind, random):
-    """A volume with a ball, or with a cube, at some place."""
+    """A volume with a ball at some place, solid or hollow."""
     z, y, x = np.mgrid[:16, :32, :32]
-    centre, half = random.uniform((6, 10, 10), (10, 22, 22)), random.uniform(3.5, 5)
-    away = np.stack([z - centre[0], y - centre[1], x - centre[2]])
-    shape = (np.sqrt((away**2).sum(0)) < half * 1.2) if kind == "ball" else (np.abs(away).max(0) < half)
+    centre, radius = random.uniform((6, 10, 10), (10, 22, 22)), random.uniform(4.5, 6)
+    distance = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    shape = distance < radius if kind == "solid" else np.abs(distance - radius) < 1.2
     return 0.25 + 0.45 * shape + random.normal(0, 0.06, shape.shape)
 
 
-KINDS = {"grey": (grey, ("disc", "ring")), "signals": (signals, ("regular", "wide")), "volumes": (volumes, ("ball", "cube"))}
+KINDS = {"grey": (grey, ("disc", "ring")), "signals": (signals, ("regular", "wide")), "volumes": (volumes, ("hollow", "solid"))}
 
 
 def main():

@@ -247,7 +247,7 @@ def _check_alike(split: Split, first: int, form: Form, sides: _Shape, recipe: Re
 def _some(split: Split) -> set[int]:
     """A few examples: the first ones, one of each of some classes, others at equal distances, the last."""
     step = max(1, len(split) // _LOOKED_AT)
-    firsts = {}
+    firsts: dict[int, int] = {}
     for i, target in enumerate(split.targets.tolist() if split.targets.dim() == 1 else ()):
         if len(firsts) < _LOOKED_AT:
             firsts.setdefault(target, i)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.unit.data.make import png, write_shard
 from torchbcos._core.errors import InputError
 from torchbcos.data import shards
+from torchbcos.data.loading import Examples
 from torchbcos.data.members import split_name
 from torchbcos.data.sources import open_labelled
+from torchbcos.pictures import Preprocess
 
 
 def test_shards_of_both_forms_and_names_of_classes(tmp_path: Path) -> None:
@@ -181,3 +185,22 @@ def test_folders_that_are_no_other_split(tmp_path: Path, tars: dict[str, list[st
         write_shard(tmp_path / f"{name}.tar", [(m, png(i)) for i, m in enumerate(members)])
     found = open_labelled(tmp_path)
     assert len(found) == sum(map(len, tars.values()))
+
+
+def test_arrays_in_shards_are_examples_as_files_are(tmp_path: Path) -> None:
+    """They were counted as members of other kinds, and not used."""
+    stored = {}
+    for i in range(4):
+        array, file = np.full((1, 9, 8), 40 * i, np.uint8), io.BytesIO()
+        np.save(file, array)
+        stored[f"{'ab'[i % 2]}/{i}.npy"] = file.getvalue()
+        (tmp_path / "files" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "files" / "ab"[i % 2] / f"{i}.npy", array)
+    (tmp_path / "tars").mkdir()
+    write_shard(tmp_path / "tars" / "train.tar", list(stored.items()))
+    prepare = Preprocess(raw_channels=1)
+    packed, loose = (Examples(open_labelled(tmp_path / name).train, prepare) for name in ("tars", "files"))
+    wanted = {name: loose[i]["x"] for i, name in enumerate(loose.split.names)}
+    assert len(packed) == 4
+    for i, name in enumerate(packed.split.names):
+        assert torch.equal(packed[i]["x"], wanted[name.partition("/")[2]])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.unit.training.data import patches
 from torchbcos.training import Recipe
 from torchbcos.training.losses import (
     Answer,
@@ -82,6 +83,19 @@ def test_a_threshold_leaves_unknown_labels_unknown() -> None:
     logits = torch.tensor([[1.0, -2.0, 3.0]])
     found = loss.loss(logits, torch.tensor([[0.7, math.nan, 0.2]]))
     assert float(found) == pytest.approx(float(Bce().loss(logits[:, [0, 2]], torch.tensor([[1.0, 0.0]]))))
+
+
+def test_guidance_explains_a_label_that_is_known_to_hold() -> None:
+    """An unknown one, NaN, was taken for the largest of all, and a picture with nothing else for annotated."""
+    torch.manual_seed(0)
+    network, x = patches(2, 6).eval(), torch.rand(3, 6, 8, 8)
+    mask = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    mask[:, :, 2:5, 1:6] = 1
+    found = []
+    for y in ([[math.nan, 1.0], [math.nan, math.nan], [0.3, 0.9]], [[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]]):
+        batch = Batch(x, torch.tensor(y), torch.tensor(y), mask)
+        found.append(Guidance(1.0).term(Answer(network, batch, network(x))).item())
+    assert found[0] == found[1] != 0
 
 
 def test_where_everything_is_known_the_loss_is_the_plain_one() -> None:

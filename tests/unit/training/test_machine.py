@@ -15,7 +15,7 @@ import torch
 
 from tests.unit.training.data import squares, tiny
 from torchbcos._core.errors import InputError, StateError
-from torchbcos.training import Recipe, machine, train
+from torchbcos.training import Recipe, find_recipe, machine, train
 from torchbcos.training.machine import NOISY, build_fabric, generator_kept, readable_errors
 
 
@@ -162,3 +162,12 @@ def test_nothing_is_said_of_many_workers(
     recipe = tiny(epochs=1, max_steps=1, selection_share=0.5, report_share=0.0, workers=2)
     train(recipe, squares(tmp_path / "data", 4), tmp_path / "run", accelerator="cpu", devices=1, say=lambda _: None)
     assert [str(w.message) for w in recwarn if "worker" in str(w.message)] == []
+
+
+def test_no_more_readers_than_processors_unless_somebody_chose_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python calls read with all that a recipe came with, on however small a machine."""
+    monkeypatch.setattr(machine, "processors", lambda: 1)
+    folder = find_recipe("folder")
+    assert folder.workers == 2 and machine.with_readers(folder, None).workers == 1
+    assert machine.with_readers(folder, 2).workers == 2 and machine.with_readers(folder.changed(workers=5), None).workers == 5
+    assert machine.with_readers(Recipe(), None).workers == 1
