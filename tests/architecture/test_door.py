@@ -25,7 +25,19 @@ PROMISED = {
     "load", "save", "list_models", "create_model", "deploy", "recalibrate", "explain", "explanation_graph", "frozen",
     "testing", "nn", "functional",
 }  # fmt: skip
-ALSO = {"data", "pictures", "BcosError", "Card", "Classifier", "Explanation", "Prediction", "models", "rendering", "__version__"}
+ALSO = {
+    "export",
+    "data",
+    "pictures",
+    "BcosError",
+    "Card",
+    "Classifier",
+    "Explanation",
+    "Prediction",
+    "models",
+    "rendering",
+    "__version__",
+}
 LAYERS = {
     "BcosLinear", "BcosConv1d", "BcosConv2d", "BcosConv3d", "AllNorm", "BatchNorm", "InstanceNorm", "LayerNorm",
     "PositionNorm", "GroupNorm", "TokenNorm", "Attention", "SinCosPosition2d", "Logits", "AddInverse",

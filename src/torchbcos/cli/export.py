@@ -9,7 +9,7 @@ import typer
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import brief
-from torchbcos.cli.common import Model, given_path, print_json, tell, usage_errors
+from torchbcos.cli.common import AllowCode, Model, given_path, print_json, tell, usage_errors
 
 __all__ = ["export"]
 
@@ -40,6 +40,7 @@ def export(
         str | None,
         typer.Option("--size", metavar="SIDES", show_default="the model's crop", help="Sides of what it takes: 1000, 64x64, …"),
     ] = None,
+    allow_code: AllowCode = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print what stands in the file as one JSON object.")] = False,
 ) -> None:
     """Write a model with its explanations into one file, for any number of pictures.
@@ -58,7 +59,7 @@ def export(
             raise InputError("--floats and --no-preprocessing exclude each other: the file takes pictures, or encoded input.")
         check_target(out)
         made = write(
-            load(model, device="cpu"), out, top_k=top_k, targets=classes or any_class, size=_sides(size),
+            load(model, device="cpu", allow_code=allow_code), out, top_k=top_k, targets=classes or any_class, size=_sides(size),
             preprocessing="pixels" if floats else not no_preprocessing,
         )  # fmt: skip
     if json:
