@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import json
@@ -21,7 +22,6 @@ from typer.testing import CliRunner
 
 import torchbcos
 from torchbcos._core.errors import InputError
-from torchbcos.cli import walking
 from torchbcos.cli.__main__ import app
 from torchbcos.cli.explain import parse_slices
 from torchbcos.pictures import Preprocess
@@ -40,6 +40,7 @@ def example(name: str) -> ModuleType:
     return module
 
 
+@functools.cache
 def classifier(kind: str, value_range: tuple[float, float] | None = None) -> Classifier:
     """A small one of two classes, for signals, grey or RGB pictures, or volumes; never trained."""
     torch.manual_seed(0)
@@ -268,7 +269,7 @@ def test_a_pipe_is_read_as_far_as_files_are(call: Call, monkeypatch: pytest.Monk
     assert code == 2 and "stdin has more than the 1,000 bytes that are read" in err
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(st.sampled_from(["array", "float", "photo", "text", "cut", "objects", "absent"]), min_size=1, max_size=4),
     piped=st.sampled_from([None, "good", "text"]),
@@ -293,7 +294,7 @@ def test_any_mixture_of_inputs(kinds: list[str], piped: str | None, model: str, 
             paths[-1].write_bytes(contents[kind])
     data = {"good": contents["float"], "text": b"nothing", None: b""}[piped]
     words = [*paths, *(["-"] if piped else [])]
-    code, out, err = call(_models(model), "predict", *words, "--json", piped=data)
+    code, out, err = call(classifier(model), "predict", *words, "--json", piped=data)
     records = json.loads(out)
     bad = [kind for kind in kinds if kind not in good] + (["text"] if piped == "text" else [])
     assert len(records) == len(words) == len({record["file"] for record in records})
@@ -302,13 +303,3 @@ def test_any_mixture_of_inputs(kinds: list[str], piped: str | None, model: str, 
     assert code == (2 if nothing else 1 if bad else 0)
     for record in records:
         assert (record["error"] is None) == bool(record["predictions"]), record
-
-
-def _models(kind: str, known: dict[str, Classifier] = {}) -> Classifier:  # noqa: B006  # kept on purpose: made once
-    if kind not in known:
-        known[kind] = classifier(kind)
-    return known[kind]
-
-
-def test_the_walk_names_what_it_offers() -> None:
-    assert set(walking.__all__) <= set(dir(walking))

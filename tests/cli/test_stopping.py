@@ -193,7 +193,7 @@ def test_names_that_begin_alike_and_long_ones(folder: Path) -> None:
     assert {Path(r["file"]).name[:14] for r in done if "skipped" in r} == {"p0.png.red.png", "n" * 14}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(st.sampled_from(["good", "text", "empty", "absent", "done"]), min_size=1, max_size=5),
     batch=st.integers(1, 3),
