@@ -176,6 +176,7 @@ def test_networks_of_any_channels_are_saved_with_what_they_read(
     torchbcos.save(network.eval(), tmp_path / "m")
     classifier = torchbcos.load(tmp_path / "m", device="cpu")
     assert (classifier.transform.encoding, classifier.transform.raw_channels) == (encoding, raw)
+    assert (classifier.card.preprocess or {}).get("raw_channels", 3) == raw  # named, not guessed
     x = torch.rand(raw, 32, 32)
     encoded = classifier.preprocess(x)
     assert encoded.shape == (1, channels, 32, 32)
