@@ -52,8 +52,12 @@ class Caption:
     def question(self) -> str:
         """What the panel answers: "Why 'tench'", or "Why 'springer' rather than 'tench'", and whether it is answered at all."""
         rather = f" rather than '{self.contrast}'" if self.contrast is not None else ""
-        doubt = ", though no class reaches 50 %" if undecided([p for _, p in self.predictions]) else ""
-        return f"Why '{self.explained}'{rather}{doubt}"
+        return f"Why '{self.explained}'{rather}{self.doubt}"
+
+    @property
+    def doubt(self) -> str:
+        """The end of the question where no class reaches one half, else ""."""
+        return ", though no class reaches 50 %" if undecided([p for _, p in self.predictions]) else ""
 
     @property
     def colours(self) -> str:

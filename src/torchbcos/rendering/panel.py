@@ -51,6 +51,7 @@ _LONE_TILE = (808, 420)  # the only tile
 _STRIP = (808, 96)  # a 1-D signal without its input
 _LEAST_WIDTH = 880  # four numbers and a share side by side
 _SHEET_HEAD = 62
+_QUESTION = (30, 25, 21)  # sizes of its letters: smaller ones where names are long
 _LEAST_SIDES = 72  # units; a smaller picture has no room for the letters of its sides
 _SEEN_THROUGH = np.array([0.98, 0.93, 0.76], np.float32)  # paper below the tones of a grey picture: none of them
 _TONES = "grey: the tone it looks for, yellow: none"
@@ -217,7 +218,13 @@ def _drawn(caption: Caption, rows: list[list[Tile]], scale: float) -> Image.Imag
 
 
 def _head(pen: Pen, caption: Caption, width: float) -> None:
-    pen.write(MARGIN, 30, caption.question, 30, INK, width=width)
+    size = next((size for size in _QUESTION if pen.length(caption.question, size) <= width), _QUESTION[-1])
+    room, top = width - pen.length(caption.doubt, size), 30 + (_QUESTION[0] - size) / 2
+    if pen.length(caption.question, size) <= width or not caption.doubt:
+        pen.write(MARGIN, top, caption.question, size, INK, width=width)
+    else:  # long names are cut, the doubt never
+        left = pen.write(MARGIN, top, caption.question.removesuffix(caption.doubt), size, INK, width=room)
+        pen.write(MARGIN + left, top, caption.doubt, size, INK)
     length = min(pen.length(caption.title, 15), width * 0.27)
     pen.write(MARGIN + width - length, 76, caption.title, 15, QUIET, width=width * 0.27)
     _predictions(pen, caption, width * 0.7)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import integer
 from torchbcos.rendering._checks import real_tensor, upper_limit
+from torchbcos.rendering.caption import undrawable
 from torchbcos.rendering.columns import Doubles, column_sums, envelope, group_size
 from torchbcos.rendering.facts import Facts
 from torchbcos.rendering.files import to_uint8
@@ -83,7 +84,8 @@ def signal_tiles(
     group = group_size(values.shape[1], _PLOT)
     low, high = envelope(values[list(shown)], group)
     sums = column_sums(parts[list(shown)], group)
-    names = tuple(facts.channels[i] if facts.channels else f"channel {i}" for i in shown)
+    lost = undrawable(facts.channels)
+    names = tuple(f"channel {i}" if not facts.channels or facts.channels[i] in lost else facts.channels[i] for i in shown)
     signal = _Signal(
         low, high, sums, upper_limit(np.abs(sums), percentile), names, group, values.shape[1], facts, by_channel is None
     )

@@ -289,3 +289,13 @@ def test_a_sum_has_one_sign_before_each_term(
     found = drawn(monkeypatch, caption, c, image=image)
     start = found.index("2.53")
     assert [word for word in found[start:] if not word.isalpha()][: len(said)] == said
+
+
+@pytest.mark.parametrize("contrast", [None, "atrial flutter with variable conduction " * 3])
+def test_long_names_do_not_cut_the_doubt(contrast: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with "though no class reaches 50…"."""
+    name = "paroxysmal supraventricular tachycardia " * 4
+    caption = dataclasses.replace(words, explained=name, contrast=contrast, predictions=((name, 0.4),))
+    assert caption.doubt in drawn(monkeypatch, caption, c)
+    short = dataclasses.replace(words, explained="a" * 30, predictions=(("a", 0.4),))
+    assert short.question in drawn(monkeypatch, short, c) and short.question.endswith(short.doubt)

@@ -140,3 +140,9 @@ def test_the_overlay_of_a_signal_is_its_trace_over_its_colours() -> None:
     assert (laid[0, 5] == 1).all() and laid[0, 245].tolist() == pytest.approx([0.7, 0.7, 1.0])
     with pytest.raises(InputError, match=r"must be \(64, 300, 3 or 4\)"):
         overlay(wave, colours[:, :5])
+
+
+def test_a_channel_whose_name_no_font_has_is_called_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    wave, parts = planted(60, 2)
+    found = drawn(monkeypatch, caption, parts.sum(0), image=wave, by_channel=parts, facts={"channels": ["\ue000", "V1"]})
+    assert found.count("channel 0") == 3 == found.count("V1")
