@@ -22,6 +22,7 @@ from torchbcos.training.progress import clock, summary
 from torchbcos.training.recipe import to_dict
 from torchbcos.training.state import State
 from torchbcos.zoo.importing import IMPORT
+from torchbcos.zoo.store import CARD, WEIGHTS
 
 __all__ = ["card_of", "finish"]
 
@@ -74,6 +75,8 @@ def _write_model(run: Run, network: nn.Module, card: zoo.Card) -> None:
     except InputError as error:
         if not zoo.is_own(card):
             raise
+        for name in (CARD, WEIGHTS):  # of an earlier end of this run: they are other weights than these
+            (run.folder.model / name).unlink(missing_ok=True)
         run.folder.write_own_weights(network.state_dict())
         run.say(f"{error} The weights alone are in {run.folder.own_weights}.")
 
