@@ -72,7 +72,13 @@ class Walk:
 
 
 def refuse_missing(paths: list[str], *, as_json: bool) -> None:
-    """Leave with exit code 2 where no path can name anything: before a model is loaded, which may take a download."""
+    """Leave with exit code 2 where no path can name anything: before a model is loaded, which may take a download.
+
+    Raises:
+        InputError: nothing is piped, though a path says so.
+    """
+    if STDIN in paths and sys.stdin.isatty():
+        raise InputError("'-' reads a picture from a pipe, and here is a terminal: curl ADDRESS | torchbcos explain -")
     if not any(path == STDIN or os.path.lexists(path) or _MAGIC & set(path) for path in paths):
         gather(paths, None, as_json=as_json)
 
@@ -121,8 +127,6 @@ def _piped(found: list[Found]) -> tuple[Found, bytes]:
     from torchbcos.pictures.containers import identify
     from torchbcos.pictures.read import MAX_BYTES
 
-    if sys.stdin.isatty():
-        raise InputError("'-' reads a picture from a pipe, and here is a terminal: curl ADDRESS | torchbcos explain -")
     data = sys.stdin.buffer.read(512)
     if not _is_array_or_scan(data) and identify(data) is None:
         decode_image(data, PIPED)  # says what it seems to be; no more of it is read
