@@ -85,11 +85,11 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("content", "text"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"just some text\n", "it contains text; supported: JPEG, PNG, GIF, WebP, BMP and TIFF."),
+        (b"just some text\n", "it contains text; supported: JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC and ICO."),
         (b"\n<!DOCTYPE html><html>404</html>", "it contains HTML or XML text (an error page saved under this name?)"),
         (b"<svg xmlns=''/>", "it contains an SVG drawing"),
         (b"%PDF-1.7", "it contains a PDF document"),
-        (b"\0\0\0\x18ftypheic", "it contains a HEIC picture"),
+        (b"\0\0\0\x18ftypjxl ", "it contains a JPEG XL picture"),
         (b"\0\0\0\x18ftypmp42", "it contains a film or a HEIF picture"),
         (b"\0" * 400, "it contains zero bytes only (a copy or download that failed?)"),
         (b"\x01\x02\x03\x80" * 100, "it contains unknown data"),
@@ -102,7 +102,7 @@ def test_other_content_under_a_pictures_name(tmp_path: Path, content: bytes, tex
 
 
 def test_formats_pillow_knows_but_we_do_not_read(tmp_path: Path) -> None:
-    for kind in ("PPM", "TGA", "ICO", "PCX", "EPS"):
+    for kind in ("PPM", "TGA", "ICNS", "PCX", "EPS", "DDS"):
         (tmp_path / "a.jpg").write_bytes(encoded(kind))
         refused(tmp_path / "a.jpg", "is no picture that can be read")
 
