@@ -35,6 +35,7 @@ __all__ = [
     "Page",
     "Tile",
     "check_scale",
+    "check_size",
     "fit",
 ]
 
@@ -45,6 +46,7 @@ LEAST_COLUMN = 200  # room for the label above a tile and the legend below it
 _LEAST_SIDE = 8  # a picture of 1 by 2000 still has something to look at
 _SCALES = (0.25, 8.0)
 _NOTE_LINES = 3
+_MOST_PIXELS = 100_000_000  # of a tile
 _LINE_HEIGHT = 19
 
 
@@ -163,6 +165,18 @@ def check_scale(scale: float) -> float:
     if not _SCALES[0] <= scale <= _SCALES[1]:
         raise InputError(f"scale must lie between {_SCALES[0]:g} and {_SCALES[1]:g}, got {scale:g}; 2 is sharp in print.")
     return float(scale)
+
+
+def check_size(width: float, height: float, scale: float, what: str) -> None:
+    """Refuse a tile that would take more memory than a picture is worth.
+
+    >>> check_size(1352, 360, 2, "channels")
+    """
+    if width * height * scale * scale > _MOST_PIXELS:
+        raise InputError(
+            f"So many {what} at scale {scale:g} would make a picture of {width * scale:,.0f} x {height * scale:,.0f} pixels: "
+            f"ask for fewer {what} or a smaller scale."
+        )
 
 
 class Letters:

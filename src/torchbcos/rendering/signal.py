@@ -22,7 +22,7 @@ from torchbcos.rendering.columns import Doubles, column_sums, envelope, group_si
 from torchbcos.rendering.facts import Facts
 from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.heatmap import heat_colours
-from torchbcos.rendering.page import INK, LINE, PAPER, QUIET, Tile
+from torchbcos.rendering.page import INK, LINE, PAPER, QUIET, Tile, check_size
 from torchbcos.rendering.text import Pen, format_number, format_share
 
 __all__ = ["MOST_CHANNELS", "signal_tiles", "ticks"]
@@ -131,6 +131,7 @@ class _Plot:
         self.signal, self.scale = signal, scale
         self.fine = scale * max(1, math.ceil(_FINE / scale))
         self.height = signal.row * len(signal.names)
+        check_size(_WIDTH, self.height, self.fine, "channels")
         self.canvas = Image.new("RGB", (round(_WIDTH * self.fine), round((self.height + _AXIS) * self.fine)), PAPER)
         self.draw = ImageDraw.Draw(self.canvas)
         self.marks = _marks(signal)

@@ -15,7 +15,7 @@ from torchbcos.rendering._checks import Floats
 from torchbcos.rendering.facts import Facts
 from torchbcos.rendering.heatmap import heat_colours, heat_limit
 from torchbcos.rendering.overlay import SCAN_STRENGTH, in_colour, overlay
-from torchbcos.rendering.page import Letters, Tile, fit
+from torchbcos.rendering.page import Letters, Tile, check_size, fit
 from torchbcos.rendering.slices import MOST_SLICES, check_slices, slice_grid, slice_places
 from torchbcos.rendering.text import format_share
 
@@ -75,6 +75,7 @@ class _Grid:
         self.box: tuple[float, float] = _LONE
         if beside:
             self.box = _SQUARE if self.square else (_ROW[0], _ROW[1] * rows)
+            check_size(*self.box, scale, "slices")
         depth = contributions.shape[axis]
         sizes = contributions.detach().abs().double().movedim(axis, 0).flatten(1).sum(1)
         part = format_share(float(sizes[sorted(set(slices))].sum() / sizes.sum()))

@@ -146,3 +146,8 @@ def test_a_channel_whose_name_no_font_has_is_called_by_its_number(monkeypatch: p
     wave, parts = planted(60, 2)
     found = drawn(monkeypatch, caption, parts.sum(0), image=wave, by_channel=parts, facts={"channels": ["\ue000", "V1"]})
     assert found.count("channel 0") == 3 == found.count("V1")
+
+
+def test_more_channels_than_memory_are_refused() -> None:
+    with pytest.raises(InputError, match="ask for fewer channels or a smaller scale"):
+        panel(caption, torch.zeros(9), image=torch.rand(2, 9), channels=[0, 1] * 500)

@@ -115,6 +115,7 @@ def test_the_overlay_of_a_volume_has_the_slices_of_its_heat_map() -> None:
         (torch.rand(1, DEPTH, HEIGHT, WIDTH), {"slices": [12]}, "from 0 to 11, of axis 0"),
         (torch.rand(1, DEPTH, HEIGHT, WIDTH), {"axis": 3}, "axis must be 0, 1 or 2"),
         (torch.rand(1, DEPTH, HEIGHT, WIDTH), {"spacing": [1, 1]}, "spacing must be 3 numbers"),
+        (torch.rand(1, DEPTH, HEIGHT, WIDTH), {"slices": [0] * 400, "scale": 8}, "ask for fewer slices or a smaller scale"),
     ],
 )
 def test_errors(image: torch.Tensor, options: dict[str, Any], message: str) -> None:
