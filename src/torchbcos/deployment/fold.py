@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Container
 from typing import Any, TypeVar
 
 import torch
@@ -90,15 +91,16 @@ def deploy(model: _M) -> _M:
     return make_twin_(copy_of(model))
 
 
-def make_twin_(model: _M, *, check: bool = True) -> _M:
+def make_twin_(model: _M, *, check: bool = True, keep: Container[str] = ()) -> _M:
     """Turn `model` itself into its deployed twin: for callers that own it, without a second copy of the weights.
 
     Without `check`, folded pairs are not run to see that they give the same: for networks made of our own layers, whose
-    folding is tested, where start-up time counts.
+    folding is tested, where start-up time counts. Norms whose names are in `keep` are not folded: a twin that is read from a
+    file has them, as their weights were such that nothing could take them in.
     """
     model = model.eval().requires_grad_(False)
     settle_weights_(model)
-    fold_norms_(model, check=check)
+    fold_norms_(model, check=check, keep=keep)
     fold_unit_norms_(model)
     if any(p.dim() == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)

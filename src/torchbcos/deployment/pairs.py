@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeGuard
 
 import torch
@@ -27,10 +27,10 @@ __all__ = ["fold_checked_", "fold_norms_", "fold_pair_", "fold_unit_norms_", "pa
 _TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place
 
 
-def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
+def fold_norms_(model: nn.Module, *, check: bool = True, keep: Container[str] = ()) -> dict[str, str]:
     """Fold every batch norm that can be folded; return {norm: convolution} by name.
 
-    Each folded pair is checked on a random input, unless `check` is false.
+    Each folded pair is checked on a random input, unless `check` is false. Norms whose names are in `keep` stay.
 
     Raises:
         StateError: a folded pair does not give what the two layers gave.
@@ -38,6 +38,8 @@ def fold_norms_(model: nn.Module, *, check: bool = True) -> dict[str, str]:
     folded = {}
     for conv_name, norm_name in pairs_of(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
+        if norm_name in keep:
+            continue
         if _is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
             if not check:
                 fold_pair_(conv, norm)
@@ -112,7 +114,7 @@ def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
         and conv.b == 2
         and not norm.centered
         and norm.bias is None
-        and (conv.max_out == 1 or norm.weight is None or bool((norm.weight >= 0).all()))
+        and (conv.max_out == 1 or norm.weight is None or norm.weight.is_meta or bool((norm.weight >= 0).all()))
     )
 
 

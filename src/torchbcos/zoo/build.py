@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,18 @@ from torchbcos.zoo.probe import samples
 from torchbcos.zoo.sequential import SEQUENTIAL, build_sequential
 from torchbcos.zoo.store import check_fit, fill
 
-__all__ = ["NO_CODE", "Code", "assemble", "build_fitting", "builder_of", "from_card", "inputs_of", "is_own", "remember"]
+__all__ = [
+    "NO_CODE",
+    "Code",
+    "assemble",
+    "build_fitting",
+    "builder_of",
+    "from_card",
+    "inputs_of",
+    "is_own",
+    "owners_of",
+    "remember",
+]
 
 # what a card knows of weights, and a network cannot: it takes them along
 _FACTS = ("preprocess", "probability", "temperature", "terms")
@@ -108,13 +119,13 @@ def build_fitting(
             builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options, avoid=code.avoid,
             named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
         )  # fmt: skip
-        network = make_twin_(network, check=False) if card.deployed else network
+        network = make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
         check_fit(network, entries, where=where)
         return network
     try:
         with torch.device("meta"):
             network = from_card(card, options)
-            twin = make_twin_(network, check=False) if card.deployed else network
+            twin = make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
     except _BUILD_ERRORS as error:
         if isinstance(error, BcosError) and options:  # the caller's own
             raise
@@ -122,7 +133,18 @@ def build_fitting(
         raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
     check_fit(twin, entries, where=where)
     network = from_card(card, options)
-    return make_twin_(network, check=False) if card.deployed else network  # before its weights: a twin has fewer
+    return (
+        make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
+    )  # before its weights: a twin has fewer
+
+
+def owners_of(names: Iterable[str]) -> set[str]:
+    """The modules that have tensors of these names: of a twin, its norms that were not folded are among them.
+
+    >>> owners_of(["conv.weight", "norm.running_var"]) == {"conv", "norm"}
+    True
+    """
+    return {name.rpartition(".")[0] for name in names}
 
 
 def inputs_of(card: Card) -> Iterator[Tensor]:

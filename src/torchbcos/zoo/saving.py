@@ -15,7 +15,7 @@ from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.models import Network
 from torchbcos.zoo.archive import entry_of
-from torchbcos.zoo.build import builder_of, from_card, inputs_of, is_own
+from torchbcos.zoo.build import builder_of, from_card, inputs_of, is_own, owners_of
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
@@ -98,14 +98,14 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
         raise _unknown(network)
     state = state_of(network)
     if (builder := builder_of(card)) is not None:
-        rebuilt = _rebuilt(card, builder)
+        rebuilt = _rebuilt(card, builder, state)
         check_same(network, rebuilt, OWN_MAKER)
     else:
         if card.architecture == SEQUENTIAL and not card.deployed:  # as it is now
             card = dataclasses.replace(card, options=_layers_of(network))
         with torch.device("meta"):
             rebuilt = from_card(card)
-            rebuilt = make_twin_(rebuilt, check=False) if card.deployed else rebuilt
+            rebuilt = make_twin_(rebuilt, check=False, keep=owners_of(state)) if card.deployed else rebuilt
             check_same(network, rebuilt, "its card" if is_own(card) else "create_model")
     check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     if builder is not None:
@@ -145,7 +145,7 @@ def _unknown(network: nn.Module) -> InputError:
     return InputError(f"A folder cannot tell how this {kind.__name__} is built: {shorten(reason, 200)}. {advice}")
 
 
-def _rebuilt(card: Card, builder: str) -> nn.Module:
+def _rebuilt(card: Card, builder: str, state: Mapping[str, Any]) -> nn.Module:
     """What the builder of a card builds, without a trace in torch's generator.
 
     Raises:
@@ -161,7 +161,7 @@ def _rebuilt(card: Card, builder: str) -> nn.Module:
             f"This network cannot be saved: {shorten(repr(builder), 100)} leaves layers whose sizes are unknown until they run "
             "(torch.nn.Lazy…). Run the network once inside its builder, or give these layers their sizes."
         )
-    return make_twin_(rebuilt, check=False) if card.deployed else rebuilt
+    return make_twin_(rebuilt, check=False, keep=owners_of(state)) if card.deployed else rebuilt
 
 
 def _check_outputs(network: nn.Module, rebuilt: nn.Module, inputs: Iterator[Tensor], builder: str) -> None:

@@ -191,6 +191,28 @@ def test_saved_and_loaded_it_gives_the_same_numbers(made: tuple[nn.Sequential, i
     assert torch.equal(torchbcos.load(folder, device="cpu").model(x), twin.model(x))
 
 
+@pytest.mark.parametrize("how", ["sequence", "described", "library"])
+def test_a_twin_whose_norm_was_not_folded_comes_back(how: str, tmp_path: Path) -> None:
+    """With MaxOut, a negative weight of a norm keeps it out of the filters, which a fresh network cannot know."""
+    network: Any
+    if how == "library":
+        network = torchbcos.create_model("cifar10_resnet20", num_classes=2, max_out=2)
+        norm_ = network.bn1
+    else:
+        norm_ = bnn.BatchNorm(4, centered=False, bias=False)
+        second = bnn.BatchNorm(4, centered=False, bias=False)
+        network = nn.Sequential(
+            bnn.BcosConv2d(6, 4, 3, max_out=2), norm_, bnn.BcosConv2d(4, 4, 3, max_out=2), second, bnn.GlobalAveragePool()
+        )
+    torchbcos.recalibrate(network, [torch.rand(4, 6, 16, 16)])
+    norm_.weight.data[0] = -1
+    twin: Any = torchbcos.deploy(network.eval())
+    assert any(isinstance(m, bnn.BatchNorm) for m in twin.modules()) and any(isinstance(m, bnn.Folded) for m in twin.modules())
+    torchbcos.save(Classifier(twin, Classifier(network).card) if how == "sequence" else twin, tmp_path)
+    x = torch.rand(2, 6, 16, 16)
+    assert torch.equal(torchbcos.load(tmp_path, device="cpu").model(x), twin(x))
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------------
 
 
