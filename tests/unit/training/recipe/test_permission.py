@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 from unittest import mock
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torchbcos._core.errors import InputError
 from torchbcos.training import Recipe, network, read_recipe, to_toml
 from torchbcos.training.recipe import code_of, refuse_code
+from torchbcos.zoo import list_models
 
 MODELS = (
     "evil:net", "torch.hub:load", "os:system", "builtins:exec", "builtins:eval", "subprocess:run", "torchbcos:create_model",
@@ -25,6 +27,7 @@ def test_a_file_names_no_function(model: str, tmp_path: Path) -> None:
     """Whoever wrote the function: the standard library's and ours run code as well, with the options of the file."""
     file = tmp_path / "recipe.toml"
     file.write_text(to_toml(Recipe(model=model, options={"repo_or_dir": "x", "trust_repo": True})), "utf-8")
+    codecs.lookup("utf-8-sig")  # Python loads it with the first text
     before = set(sys.modules)
     with pytest.raises(
         InputError, match=r"sets model = .* files do not run code by themselves.*--allow-code.*--set model="
@@ -62,7 +65,7 @@ def test_recipes_of_the_library_run_no_code() -> None:
 @given(text=st.text(max_size=12))
 def test_a_name_that_is_let_through_is_looked_up_and_not_imported(text: str) -> None:
     recipe = Recipe(model=text)
-    if not code_of(recipe):
+    if not code_of(recipe) and text not in list_models():
         with mock.patch.object(network, "run_builder") as imported:
             with pytest.raises(InputError, match="There is no network"):
                 network.build_network(recipe, 2, 6)

@@ -39,7 +39,7 @@ def test_what_a_run_may_change() -> None:
     }  # fmt: skip
     assert set(trajectory_keys()) == {
         "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share",
-        "report_share", "optimizer", "decay_all", "averaged",
+        "report_share", "optimizer", "decay_all", "averaged", "channels", "axes", "value_range", "uncertain",
     }  # fmt: skip
 
 
