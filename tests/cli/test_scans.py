@@ -101,6 +101,8 @@ def test_arrays_are_explained(kind: str, call: Call) -> None:
             assert arrays["weights"].shape == (1, 1, *expected.weights.shape[2:])
             np.testing.assert_allclose(arrays["weights"][0, 0], expected.weights[0, k].numpy(), atol=1e-6)
             assert arrays["targets"].tolist() == [[e["index"]]]
+    spoken = call(model, "explain", "a.npy", "--arrays", "--top-k", 2)[1]
+    assert [f"    the numbers -> {e['arrays']}\n" in spoken for e in record["explanations"]] == [True, True]
     np.save("b.npy", array // 2)
     half = json.loads(call(model, "predict", "b.npy", "--range", "0..2047.5", "--json")[1])[0]
     assert half["predictions"][0]["logit"] == pytest.approx(record["predictions"][0]["logit"], abs=0.02)

@@ -259,6 +259,8 @@ def _print_record(parts: str, record: Record) -> None:
         what = "difference" if "contrast" in e else "logit"
         value, share, residual = _written(e["value"], ".2f"), _written(e["share"], ".1%"), _written(e["residual"], ".0e")
         tell(f"  {why}: {what} {value}, of which the {parts} carry {share}, residual {residual} -> {e['picture']}")
+        if "arrays" in e:
+            tell(f"    the numbers -> {e['arrays']}")
 
 
 def _written(number: float | None, form: str) -> str:
