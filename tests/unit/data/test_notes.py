@@ -23,10 +23,10 @@ def test_classes_that_do_not() -> None:
 
 def test_what_systems_leave_in_folders_is_no_data() -> None:
     assert passed_over(["d/.DS_Store", "d/a/Thumbs.db", "d/.git"], "d") == ()
-    notes = passed_over(["d/a/1.heic", "d/b.txt", "d/c", "d/e.heic", "d/f.\x1b[2J", "d/.a.png"], "d")
+    notes = passed_over(["d/a/1.psd", "d/b.txt", "d/c", "d/e.psd", "d/f.\x1b[2J", "d/.a.png"], "d")
     assert notes == (
-        "5 files in 'd' are not read as pictures and not used: 2 .heic, 1 .txt, 1 of other kinds, 1 without a suffix; the first "
-        "is 'a/1.heic'.",
+        "5 files in 'd' are not read as pictures and not used: 2 .psd, 1 .txt, 1 of other kinds, 1 without a suffix; the first "
+        "is 'a/1.psd'.",
         "1 hidden file in 'd' is not used; the first is '.a.png'.",
     )
 

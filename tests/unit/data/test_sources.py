@@ -136,14 +136,13 @@ def test_splits_are_splits_where_they_hold_folders(tmp_path: Path) -> None:
 
 def test_what_lies_in_folders_and_is_not_used_is_said(tmp_path: Path) -> None:
     classes_in(tmp_path, 2)
-    for name in ("loose.png", "a/notes.txt", "a/film.heic", "b/._0.png", "b/.hidden.png", "a/.DS_Store", "boxes.csv"):
+    for name in ("loose.png", "a/notes.txt", "a/film.mp4", "b/._0.png", "b/.hidden.png", "a/.DS_Store", "boxes.csv"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "b" / "gone.png").symlink_to("nowhere")
     found = open_labelled(tmp_path)
     assert len(found) == 4 and found.notes == (
         f"Not used in {str(tmp_path)!r}, being links that lead nowhere: 1; the first is 'b/gone.png'.",
-        f"3 files in {str(tmp_path)!r} are not read as pictures and not used: 1 .heic, 1 .png, 1 .txt; the first is "
-        "'a/film.heic'.",
+        f"3 files in {str(tmp_path)!r} are not read as pictures and not used: 1 .mp4, 1 .png, 1 .txt; the first is 'a/film.mp4'.",
         f"2 hidden files in {str(tmp_path)!r} are not used; the first is 'b/._0.png'.",
     )
 
