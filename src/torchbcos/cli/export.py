@@ -38,7 +38,12 @@ def export(
     ] = False,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="SIDES", show_default="the model's crop", help="Sides of what it takes: 1000, 64x64, …"),
+        typer.Option(
+            "--size",
+            metavar="SIDES",
+            show_default="the model's crop, or as in its run",
+            help="Sides of what it takes: 1000, 64x64, …",
+        ),
     ] = None,
     allow_code: AllowCode = False,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print what stands in the file as one JSON object.")] = False,

@@ -9,13 +9,11 @@ or many passes, of a model that is still there.
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,6 +25,7 @@ from torchbcos.explanation.arguments import check_arguments
 from torchbcos.explanation.batches import SIZES, for_any_batch
 from torchbcos.explanation.engine import differentiate, explain
 from torchbcos.explanation.engine import run as run_network
+from torchbcos.explanation.portable import OPERATIONS, Written
 from torchbcos.explanation.result import Explanation
 
 _TOLERANCE = 1e-4  # of the largest value, float32
@@ -149,10 +148,10 @@ def _record(model: nn.Module, x: Tensor, targets: Tensor, given: bool, portable:
     run = recorded(model, targets.shape[1], names)
     function, arguments = (run, (x, targets)) if given else ((lambda x: run(x, None)), (x,))
     attention = sdpa_kernel(SDPBackend.MATH) if portable else contextlib.nullcontext()
-    with torch.inference_mode(False), warnings.catch_warnings(), attention:
+    with torch.inference_mode(False), warnings.catch_warnings(), attention, Written(portable=portable):
         warnings.simplefilter("ignore")
         try:
-            graph = torch_private.record(function, arguments, _PORTABLE if portable else {})
+            graph = torch_private.record(function, arguments, OPERATIONS if portable else {})
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise StateError(f"{type(model).__name__} cannot be recorded as a graph: {reason}") from error
@@ -176,46 +175,6 @@ def _check_at(graph: ExplanationGraph, model: nn.Module, x: Tensor, targets: Ten
     images = several(x, count, shifted=True)
     found = graph(images, several(targets, count)) if graph.given else graph(images)
     compare_at(model, images, found, highest=not graph.given)
-
-
-def _transposed_convolution(
-    g: Tensor, x: Tensor, weight: Tensor, _sizes: object, stride: list[int], padding: list[int], dilation: list[int],
-    transposed: bool, output_padding: list[int], groups: int, mask: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradient of a convolution with respect to its input, as a transposed convolution."""
-    if transposed or mask[1] or mask[2]:
-        return NotImplemented  # type: ignore[no-any-return]
-    return _spread_back(g, x, weight, stride, padding, dilation, groups), None, None
-
-
-def _transposed_pooling(
-    g: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil_mode: bool,
-    count_include_pad: bool, divisor: int | None,
-) -> Tensor:  # fmt: skip
-    """The gradient of average pooling as a transposed convolution with equal weights."""
-    if ceil_mode or (any(padding) and not count_include_pad):
-        return NotImplemented  # type: ignore[no-any-return]
-    channels = x.shape[1]
-    weight = g.new_full((channels, 1, *kernel), 1 / (divisor or math.prod(kernel)))
-    return _spread_back(g, x, weight, stride or kernel, padding, [1] * len(kernel), channels)
-
-
-def _spread_back(
-    g: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
-) -> Tensor:  # fmt: skip
-    """A transposed convolution that returns to the shape of `x`."""
-    steps = zip(g.shape[2:], x.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True)
-    left = [size - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for n, size, s, p, d, k in steps]
-    transposed: Any = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(stride)]
-    out: Tensor = transposed(g, weight, None, stride, padding, left, groups, dilation)
-    return out
-
-
-_TRANSPOSED = (
-    (torch_private.CONVOLUTION_BACKWARD, _transposed_convolution),
-    (torch_private.AVERAGE_POOL_BACKWARD, _transposed_pooling),
-)
-_PORTABLE: dict[Any, Callable[..., Any]] = {operation: instead for operation, instead in _TRANSPOSED if operation is not None}
 
 
 def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tuple[Tensor, ...]]:

@@ -106,5 +106,11 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
         probability=trained_with(recipe.loss, multi_label=run.data.multi_label), temperature=None,  # that of other weights
         top1=round(found["top1"], 3) if math.isfinite(found.get("top1", math.nan)) else None, recipe=to_dict(recipe), terms=terms,
         measured=f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}" if found else None,
-        notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds")},
+        notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds"), **_size_of_examples(run)},
     )  # fmt: skip
+
+
+def _size_of_examples(run: Run) -> dict[str, list[int]]:
+    """Of signals and volumes, which have one size: raw channels and sides, for whoever exports the model."""
+    example = _example(run) if run.prepare.axes != 2 else None
+    return {} if example is None else {"example": [run.prepare.raw_channels, *example.shape[2:]]}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from torchbcos.zoo.served_files import ONNX, SUFFIXES, write
 __all__ = ["Exported", "Port", "check_target", "export"]
 
 _LEFT_OUT = ("classes", "recipe", "notes")  # of the card: the classes stand beside it, the history is long
+_MOST_NOTED = 2**26  # samples or voxels that a card may ask for by itself: it may be a stranger's
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def export(
             "pictures" (N, H, W, 3) uint8, (N, H, W) where pictures are grey, and "pixels" (N, channels, *S) float32 of signals,
             volumes and arrays: in [0, 1], or as they are stored where the classifier has a range. "pixels": floats of pictures,
             too. False: "x" (N, C, *S) float32, encoded.
-        size: sides of the images, (H, W) say; one number for all sides. None: the classifier's crop.
+        size: sides of the images, (H, W) say; one number for all sides. None: the classifier's crop, or
+            the size of the signals or volumes it was trained with, where its card notes it (`notes["example"]`).
         example: an encoded batch (N, C, *S), or for a classifier whatever `explain` takes; instead of `size`.
 
     Returns:
@@ -245,10 +248,12 @@ def _sides(classifier: Classifier, size: object, example: Any) -> tuple[int, ...
         sides = tuple(positive_integer(side) for side in size)
     elif size is None and preprocess.crop is not None:
         sides = (preprocess.crop,) * axes
+    elif size is None and (known := _trained_with(classifier)) is not None:
+        return known
     elif size is None:
         raise InputError(
-            f"This classifier takes {form.words}, of any size, and a file takes one: say it, size={(64,) * axes} for instance, "
-            "or give an example."
+            f"This classifier takes {form.words}, of any size, and a file takes one: say it, "
+            f"size={(64,) * axes} (--size {'x'.join(['64'] * axes)}) for instance, or give an example."
         )
     else:
         sides = ()
@@ -260,6 +265,16 @@ def _sides(classifier: Classifier, size: object, example: Any) -> tuple[int, ...
     return found
 
 
+def _trained_with(classifier: Classifier) -> tuple[int, ...] | None:
+    """Sides of the examples that a run saw, as its card notes them: raw, (channels, *S)."""
+    notes, preprocess = classifier.card.notes, classifier.transform
+    shape = notes.get("example") if isinstance(notes, Mapping) else None
+    if not isinstance(shape, (list, tuple)) or len(shape) != 1 + preprocess.axes or shape[0] != preprocess.raw_channels:
+        return None
+    sides = tuple(side for side in map(positive_integer, shape[1:]) if side is not None)
+    return sides if len(sides) == preprocess.axes and math.prod(sides) <= _MOST_NOTED else None
+
+
 def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:
     return tuple(Port(name, str(t.dtype).removeprefix("torch."), ("N", *t.shape[1:])) for name, t in tensors.items())
 
@@ -268,10 +283,11 @@ def _facts(classifier: Classifier | None, graph: ExplanationGraph, form: str) ->
     """What whoever runs the file should know, as JSON."""
     known: dict[str, Any] = {
         "format": 1, "torchbcos": __version__, "input": form, "outputs": list(NAMES), "constants": list(graph.constants),
-        "fixed": list(graph.fixed), "classes": None, "probability": None, "preprocess": None, "card": None,
+        "fixed": list(graph.fixed), "classes": None, "probability": None, "temperature": None, "preprocess": None,
+        "card": None,
     }  # fmt: skip
     if classifier is not None:
         card = {key: value for key, value in classifier.card.to_dict().items() if key not in _LEFT_OUT}
         known |= {"classes": list(classifier.class_names), "probability": classifier.card.probability, "card": card}
-        known["preprocess"] = classifier.transform.to_dict()
+        known |= {"temperature": classifier.card.temperature, "preprocess": classifier.transform.to_dict()}
     return json.dumps(finite_or_null(known), ensure_ascii=False, allow_nan=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ FACTS = "torchbcos"  # the key of the facts in the metadata of an ONNX file; wit
 ONNX, _PT2 = SUFFIXES = (".onnx", ".pt2")
 _CHECKED = (1, 3)  # numbers of images
 _MOST_BYTES = 2**31 - 2**25  # of weights in an ONNX file, which cannot be larger than 2 GiB
+
+_AS_PT2 = "A .pt2 file takes layers that have no form in ONNX. "
+_NO_RUN = f"onnxruntime cannot run the file that torch.onnx.export of torch {torch.__version__} wrote"
 
 _Run = Callable[[dict[str, Tensor]], tuple[Tensor, ...]]
 
@@ -60,16 +64,27 @@ def write(served: Served, network: nn.Module, raw: Tensor, target: Path, facts: 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings of the exporter, which are for those who write operations; nothing is recorded in inference mode."""
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-        warnings.simplefilter("ignore")
-        yield
+    """Without what exporters print for those who write operations: errors say it. Nothing is recorded in inference mode."""
+    handlers = list(logging.getLogger("torch").handlers)
+    for handler in handlers:
+        handler.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _write_pt2(served: Served, arguments: dict[str, Tensor], path: Path, facts: str) -> _Run:
     """A program of torch.export; returns what runs it."""
     count = torch.export.Dim("N")
-    with _refusing("torch.export"):
+    with _refusing(f"torch.export of torch {torch.__version__} cannot export this network"):
         shapes = {name: {0: count} for name in arguments}
         program = torch.export.export(served, tuple(arguments.values()), dynamic_shapes=shapes)
         file = io.BytesIO()
@@ -89,7 +104,7 @@ def _write_onnx(served: Served, arguments: dict[str, Tensor], path: Path, facts:
     size = sum(t.numel() * t.element_size() for t in served.state_dict().values())
     if size > _MOST_BYTES:
         raise StateError(f"An ONNX file holds 2 GiB at most, and these weights take {size / 2**30:.1f}: write a .pt2 file.")
-    with _refusing("torch.onnx.export"):
+    with _refusing(f"torch.onnx.export of torch {torch.__version__} cannot export this network", _AS_PT2):
         program = torch.onnx.export(
             served, tuple(arguments.values()), dynamo=True, verbose=False, optimize=False,  # runtimes do that, in less time
             input_names=list(arguments), output_names=list(NAMES),
@@ -108,7 +123,7 @@ def _write_onnx(served: Served, arguments: dict[str, Tensor], path: Path, facts:
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def _refusing(what: str, instead: str = "") -> Iterator[None]:
     """Turn whatever an exporter raises into one sentence; errors of writing pass."""
     try:
         yield
@@ -117,9 +132,7 @@ def _refusing(what: str) -> Iterator[None]:
     except Exception as error:
         cause = error.__cause__ or error
         reason = shorten(" ".join(str(cause).split()) or type(cause).__name__, 200).rstrip(".")
-        raise StateError(
-            f"{what} of torch {torch.__version__} cannot export this network: {reason}. Export is tested with torch 2.14."
-        ) from error
+        raise StateError(f"{what}: {reason}. {instead}Export is tested with torch 2.14.") from error
 
 
 def _onnxruntime() -> object | None:
@@ -131,13 +144,13 @@ def _onnxruntime() -> object | None:
 
 def _running(onnxruntime: object, path: Path) -> _Run:
     """What runs an ONNX file."""
-    with _refusing("onnxruntime, asked to run what torch.onnx.export"):
+    with _refusing(_NO_RUN, _AS_PT2):
         options = onnxruntime.SessionOptions()  # type: ignore[attr-defined]
         options.log_severity_level = 3  # errors
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])  # type: ignore[attr-defined]
 
     def run(given: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        with _refusing("onnxruntime, asked to run what torch.onnx.export"):
+        with _refusing(_NO_RUN, _AS_PT2):
             found = session.run(list(NAMES), {name: value.numpy() for name, value in given.items()})
         return tuple(torch.from_numpy(array) for array in found)
 

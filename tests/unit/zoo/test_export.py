@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingPackageError, StateError
+from torchbcos.zoo import export as exporting
 from torchbcos.zoo import served_files
 from torchbcos.zoo.served import Served
 
@@ -35,7 +37,7 @@ def classifier(axes: int = 2, channels: int = 3, **preprocess: Any) -> torchbcos
     )  # fmt: skip
     card = torchbcos.Card(
         name="mine", architecture="sequential", classes=("a", "b", "ü"), num_classes=3, in_channels=2 * channels,
-        preprocess={"raw_channels": channels, "axes": axes, **preprocess}, terms="for nobody",
+        preprocess={"raw_channels": channels, "axes": axes, **preprocess}, terms="for nobody", temperature=2.5,
     )  # fmt: skip
     return torchbcos.Classifier(torchbcos.deploy(model), card)
 
@@ -82,6 +84,7 @@ def test_onnxruntime_explains_any_number_of_pictures(onnx_file: tuple[torchbcos.
     e = torchbcos.explain(clf.model, x)
     assert facts["constants"] == list(e.constants) and facts["fixed"] == list(e.fixed)
     assert facts["classes"] == ["a", "b", "ü"] and facts["card"]["terms"] == "for nobody" and facts["input"] == "pictures"
+    assert facts["temperature"] == 2.5 and facts["probability"] == clf.card.probability
 
 
 BLOCKED = """
@@ -170,23 +173,62 @@ def test_a_file_with_other_numbers_is_never_put_into_place(tmp_path: Path, monke
     assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["why.pt2"]
 
 
-def test_what_onnxruntime_gives_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = torch.ones(1)
-    calls: list[str] = []
+def test_numbers_that_onnxruntime_gives_otherwise_are_never_put_into_place(
+    onnx_file: tuple[torchbcos.Classifier, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right program, and a file beside it in which the weights of one layer are others."""
+    onnx = pytest.importorskip("onnx")
+    clf, right = onnx_file
+    path = tmp_path / "why.onnx"
 
-    def write(*_: object) -> Any:
-        return lambda given: given
-
-    def check_(run: object, *rest: object) -> None:
-        calls.append(str(rest[-1]))
+    def write(served: Served, arguments: object, partial: Path, facts: str) -> Any:
+        model = onnx.load(right)
+        filters = next(t for t in model.graph.initializer if t.dims[1:] == [6, 3, 3])
+        filters.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(filters) * np.float32(1.001), filters.name))
+        onnx.save(model, partial)
+        return lambda given: tuple(served(**given).values())
 
     monkeypatch.setattr(served_files, "_write_onnx", write)
-    monkeypatch.setattr(served_files, "_running", write)
-    monkeypatch.setattr(served_files, "_onnxruntime", lambda: served)
-    monkeypatch.setattr(served_files, "_check", check_)
-    fake: Any = type("Fake", (), {"arguments": lambda self, raw: {"x": raw}})()
-    assert served_files.write(fake, nn.Identity(), served, tmp_path / "a.onnx", "{}")[1] == ("torch", "onnxruntime")
-    assert calls == ["The exported network", "In onnxruntime the file"]
+    with pytest.raises(StateError, match="In onnxruntime the file does not compute what it should, for 1 images: .* other "):
+        torchbcos.export(clf, path, top_k=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_onnxruntime_cannot_read_is_refused(
+    onnx_file: tuple[torchbcos.Classifier, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(served: Served, arguments: object, partial: Path, facts: str) -> Any:
+        partial.write_bytes(onnx_file[1].read_bytes()[:-100])
+        return lambda given: tuple(served(**given).values())
+
+    monkeypatch.setattr(served_files, "_write_onnx", write)
+    with pytest.raises(StateError, match="^onnxruntime cannot run the file that .* A .pt2 file takes layers"):
+        torchbcos.export(onnx_file[0], tmp_path / "why.onnx", top_k=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("noted", "size"),
+    [
+        ([2, 9], 9),
+        ((2, 9), 9),
+        ([3, 9], None),
+        ([2, 9, 9], None),
+        ([2, 0], None),
+        ([2, 10**9], None),
+        ([2, True], None),
+        ("29", None),
+    ],
+)
+def test_a_card_may_know_the_size_of_its_examples(noted: Any, size: int | None, tmp_path: Path) -> None:
+    clf = classifier(1, 2)
+    noting = torchbcos.Classifier(clf.model, dataclasses.replace(clf.card, notes={"example": noted}))
+    if size is None:
+        with pytest.raises(InputError, match="a file takes one"):
+            torchbcos.export(noting, tmp_path / "why.pt2")
+    else:
+        assert exporting._sides(noting, None, None) == (size,)
+        assert exporting._sides(noting, 12, None) == (12,)
 
 
 class _Counting(nn.Module):
@@ -207,7 +249,7 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(tmp_path: Path, monkey
         (InputError, r"ends in '.onnx' .* or '.pt2'.* Did you mean '.onnx'", clf, "why.onx", {}),
         (InputError, "is a folder", clf, "folder.pt2", {}),
         (InputError, "does not exist: make it first", clf, "no/why.pt2", {}),
-        (InputError, r"takes signals of 2 channels, \(2, L\), of any size.* size=\(64,\)", signals, "a.pt2", {}),
+        (InputError, r"takes signals of 2 channels, \(2, L\), of any size.* size=\(64,\) \(--size 64\)", signals, "a.pt2", {}),
         (InputError, "the sides of a signal; got \\(3, 4\\)", signals, "a.pt2", {"size": (3, 4)}),
         (InputError, "cuts pictures to 12 x 12 pixels; size is 20", clf, "a.pt2", {"size": 20}),
         (InputError, "give one of them", clf, "a.pt2", {"size": 12, "example": x}),
