@@ -11,7 +11,7 @@ from torchbcos._core.names import quote
 from torchbcos.data.labelled import FileReader, Split, Stored
 from torchbcos.data.notes import count_of
 
-__all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "with_twins"]
+__all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "pair_in_words", "with_twins"]
 
 # Beyond these, data is not compared: asking for a million sizes takes seconds on a local disk and minutes on a network one, and
 # of a million files nearly every one shares its size with another.
@@ -90,17 +90,18 @@ def copies_in_words(train: Split, report: Split | None, copies: Sequence[Sequenc
     if crossing:
         found.append(
             f"{count_of(leaked, 'picture')} to report {'is' if leaked == 1 else 'are'} trained on as well, as byte-identical "
-            f"copies: {_pair(splits, crossing[0])}. The result says that much less about other pictures: remove the copies."
+            f"copies: {pair_in_words(splits, crossing[0])}. The result says that much less about other pictures: remove the "
+            "copies."
         )
     if contrary:
         found.append(
             f"Byte-identical pictures have different labels ({count_of(len(contrary), 'picture')}): "
-            f"{_pair(splits, contrary[0])}. One of the labels is wrong: remove it."
+            f"{pair_in_words(splits, contrary[0])}. One of the labels is wrong: remove it."
         )
     if twice:
         found.append(
             f"{count_of(further, 'picture')} {'is a byte-identical copy' if further == 1 else 'are byte-identical copies'} of "
-            f"another: {_pair(splits, twice[0])}. Remove copies that are not meant."
+            f"another: {pair_in_words(splits, twice[0])}. Remove copies that are not meant."
         )
     return tuple(found)
 
@@ -111,7 +112,8 @@ def _contradict(splits: Sequence[Split], place: _Place, other: _Place) -> bool:
     return bool(((a != b) & ~a.isnan() & ~b.isnan()).any())
 
 
-def _pair(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:
+def pair_in_words(splits: Sequence[Split], pair: tuple[_Place, _Place]) -> str:
+    """The names of two examples, with their splits where these differ."""
     roles = [" (to train on)", " (to report)"] if pair[0][0] != pair[1][0] else ["", ""]
     names = [splits[s].names[i] for s, i in pair]
     roots = [_root(splits[s], i) for s, i in pair]

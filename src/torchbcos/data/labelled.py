@@ -44,6 +44,8 @@ class Split:
         reader: gives example i as a Pillow image or a float tensor (C, *S).
         rows: which of the reader's examples these are.
         twins: one number a set of byte-identical examples, where there are such: `split_rows` keeps them together.
+        groups: one number a set of examples that belong together whatever their classes, scans of one patient and copies of them,
+            where there are such: `torchbcos.data.division.split_groups` keeps them together.
     """
 
     names: Sequence[str]
@@ -51,6 +53,7 @@ class Split:
     reader: _Reader
     rows: tuple[int, ...]
     twins: tuple[int, ...] | None = None
+    groups: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,9 +94,9 @@ class Split:
     def take(self, chosen: Sequence[int]) -> Split:
         """The examples at these places."""
         index = torch.as_tensor(list(chosen), dtype=torch.long)
+        twins, groups = (None if sets is None else tuple(sets[i] for i in chosen) for sets in (self.twins, self.groups))
         return replace(self, names=[self.names[i] for i in chosen], targets=self.targets[index],
-                       rows=tuple(self.rows[i] for i in chosen),
-                       twins=tuple(self.twins[i] for i in chosen) if self.twins is not None else None)  # fmt: skip
+                       rows=tuple(self.rows[i] for i in chosen), twins=twins, groups=groups)  # fmt: skip
 
     def within(self, value_range: Range | None) -> Split:
         """These examples, their stored numbers read within a range; see `torchbcos.pictures.read_image`.

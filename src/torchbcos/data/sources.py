@@ -19,6 +19,7 @@ from torchbcos.data.labelled import Labelled, Split, file_split
 from torchbcos.data.labels import check_uncertain
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
 from torchbcos.data.once import Files, apart, once
+from torchbcos.data.patients import with_patients
 from torchbcos.data.scanned import WANTED, examples_in
 from torchbcos.data.shards import NAMES, open_shards, shards_in
 from torchbcos.data.table import REPORT, TRAIN, open_table
@@ -39,7 +40,8 @@ def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error", vol
     - a folder of WebDataset tar shards (`train-*.tar`, `val-*.tar`): `key.jpg` with `key.cls`, or `class/name.jpg`;
     - CIFAR-10: its binary version, the one that torchvision downloads, or `train.npz` and `test.npz` of JPEG files.
 
-    What lies there and is not used, byte-identical copies and classes that look alike are in `notes` of the result. A table may
+    What lies there and is not used, byte-identical copies, scans of one patient and classes that look alike are in `notes` of
+    the result. A table may
     name any file of the machine; what it names is read as a picture and nothing else.
 
     Args:
@@ -116,9 +118,10 @@ def _open_folder(place: Path, *, volumes: bool) -> Labelled:
     notes += look_alikes(whole.classes, place)
     splits = [whole.split] if report is None else [whole.split, report.split]
     copies = copies_among(splits)
-    notes += copies_in_words(whole.split, report.split if report is not None else None, copies)
+    other = report.split if report is not None else None
+    train, related = with_patients(with_twins(whole.split, copies), other, copies)
+    notes += [*copies_in_words(whole.split, other, copies), *related]
     repeated = whole.repeated + (report.repeated if report is not None else 0)
-    train, other = with_twins(whole.split, copies), report.split if report is not None else None
     return Labelled(whole.classes, train, other, repeated=repeated, notes=tuple(notes))
 
 

@@ -19,6 +19,7 @@ from torchbcos.data.labelled import Labelled, file_split
 from torchbcos.data.labels import label_notes, read_labels, same_label
 from torchbcos.data.notes import check_class, count_of, is_special, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
+from torchbcos.data.patients import with_patients
 from torchbcos.pictures.find import SUFFIXES
 
 __all__ = ["REPORT", "TRAIN", "open_table"]
@@ -59,9 +60,10 @@ def open_table(table: Path, uncertain: str = "error") -> Labelled:
     divided = whole.take(train), whole.take(report) if report else None
     copies = copies_among([split for split in divided if split is not None])
     untaught = (*label_notes(classes, targets[[*train, *report]], table), *without_examples(classes, divided[0].targets))
-    notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies))
+    learned, related = with_patients(with_twins(divided[0], copies), divided[1], copies)
+    notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies), *related)
     repeated = len(read.rows) - len(train) - len(report)
-    return Labelled(classes, with_twins(divided[0], copies), divided[1], targets.dim() > 1, "table", repeated, notes)
+    return Labelled(classes, learned, divided[1], targets.dim() > 1, "table", repeated, notes)
 
 
 def _split_of(table: Table, row: Row) -> str:

@@ -15,7 +15,7 @@ import stat
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -114,13 +114,16 @@ def open_regular(path: str | os.PathLike[str], name: str) -> tuple[Any, int]:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
-def read_header(path: str | os.PathLike[str], name: str, *, pixels: bool = False, also: tuple[str, ...] = ()) -> Any:
+def read_header(
+    path: str | os.PathLike[str], name: str, *, pixels: bool = False, also: tuple[str, ...] = (), only: tuple[str, ...] = ()
+) -> Any:
     """The elements of a DICOM file that pictures need, as pydicom's Dataset; with `pixels` the pixels too.
 
     To be called within `quiet`.
 
     Args:
         also: names of further elements.
+        only: names of elements that are read instead, and nothing behind the last of them.
 
     Raises:
         MissingPackageError, MissingFileError, InputError: no pydicom; no such file; no DICOM.
@@ -133,20 +136,29 @@ def read_header(path: str | os.PathLike[str], name: str, *, pixels: bool = False
             raise InputError(f"{name} is no DICOM file: 'DICM' should stand at its byte 128.")
         if pixels and size > _MOST_FILE:
             raise InputError(f"{name} has {size:,} bytes, more than the {_MOST_FILE:,} that are read.")
-        tags = [pydicom.tag.Tag(key) for key in (*_ELEMENTS, *also, *(_PIXELS if pixels else ()))]
-        stop = None if pixels else lambda tag, vr, length: tag in _AT_PIXELS
+        tags = [pydicom.tag.Tag(key) for key in only or (*_ELEMENTS, *also, *(_PIXELS if pixels else ()))]
+        stop = _stop(max(tags) if only else None, pixels)
         meta = reader.read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         syntax = {str(meta[tag].keyword): meta[tag].value for tag in list(meta.keys())}.get("TransferSyntaxUID")
         if not syntax:
             raise InputError(f"{name} does not say its transfer syntax, how its bytes are to be read: export it again.")
         if syntax != _DEFLATED:
             file.seek(0)
+            if only:
+                return reader.read_partial(file, stop, specific_tags=tags)
             return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=tags)
         header = pydicom.Dataset(reader.read_dataset(_inflated(file, name), False, True, stop_when=stop, specific_tags=tags))
         header.file_meta = pydicom.dataset.FileMetaDataset(meta)
         header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
         header.set_original_encoding(False, True, "utf-8")
         return header
+
+
+def _stop(last: int | None, pixels: bool) -> Callable[[int, Any, Any], bool] | None:
+    """Where reading ends: behind an element, or before the pixels; None at the end of the file."""
+    if last is not None:
+        return lambda tag, vr, length: tag > last
+    return None if pixels else lambda tag, vr, length: tag in _AT_PIXELS
 
 
 def _inflated(file: Any, name: str) -> io.BytesIO:

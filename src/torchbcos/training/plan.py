@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.names import quote
+from torchbcos.data.division import split_groups
 from torchbcos.data.labelled import Labelled, Split, split_rows
 from torchbcos.data.loading import Order, seed_of
 from torchbcos.training.recipe import OptimisationSettings, Recipe
@@ -20,6 +23,7 @@ class Splits:
     selection: Split | None
     report: Split | None
     together: bool = False  # whether byte-identical copies were kept on one side
+    notes: tuple[str, ...] = ()  # where scans of one patient are on several sides, or held out of some classes only
 
     def held_out(self) -> tuple[tuple[str, Split | None], ...]:
         """What was not trained on, by name."""
@@ -34,7 +38,7 @@ class Splits:
 
 
 def hold_out(data: Labelled, recipe: Recipe, *, together: bool = True) -> Splits:
-    """Divide the data, by the seed: no example both chooses and is reported, nor a byte-identical copy of it.
+    """Divide the data, by the seed: no example both chooses and is reported, nor a byte-identical copy or a scan of its patient.
 
     Args:
         data: the examples.
@@ -43,14 +47,34 @@ def hold_out(data: Labelled, recipe: Recipe, *, together: bool = True) -> Splits
     """
     train, report = data.train if together else replace(data.train, twins=None), data.report
     together = train.twins is not None
+    selection, notes = None, list[str]()
     if report is None and recipe.report_share:
-        rest, held = split_rows(train.targets, recipe.report_share, seed_of(recipe.seed, 11) % 2**31, train.twins)
-        train, report = train.take(rest), train.take(held)
-    selection = None
+        train, report = _divided(train, recipe.report_share, seed_of(recipe.seed, 11) % 2**31, "to report", data.classes, notes)
     if recipe.selection_share:
-        rest, held = split_rows(train.targets, recipe.selection_share, seed_of(recipe.seed, 12) % 2**31, train.twins)
-        train, selection = train.take(rest), train.take(held)
-    return Splits(train, selection or None, report or None, together)
+        share, seed = recipe.selection_share, seed_of(recipe.seed, 12) % 2**31
+        train, selection = _divided(train, share, seed, "to choose by", data.classes, notes)
+    return Splits(train, selection or None, report or None, together, tuple(notes))
+
+
+def _divided(
+    split: Split, share: float, seed: int, use: str, classes: Sequence[str], notes: list[str]
+) -> tuple[Split, Split]:  # fmt: skip
+    """What is left of a split, and the share that is held out of it; what a person should know of it is added to `notes`."""
+    rest, held = split_groups(split.targets, share, seed, split.groups) if split.groups is not None else ([], [])
+    if not held:
+        rest, held = split_rows(split.targets, share, seed, split.twins)
+        if split.groups is not None and {split.groups[i] for i in held} & {split.groups[i] for i in rest}:
+            notes.append(
+                f"Scans of one patient are both trained on and held out {use}: there are too few patients to hold some out. The "
+                "result says little about other patients."
+            )
+    elif split.targets.dim() == 1:
+        there = set(split.targets[rest].tolist()) - set(split.targets[held].tolist())
+        lacking = [classes[c] for c in sorted(there) if int((split.targets == c).sum()) > 1]
+        if lacking:
+            more = f" (and of {len(lacking) - 1:,} more)" if lacking[1:] else ""
+            notes.append(f"Nothing of {quote(lacking[0])}{more} is held out {use}: all of it is of one patient.")
+    return split.take(rest), split.take(held)
 
 
 def epoch_steps(recipe: OptimisationSettings, count: int, world: int) -> int:

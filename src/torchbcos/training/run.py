@@ -268,7 +268,7 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
     )
     if run.data.repeated:
         run.say(f"{run.data.repeated} further names of the same files (links, rows that are there twice) are counted once.")
-    for note in (*run.seen.notes, *run.data.notes, *run.data.train.within(run.prepare.value_range).remarks()):
+    for note in (*run.seen.notes, *run.data.notes, *run.splits.notes, *run.data.train.within(run.prepare.value_range).remarks()):
         run.say(note)
 
 
