@@ -35,6 +35,15 @@ def rgba(weights, contributions, smooth=15, percentile=99.5):
     return np.concatenate([colour, np.minimum(alpha / limit, 1)[None]]).transpose(1, 2, 0)
 
 
+def probabilities(logits, facts):
+    """Of every class (N, classes): the temperature divides logits here, and nowhere else."""
+    scaled = logits / (facts["temperature"] or 1)
+    if facts["probability"] == "sigmoid":
+        return np.exp(-np.logaddexp(0, -scaled))
+    scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+    return scaled / scaled.sum(1, keepdims=True)
+
+
 def heatmap(contributions, percentile=99.5):
     """The signed map (..., 3) of contributions, of any number of axes: blue against, white nothing, red for."""
     limit = np.percentile(np.abs(contributions), percentile) or np.abs(contributions).max() or 1
@@ -48,9 +57,8 @@ if __name__ == "__main__":
     facts = json.loads(session.get_modelmeta().custom_metadata_map["torchbcos"])
     logits, targets, weights, contributions, constants = session.run(None, {facts["input"]: read(photo, facts)})
     total = contributions[0, 0].sum() + constants[0, 0].sum()
-    print(
-        f"{facts['classes'][targets[0, 0]]}: logit {logits[0, targets[0, 0]]:.4f}, the picture and the constants give {total:.4f}"
-    )
+    name, share = facts["classes"][targets[0, 0]], probabilities(logits, facts)[0, targets[0, 0]]
+    print(f"{name} ({share:.1%}): logit {logits[0, targets[0, 0]]:.4f}, the picture and the constants give {total:.4f}")
     drawn = rgba(weights[0, 0], contributions[0, 0])
     white = drawn[..., :3] * drawn[..., 3:] + 1 - drawn[..., 3:]
     both = np.concatenate([white, heatmap(contributions[0, 0])], 1)
