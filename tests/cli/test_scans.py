@@ -113,6 +113,19 @@ def test_arrays_are_explained(kind: str, call: Call) -> None:
     assert again["predictions"] == json.loads(call(model, "predict", "a.npy", "--json")[1])[0]["predictions"]
 
 
+def test_what_the_reader_of_a_scan_noted_is_said_once(call: Call) -> None:
+    nib = pytest.importorskip("nibabel")
+    for i in range(3):
+        image = nib.Nifti1Image(np.random.default_rng(i).integers(0, 255, (16, 16, 12)).astype(np.uint8), None)
+        image.header["qform_code"] = image.header["sform_code"] = 0
+        nib.save(image, f"{i}.nii.gz")
+    for words in (["predict"], ["explain"], ["predict", "--json"]):
+        code, out, err = call(classifier("volume"), *words, ".")
+        assert code == 0 and err.count("'0.nii.gz': The file does not say how it is oriented") == 1, err
+        assert err.count("oriented") == 1 and err.count("(Said once.)") == 1
+    assert all("oriented" in record["scan"]["notes"][0] for record in json.loads(out))
+
+
 def test_a_16_bit_picture_is_brought_into_its_range_once(call: Call) -> None:
     Image.fromarray(twelve(40, 48)).save("a.png")
     for kind in ("grey", "rgb"):

@@ -74,6 +74,17 @@ def test_wrong_requests(words: list[str], message: str) -> None:
     assert message in err and err.count("\n") == 1 and "Traceback" not in err
 
 
+@pytest.mark.parametrize("words", ["my photos", "./my photos", "my photos/"])
+def test_a_folder_of_pictures_in_the_place_of_a_recipe(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my photos" / "cat").mkdir(parents=True)
+    code, _, err = call("train", words)
+    assert code == 2 and f"'torchbcos train folder --data '{words}'' trains on the pictures in it." in err
+    assert err.count("\n") == 1
+    (tmp_path / "finetune").mkdir()
+    assert call("train", "finetune")[2].startswith("torchbcos: what data?")  # the recipe, as ever
+
+
 def test_lists_and_shows() -> None:
     code, out, _ = call("train", "--list")
     assert code == 0 and "finetune" in out and "300 recipes" in out and len(out.splitlines()) < 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from torchbcos._core.errors import InputError, shorten
-from torchbcos._core.names import whole_number
+from torchbcos._core.letters import printable
+from torchbcos._core.names import quote, whole_number
 from torchbcos.cli.common import Device, DeviceOption, given_path, parse_range, print_json, say, tell, usage_errors
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
@@ -242,7 +244,13 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
 
     kept = RunFolder(Path(recipe)).recipe
     if not os.path.isfile(kept):  # of os.path: it has an answer for names that no file can have
-        if not (recipe.endswith(".toml") or os.sep in recipe):
+        named = not (recipe.endswith(".toml") or os.sep in recipe)
+        if os.path.isdir(recipe) and not (named and recipe in training.list_recipes()):
+            raise InputError(
+                f"{quote(recipe)} is a folder, and neither a recipe nor a run: 'torchbcos train folder --data "
+                f"{printable(shlex.quote(shorten(recipe, 150)))}' trains on the pictures in it."
+            )
+        if named:
             return training.find_recipe(recipe), {}, None
         kept = Path(recipe)
     # whether it may run code is asked when all settings are known; to show them runs none

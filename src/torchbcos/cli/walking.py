@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ _Show: TypeAlias = Callable[["Record"], None]
 STDIN = "-"
 PIPED = "stdin"  # what a picture from there is called
 _MAGIC = frozenset("*?[")
+_NUMBER = re.compile(r"-?\d[\d.,e+-]*")
 
 
 @dataclass
@@ -195,6 +197,7 @@ class _Reader:
         self.transform, self.value_range = classifier.transform, value_range
         self.piped = job.piped
         self.cut = self.warned = False
+        self.noted: set[str] = set()
 
     def read(self, item: Found) -> tuple[Any, str]:
         """A picture as the classifier takes it, or its failed record; and what a user should hear of it, or ""."""
@@ -205,9 +208,19 @@ class _Reader:
             if self._is_picture(item.path, data):
                 return self._read_picture(item.path, data)
             source = item.path if data is None else io.BytesIO(data)
-            return self.transform.read(source, str(item.path), value_range=self.value_range), ""
+            found = self.transform.read(source, str(item.path), value_range=self.value_range)
+            self._note(item.path, getattr(found, "facts", {}).get("notes", ()))
+            return found, ""
         except BcosError as error:
             return failed_record(str(item.path), error), ""
+
+    def _note(self, path: Path, notes: Iterable[str]) -> None:
+        """Say what the reader of a scan noted, each thing once; all of it is in the records."""
+        for note in notes:
+            kind = _NUMBER.sub("", note)
+            if kind not in self.noted:
+                self.noted.add(kind)
+                say(f"torchbcos: {quote(path)}: {note} (Said once.)")
 
     def _is_picture(self, path: Path, data: bytes | None) -> bool:
         """Whether this classifier takes pictures, and here is something that is no array and no scan."""

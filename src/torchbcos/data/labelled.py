@@ -22,10 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.names import quote
+from torchbcos.pictures.kinds import SUFFIXES
 from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image, take_note
 from torchbcos.pictures.samples import Range, check_range, without_range
-from torchbcos.pictures.scans import is_scan
+from torchbcos.pictures.scans import is_scan, read_scan
 
 __all__ = ["ARRAY", "FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
 
@@ -122,14 +124,24 @@ class Split:
     def remarks(self, count: int = 3, *, ranged: bool = True) -> tuple[str, ...]:
         """What is to be said of the numbers of the first examples, in a sentence: that 12 bits in 16 are all but black, say.
 
-        Where no range can be said (`ranged=False`), in training say, it tells how pictures are converted.
+        Where no range can be said (`ranged=False`), in `torchbcos check` say, it tells how pictures are converted. Of a scan it
+        is what its reader noted: that nothing says how it is oriented, say.
         """
         for i in range(min(count, len(self))):
             with contextlib.suppress(BcosError):  # it is named when its turn comes
-                found = take_note(self.reader(self.rows[i]))
-                if found is not None:
-                    return (found if ranged else without_range(found),)
+                found = self._said_of(i)
+                if found:
+                    return tuple(note if ranged else without_range(note) for note in found)
         return ()
+
+    def _said_of(self, i: int) -> list[str]:
+        """What is to be said of the numbers of example i."""
+        file = self.reader.files[self.rows[i]] if isinstance(self.reader, FileReader) else ""
+        if file and not file.lower().endswith((*SUFFIXES, ARRAY)) and is_scan(file):
+            scan = read_scan(file, value_range=self.value_range)
+            return [f"{quote(self.names[i])}: {note}" for note in scan.facts.get("notes", ())]
+        note = take_note(self.reader(self.rows[i]))
+        return [] if note is None else [note]
 
     def fingerprint(self) -> str:
         """A hash of names and targets: a resumed run compares it."""

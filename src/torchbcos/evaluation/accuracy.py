@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torchbcos._core.errors import StateError
+from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.files import write_json
+from torchbcos.data.labelled import Split
 from torchbcos.data.labels import UNCERTAIN
 from torchbcos.data.loading import Examples
 from torchbcos.data.sources import open_labelled
@@ -80,7 +82,7 @@ def measure_accuracy(
     result: dict[str, Any] = {
         "model": model.card.name, "data": str(data), "split": name, "fit": model.transform.fit,
         "pictures": len(outputs.rows),
-        "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *chosen.remarks()],
+        "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *_remarks(chosen, model)],
         **{name: value if math.isfinite(value) else None for name, value in found.items()},
     }  # fmt: skip
     broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
@@ -91,6 +93,14 @@ def measure_accuracy(
         _write_result(Path(out), result)
         saved.remove()
     return result
+
+
+def _remarks(split: Split, model: Classifier) -> tuple[str, ...]:
+    """What is to be said of the numbers of the first examples, read within the range of the model's card where none was said."""
+    if split.value_range is None:
+        with suppress(InputError):  # this data is neither files nor shards
+            split = split.within(model.transform.value_range)
+    return split.remarks()
 
 
 def _trained_with(card: Card) -> str:

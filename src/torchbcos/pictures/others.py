@@ -77,7 +77,7 @@ def name_other(head: bytes) -> str:
     if head[:4] == b"RIFF":
         return _SECTIONS.get(head[8:12], "unknown data")
     if head[128:132] == b"DICM":
-        return "a DICOM picture (save it as PNG or TIFF first)"
+        return "a DICOM picture (call it .dcm; reading it needs pydicom: in a clone of torchbcos, pip install '.[medical]')"
     for start, what in _INSTEAD:
         if head.startswith(start):
             return what

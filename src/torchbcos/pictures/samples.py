@@ -178,8 +178,7 @@ class Samples:
         more = " Floats of a picture lie in [0, 1]." if self.kind == "f" else ""
         raise InputError(
             f"{name} holds {what} from {_digits(self.low)} to {_digits(self.high)}, and nothing says which are black and "
-            f"white.{more} Say it, for all files alike: {self._likely(top)}. (To train on them, convert them first with "
-            "read_image and this range.)"
+            f"white.{more} Say it, for all files alike: {self._likely(top)}."
         )
 
     def _likely(self, high: float | None) -> str:

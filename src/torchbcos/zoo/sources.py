@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.names import hint, quote
+from torchbcos._core.names import hint, nearby, quote
 from torchbcos.runs import RunFolder
 from torchbcos.zoo.archive import WeightsFile, open_weights
 from torchbcos.zoo.card import Card, official_card, read_official_cards
@@ -52,6 +52,10 @@ def read_source(source: str | Path) -> tuple[WeightsFile, Card]:
             return open_weights(fetch(card)), card
     if _is_folder(source):
         return read_carded(source)
+    if _is_path(text):
+        why = "it is a file: name the folder that holds it" if os.path.isfile(text) else "there is no such folder"
+        kinds = "a run's folder, one written by torchbcos.save(), or 'hf-hub:org/name'"
+        raise InputError(f"There is no model {quote(text)}: {why}. Expected {kinds}.{nearby(text)}")
     raise InputError(
         f"There is no model {quote(text)}: expected an embedded name ({', '.join(embedded)}), a name with "
         f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text[:200], [*embedded, *official])}"

@@ -131,6 +131,19 @@ def test_a_word_on_numbers_is_said_once_and_as_it_can_be_followed(tmp_path: Path
     assert raw == []
 
 
+def test_what_the_reader_of_scans_noted_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from tests.scans import dicom, save
+
+    pixels = np.random.default_rng(0).integers(0, 300, (4, 6, 6)).astype(np.int16)
+    for i in range(4):
+        save(dicom(pixels[i], PatientID=f"P{i}", SeriesInstanceUID=f"1.{i}"), tmp_path / "ab"[i % 2] / f"{i}.dcm")
+    split = open_labelled(tmp_path).train
+    (note,) = split.remarks()
+    assert note.startswith("'a/0.dcm': The file states no window, and 99 % of its values lie between") and "--range" in note
+    assert split.within((0, 100)).remarks() == ()
+
+
 def test_what_is_printed_of_data_is_one_line(tmp_path: Path) -> None:
     """All names and targets were."""
     for name in ("cat", "dog"):

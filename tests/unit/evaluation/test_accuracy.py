@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,5 +156,8 @@ def test_a_range_of_numbers_is_read_and_part_of_what_is_remembered(tmp_path: Pat
     assert dark["loss"] != found["loss"] and found["notes"] == []
     assert len(dark["notes"]) == 1 and "0.png' holds values from" in dark["notes"][0]
     assert "the darkest sixteenth of the range from 0 to 65535" in dark["notes"][0]
+    card = replace(clf.card, preprocess={**clf.card.preprocess, "value_range": [0, 4095]})
+    ranged = measure_accuracy(Classifier(clf.model, card), tmp_path / "twelve", workers=0)
+    assert (ranged["loss"], ranged["notes"]) == (found["loss"], [])  # a note on darkness was told of what the card's range mends
     with pytest.raises(InputError, match="value_range must be two finite numbers"):
         measure_accuracy(clf, tmp_path / "twelve", workers=0, value_range=(1, 0))

@@ -35,7 +35,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a2146" *
         ("text".encode("utf-16"), "it contains text"),
         (bytes(5000), "zero bytes only (a copy or download that failed?)"),
         (bytes(range(1, 256)) * 3, "unknown data"),
-        (bytes(128) + b"DICM" + bytes(50), "a DICOM picture"),
+        (
+            bytes(128) + b"DICM" + bytes(50),
+            "a DICOM picture (call it .dcm; reading it needs pydicom: in a clone of torchbcos, pip install '.[medical]')",
+        ),
         (b"\0\0\0\x20ftypcrx isom", "a camera's raw picture"),
         (b"RIFF\0\0\0\0WAVEfmt ", "a sound"),
         (b"P6\n3 2\n255\n" + b"\xff" * 18, "a Netpbm picture"),

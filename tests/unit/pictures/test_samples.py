@@ -295,7 +295,5 @@ def test_a_png_of_which_8_bits_are_read_is_never_told_to_set_a_range_at_once(col
 def test_one_dead_pixel_does_not_give_32_bits_a_range() -> None:
     values = np.arange(4096, dtype=np.uint32).reshape(64, 64)
     values[5, 5] = 2**32 - 1
-    with pytest.raises(
-        InputError, match=r"32-bit integers from 0 to 4294967295, and nothing says .* --range 0\.\.4095\. \(To train"
-    ):
+    with pytest.raises(InputError, match=r"32-bit integers from 0 to 4294967295, and nothing says .* --range 0\.\.4095\.$"):
         decode_image(written(Kind(1, "u", 32), values[..., None]), "it")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.unit.training.data import patches
+from tests.unit.training.partial import learned, share_of
 from torchbcos.training import Recipe
 from torchbcos.training.losses import (
     Answer,
@@ -96,6 +100,19 @@ def test_guidance_explains_a_label_that_is_known_to_hold() -> None:
         batch = Batch(x, torch.tensor(y), torch.tensor(y), mask)
         found.append(Guidance(1.0).term(Answer(network, batch, network(x))).item())
     assert found[0] == found[1] != 0
+
+
+def test_two_processes_that_know_different_numbers_of_labels_are_one(tmp_path: Path) -> None:
+    """A mean of the means of both would weigh the labels of the one that knows little more."""
+    words = [sys.executable, "-m", "tests.unit.training.partial", str(tmp_path)]
+    done = subprocess.run(words, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses, gradients = learned(*share_of(-1))
+    for rank in range(2):
+        theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert theirs[0] == pytest.approx(losses, rel=1e-12)
+        for found, expected in zip(theirs[1], gradients, strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 def test_where_everything_is_known_the_loss_is_the_plain_one() -> None:

@@ -559,3 +559,31 @@ def test_two_processes_reach_the_weights_of_one(data: Path, tmp_path: Path) -> N
     assert distance(one, two) < 1e-4 < 1e-2 < distance(one, half)
     reports = [json.loads((tmp_path / k / "report.json").read_text()) for k in ("one", "two")]
     assert reports[0]["report"]["loss"] == pytest.approx(reports[1]["report"]["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_with_unknown_labels_reach_the_weights_of_one(data: Path, tmp_path: Path) -> None:
+    cells = {"red": ("1", ""), "green": ("0", "1"), "blue": ("", "0")}
+    rows = [f"{path},{','.join(cells[path.parent.name])}" for path in sorted(data.rglob("*.png"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,red,warm", *rows]))
+    recipe = tiny(epochs=2, optimizer="sgd", lr=0.1, selection_share=0.2)
+    run(recipe, tmp_path, tmp_path / "one")
+    command = [
+        sys.executable,
+        "-m",
+        "torchbcos.cli",
+        "train",
+        str(tmp_path / "one" / "recipe.toml"),
+        "--out",
+        str(tmp_path / "two"),
+    ]
+    done = subprocess.run(
+        [*command, "--devices", "2", "--strategy", "ddp", "--accelerator", "cpu"], capture_output=True, text=True, timeout=280,
+        cwd=Path(__file__).parents[3], env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    run(recipe.changed(seed=1), tmp_path, tmp_path / "other")
+    one, two, other = (weights(tmp_path / name) for name in ("one", "two", "other"))
+    assert distance(one, two) < 1e-4 < 1e-2 < distance(one, other)
+    reports = [json.loads((tmp_path / k / "report.json").read_text()) for k in ("one", "two")]
+    assert reports[0]["report"] == pytest.approx(reports[1]["report"], rel=1e-3, nan_ok=True)

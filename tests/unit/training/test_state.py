@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.unit.training.data import patches, squares, tiny
@@ -31,7 +32,7 @@ def test_a_run_of_the_version_before_goes_on(tmp_path: Path) -> None:
     assert "from step 4 of 6" in lines[0] and report["steps"] == 6
     expected = torch.load(OLD / "whole.pt", weights_only=True)
     kept = torch.load(OLD / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    found = torch.load(tmp_path / "run" / "model" / "weights.pt", weights_only=True)
+    found = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert distance(found, expected) < 1e-5 < 1e-4 < distance({k: kept[f"average.{k}"] for k in expected}, expected)
     assert (tmp_path / "run" / "history.csv").read_text().splitlines()[1].startswith("3,1,0.68")
 
@@ -51,7 +52,7 @@ def test_every_part_of_an_old_checkpoint_matters(part: str, tmp_path: Path) -> N
     recipe, _ = read_recipe(tmp_path / "run" / "recipe.toml", allow_code=True)
     options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "say": lambda _: None}
     train(recipe, squares(tmp_path / "data"), tmp_path / "run", **options)
-    found = torch.load(tmp_path / "run" / "model" / "weights.pt", weights_only=True)
+    found = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert distance(found, torch.load(OLD / "whole.pt", weights_only=True)) > 1e-5
 
 

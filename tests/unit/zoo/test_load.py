@@ -267,6 +267,15 @@ def test_a_name_is_a_name_wherever_it_is_called(tmp_path: Path, monkeypatch: pyt
         assert classes(Path(folder)) == classes(f"./{folder}") == classes(f"{folder}/") == classes(tmp_path / folder) == 3
     with pytest.raises(torchbcos.BcosError, match=r"There is no model 'imagenete/'"):
         torchbcos.load("imagenete/")
+    with pytest.raises(
+        torchbcos.BcosError, match=r"'runs/mine': there is no such folder\. .*There is no folder 'runs' either\.$"
+    ):
+        torchbcos.load("runs/mine")
+    with pytest.raises(torchbcos.BcosError, match=r"there is no such folder\. Expected a run's folder.* Did you mean 'mine'\?$"):
+        torchbcos.load(tmp_path / "min")
+    (tmp_path / "weights.pt").write_bytes(b"")
+    with pytest.raises(torchbcos.BcosError, match=r"it is a file: name the folder that holds it\. Expected a run's folder"):
+        torchbcos.load("./weights.pt")
 
 
 # -- official cards and keys ---------------------------------------------------------------------------
