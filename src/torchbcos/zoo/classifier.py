@@ -23,8 +23,11 @@ from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.describe import Builder, card_around
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
+from torchbcos.zoo.progress import counted
 
 __all__ = ["Classifier", "Prediction"]
+
+_Batch = tuple[list[str], Tensor, tuple[Seen, ...], bool]
 
 
 @dataclass(frozen=True)
@@ -134,17 +137,20 @@ class Classifier:
         return self._moved(self.transform.batch(images, value_range=value_range))
 
     def predict(
-        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None
-    ) -> list[list[Prediction]]:
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None,
+        progress: bool = False,
+    ) -> list[list[Prediction]]:  # fmt: skip
         """The `top_k` classes of every picture, most probable first; no more than one batch of pictures is in memory.
 
         Arguments as `iter_predict`.
         """
-        return list(self.iter_predict(images, top_k=top_k, batch_size=batch_size, value_range=value_range, fit=fit))
+        options: dict[str, Any] = {"top_k": top_k, "batch_size": batch_size, "value_range": value_range, "fit": fit}
+        return list(self.iter_predict(images, **options, progress=progress))
 
     def iter_predict(
-        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None
-    ) -> Iterator[list[Prediction]]:
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, fit: str | None = None,
+        progress: bool = False,
+    ) -> Iterator[list[Prediction]]:  # fmt: skip
         """The `top_k` classes picture by picture, in constant memory.
 
         Args:
@@ -153,24 +159,25 @@ class Classifier:
             batch_size: how many pictures are in memory, and in the network, at a time.
             value_range: the numbers of black and white, see `preprocess`.
             fit: as `fitted` takes it.
+            progress: show a bar on stderr, or in a notebook.
         """
-        seen = self.fitted(fit).iter_seen(images, top_k=top_k, batch_size=batch_size, value_range=value_range)
+        seen = self.fitted(fit).iter_seen(
+            images, top_k=top_k, batch_size=batch_size, value_range=value_range, progress=progress
+        )  # fmt: skip
         yield from (predictions for predictions, _ in seen)
 
     def iter_seen(
-        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None
+        self, images: Any, *, top_k: int = 5, batch_size: int = 16, value_range: Range | None = None, progress: bool = False
     ) -> Iterator[tuple[list[Prediction], Seen]]:
         """`iter_predict`, and beside the classes of each picture what part of it the network looked at."""
-        for _, x, seen, _ in self._batches(images, batch_size, value_range):
+        for _, x, seen, _ in _shown(self._batches(images, batch_size, value_range), images, progress):
             with torch.no_grad(), one_sentence(x):
                 outputs = self.model(x)
             check_logits(outputs, x, len(self.class_names) or None)
             check_finite(self.model, x, {"outputs": outputs})
             yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
-    def _batches(
-        self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False
-    ) -> Iterator[tuple[list[str], Tensor, tuple[Seen, ...], bool]]:
+    def _batches(self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False) -> Iterator[_Batch]:
         """Encoded batches, the file's name of each picture ("" where it is no file), what is seen of it, each read once.
 
         And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it.
@@ -220,6 +227,7 @@ class Classifier:
         batch_size: int = 16,
         value_range: Range | None = None,
         fit: str | None = None,
+        progress: bool = False,
     ) -> Explanation:
         """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name.
 
@@ -232,6 +240,7 @@ class Classifier:
             batch_size: how many pictures are in memory at a time.
             value_range: the numbers of black and white, see `preprocess`.
             fit: as `fitted` takes it.
+            progress: show a bar on stderr, or in a notebook.
 
         Raises:
             InputError: there are more or fewer targets than pictures, or a class is unknown.
@@ -243,6 +252,7 @@ class Classifier:
             "batch_size": batch_size,
             "value_range": value_range,
             "fit": fit,
+            "progress": progress,
         }
         parts = list(self.iter_explain(images, targets, **options))
         return Explanation.join(parts)
@@ -257,12 +267,13 @@ class Classifier:
         batch_size: int = 16,
         value_range: Range | None = None,
         fit: str | None = None,
+        progress: bool = False,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory; arguments as `explain`."""
         chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
         start = 0
         batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=chosen.several or other.several)
-        for files, x, seen, last in batches:
+        for files, x, seen, last in _shown(batches, images, progress):
             alone = last and start == 0 and len(x) == 1
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
             with one_sentence(x):
@@ -311,6 +322,14 @@ def _transform_of(card: Card, values: dict[str, Any]) -> Preprocess:
         return found
     raw, odd = divmod(card.in_channels, 2) if found.encoding == "add_inverse" else (card.in_channels, 0)
     return found if odd else dataclasses.replace(found, raw_channels=raw)
+
+
+def _shown(batches: Iterator[_Batch], images: Any, wanted: bool) -> Iterator[_Batch]:
+    """The batches, with a bar where one is wanted."""
+    if not wanted:
+        return batches
+    total = len(images) if isinstance(images, (list, tuple)) else None
+    return counted(batches, total, "inputs", size=lambda batch: len(batch[0]))
 
 
 def _checked(batch_size: int) -> int:
