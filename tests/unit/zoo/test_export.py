@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -121,6 +122,15 @@ def test_the_picture_is_drawn_without_torch(
     assert np.abs(drawn["map"] - e.heatmap(0, 1)).max() <= 1 / 255
     logits = e.outputs / 2.5  # the temperature of the card
     assert np.allclose(drawn["shares"], logits.sigmoid(), atol=1e-5) and np.allclose(drawn["soft"], logits.softmax(1), atol=1e-5)
+
+
+def test_the_picture_of_a_grey_network_is_drawn_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    drawing, clf = importlib.import_module("without_torch"), classifier(channels=1, crop=12)
+    e = clf.explain(np.random.default_rng(0).random((12, 12), dtype=np.float32))
+    drawn = drawing.rgba(e.weights[0, 0].numpy(), e.contributions[0, 0].numpy())
+    assert np.abs(drawn - e.rgba()).max() <= 1 / 255
 
 
 def exported(
