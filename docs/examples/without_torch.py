@@ -23,7 +23,7 @@ def read(path, facts):
 
 
 def rgba(weights, contributions, smooth=15, percentile=99.5):
-    """The paper's picture (H, W, 4) of W (6, H, W): colour from pairs of channels, opacity from the length of W. Grey: (2, H, W)."""
+    """The paper's picture (H, W, 4) of W (6, H, W), grey (2, H, W): colour from pairs of channels, opacity from its length."""
     w = weights / (np.abs(weights).max() or 1)
     mean = lambda row: np.convolve(row, np.ones(smooth))[smooth // 2 :][: len(row)]
     alpha = np.where(contributions < 0, 0, np.linalg.norm(w, axis=0))
