@@ -23,7 +23,7 @@ def read(path, facts):
 
 
 def rgba(weights, contributions, smooth=15, percentile=99.5):
-    """The paper's picture (H, W, 4) of W (6, H, W): colour from pairs of channels, opacity from the length of W."""
+    """The paper's picture (H, W, 4) of W (6, H, W), grey (2, H, W): colour from pairs of channels, opacity from its length."""
     w = weights / (np.abs(weights).max() or 1)
     mean = lambda row: np.convolve(row, np.ones(smooth))[smooth // 2 :][: len(row)]
     alpha = np.where(contributions < 0, 0, np.linalg.norm(w, axis=0))
@@ -31,8 +31,9 @@ def rgba(weights, contributions, smooth=15, percentile=99.5):
         alpha = np.apply_along_axis(lambda row: mean(row) / mean(np.ones_like(row)), axis, alpha)
     limit = np.percentile(alpha, percentile) or alpha.max() or 1
     wanted = np.maximum(w / (np.abs(w).max(0) + 1e-12), 0)
-    colour = wanted[:3] / (wanted[:3] + wanted[3:] + 1e-12)
-    return np.concatenate([colour, np.minimum(alpha / limit, 1)[None]]).transpose(1, 2, 0)
+    half = len(w) // 2
+    colour = wanted[:half] / (wanted[:half] + wanted[half:] + 1e-12)
+    return np.concatenate([*[colour] * (3 // half), np.minimum(alpha / limit, 1)[None]]).transpose(1, 2, 0)
 
 
 def probabilities(logits, facts):

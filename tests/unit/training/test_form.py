@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from pathlib import Path
@@ -204,6 +205,8 @@ def test_an_interrupted_run_on_arrays_reaches_the_same_weights(
     data = write(tmp_path / "data", [rng.integers(0, 2000, RUNS[model]).astype(np.int16) for _ in range(16)])
     recipe = tiny(model=f"{HERE}:{model}", epochs=2, batch_size=4, value_range=(-100, 2100), checkpoint_steps=1)
     train(recipe, data, tmp_path / "whole", **ONE)
+    noted = json.loads((tmp_path / "whole" / "model" / "card.json").read_text("utf-8"))["notes"].get("example")
+    assert noted == {"signal": [2, 30], "volume": [1, 5, 6, 7], "flat": None}[model]  # pictures have a crop
     after = loop.after_step
 
     class Killed(BaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -123,6 +124,15 @@ def test_the_picture_is_drawn_without_torch(
     assert np.allclose(drawn["shares"], logits.sigmoid(), atol=1e-5) and np.allclose(drawn["soft"], logits.softmax(1), atol=1e-5)
 
 
+def test_the_picture_of_a_grey_network_is_drawn_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    drawing, clf = importlib.import_module("without_torch"), classifier(channels=1, crop=12)
+    e = clf.explain(np.random.default_rng(0).random((12, 12), dtype=np.float32))
+    drawn = drawing.rgba(e.weights[0, 0].numpy(), e.contributions[0, 0].numpy())
+    assert np.abs(drawn - e.rgba()).max() <= 1 / 255
+
+
 def exported(
     clf: torchbcos.Classifier, path: Path, patch: pytest.MonkeyPatch | None, **options: Any
 ) -> tuple[torchbcos.Exported, Any]:
@@ -188,7 +198,8 @@ def test_targets_are_an_input_or_fixed_by_name(tmp_path: Path, monkeypatch: pyte
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("cifar10_resnet20", {}), "densenet": ("cifar10_densenet52", {}), "convnext": ("convnext_atto", {}),
-    "vit": ("simple_vit_ti_patch16_224", {}), "plain": ("cifar10_resnet20", {"plain": True}), "embedded": ("", {}),
+    "vit": ("simple_vit_ti_patch16_224", {}), "plain": ("cifar10_resnet20", {"plain": True, "in_channels": 6}),
+    "embedded": ("", {}),
 }  # fmt: skip
 
 
