@@ -1,9 +1,15 @@
-"""Pictures that are copies of others, byte for byte: found by size first, so that almost nothing is read."""
+"""Pictures that are copies of others, byte for byte: found by size first, so that almost nothing is read.
+
+Packed scans (`.nii.gz`) are compared by what they unpack to: one volume that was packed twice, or lies there unpacked as well,
+is a copy. The last eight bytes of a gzip file are the checksum and the length of what it unpacks to (RFC 1952), so few are
+unpacked.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
@@ -18,6 +24,8 @@ __all__ = ["MOST_EXAMPLES", "MOST_READ", "copies_among", "copies_in_words", "pai
 MOST_EXAMPLES, MOST_READ = 200_000, 20_000
 _LARGEST = 2**28  # bytes of one example
 _TAIL = 4096  # bytes at the end are compared before whole files: headers are often alike, ends of compressed pictures never
+_PACKED, _TRAILER = ".nii.gz", 8
+_PIECE = 2**20  # bytes that are unpacked at a time
 _Place = tuple[int, int]  # split, example
 
 
@@ -26,13 +34,58 @@ def copies_among(splits: Sequence[Split]) -> list[list[_Place]]:
     stored = [split for split in splits if isinstance(split.reader, Stored)]
     if len(stored) < len(splits) or sum(map(len, splits)) > MOST_EXAMPLES:
         return []
-    size = _asking(splits, lambda reader, i: n if 0 < (n := reader.size(i)) <= _LARGEST else None)  # an empty one is no picture
+    size = _asking(
+        splits, lambda reader, i: n if 0 < (n := _length(reader, i)) <= _LARGEST else None
+    )  # an empty one is no picture
     alike = list(_alike([[(s, i) for s, split in enumerate(splits) for i in range(len(split))]], size))
     if sum(map(len, alike)) > MOST_READ:
         return []
     tail = _asking(splits, lambda reader, i: reader.raw(i, max(0, reader.size(i) - _TAIL)))
-    whole = _asking(splits, lambda reader, i: hashlib.blake2b(reader.raw(i)).digest())
-    return list(_alike(_alike(alike, tail), whole))
+    checksum = _asking(splits, _checksum)
+    whole = _asking(splits, lambda reader, i: hashlib.blake2b(_content(reader, i)).digest())
+    packed = _asking(splits, _is_packed)
+    mixed = [any(map(packed, group)) for group in alike]
+    likely = (part for group, some in zip(alike, mixed, strict=True) for part in _alike([group], checksum if some else tail))
+    return list(_alike(likely, whole))
+
+
+def _is_packed(reader: Stored, i: int) -> bool:
+    return isinstance(reader, FileReader) and reader.files[i].lower().endswith(_PACKED)
+
+
+def _trailer(reader: Stored, i: int) -> tuple[int, int]:
+    """Checksum and length of what a packed example says that it unpacks to."""
+    end = reader.raw(i, max(0, reader.size(i) - _TRAILER))
+    return int.from_bytes(end[:4], "little"), int.from_bytes(end[4:], "little")
+
+
+def _length(reader: Stored, i: int) -> int:
+    return _trailer(reader, i)[1] if _is_packed(reader, i) else reader.size(i)
+
+
+def _checksum(reader: Stored, i: int) -> int:
+    return _trailer(reader, i)[0] if _is_packed(reader, i) else zlib.crc32(reader.raw(i))
+
+
+def _content(reader: Stored, i: int) -> bytes:
+    """The bytes of an example, unpacked.
+
+    Raises:
+        ValueError: it unpacks to more than it says, or to less.
+    """
+    data = reader.raw(i)
+    if not _is_packed(reader, i):
+        return data
+    length, found, unpack = _trailer(reader, i)[1], bytearray(), zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        while data and not unpack.eof and len(found) <= length:
+            found += unpack.decompress(data, _PIECE)
+            data = unpack.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(found) != length:
+        raise ValueError(f"{len(found)} bytes instead of {length}")
+    return bytes(found)
 
 
 def _asking(splits: Sequence[Split], question: Callable[[Stored, int], Hashable]) -> Callable[[_Place], Hashable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -108,3 +110,22 @@ def test_files_that_are_gone_are_for_the_reader_to_name(tmp_path: Path) -> None:
     for name in ("a/0.png", "b/1.png"):
         (tmp_path / name).unlink()
     assert copies_among([split]) == []
+
+
+def test_a_volume_that_was_packed_again_is_a_copy(tmp_path: Path) -> None:
+    """One packed at another time or harder, or not packed, has other bytes and is the same example."""
+    first, second = (bytes([k]) * 400 + os.urandom(600) for k in range(2))
+    for k in "ab":
+        (tmp_path / k).mkdir()
+    for name, data in {
+        "a/1.nii.gz": gzip.compress(first, 9, mtime=1), "b/1.nii.gz": gzip.compress(first, 1, mtime=2), "b/1.nii": first,
+        "a/2.nii.gz": gzip.compress(second), "a/3.NII.GZ": gzip.compress(second, 1, mtime=9), "b/4.nii": bytes(1000),
+        "b/5.nii.gz": gzip.compress(second)[:-8] + gzip.compress(first)[-8:],  # it lies about what it holds
+        "b/6.nii.gz": gzip.compress(bytes(2_000_000))[:-4] + (1000).to_bytes(4, "little"), "b/7.nii.gz": b"no",
+        "a/8.nii.gz": gzip.compress(second)[:50] + gzip.compress(second)[-8:],
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    split = open_labelled(tmp_path).train
+    found = {frozenset(split.names[i] for _, i in group) for group in copies_among([split])}
+    assert found == {frozenset(("a/1.nii.gz", "b/1.nii.gz", "b/1.nii")), frozenset(("a/2.nii.gz", "a/3.NII.GZ"))}
+    assert split.twins is not None and len(set(split.twins)) == len(split) - 3

@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("pydicom")
 
 from tests.scans import SECRETS, dicom, save
+from torchbcos._core.errors import MissingPackageError
 from torchbcos.data import open_labelled, patients
 from torchbcos.data.labelled import Labelled
+from torchbcos.pictures import origin
 
 
 def scan(file: Path, shade: int, patient: str, study: str = "1", series: str = "1", **elements: Any) -> None:
@@ -99,6 +101,27 @@ def test_tables_and_volumes(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))
     data = open_labelled(tmp_path, volumes=True)
     assert people(data) == [{f"{p}-0", f"{p}-1"} for p in range(3)] and data.notes[-1].startswith("6 scans are of 3 patients")
+
+
+def test_each_process_finds_the_same_with_numbers_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices(tmp_path)
+    first, numbers = open_labelled(tmp_path).train.groups, origin.origin_of(tmp_path / "ill" / "p0-0.dcm")
+    monkeypatch.setattr(origin, "_SALT", b"another process")
+    assert open_labelled(tmp_path).train.groups == first is not None
+    assert origin.origin_of(tmp_path / "ill" / "p0-0.dcm").patient != numbers.patient
+
+
+def test_without_pydicom_whoever_reads_the_pixels_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices(tmp_path)
+    asked: list[object] = []
+
+    def absent(path: object) -> None:
+        asked.append(path)
+        raise MissingPackageError("no pydicom")
+
+    monkeypatch.setattr(patients, "origin_of", absent)
+    data = open_labelled(tmp_path)
+    assert (data.train.groups, data.notes, len(asked)) == (None, (), 1)
 
 
 def test_nothing_is_asked_where_there_are_none_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
