@@ -79,5 +79,5 @@ bench: $(READY) ## speed and memory against others, into docs/benchmark (about a
 docs: $(READY) ## build the reference from docstrings
 	$(PY) docs/build.py
 
-fuzz: $(READY) ## read 10,000 spoiled files of each of six kinds (half an hour; FUZZ="card pth --count 500" for a part)
+fuzz: $(READY) ## read 10,000 spoiled files of each of eight kinds (half an hour; FUZZ="card pth --count 500" for a part)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ)
