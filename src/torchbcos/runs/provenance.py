@@ -9,23 +9,30 @@ import time
 from importlib import metadata
 from typing import Any
 
-__all__ = ["git_state", "provenance"]
+__all__ = ["git_state", "provenance", "version_of"]
 
 _PACKAGES = ("torchbcos", "torch", "torchvision", "lightning", "torchmetrics", "timm", "pillow", "numpy")
 
 
 def provenance() -> dict[str, Any]:
     """Python's version, the processor's kind, the time of the call, git's commit, and the version of every package at hand."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    packages = {name: found for name in _PACKAGES if (found := version_of(name)) is not None}
     return {
         "python": platform.python_version(), "machine": platform.machine(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"), "git": git_state(), **packages,
     }  # fmt: skip
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed.
+
+    >>> version_of("nothing-of-this-name") is None
+    True
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def git_state() -> str:

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchbcos import __version__
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError, shorten
 from torchbcos._core.files import finite_or_null
 from torchbcos._core.names import hint, quote
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.optional import require
 from torchbcos.explanation.graph import NAMES, ExplanationGraph, explanation_graph
+from torchbcos.runs.provenance import version_of
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.served import KINDS, form_of
@@ -282,7 +282,7 @@ def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:
 def _facts(classifier: Classifier | None, graph: ExplanationGraph, form: str) -> str:
     """What whoever runs the file should know, as JSON."""
     known: dict[str, Any] = {
-        "format": 1, "torchbcos": __version__, "input": form, "outputs": list(NAMES), "constants": list(graph.constants),
+        "format": 1, "torchbcos": version_of("torchbcos"), "input": form, "outputs": list(NAMES), "constants": list(graph.constants),
         "fixed": list(graph.fixed), "classes": None, "probability": None, "temperature": None, "preprocess": None,
         "card": None,
     }  # fmt: skip
