@@ -282,7 +282,8 @@ def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:
 def _facts(classifier: Classifier | None, graph: ExplanationGraph, form: str) -> str:
     """What whoever runs the file should know, as JSON."""
     known: dict[str, Any] = {
-        "format": 1, "torchbcos": version_of("torchbcos"), "input": form, "outputs": list(NAMES), "constants": list(graph.constants),
+        "format": 1, "torchbcos": version_of("torchbcos"), "input": form, "outputs": list(NAMES),
+        "constants": list(graph.constants),
         "fixed": list(graph.fixed), "classes": None, "probability": None, "temperature": None, "preprocess": None,
         "card": None,
     }  # fmt: skip
