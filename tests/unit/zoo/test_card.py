@@ -12,7 +12,7 @@ import torchbcos
 from torchbcos._core.errors import InputError
 from torchbcos.models import build
 from torchbcos.zoo import Classifier, create_model
-from torchbcos.zoo.load import card_of
+from torchbcos.zoo.describe import card_of
 
 
 @pytest.fixture
