@@ -22,15 +22,17 @@ from torchbcos.functional.transform import unit_norm_weight
 from torchbcos.kernels.unitnorm import filter_norms
 from torchbcos.nn.filters import FilterLayer
 
-__all__ = ["fold_checked_", "fold_norms_", "fold_pair_", "fold_unit_norms_", "pairs_of"]
+__all__ = ["fold_checked_", "fold_norms_", "fold_pair_", "fold_unit_norms_", "not_of_unit_norm", "pairs_of"]
 
 _TOLERANCE = 1e-4  # of the largest output; in half precision, eight units of its last place
+_UNIT = 0.02  # how far the norm of a filter that was stored in half precision may lie from one
 
 
 def fold_norms_(model: nn.Module, *, check: bool = True, keep: Container[str] = ()) -> dict[str, str]:
     """Fold every batch norm that can be folded; return {norm: convolution} by name.
 
-    Each folded pair is checked on a random input, unless `check` is false. Norms whose names are in `keep` stay.
+    Each folded pair is checked on a random input, unless `check` is false. Norms whose names are in `keep` stay, where it
+    depends on the weights whether they can be folded: after MaxOut.
 
     Raises:
         StateError: a folded pair does not give what the two layers gave.
@@ -38,9 +40,7 @@ def fold_norms_(model: nn.Module, *, check: bool = True, keep: Container[str] = 
     folded = {}
     for conv_name, norm_name in pairs_of(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
-        if norm_name in keep:
-            continue
-        if _is_convolution(conv) and isinstance(norm, bnn.BatchNorm):
+        if _is_convolution(conv) and isinstance(norm, bnn.BatchNorm) and not (conv.max_out > 1 and norm_name in keep):
             if not check:
                 fold_pair_(conv, norm)
             elif not fold_checked_(conv, norm):
@@ -58,6 +58,21 @@ def fold_unit_norms_(model: nn.Module) -> None:
         if isinstance(layer, FilterLayer) and layer.unit_norm:
             layer.weight = nn.Parameter(unit_norm_weight(layer.weight), requires_grad=layer.weight.requires_grad)
             layer.unit_norm, layer.deployed = False, True
+
+
+@torch.no_grad()
+def not_of_unit_norm(twin: nn.Module) -> str | None:
+    """The first layer of a deployed twin whose filters should have unit norm (or be zero) and do not; None if all have it.
+
+    A twin no longer divides by the norms of its filters: with weights of a network that is none, it would give other numbers.
+    """
+    folded = {module.into for module in twin.modules() if isinstance(module, bnn.Folded)}
+    for name, layer in twin.named_modules():
+        if isinstance(layer, FilterLayer) and layer.deployed and name not in folded:
+            norms = filter_norms(layer.weight.float())
+            if bool((((norms - 1).abs() > _UNIT) & (norms > 0)).any()):
+                return name
+    return None
 
 
 def pairs_of(model: nn.Module, fits: Callable[[nn.Module, nn.Module], bool] | None = None) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchbcos import models
 from torchbcos._core.errors import BcosError, InputError, WeightsError, shorten
 from torchbcos._core.pickled import Entry
-from torchbcos.deployment import make_twin_
+from torchbcos.deployment import make_twin_, not_of_unit_norm
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile
 from torchbcos.zoo.card import Card
@@ -90,6 +90,11 @@ def assemble(
     """The network of a card with its weights, and what the card says of them; arguments as `build_fitting`."""
     network = build_fitting(card, file.entries, options, where=where, code=code)
     fill(network, file.read(), where=where)
+    if card.deployed and (layer := not_of_unit_norm(network)) is not None:
+        raise WeightsError(
+            f"{where}: the card says that these weights are a deployed twin's, and those of {layer!r} are not: they have no unit "
+            "norm. Correct the card's 'deployed', or save the model again."
+        )
     if isinstance(network, models.Network):
         remember(network, card)
     return network

@@ -444,3 +444,17 @@ def test_a_classifier_of_a_billion_expanded_classes_is_not_built(tmp_path: Path)
         torch.save({**state, "fc.weight": weight}, tmp_path / "w.pth")
         with pytest.raises(torchbcos.BcosError, match=r"fc\.weight"):
             torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "w.pth", num_classes=5)
+
+
+@pytest.mark.parametrize("options", [{"max_out": 2}, {"max_out": 2, "b": 1.5}])
+def test_a_card_that_calls_any_weights_a_twins_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    """A twin divides by no norm of a filter: with MaxOut, where norms may stay, only the filters can tell."""
+    network = small(num_classes=3, **options).eval()
+    torchbcos.save(network, tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    (tmp_path / "card.json").write_text(json.dumps({**card, "deployed": True}), "utf-8")
+    with pytest.raises(torchbcos.BcosError, match="have no unit norm"):
+        torchbcos.load(tmp_path, device="cpu")
+    torchbcos.save(torchbcos.deploy(network).half(), tmp_path)  # a twin in half precision is one
+    x = torch.rand(2, 6, 32, 32)
+    assert torch.allclose(torchbcos.load(tmp_path, device="cpu").model(x), network(x), atol=0.02)
