@@ -42,7 +42,7 @@ def wrong(source: str) -> list[str]:
     found = []
     for module, extra in asked(source):
         brought = {MODULES.get(name, name).replace("-", "_") for name in packages(extra)} if extra in EXTRAS else set()
-        if module.split(".")[0] not in brought:
+        if module.split(".")[0] not in {*brought, "PIL"}:  # the core has Pillow, if not each of its plugins
             found.append(f"{module} of [{extra}]")
     return found
 
