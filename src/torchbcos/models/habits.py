@@ -33,6 +33,7 @@ _FRESH = "nothing has to be set to zero: blocks begin as their layers do"
 # arguments of create_model and of the makers of networks
 OPTIONS: Mapping[str, str] = {
     **_all("in_chans in_chan num_channels input_channels channels", _CHANNELS),
+    **_all("num_labels num_class n_classes nb_classes out_features", "it is num_classes here"),
     **_all("features_only out_indices feature_cfg", _MAPS),
     **_all("global_pool pool_type", _POOLED),
     **_all("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
