@@ -39,7 +39,9 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_DOOR[name]), name)
     if name in _ROOMS + _MORE:
         return importlib.import_module(f"torchbcos.{name}")
-    raise AttributeError(f"module 'torchbcos' has no attribute {name!r}")
+    if name.startswith("_"):
+        raise AttributeError(f"module 'torchbcos' has no attribute {name!r}")
+    raise importlib.import_module("torchbcos._core.habits").no_name(name, __all__)
 
 
 def __dir__() -> list[str]:

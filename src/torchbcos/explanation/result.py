@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.habits import EXPLANATION, no_attribute
 from torchbcos._core.numbers import integer
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import drawn
@@ -365,6 +366,11 @@ class Explanation:
 
     def __repr__(self) -> str:
         return drawn.summary(self)
+
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute("An Explanation", name, EXPLANATION, [*dir(type(self)), *vars(self)])
 
     def _place(self, i: int, k: int) -> tuple[int, int]:
         count, image, target = self.targets.shape[1], integer(i), integer(k)

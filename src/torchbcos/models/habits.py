@@ -33,6 +33,7 @@ _FRESH = "nothing has to be set to zero: blocks begin as their layers do"
 # arguments of create_model and of the makers of networks
 OPTIONS: Mapping[str, str] = {
     **_all("in_chans in_chan num_channels input_channels channels", _CHANNELS),
+    **_all("num_labels num_class n_classes nb_classes out_features", "it is num_classes here"),
     **_all("features_only out_indices feature_cfg", _MAPS),
     **_all("global_pool pool_type", _POOLED),
     **_all("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
@@ -62,6 +63,11 @@ ATTRIBUTES: Mapping[str, str] = {
     **_all("forward_intermediates get_intermediate_layers", _MAPS),
     **_all("default_cfg pretrained_cfg", _CARD),
     **_all("global_pool avgpool pre_logits head_hidden_size", _POOLED),
+    **_all("explain attribute attr", "it is torchbcos.explain(net.eval(), x, targets), on encoded input"),
+    **_all("predict predict_proba classify", "torchbcos.Classifier(net) predicts; torchbcos.load(...) gives one with weights"),
+    **_all("fit", "'torchbcos train' in a shell trains, or torchbcos.training.train(recipe, data, out)"),
+    **_all("save save_pretrained push_to_hub", "it is torchbcos.save(net, FOLDER)"),
+    **_all("from_pretrained load", "it is torchbcos.load(NAME_OR_FOLDER), or create_model(NAME, weights=...)"),
     **_all("set_grad_checkpointing", "there is no such switch; in training, accumulate=N takes N smaller batches a step"),
 }
 

@@ -11,8 +11,9 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, shorten
 from torchbcos.models import Network, refresh_filters
 from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
-from torchbcos.zoo import create_model, load, official_cards
-from torchbcos.zoo.importing import run_builder
+from torchbcos.zoo import create_model, list_models, load, official_cards
+from torchbcos.zoo.importing import builder_fault, run_builder
+from torchbcos.zoo.meant import own_network
 
 __all__ = ["build_network", "channels_last", "check_head", "head_of"]
 
@@ -39,6 +40,7 @@ def build_network(
     given = sorted(_GIVEN & set(recipe.options))
     if given:
         raise InputError(f"options cannot set {', '.join(given)}: the data and the settings of the recipe decide that.")
+    _check_named(recipe.model)
     if ":" in recipe.model:
         named = f"model={shorten(repr(recipe.model), 120)}"
         return run_builder(recipe.model, num_classes=classes, in_channels=channels, options=recipe.options, named=named), None
@@ -53,6 +55,17 @@ def build_network(
         if isinstance(norm, bnn.BatchNorm):
             norm.sync = True
     return network, terms
+
+
+def _check_named(model: str) -> None:
+    """Refuse the name of a network of somebody's own that is not of the form of one.
+
+    Raises:
+        InputError: it is not; the message has the form, with the person's own words.
+    """
+    known = builder_fault(model) is None if ":" in model else model in list_models() or model in official_cards()
+    if not known and (meant := own_network(model)) is not None:
+        raise InputError(f"There is no network {shorten(repr(model), 120)}: {meant}.")
 
 
 def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos._core.habits import CLASSIFIER, CLASSIFIER_CLASS, no_attribute
 from torchbcos._core.names import brief, hint, whole_number
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
@@ -40,7 +41,16 @@ class Prediction:
     logit: float
 
 
-class Classifier:
+class _Kind(type):
+    """Answers `Classifier.load` and the like, which other libraries have."""
+
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(cls, name: str) -> NoReturn:
+            raise no_attribute(f"The class {cls.__name__}", name, CLASSIFIER_CLASS, dir(cls))
+
+
+class Classifier(metaclass=_Kind):
     """Pictures in, predictions and exact explanations out.
 
     Args:
@@ -104,6 +114,17 @@ class Classifier:
         names = self.class_names
         known = f" ({', '.join(map(brief, names))})" if len(names) <= 4 else ""
         return f"Classifier {brief(self.card.name)!r}: {brief(self.card.architecture)}, {len(names):,} classes{known}"
+
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute("A Classifier", name, CLASSIFIER, [*dir(type(self)), *vars(self)])
+
+        def __call__(self, *images: Any, **options: Any) -> NoReturn:
+            raise ArgumentTypeError(
+                "A Classifier is not called: clf.predict(images) and clf.explain(images) take pictures, and "
+                "clf.model(clf.preprocess(images)) gives logits."
+            )
 
     def fitted(self, fit: str | None) -> Classifier:
         """This classifier with pictures cut ("crop") or whole between bars ("letterbox"), as its card then says; None: itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -86,7 +87,11 @@ def card_around(
         ArgumentTypeError: an argument has the wrong type.
     """
     if not isinstance(module, nn.Module):
-        raise ArgumentTypeError(f"A classifier needs a torch.nn.Module, not {type(module).__name__}.")
+        named = isinstance(module, str | os.PathLike)
+        instead = (
+            f": torchbcos.load({shorten(repr(os.fspath(module)), 150)}) gives the classifier of a name or folder" if named else ""
+        )
+        raise ArgumentTypeError(f"A classifier needs a torch.nn.Module, not {type(module).__name__}{instead}.")
     names = _names(class_names)
     network = unwrapped(module)
     made_here = isinstance(network, models.Network) and network.architecture is not None and builder is None

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.names import hint
 from torchbcos.training.recipe.groups import GROUPS
+from torchbcos.training.recipe.habits import tail
 from torchbcos.training.recipe.setting import Setting, settings_of
 from torchbcos.training.recipe.value import group_of, list_settings
 
@@ -42,7 +42,7 @@ def find_settings(*words: str) -> list[Setting]:
         found = _matching(word)
         if not found:
             known = [*list_settings(), *(title.lower() for title in GROUPS)]
-            raise InputError(f"A recipe has no setting {word!r}.{hint(word, known)} 'torchbcos train --settings' prints all.")
+            raise InputError(f"A recipe has no setting {word!r}.{tail(word, known)} 'torchbcos train --settings' prints all.")
         wanted |= found
     return [one for key, one in list_settings().items() if key in wanted]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.names import hint
 from torchbcos.training.recipe.groups import (
     GROUPS,
     GuidanceSettings,
@@ -19,6 +18,7 @@ from torchbcos.training.recipe.groups import (
     OptimisationSettings,
     PictureSettings,
 )
+from torchbcos.training.recipe.habits import tail
 from torchbcos.training.recipe.setting import Setting, settings_of
 
 __all__ = [
@@ -151,7 +151,7 @@ def checked(key: str, value: Any) -> Any:
     """
     known = list_settings()
     if key not in known:
-        raise InputError(f"A recipe has no key {key!r}.{hint(key, known)} 'torchbcos train --show RECIPE' prints all.")
+        raise InputError(f"A recipe has no key {key!r}.{tail(key, known)} 'torchbcos train --show RECIPE' prints all.")
     return known[key].read(value)
 
 
