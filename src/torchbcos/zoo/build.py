@@ -20,6 +20,7 @@ from torchbcos.zoo.archive import WeightsFile
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.importing import IMPORT, run_builder
 from torchbcos.zoo.probe import samples
+from torchbcos.zoo.remembered import deviation
 from torchbcos.zoo.sequential import SEQUENTIAL, build_sequential
 from torchbcos.zoo.store import check_fit, fill
 
@@ -87,7 +88,11 @@ def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module
 def assemble(
     card: Card, file: WeightsFile, options: Mapping[str, Any], *, where: str, code: Code = NO_CODE
 ) -> nn.Module:  # fmt: skip
-    """The network of a card with its weights, and what the card says of them; arguments as `build_fitting`."""
+    """The network of a card with its weights, and what the card says of them; arguments as `build_fitting`.
+
+    Raises:
+        InputError, WeightsError: as `build_fitting`; or code that builds it gives other numbers than when it was saved.
+    """
     network = build_fitting(card, file.entries, options, where=where, code=code)
     fill(network, file.read(), where=where)
     if card.deployed and (layer := not_of_unit_norm(network)) is not None:
@@ -97,6 +102,12 @@ def assemble(
         )
     if isinstance(network, models.Network):
         remember(network, card)
+    if card.probe is not None and (found := deviation(network, card.in_channels, card.probe)) is not None:
+        raise WeightsError(
+            f"{shorten(where, 80)!r}: {shorten(str(builder_of(card)), 120)} gives other numbers than when this model was saved "
+            f"({found}): its code was changed since. Use the code of then, or train and save the model with that of now; if the "
+            "change is meant to act on these weights, take 'probe' out of card.json."
+        )
     return network
 
 

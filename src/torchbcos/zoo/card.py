@@ -48,6 +48,8 @@ class Card:
         parameters: how many.
         recipe: how the weights were trained: of a run of `torchbcos train` its recipe, else what was published.
         deployed: the weights are those of a deployed twin.
+        probe: of a network of somebody's own what its code gave when it was saved, {"size": the sides of a made-up input,
+            "logits": the first 16}; `load` compares.
         notes: anything else (seed, curve, time).
         digest: SHA-256 of the weights beside a saved card: it never goes with others, nor with damaged ones.
 
@@ -79,6 +81,7 @@ class Card:
     deployed: bool = False
     notes: Any = None
     digest: str | None = None
+    probe: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):

@@ -15,6 +15,7 @@ from torchbcos._core.names import class_name_fault
 from torchbcos._core.probability import PROBABILITIES
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.importing import IMPORT, builder_fault
+from torchbcos.zoo.remembered import MOST_LOGITS, MOST_NUMBERS
 
 __all__ = ["IMAGENET", "fault_of", "parse_json"]
 
@@ -44,7 +45,17 @@ def fault_of(values: Mapping[str, Any]) -> str | None:
             return f"the field {name!r} {fault}"
     count, classes = values.get("num_classes"), values.get("classes")
     found = 1000 if classes == IMAGENET else count if classes is None else len(classes)
-    return None if found == count else f"the field 'classes' has {found} names, but num_classes is {count}"
+    if found != count:
+        return f"the field 'classes' has {found} names, but num_classes is {count}"
+    return None if values.get("probe") is None else _misplaced(values["probe"], values)
+
+
+def _misplaced(probe: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    """What is wrong with a probe on this card."""
+    if not str(values.get("architecture")).startswith(IMPORT):
+        return f"the field 'probe' is of networks that code builds ('{IMPORT}…') only"
+    numbers = values.get("in_channels", 6) * math.prod(probe["size"])
+    return f"the field 'probe' has an input of {numbers:,} numbers" if numbers > MOST_NUMBERS else None
 
 
 def parse_json(text: str) -> Any:
@@ -223,6 +234,22 @@ def _options(value: Any) -> str | None:
     return f"holds {fields[0]!r}, which is no option of a network but a field of its own" if fields else _data(value)
 
 
+def _probe(value: Any) -> str | None:
+    """The sides of an input, and some logits."""
+    if not isinstance(value, Mapping) or set(value) != {"size", "logits"}:
+        return f"must be a table of 'size' and 'logits', not {_shown(value)}"
+    size, logits = value["size"], value["logits"]
+    sides = isinstance(size, tuple | list) and 1 <= len(size) <= 3 and all(_side(side) is None for side in size)
+    if not sides:
+        return f"must have a size of one to three whole numbers, not {_shown(size)}"
+    good = isinstance(logits, tuple | list) and 1 <= len(logits) <= MOST_LOGITS and all(map(_is_finite, logits))
+    return None if good else f"must have logits, 1 to {MOST_LOGITS} finite numbers, not {_shown(logits)}"
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
 def _architecture(value: Any) -> str | None:
     fault = _NAME(value)
     if fault is None and value.startswith(IMPORT) and builder_fault(value.removeprefix(IMPORT)) is not None:
@@ -230,6 +257,7 @@ def _architecture(value: Any) -> str | None:
     return fault
 
 
+_side = _whole(1, 2**26)
 _NAME, _LINE = _text(_LONGEST_NAME, least=1), _optional(_text(_LONGEST_TEXT))
 _HEXADECIMAL = _optional(_matching("[0-9a-f]{1,64}", "up to 64 hexadecimal digits"))
 _RULES: dict[str, _Rule] = {
@@ -240,5 +268,5 @@ _RULES: dict[str, _Rule] = {
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,
-    "digest": _HEXADECIMAL,
+    "digest": _HEXADECIMAL, "probe": _optional(_probe),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
 from torchbcos.zoo.importing import builder_path
 from torchbcos.zoo.probe import NO_INPUT, differ
+from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 from torchbcos.zoo.store import check_fit, write_folder
@@ -93,7 +94,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
         StateError: the files could not be written.
     """
     network = unwrapped(network)
-    card = dataclasses.replace(card, deployed=is_deployed(network))
+    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None)
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)
@@ -109,10 +110,21 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
             check_same(network, rebuilt, "its card" if is_own(card) else "create_model")
     check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     if builder is not None:
+        own = {name: value.dtype for name, value in rebuilt.state_dict().items()}
         rebuilt.load_state_dict(state, assign=True)
-        given = iter([example]) if example is not None else inputs_of(card)
-        _check_outputs(network, rebuilt, given, builder)
+        given = [example] if example is not None else list(inputs_of(card))
+        _check_outputs(network, rebuilt, iter(given), builder)
+        if any(state[name].dtype is not kind for name, kind in own.items()):  # load fills what the builder makes
+            rebuilt = _rebuilt(card, builder, state)
+            rebuilt.load_state_dict(state)
+        card = dataclasses.replace(card, probe=_probe_of(rebuilt.cpu(), card, given))
     write_folder(Path(directory), state, card)
+
+
+def _probe_of(rebuilt: nn.Module, card: Card, inputs: Iterable[Tensor]) -> dict[str, Any] | None:
+    """What a network gives for a made-up input, in one of the sizes of these, as its card remembers it."""
+    found = (remember_outputs(rebuilt, card.in_channels, x.shape[2:]) for x in inputs)
+    return next((probe for probe in found if probe is not None), None)
 
 
 def _layers_of(network: nn.Module) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torchbcos.zoo.store import read_card
 GOOD: dict[str, Any] = json.loads((embedded_folder() / "imagenette" / "card.json").read_text("utf-8"))
 TEN = [f"class {i}" for i in range(10)]
 
+OWN = {"architecture": "import:mynets:Net"}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"classes": ["a"]}, r"'classes' has 1 names, but num_classes is 10"),
     ({"classes": [f"{i}" for i in range(200)]}, r"'classes' has 200 names, but num_classes is 10"),
@@ -72,6 +73,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"digest": 5}, r"'digest' must be up to 64 hexadecimal digits"),
     ({"notes": {"a": ["\x1b]0;x\x07"]}}, r"'notes' contains the character U\+001B"),
     ({"recipe": {"\x1b": 1}}, r"'recipe' contains the character U\+001B"),
+    ({"probe": {"size": [8], "logits": [1.0]}}, r"'probe' is of networks that code builds"),
+    ({**OWN, "probe": [1.0]}, r"'probe' must be a table of 'size' and 'logits'"),
+    ({**OWN, "probe": {"size": [8], "logits": [1.0], "x": 1}}, r"'probe' must be a table"),
+    ({**OWN, "probe": {"size": [], "logits": [1.0]}}, r"'probe' must have a size of one to three"),
+    ({**OWN, "probe": {"size": [8, True], "logits": [1.0]}}, r"'probe' must have a size"),
+    ({**OWN, "probe": {"size": [8] * 4, "logits": [1.0]}}, r"'probe' must have a size"),
+    ({**OWN, "probe": {"size": [2**26, 2**26], "logits": [1.0]}}, r"'probe' has an input of [\d,]+ numbers"),
+    ({**OWN, "probe": {"size": [8], "logits": []}}, r"'probe' must have logits, 1 to 16 finite numbers"),
+    ({**OWN, "probe": {"size": [8], "logits": [float("inf")]}}, r"'probe' must have logits"),
+    ({**OWN, "probe": {"size": [8], "logits": [10**400]}}, r"'probe' must have logits"),
+    ({**OWN, "probe": {"size": [8], "logits": ["1"]}}, r"'probe' must have logits"),
+    ({**OWN, "probe": {"size": [8], "logits": [1.0] * 17}}, r"'probe' must have logits"),
     ({"schema": True}, r"schema True is not 1"),
     ({"schema": 1.0}, r"'schema' must be"),
     ({1: 2}, r"unknown field '1'"),

@@ -257,6 +257,7 @@ def test_a_models_folder_brings_no_code(inside_it: bool, planted: Path, monkeypa
 
 def test_a_strangers_card_names_what_it_would_run_in_print(planted: Path) -> None:
     card = json.loads(Path("model/card.json").read_text())
+    del card["probe"]  # which only such cards have
     for path, options, text in (
         ("import:os:system", {"command": "touch marker\x1b"}, "contains the character U\\+001B"),
         ("import:os:system", {"command": "touch marker"}, "'os' would be imported and its 'system' called, with .*touch marker"),
