@@ -98,6 +98,19 @@ def test_json_says_what_comes(command: str) -> None:
         (("help", "explan"), 2, "There is no command 'explan'. Did you mean 'explain'"),
         (("explain", "help"), 2, "'help' does not exist."),
         (("explain", "x.jpg", "--verify", "a"), 2, "There is no option '--verify'. See 'torchbcos explain --help'."),
+        (("predict", "x.jpg", "--csv"), 2, "There is no option '--csv'. It is '--json' here: records"),
+        (("train", "folder", "--epochs", "3"), 2, "There is no option '--epochs'. It is '--set epochs=…' here."),
+        (("train", "folder", "--learning-rate", "3"), 2, "It is 'lr' here (--set KEY=VALUE)."),
+        (("train", "folder", "--output-dir", "x"), 2, "It is '--out' here."),
+        (("train", "folder", "--num_labels", "3"), 2, "The data has the classes: nothing is set"),
+        (
+            ("explain", "x.dcm", "--window", "40/400"),
+            2,
+            "It is '--range LOW..HIGH' here, black and white: the window 40/400 is --range -160..240.",
+        ),
+        (("evaluate", "accuracy", "--gpu", "0"), 2, "It is '--device' here."),
+        (("models", "--window", "1"), 2, "There is no option '--window'. See 'torchbcos models --help'."),
+        (("info",), 2, "There is no command 'info'. Did you mean 'models'?"),
     ],
 )
 def test_words_of_other_programs(

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from torchbcos._core.names import nearest
 from torchbcos.cli.common import OutputError, flush, print_json, say, voice
+from torchbcos.cli.habits import option_here
 from torchbcos.cli.stopping import Stopped
 
 __all__ = ["HELP", "INTERRUPTED", "Command", "Group", "Program"]
@@ -30,7 +31,8 @@ _OTHER_WORDS = {
     "version": "--version", "list": "models", "ls": "models", "zoo": "models", "classify": "predict", "infer": "predict",
     "inference": "predict", "heatmap": "explain", "saliency": "explain", "attribute": "explain", "visualize": "explain",
     "visualise": "explain", "fit": "train", "finetune": "train", "test": "evaluate", "eval": "evaluate", "verify": "check",
-    "validate": "check", "onnx": "export", "convert": "export",
+    "validate": "check", "onnx": "export", "convert": "export", "info": "models", "show": "models", "download": "models",
+    "run": "predict", "plot": "explain", "score": "evaluate", "benchmark": "evaluate",
 }  # fmt: skip
 _COMPLETION = {
     "install_completion": "Let the shell complete commands, options and models with the tab key.",
@@ -176,6 +178,8 @@ def _sentence(error: Any) -> str:
         kind, word = unknown.groups()
         close = _near_options(word, context.command) if kind == "option" else _near_commands(word, context)
         tail = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+        if kind == "option":
+            tail = _as_here(word, context.command) or tail
         # not repr: typer has escaped the word already, or `say` will
         return f"There is no {kind} '{word}'.{tail} See '{command} --help'."
     text = text.replace("Value error, ", "").removesuffix(".")
@@ -185,6 +189,20 @@ def _sentence(error: Any) -> str:
         example = (context.command.epilog or "").partition(";")[0].partition(": ")[2]
         text += f"; for example '{example}'" if example else ""
     return f"{text}. See '{command} --help'."
+
+
+def _as_here(word: str, command: Any) -> str:
+    """What an option of other programs is here, behind a space; "" where nobody knows."""
+    options = [name for p in command.params for name in p.opts]
+    settings: dict[str, str] = {}
+    if "--set" in options:
+        from torchbcos.training.recipe.habits import ELSEWHERE
+        from torchbcos.training.recipe.value import list_settings
+
+        settings = {**{word: f"{said} (--set KEY=VALUE)." for word, said in ELSEWHERE.items()},
+                    **{key: f"It is '--set {key}=…' here." for key in list_settings()}}  # fmt: skip
+    said = option_here(word, options, settings)
+    return f" {said}" if said else ""
 
 
 def _near_options(word: str, command: Any) -> list[str]:
