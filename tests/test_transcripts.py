@@ -51,6 +51,7 @@ def steps(page: str) -> Iterator[Step]:
 def matches(said: str, expected: str) -> bool:
     """Whether an output is what a transcript shows."""
     lines = [_NUMBER.sub("#", text).rstrip() for text in expected.strip().splitlines()]
+    lines = ["…" if text.strip() == "…" else text for text in lines]
     pattern = "\n".join(".*" if text == "…" else re.escape(text).replace("…", "[^\n]*") for text in lines)
     # lines that stand for any number of lines stand for none, too
     pattern = pattern.replace("\n.*\n", "(?:\n.*)?\n").removesuffix("\n.*") + (".*" if lines[-1:] == ["…"] else "")

@@ -71,7 +71,7 @@ def not_of_unit_norm(twin: nn.Module) -> str | None:
         if isinstance(layer, FilterLayer) and layer.deployed and name not in folded:
             norms = filter_norms(layer.weight.float())
             if bool((((norms - 1).abs() > _UNIT) & (norms > 0)).any()):
-                return name
+                return str(name)
     return None
 
 
