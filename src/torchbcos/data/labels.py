@@ -17,7 +17,7 @@ from torchbcos._core.names import hint, quote
 from torchbcos._core.tables import Row, Table
 from torchbcos.data.notes import count_of
 
-__all__ = ["UNCERTAIN", "check_uncertain", "label_notes", "never_known", "read_labels", "same_label"]
+__all__ = ["UNCERTAIN", "check_uncertain", "is_word", "label_notes", "never_known", "read_labels", "same_label"]
 
 UNCERTAIN = ("error", "ignore", "positive", "negative")
 _MEANS = {"ignore": float("nan"), "positive": 1.0, "negative": 0.0}
@@ -74,9 +74,25 @@ def _number(table: Table, row: Row, label: str, uncertain: str) -> float:
     if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
         raise InputError(
             f"{where}: {shorten(repr(row[label]), 40)} is neither 0 nor 1, nor a number between them (a soft label), nor blank "
-            "(a label that is not known)."
+            f"(a label that is not known).{_meant(table, row, label)}"
         )
     return float(text)
+
+
+def _meant(table: Table, row: Row, label: str) -> str:
+    """What to do where the only label holds a word: it may be the class."""
+    alone = len([column for column in table.columns if column not in ("file", "split")]) == 1
+    return " Is it the class? Call the column 'class'." if alone and is_word(row[label]) else ""
+
+
+def is_word(text: str) -> bool:
+    """Whether a cell holds a word, which no label of 0, 1 or between is.
+
+    >>> is_word("cat"), is_word("class 1"), [is_word(text) for text in ("1", "0,5", "1e-3", "-1", "", "True", "NaN")]
+    (True, True, [False, False, False, False, False, False, False])
+    """
+    number = _NUMBER.fullmatch(text) or text.casefold() in (*_WORDS, "nan")
+    return not number and any(letter.isalpha() for letter in text)
 
 
 def same_label(targets: Tensor) -> object:

@@ -16,7 +16,7 @@ from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, list_columns, read_table
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, file_split
-from torchbcos.data.labels import label_notes, read_labels, same_label
+from torchbcos.data.labels import is_word, label_notes, read_labels, same_label
 from torchbcos.data.notes import check_class, count_of, is_special, look_alikes, without_examples
 from torchbcos.data.once import Files, apart, once
 from torchbcos.data.patients import with_patients
@@ -24,11 +24,13 @@ from torchbcos.pictures.find import SUFFIXES
 
 __all__ = ["REPORT", "TRAIN", "open_table"]
 
+_CLASS_WORDS = frozenset({"label", "labels", "target", "category", "class", "classes", "class_name"})
+
 TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 
 
 def open_table(table: Path, uncertain: str = "error") -> Labelled:
-    """A CSV table: `file`, then one column a label, or `class`; `split` may divide it.
+    """A CSV table: `file`, then one column a label, or `class` (or `label` of words alone); `split` may divide it.
 
     Args:
         table: the file.
@@ -158,22 +160,35 @@ def _once_each(files: Files, targets: Tensor, rows: Sequence[int]) -> list[int]:
 def _read_targets(table: Table, uncertain: str) -> tuple[tuple[str, ...], Tensor]:
     """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
     labels = tuple(c for c in table.columns if c not in ("file", "split"))
+    named = _class_column(table, labels)
     if "class" in labels and len(labels) > 1:
         others = ", ".join(repr(c) for c in labels if c != "class")
         raise InputError(f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label.")
-    if labels != ("class",):
+    if named is None:
         for label in labels:
             check_class(label, f"{quote(table.file)}, line 1")
         return labels, read_labels(table, labels, uncertain)
     found: dict[str, int] = {}
     for row in table.rows:
-        if row["class"] not in found:
-            _check_one_line(table, row, "class")
-            check_class(row["class"], f"{quote(table.file)}, line {row.line}")
-            found[row["class"]] = row.line
+        if row[named] not in found:
+            _check_one_line(table, row, named)
+            check_class(row[named], f"{quote(table.file)}, line {row.line}")
+            found[row[named]] = row.line
     classes = tuple(sorted(found, key=natural_key))
     places = {name: i for i, name in enumerate(classes)}
-    return classes, torch.tensor([places[row["class"]] for row in table.rows])
+    return classes, torch.tensor([places[row[named]] for row in table.rows])
+
+
+def _class_column(table: Table, labels: Sequence[str]) -> str | None:
+    """The column that holds the classes: `class`, or an only `label` whose cells are all words; None where each label has one.
+
+    A column `label` of 0 and 1, or of numbers between, says whether that label holds, as any other column does.
+    """
+    if tuple(labels) == ("class",):
+        return "class"
+    if len(labels) != 1 or labels[0].casefold() not in _CLASS_WORDS:
+        return None
+    return labels[0] if all(is_word(row[labels[0]]) for row in table.rows) else None
 
 
 def _check_one_line(table: Table, row: Row, column: str) -> None:

@@ -220,3 +220,39 @@ def test_a_pipe_exists_and_is_no_regular_file(tmp_path: Path) -> None:
     assert note.startswith("Not used in '") and "being no regular files (pipes or devices?): 1; the first is 'a/pipe.png'" in note
     (tmp_path / "d" / "b" / "gone.png").symlink_to("nowhere.png")
     assert any("links that lead nowhere: 1; the first is 'b/gone.png'" in note for note in open_labelled(tmp_path / "d").notes)
+
+
+@pytest.mark.parametrize("column", ["label", "Label", "target", "category"])
+def test_a_spreadsheet_that_calls_the_class_otherwise(pictures: Path, column: str) -> None:
+    """The only label, all of whose cells are words, is the class; classes, splits and blemishes are those of `class`."""
+    rows = "file,{0},split\n0.png,cat,train\n1.png,dog,train\n2.png,cat,val\n"
+    found, usual = opened(pictures, rows.format(column)), opened(pictures, rows.format("class"))
+    assert found.classes == usual.classes == ("cat", "dog") and not found.multi_label
+    assert found.train.targets.tolist() == usual.train.targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("file,label\n0.png,1\n1.png,0\n2.png,0.5\n", ("label",)), ("file,label\n0.png,true\n1.png,False\n", ("label",))],
+)
+def test_a_label_of_that_name_stays_a_label(pictures: Path, text: str, classes: tuple[str, ...]) -> None:
+    found = opened(pictures, text)
+    assert found.classes == classes and found.multi_label
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,label\n0.png,cat\n1.png,1\n", "file,label\n0.png,cat\n1.png,\n", "file,species\n0.png,cat\n1.png,dog\n",
+        "file,label\n0.png,1\n1.png,l\n",
+    ],
+)  # fmt: skip
+def test_what_may_be_the_class_is_asked(pictures: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"is neither 0 nor 1.*Is it the class\? Call the column 'class'\."):
+        opened(pictures, text)
+
+
+def test_a_word_among_several_labels_is_no_class(pictures: Path) -> None:
+    with pytest.raises(InputError) as error:
+        opened(pictures, "file,label,other\n0.png,cat,1\n1.png,dog,0\n")
+    assert "'cat' is neither 0 nor 1" in str(error.value) and "Is it the class" not in str(error.value)
