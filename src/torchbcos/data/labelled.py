@@ -48,6 +48,7 @@ class Split:
         twins: one number a set of byte-identical examples, where there are such: `split_rows` keeps them together.
         groups: one number a set of examples that belong together whatever their classes, scans of one patient and copies of them,
             where there are such: `torchbcos.data.division.split_groups` keeps them together.
+        kin: what messages call such a set: "patient", or "group" of a table.
     """
 
     names: Sequence[str]
@@ -56,6 +57,7 @@ class Split:
     rows: tuple[int, ...]
     twins: tuple[int, ...] | None = None
     groups: tuple[int, ...] | None = None
+    kin: str = "patient"
 
     def __len__(self) -> int:
         return len(self.rows)

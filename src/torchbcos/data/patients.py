@@ -12,7 +12,7 @@ from torchbcos.data.notes import count_of
 from torchbcos.pictures.find import SUFFIXES
 from torchbcos.pictures.origin import LEVELS, Origin, origin_of
 
-__all__ = ["MOST_HEADERS", "with_patients"]
+__all__ = ["MOST_HEADERS", "growing_sets", "with_patients"]
 
 MOST_HEADERS = 20_000  # a millisecond each; on a network disk ten
 _OTHERS = (*SUFFIXES, ARRAY, ".nii", ".nii.gz")  # files that say nothing of patients
@@ -87,7 +87,7 @@ def _level(origins: _Origins) -> tuple[str, dict[_Place, _Place]]:
 
 def _linked(places: Iterable[_Place], keys: Iterable[Iterable[tuple[str, bytes | None]]]) -> dict[_Place, _Place]:
     """The first place of the set of each: what shares a key is one set, and what shares one with that."""
-    find, join = _sets()
+    find, join = growing_sets()
     first: dict[tuple[str, bytes], _Place] = {}
     places = list(places)
     for place, own in zip(places, keys, strict=True):
@@ -97,7 +97,7 @@ def _linked(places: Iterable[_Place], keys: Iterable[Iterable[tuple[str, bytes |
     return {place: find(place) for place in places}
 
 
-def _sets() -> tuple[Callable[[_Place], _Place], Callable[[_Place, _Place], None]]:
+def growing_sets() -> tuple[Callable[[_Place], _Place], Callable[[_Place, _Place], None]]:
     """Sets that grow together: what finds the first member of one's set, and what joins two sets."""
     above: dict[_Place, _Place] = {}
 
@@ -117,7 +117,7 @@ def _sets() -> tuple[Callable[[_Place], _Place], Callable[[_Place, _Place], None
 
 def _groups(count: int, sets: Mapping[_Place, _Place], copies: Iterable[Sequence[_Place]]) -> tuple[int, ...]:
     """One number an example to train on: that of the first with which it belongs together."""
-    find, join = _sets()
+    find, join = growing_sets()
     for place, first in sets.items():
         join(place, first)
     for group in copies:

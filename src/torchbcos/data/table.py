@@ -15,6 +15,7 @@ from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import natural_key, quote
 from torchbcos._core.tables import Row, Table, list_columns, read_table
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
+from torchbcos.data.grouped import GROUP, groups_of, keep_groups_apart, with_groups
 from torchbcos.data.labelled import Labelled, file_split
 from torchbcos.data.labels import is_word, label_notes, read_labels, same_label
 from torchbcos.data.notes import check_class, count_of, is_special, look_alikes, without_examples
@@ -30,40 +31,43 @@ TRAIN, REPORT = ("train", "training"), ("val", "valid", "validation", "test")
 
 
 def open_table(table: Path, uncertain: str = "error") -> Labelled:
-    """A CSV table: `file`, then one column a label, or `class` (or `label` of words alone); `split` may divide it.
+    """A CSV table: `file`, then one column a label, or `class` (or `label` of words); `split` divides it, `group` keeps together.
 
     Args:
         table: the file.
         uncertain: what a label of -1 means, see `torchbcos.data.labels.read_labels`.
 
     Raises:
-        InputError: a line is wrong, a file has two labels or is in two splits; the message names the lines.
+        InputError: a line is wrong, a file has two labels, a file or a group is in two splits; the message names the lines.
     """
     read = read_table(table)
     if "" in read.columns:
         raise InputError(
             f"{quote(table)}, line 1: a column has no name. Is it an index? pandas writes none with to_csv(…, index=False)."
         )
-    if "file" not in read.columns or len(read.columns) < 2:
+    if "file" not in read.columns or not set(read.columns) - {"file", "split", GROUP}:
         columns = list_columns(read.columns)
         raise InputError(f"{quote(table)} needs a column 'file' and one column a label, or 'class'; it has {columns}.")
     if not read.rows:
         raise InputError(f"{quote(table)} has no rows.")
     named = _find_files(read)
     classes, targets = _read_targets(read, uncertain)
-    parts = [_split_of(read, row) for row in read.rows]
+    parts, groups = [_split_of(read, row) for row in read.rows], groups_of(read)
     train, report = (
         _once_each(named.files, targets, [i for i, part in enumerate(parts) if part in names]) for names in (TRAIN, REPORT)
     )
     if not train:
         raise InputError(f"{quote(table)} has no row whose split is 'train': there is nothing to train on.")
     apart(named.files.take(train), named.files.take(report))
+    keep_groups_apart(read, groups, {"train": train, "val": report})
     whole = file_split(named.files.paths, targets, table.parent)
     divided = whole.take(train), whole.take(report) if report else None
     copies = copies_among([split for split in divided if split is not None])
     untaught = (*label_notes(classes, targets[[*train, *report]], table), *without_examples(classes, divided[0].targets))
     learned, related = with_patients(with_twins(divided[0], copies), divided[1], copies)
-    notes = (*named.notes, *look_alikes(classes, table), *untaught, *copies_in_words(*divided, copies), *related)
+    learned, together = with_groups(learned, [groups[i] for i in train], copies)
+    said = (*copies_in_words(*divided, copies), *related, *together)
+    notes = (*named.notes, *look_alikes(classes, table), *untaught, *said)
     repeated = len(read.rows) - len(train) - len(report)
     return Labelled(classes, learned, divided[1], targets.dim() > 1, "table", repeated, notes)
 
@@ -100,6 +104,8 @@ def _find_files(table: Table) -> _Named:
         if not row["file"]:
             raise InputError(f"{quote(table.file)}, line {row.line}, names no file.")
         _check_one_line(table, row, "file")
+        if GROUP in table.columns:
+            _check_one_line(table, row, GROUP)
         paths.append(str(table.file.parent / row["file"]))
     lines = [row.line for row in table.rows]
     folders: dict[str, dict[str, tuple[int, int]]] = {}
@@ -159,11 +165,14 @@ def _once_each(files: Files, targets: Tensor, rows: Sequence[int]) -> list[int]:
 
 def _read_targets(table: Table, uncertain: str) -> tuple[tuple[str, ...], Tensor]:
     """The classes of a table, and (N,) int64 classes, or (N, C) float32 of several labels an example."""
-    labels = tuple(c for c in table.columns if c not in ("file", "split"))
+    labels = tuple(c for c in table.columns if c not in ("file", "split", GROUP))
     named = _class_column(table, labels)
     if "class" in labels and len(labels) > 1:
         others = ", ".join(repr(c) for c in labels if c != "class")
-        raise InputError(f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label.")
+        raise InputError(
+            f"{quote(table.file)} has a column 'class' and {others} beside it: give the class, or a column a label. A column "
+            "that says which examples belong together (of one patient, say) is called 'group'."
+        )
     if named is None:
         for label in labels:
             check_class(label, f"{quote(table.file)}, line 1")

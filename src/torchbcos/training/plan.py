@@ -65,15 +65,15 @@ def _divided(
         rest, held = split_rows(split.targets, share, seed, split.twins)
         if split.groups is not None and {split.groups[i] for i in held} & {split.groups[i] for i in rest}:
             notes.append(
-                f"Scans of one patient are both trained on and held out {use}: there are too few patients to hold some out. The "
-                "result says little about other patients."
+                f"{'Scans' if split.kin == 'patient' else 'Examples'} of one {split.kin} are both trained on and held out {use}: "
+                f"there are too few {split.kin}s to hold some out. The result says little about other {split.kin}s."
             )
     elif split.targets.dim() == 1:
         there = set(split.targets[rest].tolist()) - set(split.targets[held].tolist())
         lacking = [classes[c] for c in sorted(there) if int((split.targets == c).sum()) > 1]
         if lacking:
             more = f" (and of {len(lacking) - 1:,} more)" if lacking[1:] else ""
-            notes.append(f"Nothing of {quote(lacking[0])}{more} is held out {use}: all of it is of one patient.")
+            notes.append(f"Nothing of {quote(lacking[0])}{more} is held out {use}: all of it is of one {split.kin}.")
     return split.take(rest), split.take(held)
 
 
