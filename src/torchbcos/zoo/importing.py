@@ -7,6 +7,7 @@ in which one works; never in a model's own folder, so that a folder from somewhe
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.machinery
 import inspect
@@ -31,6 +32,7 @@ _BUILDER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _LONGEST = 200
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SCRIPT = "__main__"
+_NO_BUILDERS = {*sys.stdlib_module_names, "", "torch", "numpy", "PIL", "joblib", "cloudpickle", "dill", "pandas"} - {_SCRIPT}
 
 
 def builder_fault(path: str) -> str | None:
@@ -165,8 +167,31 @@ def _imported(path: str, named: str) -> Callable[..., Any]:
             raise InputError(f"{named} names no function that can be imported: {module} has no {shorten(part, 60)!r}.{tail}")
     if not callable(found):
         raise InputError(f"{named} names no function that can be imported: it is a {type(found).__name__}.")
+    if not _may_build(found):
+        raise InputError(
+            f"{named} names {shorten(quote(str(getattr(found, '__qualname__', name))), 60)} of "
+            f"{shorten(quote(str(getattr(found, '__module__', module))), 60)}, which builds no network: a builder is a function "
+            "of yours, or a class that is a torch.nn.Module."
+        )
     make: Callable[..., Any] = found
     return make
+
+
+def _may_build(found: Any) -> bool:
+    """Whether something may be a builder: no function of Python's library or of torch builds a network.
+
+    A card names what is called and with what; of a person who allows code of somebody's network nobody should get
+    `os.system`, or `torch.load` of a pickle that lies beside the card.
+
+    >>> _may_build(os.system), _may_build(nn.Linear), _may_build(nn.Module.apply)
+    (False, True, False)
+    """
+    if isinstance(found, functools.partial):
+        return _may_build(found.func)
+    if isinstance(found, type):
+        return issubclass(found, nn.Module)
+    home = str(getattr(found, "__module__", None) or "").partition(".")[0]
+    return home not in _NO_BUILDERS
 
 
 def _arguments(

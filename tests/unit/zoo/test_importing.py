@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,32 @@ def test_a_folder_that_is_avoided_brings_no_code(how: str, model: Path, monkeypa
     assert not list(work.rglob("ran"))
     run_builder(path.replace("planted_whole", "planted_net"), options={}, **SIZES)  # the guard alone kept it out
     assert list(work.rglob("ran"))
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("os:system", {"command": "touch {mark}"}), ("subprocess:check_call", {"args": ["touch", "{mark}"]}),
+        ("builtins:exec", {}),
+        ("torch:load", {"f": "evil.pt", "weights_only": False}), ("torch.hub:load", {"repo_or_dir": "x", "model": "y"}),
+        ("innocent_nets:os.system", {"command": "touch {mark}"}), ("pathlib:Path", {}), ("functools:partial", {}),
+    ],
+)  # fmt: skip
+def test_no_function_of_python_or_torch_is_a_builder(
+    path: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where code is allowed: what was allowed is somebody's network."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "innocent_nets.py").write_text(
+        "import os\nfrom functools import partial\nfrom torch import nn\n\ndef good():\n    return nn.Identity()\n\nbetter = partial(good)\n"
+    )
+    mark = tmp_path / "ran"
+    filled = json.loads(json.dumps(options).replace("{mark}", str(mark)))
+    try:
+        with pytest.raises(InputError, match="builds no network"):
+            run_builder(path, num_classes=2, in_channels=6, options=filled)
+        assert not mark.exists()
+        for good in ("innocent_nets:good", "innocent_nets:better"):
+            assert isinstance(run_builder(good, num_classes=2, in_channels=6, options={}), nn.Identity)
+    finally:
+        sys.modules.pop("innocent_nets", None)
