@@ -85,7 +85,7 @@ def test_sides_and_numbers_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note == "2 of 12 slices of axis 0, from feet to head, with 33 % of all contributions, window -160 to 240 HU"
     said.clear()
     panel(caption, contributions, image=scan, facts=facts, slices=[7, 2], axis=1)
-    assert said[:5] == ["7", "R", "L", "I", "S"]
+    assert said[:5] == ["7", "R", "L", "S", "I"]  # the head is above, though the rows run to it
 
 
 def test_slices_that_carry_most_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
