@@ -181,13 +181,15 @@ def test_an_ordinary_network_trains_and_is_told_that_it_is_not_explained(here: P
 def test_the_line_says_what_stands_aside(here: Path) -> None:
     """The share of 100 % is of the logit without its fixed bias: the line says so, unless the bias is 0 or cancels."""
     torch.manual_seed(0)
-    for bias, words in ((-2.2, r"logit -\d\.\d\d \(-2\.20 of it in every class\), of the rest the pixels carry 100\.0%, residual"),
-                        (0.0, r"logit -?0\.\d\d, of which the pixels carry 100\.0%, residual")):  # fmt: skip
+    for bias, words in (
+        (-2.2, r"logit -\d\.\d\d \(-2\.20 of it in every class\), of the rest the pixels carry 100\.0%"),
+        (0.0, r"logit -?0\.\d\d, of which the pixels carry 100\.0%"),
+    ):
         network = torch.nn.Sequential(
             torchbcos.nn.BcosConv2d(6, 3, 3), torchbcos.nn.GlobalAveragePool(), torchbcos.nn.Logits(bias=bias)
         )
         torchbcos.save(torchbcos.Classifier(network, class_names=("a", "b", "c")), "net")
         code, out, err = call("explain", "data/red/00.png", "--model", "net", "--device", "cpu", "--class", "a")
-        assert code == 0 and re.search(f"  why a: {words} ", out), (out, err)
+        assert code == 0 and re.search(f"  why a: {words}, residual ", out), (out, err)
         code, out, _ = call("explain", "data/red/00.png", "--model", "net", "--device", "cpu", "--class", "a", "--contrast", "b")
         assert code == 0 and re.search(r"difference -?0\.\d\d, of which the pixels carry 100\.0%, residual", out), out

@@ -23,9 +23,9 @@ from torchbcos.explanation.graph import explanation_graph
 class Between(nn.Module):
     """B-cos layers with something between them, and something behind."""
 
-    def __init__(self, between: Callable[[Tensor], Tensor] = nn.Identity(), behind: nn.Module | None = None) -> None:
+    def __init__(self, between: Callable[[Tensor], Tensor] | None = None, behind: nn.Module | None = None) -> None:
         super().__init__()
-        self.first, self.between = bnn.BcosConv2d(6, 8, 3), between
+        self.first, self.between = bnn.BcosConv2d(6, 8, 3), between or nn.Identity()
         self.second, self.pool = bnn.BcosConv2d(8, 3, 3), bnn.GlobalAveragePool()
         self.behind = behind or nn.Identity()
 
@@ -46,7 +46,8 @@ class Plus(nn.Module):
 
 
 WRONG: dict[str, Callable[[], Between]] = {
-    "a norm": lambda: Between(shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)), "gelu": lambda: Between(nn.GELU()),
+    "a norm": lambda: Between(shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)),
+    "gelu": lambda: Between(nn.GELU()),
     "softplus": lambda: Between(nn.functional.softplus), "a number": lambda: Between(behind=Plus()),
     "layer norm": lambda: Between(behind=nn.LayerNorm(3)),
 }  # fmt: skip
