@@ -16,6 +16,7 @@ _DOOR = {
     "Card": "torchbcos.zoo",
     "Classifier": "torchbcos.zoo",
     "Explanation": "torchbcos.explanation",
+    "ExplanationWarning": "torchbcos._core.errors",
     "Prediction": "torchbcos.zoo",
     "create_model": "torchbcos.zoo",
     "deploy": "torchbcos.deployment",

@@ -26,6 +26,7 @@ PROMISED = {
     "testing", "nn", "functional",
 }  # fmt: skip
 ALSO = {
+    "ExplanationWarning",
     "export",
     "data",
     "pictures",

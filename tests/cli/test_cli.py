@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+KEYS = {"index", "label", "value", "contribution", "constants", "aside", "residual", "complete", "share", "picture"}
+
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "torchbcos.cli", *arguments]
@@ -36,7 +38,7 @@ def test_explain_a_folder_with_a_broken_file(folder: Path) -> None:
     good = next(r for r in records if r["error"] is None)
     assert {"index", "label", "probability", "logit"} == set(good["predictions"][0])
     first = good["explanations"][0]
-    assert {"index", "label", "value", "contribution", "constants", "residual", "share", "picture"} == set(first)
+    assert set(first) == KEYS
     assert abs(first["residual"]) <= 1e-4
     with Image.open(folder / first["picture"]) as picture:
         assert picture.size[0] > 500

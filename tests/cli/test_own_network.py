@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,3 +121,75 @@ def test_a_network_that_cannot_be_built_again_loses_no_training(here: Path) -> N
     forget()
     code, _, err = call("predict", "data/red/00.png", "--model", "run", "--allow-code")
     assert code == 2 and "the weights of a network of your own: build it" in err and "Classifier" in err
+
+
+WRONG = """
+from torch import nn
+from torchbcos import nn as bnn
+
+class Wrong(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), nn.Linear(4, num_classes))
+        nn.init.constant_(self[2].bias, 0.5)
+
+def wrong(num_classes):
+    return Wrong(num_classes)
+
+def ordinary(num_classes):
+    return nn.Sequential(nn.Conv2d(6, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+FAST = ["--set", "max_steps=1", "--set", "lr=1e-6", "--device", "cpu", "--devices", 1, *SMALL]
+
+
+def test_a_network_whose_explanation_does_not_add_up_is_never_silent(here: Path) -> None:
+    """Training says it before the first step, each explanation says it, nothing is exported, and the exit code is no 0."""
+    Path("cli_own_net.py").write_text(WRONG)
+    code, out, err = call("train", "folder", "--data", "data", "--out", "run", "--set", "model=cli_own_net:wrong", *FAST)
+    assert code == 0, err
+    lines = out.splitlines()
+    said = next(
+        i for i, line in enumerate(lines) if line.startswith("This network trains, but explain does not explain it exactly")
+    )
+    assert "0.500 of" in lines[said] and "is missing" in lines[said]
+    assert said < next(i for i, line in enumerate(lines) if line.startswith("epoch 1"))
+    model = ["--model", "run", "--allow-code", "--device", "cpu"]
+    code, out, err = call("explain", "data/red/00.png", "data/red/01.png", *model, "--out", "why")
+    assert code == 1 and err.count("\n") == 1 and "Pixels and constants do not add up to this logit: 0.50" in err
+    assert out.count("which pixels and constants miss by 0.5: not explained exactly -> why") == 2 and "carry" not in out
+    assert out.endswith("2 of 2 pictures done, 2 of them not explained exactly.\n") and len(list(Path("why").rglob("*.png"))) == 2
+    code, out, err = call("explain", "data/red/00.png", *model, "--out", "why", "--json", "--range", "0..255")
+    record = json.loads(out)[0]
+    assert code == 1 and not record["explanations"][0]["complete"] and record["warning"] in err.replace(" (Said once.)", "")
+    code, _, err = call("export", *model[:3], "--out", "net.pt2")
+    assert code == 2 and "explanation does not add up" in err and not Path("net.pt2").exists()
+
+
+def test_an_ordinary_network_trains_and_is_told_that_it_is_not_explained(here: Path) -> None:
+    Path("cli_own_net.py").write_text(WRONG)
+    for settings in ([], ["--set", "selection_share=0", "--set", "report_share=0", "--set", "ema_decay=0"]):
+        out_folder = f"run{len(settings)}"
+        code, out, err = call(
+            "train", "folder", "--data", "data", "--out", out_folder, "--set", "model=cli_own_net:ordinary", *FAST, *settings
+        )
+        assert code == 0, err
+        assert (
+            out.count("This network trains, but explain does not explain it exactly: No torchbcos layer ran in this model") == 1
+        )
+        forget()
+
+
+def test_the_line_says_what_stands_aside(here: Path) -> None:
+    """The share of 100 % is of the logit without its fixed bias: the line says so, unless the bias is 0 or cancels."""
+    torch.manual_seed(0)
+    for bias, words in (
+        (-2.2, r"logit -\d\.\d\d \(-2\.20 of it in every class\), of the rest the pixels carry 100\.0%"),
+        (0.0, r"logit -?0\.\d\d, of which the pixels carry 100\.0%"),
+    ):
+        network = torch.nn.Sequential(
+            torchbcos.nn.BcosConv2d(6, 3, 3), torchbcos.nn.GlobalAveragePool(), torchbcos.nn.Logits(bias=bias)
+        )
+        torchbcos.save(torchbcos.Classifier(network, class_names=("a", "b", "c")), "net")
+        code, out, err = call("explain", "data/red/00.png", "--model", "net", "--device", "cpu", "--class", "a")
+        assert code == 0 and re.search(f"  why a: {words}, residual ", out), (out, err)
+        code, out, _ = call("explain", "data/red/00.png", "--model", "net", "--device", "cpu", "--class", "a", "--contrast", "b")
+        assert code == 0 and re.search(r"difference -?0\.\d\d, of which the pixels carry 100\.0%, residual", out), out

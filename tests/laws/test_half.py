@@ -19,7 +19,7 @@ def test_outputs_explanations_and_gradients_are_finite(family: str, dtype: torch
     x[1] = 0
     for network in (model, torchbcos.deploy(model)):
         e = torchbcos.explain(network, x, [0, 1])
-        assert e.outputs.dtype == dtype
+        assert e.outputs.dtype == dtype and e.complete.all()
         assert all(bool(t.isfinite().all()) for t in (e.outputs, e.weights, e.values, e.residual))
     loss = nn.functional.cross_entropy(model.train()(x).float(), torch.tensor([0, 1]))
     loss.backward()

@@ -17,7 +17,8 @@ from __future__ import annotations
 from torchbcos._core.letters import printable
 
 __all__ = [
-    "ArgumentTypeError", "BcosError", "InputError", "MissingFileError", "MissingPackageError", "StateError", "WeightsError",
+    "ArgumentTypeError", "BcosError", "ExplanationWarning", "InputError", "MissingFileError", "MissingPackageError",
+    "StateError", "WeightsError",
     "shorten",
 ]  # fmt: skip
 
@@ -56,6 +57,10 @@ class StateError(BcosError, RuntimeError):
 
 class MissingPackageError(BcosError, ImportError, RuntimeError):
     """An optional package is not installed; the message has the command that installs it."""
+
+
+class ExplanationWarning(UserWarning):
+    """A network cannot be explained, or an explanation does not add up to what it explains."""
 
 
 def shorten(text: str, limit: int) -> str:

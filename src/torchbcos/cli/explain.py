@@ -257,10 +257,18 @@ def _print_record(parts: str, record: Record) -> None:
     for e in record["explanations"]:
         why = f"why {brief(e['label'])}" + (f" rather than {brief(e['contrast']['label'])}" if "contrast" in e else "")
         what = "difference" if "contrast" in e else "logit"
-        value, share, residual = _written(e["value"], ".2f"), _written(e["share"], ".1%"), _written(e["residual"], ".0e")
-        tell(f"  {why}: {what} {value}, of which the {parts} carry {share}, residual {residual} -> {e['picture']}")
+        tell(f"  {why}: {what} {_written(e['value'], '.2f')}{_carried(parts, e)} -> {e['picture']}")
         if "arrays" in e:
             tell(f"    the numbers -> {e['arrays']}")
+
+
+def _carried(parts: str, e: Record) -> str:
+    """How much of a value is in the picture: behind the value, as the rest of a sentence."""
+    if not e["complete"]:
+        return f", which {parts} and constants miss by {_written(e['residual'], '.2g')}: not explained exactly"
+    aside = _written(e["aside"], ".2f")
+    of = ", of which" if aside in ("0.00", "-0.00", "–") else f" ({aside} of it in every class), of the rest"
+    return f"{of} the {parts} carry {_written(e['share'], '.1%')}, residual {_written(e['residual'], '.0e')}"
 
 
 def _written(number: float | None, form: str) -> str:

@@ -157,7 +157,8 @@ def walk(
 
     Args:
         job: the pictures; gets a record a picture as soon as it is there, with a "warning" where its numbers fill a sixteenth
-            of their range only, or its file is damaged in part. A signal ends it: `job.stopped` is the code, then.
+            of their range only, its file is damaged in part, or its explanation does not add up, which is said on stderr once.
+            A signal ends it: `job.stopped` is the code, then.
         classifier: says how files are read.
         batch_size: how many are read at a time.
         work: answers for the pictures of one batch that could be read.
@@ -171,13 +172,21 @@ def walk(
         for start in shown(starts, len(starts), quiet=show is None):
             batch = [(item, *reader.read(item)) for item in pending[start : start + batch_size]]
             for (item, _, note), record in zip(batch, _answers(batch, answer), strict=True):
-                job.records.append(record | {"warning": note} if note else record)
+                words = " ".join(filter(None, (note, record.get("warning"))))
+                job.records.append(record | {"warning": words} if words else record)
+                if _inexact(record) and not any(map(_inexact, job.records[:-1])):
+                    say(f"torchbcos: {quote(item.path)}: {record['warning']} (Said once.)")
                 if record["error"] is not None:
                     _say_failure(item, record["error"])
                 elif show is not None:
                     show(record)
     except Stopped as stop:
         job.stopped = stop.code
+
+
+def _inexact(record: Record) -> bool:
+    """Whether an explanation of this picture does not add up."""
+    return any(not e["complete"] for e in record["explanations"])
 
 
 def _answers(batch: list[tuple[Found, Any, str]], work: Callable[[Batch], Iterable[Record]]) -> Iterator[Record]:
@@ -262,15 +271,19 @@ def _say_failure(found: Found, error: str) -> None:
 def finish(job: Walk, *, as_json: bool, go_on: str = "") -> None:
     """Print the JSON list or the count, and leave: 0 if all is done, 1 if something failed, 130 if it was interrupted.
 
+    A picture whose explanation does not add up has not been explained exactly, which is what was asked for: 1, as a script that
+    reads nothing else must not go on as if it had been.
+
     `go_on` is what follows a word about the interruption.
     """
     pending = len(job.pending)
     failed = len(job.missing) + sum(record["error"] is not None for record in job.records)
-    total = pending + len(job.missing)
+    total, inexact = pending + len(job.missing), sum(map(_inexact, job.records))
     if job.stopped is not None:
         say(f"torchbcos: stopped after {len(job.records)} of {pending} {job.kind}s{go_on if job.records else ''}.")
     if as_json and (job.records or job.stopped is None):
         print_json(job.all_records)
     elif not as_json and job.stopped is None and total > 1:
-        tell(f"{total - failed} of {total} {job.kind}s done.")
-    raise typer.Exit(job.stopped if job.stopped is not None else 1 if failed else 0)
+        doubtful = f", {inexact} of them not explained exactly" if inexact else ""
+        tell(f"{total - failed} of {total} {job.kind}s done{doubtful}.")
+    raise typer.Exit(job.stopped if job.stopped is not None else 1 if failed or inexact else 0)

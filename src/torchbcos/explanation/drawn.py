@@ -84,6 +84,8 @@ def caption_of(e: Explanation, i: int, k: int) -> Caption:
     classes = dataclasses.replace(e, at=None)
     bad = undrawable([classes.label(c) for c in listed])
 
+    complete = bool(e.complete[i, k])
+
     def name(c: int) -> str:
         return f"class {c} (name not drawable)" if classes.label(c) in bad else classes.label(c)
 
@@ -95,8 +97,9 @@ def caption_of(e: Explanation, i: int, k: int) -> Caption:
         explained=of_question(target), contrast=None if other is None else of_question(other),
         value=float(e.values[i, k]), contribution=float(e.total[i, k]),
         constants=sum(float(c[i, k]) for c in e.constants.values()),
-        share=float(e.share[i, k]), residual=float(e.residual[i, k]), note=e.seen[i].note if e.seen else "",
-        parts=_KINDS.get(e.inputs.ndim - 2, _KINDS[2])[1],
+        share=float(e.share[i, k]) if complete else math.nan, residual=float(e.residual[i, k]),
+        note=e.seen[i].note if e.seen else "", parts=_KINDS.get(e.inputs.ndim - 2, _KINDS[2])[1],
+        complete=complete, aside=float(e.aside[i, k]),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.arguments import check_arguments, matched, part_of, position_of
+from torchbcos.explanation.complete import precision_here, usual_tolerance
 from torchbcos.explanation.finite import check_finite, check_signal, largest_of
 from torchbcos.explanation.result import Explanation
 from torchbcos.nn import Folded
@@ -122,6 +123,7 @@ def _explain_batch(
         inputs=keep(state.inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values), weights=weights,
         constants=constants, fixed=tuple(name for name in constants if state.fixed[name]),
         class_names=getattr(state.model, "class_names", None), at=at,
+        tolerance=max(precision_here(state.inputs), usual_tolerance(values.dtype)),
     )  # fmt: skip
 
 

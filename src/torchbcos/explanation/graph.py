@@ -108,6 +108,7 @@ def explanation_graph(
         raise StateError("This release of torch cannot record graphs (torch.fx's make_fx): use another one, or explain().")
     x = x.detach()
     reference = explain(model, x, targets, top_k=top_k)  # also checks the targets
+    _check_complete(reference)
     given = targets is not None
     graph, names, any_number = _recorded_for_all(model, x, reference.targets, given, portable)
     for name, p in list(graph.named_parameters(recurse=False)):  # recorded steps write in place, which a learning weight forbids
@@ -209,12 +210,25 @@ def compare_at(model: nn.Module, x: Tensor, found: Sequence[Tensor], *, highest:
 
 def compare(found: Sequence[Tensor], expected: Explanation) -> None:
     """Raise StateError where a graph does not give what `explain` gave."""
+    _check_complete(expected)
     rows = list(expected.constants.values())
     constants = torch.stack(rows, -1) if rows else expected.values.new_zeros((*expected.targets.shape, 0))
     wanted = (expected.outputs, expected.targets, expected.weights, expected.contributions, constants)
     for name, a, b in zip(NAMES, found, wanted, strict=True):
         if a.shape != b.shape or _apart(a, b):
             raise StateError(f"The recorded graph gives other {name} than explain(): this network must not be exported.")
+
+
+def _check_complete(e: Explanation) -> None:
+    """Raise StateError where contributions and constants do not add up: a file would say something wrong for good."""
+    if bool(e.complete.all()):
+        return
+    i, k = (int(place) for place in (~e.complete).nonzero()[0])
+    raise StateError(
+        f"This network's explanation does not add up: {float(e.residual[i, k]):.2g} of {float(e.values[i, k]):.2g} is missing. "
+        "The network does something that its explanation does not know (an ordinary bias or norm, say), so it must not be "
+        "recorded or exported: torchbcos.testing.check_model(model, x) names it."
+    )
 
 
 def _apart(a: Tensor, b: Tensor) -> bool:

@@ -24,6 +24,8 @@ from torchbcos._core.probability import probabilities
 from torchbcos.explanation import drawn
 from torchbcos.explanation.arrays import save_arrays
 from torchbcos.explanation.choice import chosen, picked
+from torchbcos.explanation.complete import unit_of, usual_tolerance
+from torchbcos.explanation.told import record_of
 from torchbcos.pictures import Seen
 from torchbcos.rendering import Caption, Whole, heatmap, rgba
 
@@ -55,6 +57,7 @@ class Explanation:
         titles: what panels call each image (a file's name); empty or N of them.
         seen: what part of each picture the network looked at; empty or N of them.
         originals: whole pictures, which panels show in place of what the network saw; empty or N of them.
+        tolerance: how far the numbers may miss the value for `complete`; None: as their dtype says.
     """
 
     inputs: Tensor
@@ -73,6 +76,7 @@ class Explanation:
     titles: tuple[str, ...] = ()
     seen: tuple[Seen, ...] = ()
     originals: tuple[Whole, ...] = ()
+    tolerance: float | None = None
 
     @property
     def contributions(self) -> Tensor:
@@ -100,6 +104,16 @@ class Explanation:
         cancelled = whole.abs() < _CANCELLED * size
         share = terms[0] / torch.where(cancelled | (whole == 0), torch.full_like(whole, math.nan), whole)
         return share.to(self.values.dtype)
+
+    @property
+    def complete(self) -> Tensor:
+        """(N, K) bool: whether contributions and constants add up to the value, but for rounding.
+
+        `|residual| <= tolerance · max(1, |value|, 0.1·(Σ|contributions| + Σ|constants|))`; the tolerance is 1e-9 in float64,
+        1e-4 in float32, 5e-3 where float32 is multiplied as TF32, 5e-2 below. Where it is false, the network does something that
+        its explanation does not know: an ordinary bias or norm, say. `torchbcos.testing.check_model` names it.
+        """
+        return self._once("complete", self._complete)
 
     def _once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives, computed at the first use; each time anew where its graph may be freed by a backward pass."""
@@ -136,6 +150,17 @@ class Explanation:
         for constant in self.constants.values():
             rest = rest - constant.to(rest.dtype)
         return rest
+
+    def _complete(self) -> Tensor:
+        usual = usual_tolerance(self.inputs.dtype, self.values.dtype, self.weights.dtype)
+        unit = unit_of(self.values, self.contributions, self.constants.values())
+        return self.residual.detach().abs().to(unit.dtype) <= (usual if self.tolerance is None else self.tolerance) * unit
+
+    @property
+    def aside(self) -> Tensor:
+        """(N, K): the sum of the fixed logit biases, which `share` leaves aside; zero in a contrast, where they cancel."""
+        fixed = [self.constants[name] for name in self.fixed if name in self.constants]
+        return torch.stack(fixed).sum(0) if fixed else torch.zeros_like(self.values)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -177,7 +202,7 @@ class Explanation:
         }
         return dataclasses.replace(
             parts[0], **joined, constants=constants, fixed=tuple(dict.fromkeys(k for p in parts for k in p.fixed)),
-            **words,
+            **words, tolerance=max((p.tolerance for p in parts if p.tolerance is not None), default=None),
         )  # fmt: skip
 
     def shown_with(
@@ -232,26 +257,10 @@ class Explanation:
 
         Returns:
             {"explanations": per image a list, per target a dict with index, label, value,
-            contribution, constants, residual, share; "contrast" where there is one}.
+            contribution, constants, aside, residual, complete, share; "contrast" where there is one}.
         """
-        return {"at": self.at, "explanations": [[self._record(i, k) for k in range(self.targets.shape[1])]
+        return {"at": self.at, "explanations": [[record_of(self, i, k) for k in range(self.targets.shape[1])]
                                                  for i in range(len(self))]}  # fmt: skip
-
-    def _record(self, i: int, k: int) -> dict[str, Any]:
-        index = int(self.targets[i, k])
-        record: dict[str, Any] = {
-            "index": index,
-            "label": self.label(index),
-            "value": _number(self.values[i, k]),
-            "contribution": _number(self.total[i, k]),
-            "constants": {name: _number(c[i, k]) for name, c in self.constants.items()},
-            "residual": _number(self.residual[i, k]),
-            "share": _number(self.share[i, k]),
-        }
-        if self.contrast is not None:
-            other = int(self.contrast[i, k])
-            record["contrast"] = {"index": other, "label": self.label(other)}
-        return record
 
     # -- pictures -----------------------------------------------------------------------------
 
@@ -380,9 +389,3 @@ class Explanation:
 
     def _caption(self, i: int, k: int) -> Caption:
         return drawn.caption_of(self, i, k)
-
-
-def _number(value: Tensor) -> float | None:
-    """A Python float, or None for NaN and infinity."""
-    x = float(value)
-    return x if math.isfinite(x) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torchbcos.rendering.caption import Caption as Caption
+from torchbcos.rendering.caption import missing_words as missing_words
 from torchbcos.rendering.caption import undrawable as undrawable
 from torchbcos.rendering.files import FORMATS as FORMATS
 from torchbcos.rendering.files import save_image as save_image
@@ -31,6 +32,7 @@ __all__ = [
     "format_share",
     "heat_limit",
     "heatmap",
+    "missing_words",
     "numbers",
     "over",
     "overlay",

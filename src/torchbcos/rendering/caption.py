@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 
 from torchbcos._core.letters import one_line
 from torchbcos._core.probability import undecided
-from torchbcos.rendering.text import Pen, format_share
+from torchbcos.rendering.text import Pen, format_number, format_share
 
-__all__ = ["MOST_PREDICTIONS", "Caption", "drawable", "undrawable"]
+__all__ = ["MOST_PREDICTIONS", "Caption", "drawable", "missing_words", "undrawable"]
 
 MOST_PREDICTIONS = 5
 _SMALL_SHARE = 0.5
@@ -32,6 +32,8 @@ class Caption:
         constants: Sum of all constants.
         share: What part of the value the pixels carry; NaN where it is not defined.
         residual: value - contribution - constants.
+        complete: Whether the residual is no more than rounding.
+        aside: Of the constants, the fixed logit bias, which the share leaves aside.
         note: What part of the picture the network saw, or "".
         parts: What the input is made of: "pixels", "samples" of a signal, "voxels" of a volume.
     """
@@ -47,6 +49,8 @@ class Caption:
     residual: float
     note: str = ""
     parts: str = "pixels"
+    complete: bool = True
+    aside: float = 0.0
 
     @property
     def question(self) -> str:
@@ -68,12 +72,27 @@ class Caption:
 
     @property
     def warning(self) -> str | None:
-        """A sentence where the pixels carry less than half: a complete sum of constants explains nothing."""
+        """A sentence where the sum does not add up, or the pixels carry less than half: constants alone explain nothing."""
+        if not self.complete:
+            return missing_words(self.residual, parts=self.parts, difference=self.contrast is not None)
         if not abs(self.share) < _SMALL_SHARE:  # NaN has no share to warn about
             return None
         what = "logit" if self.contrast is None else "difference"
         part = format_share(self.share)
         return f"The {self.parts} carry only {part} of this {what}; the rest are constants, which no picture can show."
+
+
+def missing_words(residual: float, *, parts: str = "pixels", difference: bool = False) -> str:
+    """What is said of an explanation that is not complete, wherever it is shown.
+
+    >>> missing_words(-0.037)[:71]
+    'Pixels and constants do not add up to this logit: -0.0370 is missing. T'
+    """
+    what = "difference" if difference else "logit"
+    return (
+        f"{parts.capitalize()} and constants do not add up to this {what}: {format_number(residual)} is missing. The network "
+        "does something that its explanation does not know; torchbcos.testing.check_model(model, x) names it."
+    )
 
 
 def undrawable(names: Sequence[str]) -> set[str]:

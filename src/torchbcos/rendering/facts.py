@@ -17,6 +17,7 @@ __all__ = ["Facts", "facts_of"]
 
 _MOST_STRETCH = 100.0  # of a voxel: a file that says more than this is wrong
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S", "H": "F", "F": "H"}
+_ABOVE, _AT_LEFT = "SHA", "RA"  # where they belong in a slice
 _WORDS = {
     "L": "left", "R": "right", "A": "front", "P": "back", "S": "head", "I": "feet", "H": "head", "F": "feet"
 }  # fmt: skip
@@ -45,6 +46,18 @@ class Facts:
             return 1.0
         ratio = down / across
         return ratio if abs(math.log(ratio)) > 0.01 else 1.0
+
+    def turned(self, vertical: int, horizontal: int) -> tuple[bool, bool]:
+        """Whether a slice of these two axes is drawn upside down, and the other way round, to be seen as radiologists see it.
+
+        The head is above, else the front; the patient's right is at the left, else the front. What is not known stays as stored.
+
+        >>> Facts(ends=(("I", "S"), ("A", "P"), ("R", "L"))).turned(0, 1)
+        (True, False)
+        """
+        if not self.ends:
+            return False, False
+        return self.ends[vertical][1] in _ABOVE, self.ends[horizontal][1] in _AT_LEFT
 
     def along(self, axis: int) -> str:
         """In which direction an axis runs, in words: ", from feet to head", or ""."""

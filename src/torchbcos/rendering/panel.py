@@ -45,6 +45,7 @@ __all__ = ["MARGIN", "panel", "sheet"]
 
 _HEAD = 142  # height of the question, the predictions and the tiles' labels
 _LEGEND, _NUMBERS, _WARNING = 64, 72, 42  # heights of what stands below the tiles
+_LINE = 22  # from one line of the warning to the next
 _BETWEEN = 40  # from a row of tiles to the next one, its labels included, where nothing stands between
 _TILE = (320, 320)  # one of several tiles, width and height at most
 _LONE_TILE = (808, 420)  # the only tile
@@ -206,15 +207,28 @@ def _drawn(caption: Caption, rows: list[list[Tile]], scale: float) -> Image.Imag
         last = i + 1 == len(rows)
         below = (_LEGEND if words else GUTTER) if last else _LEGEND + 22 if words else _BETWEEN
         bottom += max(tile.picture.height for tile in row) / scale + below
-    page = Page(width, bottom + _NUMBERS + (_WARNING if caption.warning else 0) + MARGIN, scale)
+    warning = _warning_lines(caption, width)
+    page = Page(width, bottom + _NUMBERS + (_WARNING + _LINE * (len(warning) - 1) if warning else 0) + MARGIN, scale)
     _head(page.pen, caption, width - 2 * MARGIN)
     for top, row, wide in zip(tops, rows, widths, strict=True):
         left = float(MARGIN)
         for tile, column in zip(row, wide, strict=True):
             page.place(tile, left, top, caption.colours)
             left += column + GUTTER
-    _numbers(page, caption, bottom, width)
+    _numbers(page, caption, bottom, width, warning)
     return page.canvas
+
+
+def _warning_lines(caption: Caption, width: float) -> list[str]:
+    """The sentence of the warning band in as many lines as it needs; none where all is well."""
+    pen, lines = Pen(ImageDraw.Draw(Image.new("L", (1, 1)))), list[str]()
+    for word in (caption.warning or "").split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and pen.length(longer, 16) <= width - 2 * MARGIN - 24:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _head(pen: Pen, caption: Caption, width: float) -> None:
@@ -278,7 +292,7 @@ def sheet(panels: Sequence[Image.Image], heading: str = "") -> Image.Image:
     return canvas
 
 
-def _numbers(page: Page, caption: Caption, top: float, width: float) -> None:
+def _numbers(page: Page, caption: Caption, top: float, width: float, lines: Sequence[str]) -> None:
     """logit = pixels + constants + residual, and at the right how much of it the pixels carry."""
     pen = page.pen
     page.rule(MARGIN, top, width - MARGIN)
@@ -293,12 +307,12 @@ def _numbers(page: Page, caption: Caption, top: float, width: float) -> None:
         wide = max(pen.label(left, top + 20, name, 12, QUIET), pen.write(left, top + 40, format_number(value), 24, INK))
         left += wide + 22
         left += pen.write(left, top + 40, sign, 24, QUIET) + 22
-    warning, share = caption.warning, format_share(caption.share)
-    colour = WARN_INK if warning else INK
-    heading = f"Share of {caption.parts}"
+    share, colour = format_share(caption.share), WARN_INK if lines else INK
+    heading = f"Share of {caption.parts}" + (", logit bias aside" if f"{abs(caption.aside):.2f}" != "0.00" else "")
     right = width - MARGIN
-    pen.label(right - pen.label_length(heading, 12), top + 20, heading, 12, WARN_INK if warning else QUIET)
+    pen.label(right - pen.label_length(heading, 12), top + 20, heading, 12, WARN_INK if lines else QUIET)
     pen.write(right - pen.length(share, 24), top + 40, share, 24, colour)
-    if warning:
-        page.patch(MARGIN, top + 84, width - MARGIN, top + 118, WARN_PAPER)
-        pen.write(MARGIN + 12, top + 93, warning, 16, WARN_INK, width=width - 2 * MARGIN - 24)
+    if lines:
+        page.patch(MARGIN, top + 84, width - MARGIN, top + 118 + _LINE * (len(lines) - 1), WARN_PAPER)
+    for i, line in enumerate(lines):
+        pen.write(MARGIN + 12, top + 93 + _LINE * i, line, 16, WARN_INK, width=width - 2 * MARGIN - 24)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -48,10 +49,10 @@ def volume_tiles(
     grid = _Grid(contributions, shown, axis, facts, scale, image is not None)
     limit = heat_limit(contributions, percentile=percentile)
     chosen = contributions.detach().cpu().double().movedim(axis, 0)[list(shown)].numpy()
-    heat = slice_grid(heat_colours(chosen, limit), grid.columns)
+    heat = slice_grid(grid.turned(heat_colours(chosen, limit)), grid.columns)
     if image is None:
         return [Tile(f"Contributions: {grid.words}", grid.drawn(heat), limit)], True
-    scan = slice_grid(in_colour(image.movedim(axis + 1, 1)[:, list(shown)]), grid.columns)
+    scan = slice_grid(grid.turned(in_colour(image.movedim(axis + 1, 1)[:, list(shown)])), grid.columns)
     mean = f": mean of {len(image)} channels" if len(image) not in (1, 3) else ""
     return [
         Tile(f"Input{mean}", grid.drawn(scan, sides=True), note=", ".join(filter(None, (grid.words, note)))),
@@ -68,6 +69,7 @@ class _Grid:
     ) -> None:  # fmt: skip
         self.slices, self.facts, self.scale = slices, facts, scale
         self.axes = [i for i in range(3) if i != axis]
+        self.flipped = facts.turned(*self.axes)
         self.height, self.width = (contributions.shape[i] for i in self.axes)
         self.square = len(slices) in _FEW or not beside
         self.columns = math.ceil(math.sqrt(len(slices))) if self.square else min(len(slices), _BESIDE)
@@ -83,6 +85,17 @@ class _Grid:
         few = f"{len(slices)} of {depth} {where}, with {part} of all contributions"
         self.words = few if len(slices) < depth else f"all {depth} {where}"
 
+    @property
+    def ends(self) -> list[tuple[str, str]]:
+        """The letters above and below, at the left and at the right."""
+        stored = [self.facts.ends[axis] for axis in self.axes]
+        return [(end, begin) if flip else (begin, end) for (begin, end), flip in zip(stored, self.flipped, strict=True)]
+
+    def turned(self, slices: Floats) -> Floats:
+        """Slices (n, H, W, 3) with the head, or the front, above, and the patient's right at the left; as stored if unknown."""
+        down, across = (-1 if flip else 1 for flip in self.flipped)
+        return np.ascontiguousarray(slices[:, ::down, ::across])
+
     def drawn(self, picture: Floats, *, sides: bool = False) -> Image.Image:
         """The slices with their numbers, and with the letters of their sides where these are known."""
         fitted = fit(picture, self.box, self.scale, self.facts.aspect(*self.axes))
@@ -95,5 +108,5 @@ class _Grid:
         for number, (top, left) in zip(self.slices, places, strict=True):
             pen.write(left * x + 4 * self.scale, (top + self.height) * y - 18 * self.scale, str(number))
             if sides and self.facts.ends and min(wide, high) >= _LEAST_SIDES * self.scale:
-                pen.sides((left * x, top * y, wide, high), [self.facts.ends[i] for i in self.axes])
+                pen.sides((left * x, top * y, wide, high), self.ends)
         return fitted

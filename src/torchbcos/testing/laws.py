@@ -17,6 +17,8 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
+from torchbcos.explanation.complete import unit_of, usual_tolerance
+from torchbcos.testing.places import places_of
 
 __all__ = ["LawBroken", "check_layer", "check_model"]
 
@@ -30,6 +32,8 @@ class LawBroken(BcosError, AssertionError):
 def check_model(model: nn.Module, x: Tensor, *, tolerance: float | None = None) -> None:
     """Check the laws of a network: complete, frozen, nothing left behind, batch = one by one.
 
+    Where the sum does not add up, the error names the modules that no explanation knows.
+
     Args:
         model: a network of torchbcos layers; (N, C, *S) to (N, classes).
         x: encoded input of at least one image.
@@ -42,11 +46,11 @@ def check_model(model: nn.Module, x: Tensor, *, tolerance: float | None = None) 
     >>> model = nn.Sequential(bnn.BcosConv2d(6, 3, 3), bnn.GlobalAveragePool())
     >>> check_model(model, torch.rand(2, 6, 8, 8))
     """
-    bound = tolerance if tolerance is not None else _default_tolerance(x.dtype)
+    bound = tolerance if tolerance is not None else usual_tolerance(x.dtype)
     before = _snapshot(model)
     rng = torch.get_rng_state()
     e = explain(model, x)
-    _check_complete(e, bound)
+    _check_complete(model, x, e, bound)
     if not torch.equal(rng, torch.get_rng_state()):
         raise LawBroken("Nothing left behind: explain moved the random number generator.")
     if x.grad is not None or _snapshot(model) != before:
@@ -76,7 +80,7 @@ def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) 
 
     >>> check_layer(bnn.BcosLinear(4, 3), torch.randn(2, 4))
     """
-    bound = tolerance if tolerance is not None else _default_tolerance(x.dtype)
+    bound = tolerance if tolerance is not None else usual_tolerance(x.dtype)
     if not x.is_floating_point():
         raise InputError(f"check_layer needs a floating-point input, got {x.dtype}.")
     _check_frozen(layer, x, bound)
@@ -87,15 +91,15 @@ def check_layer(layer: nn.Module, x: Tensor, *, tolerance: float | None = None) 
             _check_bounded(layer, x, bound)
 
 
-def _check_complete(e: Explanation, bound: float) -> None:
+def _check_complete(model: nn.Module, x: Tensor, e: Explanation, bound: float) -> None:
     """Contributions and constants add up to the value."""
-    size = e.contributions.abs().flatten(2).sum(2)
-    for constant in e.constants.values():
-        size = size + constant.abs()
-    scale = torch.maximum(e.values.abs().clamp_min(1), 0.1 * size)
-    worst = float((e.residual.abs() / scale).max())
+    worst = float((e.residual.abs() / unit_of(e.values, e.contributions, e.constants.values())).max())
     if not worst <= bound:
-        raise LawBroken(f"Complete: contributions and constants miss the value by {worst:.1e} (at most {bound:.0e}).")
+        where = places_of(model, x, bound)
+        raise LawBroken(
+            f"Complete: contributions and constants miss the value by {worst:.1e} (at most {bound:.0e}). What no explanation "
+            f"knows happens in {where}."
+        )
 
 
 def _check_frozen(module: nn.Module, x: Tensor, bound: float) -> None:
@@ -230,11 +234,6 @@ def _relative(a: Tensor, b: Tensor) -> float:
     """Largest difference in units of the largest entry."""
     scale = float(b.abs().max().clamp_min(torch.finfo(b.dtype).tiny))
     return float((a - b).abs().max()) / scale
-
-
-def _default_tolerance(dtype: torch.dtype) -> float:
-    """The bound of the laws for a dtype."""
-    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 5e-2)
 
 
 def _snapshot(model: nn.Module) -> list[object]:

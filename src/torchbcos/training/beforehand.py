@@ -15,6 +15,7 @@ from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import Labelled
 from torchbcos.data.labels import never_known
+from torchbcos.explanation.looking import objection
 from torchbcos.runs import RunFolder
 from torchbcos.training.context import Run
 from torchbcos.training.kept import Kept
@@ -105,23 +106,24 @@ def check_card(card: zoo.Card) -> None:
 
 
 def rehearse(run: Run, state: State) -> None:
-    """One example of those that judge, through the network as it will be judged.
+    """One example of those that judge, through the network as it will be judged; and whether it can be explained, too.
 
     Raises:
         InputError: the network does not take it, or returns logits of another shape.
     """
-    split = next((split for _, split in run.splits.held_out() if split), None)
-    if split is None:
-        return
+    judging = next((split for _, split in run.splits.held_out() if split), None)
+    split = run.splits.train if judging is None else judging
     try:
         x, _, _ = run.chosen(run.examples(split), [0])
     except BcosError:
         return  # a file that cannot be read: what becomes of it is the recipe's on_error, when its turn comes
     wanted = (len(x), len(run.data.classes))
     with torch.random.fork_rng(devices=[]):
-        found = _answer(state.network, x)
+        found = wanted if judging is None else _answer(state.network, x)
     if found != wanted:
         raise InputError(f"The network returns {found} for one example of shape {tuple(x.shape)}, not logits of {wanted}.")
+    if (why := objection(state.network, x)) is not None:
+        run.say(f"This network trains, but explain does not explain it exactly: {why}")
 
 
 def _answer(network: nn.Module, x: torch.Tensor) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from torchbcos.pictures import Preprocess, Range, Seen, title_of
 from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.describe import Builder, card_around
+from torchbcos.zoo.looked import look, warn_incomplete
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
 from torchbcos.zoo.progress import counted
 
@@ -74,6 +75,10 @@ class Classifier(metaclass=_Kind):
         InputError: names, channels or outputs do not fit the network, or the number of its classes cannot be found out.
         ArgumentTypeError: `model` is no module, or another argument has the wrong type.
 
+    Warns:
+        ExplanationWarning: without a card: `explain` refuses the network, or its explanations do not add up. It predicts all the
+            same.
+
     >>> from torchbcos import nn as bnn
     >>> net = nn.Sequential(bnn.BcosConv2d(6, 2, 3), bnn.GlobalAveragePool())
     >>> Classifier(net, class_names=("cat", "dog")).predict(torch.rand(3, 16, 16), top_k=1)[0][0].label in ("cat", "dog")
@@ -95,7 +100,7 @@ class Classifier(metaclass=_Kind):
             "class_names": class_names, "preprocess": preprocess, "probability": probability, "builder": builder,
             "options": options,
         }  # fmt: skip
-        if card is None:
+        if facts_given := card is None:
             card = card_around(model, **facts)
             model.eval()
         elif given := [name for name, value in facts.items() if value is not None]:
@@ -109,6 +114,8 @@ class Classifier(metaclass=_Kind):
         self.model, self.card = model, card
         self.class_names = card.class_names()
         self.transform = _transform_of(card, dict(card.preprocess))
+        if facts_given:
+            look(model, self.transform)
 
     def __repr__(self) -> str:
         names = self.class_names
@@ -265,18 +272,18 @@ class Classifier(metaclass=_Kind):
 
         Raises:
             InputError: there are more or fewer targets than pictures, or a class is unknown.
-            StateError: the network's numbers are not finite.
+            StateError: the network's numbers are not finite, or it cannot be explained.
+
+        Warns:
+            ExplanationWarning: an explanation does not add up (`Explanation.complete`).
         """
         options: dict[str, Any] = {
-            "top_k": top_k,
-            "contrast": contrast,
-            "batch_size": batch_size,
-            "value_range": value_range,
-            "fit": fit,
+            "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
             "progress": progress,
-        }
-        parts = list(self.iter_explain(images, targets, **options))
-        return Explanation.join(parts)
+        }  # fmt: skip
+        e = Explanation.join(list(self._explanations(images, targets, **options)))
+        warn_incomplete(e)
+        return e
 
     def iter_explain(
         self,
@@ -291,6 +298,20 @@ class Classifier(metaclass=_Kind):
         progress: bool = False,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory; arguments as `explain`."""
+        warned = False
+        options: dict[str, Any] = {
+            "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
+            "progress": progress,
+        }  # fmt: skip
+        for e in self._explanations(images, targets, **options):
+            warned = warned or warn_incomplete(e)
+            yield e
+
+    def _explanations(
+        self, images: Any, targets: Any, *, top_k: int, contrast: Any, batch_size: int, value_range: Range | None,
+        fit: str | None, progress: bool,
+    ) -> Iterator[Explanation]:  # fmt: skip
+        """One a batch."""
         chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
         start = 0
         batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=chosen.several or other.several)

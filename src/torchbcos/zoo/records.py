@@ -1,19 +1,23 @@
 """The record of a picture, as `--json` prints it: made here for every program that answers for pictures.
 
     {"file", "error": None or a sentence, "predictions": [{"index", "label", "probability", "logit"}],
-     "explanations": [{"index", "label", "value", "contribution", "constants", "residual", "share", "picture"}],
+     "explanations": [{"index", "label", "value", "contribution", "constants", "aside", "residual", "complete", "share",
+     "picture"}],
      "crop": {"fit", "share", "box"}, "scan": {"window", "unit", "spacing", …} of scans and arrays with a range,
-     "undecided": true where no class reaches one half}
+     "undecided": true where no class reaches one half, "warning": a sentence, where there is something to hear}
 
 "crop" says what part of the picture the network looked at: its share of the area, and [left, top, right, bottom] in pixels; of a
 signal or a volume that is all. "scan" is what the file says of its numbers: "window" are those that became 0 and 1.
-An explanation with a contrast has "contrast": {"index", "label"}, too. Everything in a record is ready for JSON.
+An explanation that does not add up has "complete": false, and its record a "warning". "aside" is the fixed logit bias, which is
+a part of the constants and no part of the share. An explanation with a contrast has "contrast": {"index", "label"}, too.
+Everything in a record is ready for JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,10 +25,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from torchbcos._core.errors import BcosError
+from torchbcos._core.errors import BcosError, ExplanationWarning
 from torchbcos._core.probability import undecided
 from torchbcos.explanation import Explanation
 from torchbcos.pictures import Seen
+from torchbcos.rendering import missing_words
 from torchbcos.zoo.classifier import Classifier, Prediction
 
 __all__ = ["Record", "attempt", "explained", "failed_record", "iter_explained", "predicted"]
@@ -113,15 +118,27 @@ def iter_explained(
             picture's record is a failed one. None: "picture" is None.
     """
     rows = None if targets is None else [list(targets)] * len(pictures)
-    e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)  # the records say it
+        e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
     e = e.shown_with(titles=[Path(file).name for file in files])
     predictions = classifier.predictions(e.outputs)
     for i, file in enumerate(files):
         try:
-            record = _record_of(file, predictions[i], e.seen[i], _explanations(i, e[i], draw))
+            record = _record_of(file, predictions[i], e.seen[i], _explanations(i, e[i], draw)) | _warning(e[i])
         except BcosError as error:
             record = failed_record(file, error)
         yield record
+
+
+def _warning(e: Explanation) -> Record:
+    """The first of the explanations of one image that does not add up, in words."""
+    wrong = (~e.complete[0]).nonzero()
+    if not len(wrong):
+        return {}
+    parts = {1: "samples", 3: "voxels"}.get(e.inputs.ndim - 2, "pixels")
+    words = missing_words(float(e.residual[0, int(wrong[0])]), parts=parts, difference=e.contrast is not None)
+    return {"warning": words}
 
 
 def _explanations(i: int, e: Explanation, draw: _Draw | None) -> list[Record]:

@@ -14,12 +14,14 @@ from torch.nn.parameter import is_lazy
 from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos.deployment import is_deployed, make_twin_
 from torchbcos.models import Network
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import entry_of
 from torchbcos.zoo.build import builder_of, from_card, inputs_of, is_own, owners_of
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
 from torchbcos.zoo.importing import builder_path
+from torchbcos.zoo.looked import look
 from torchbcos.zoo.probe import NO_INPUT, differ
 from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
@@ -55,6 +57,9 @@ def save(
             those of `num_classes`, `in_channels` and `options` that it takes.
         options: further arguments of the builder, as JSON can hold them.
 
+    Warns:
+        ExplanationWarning: the network is one of one's own, and `explain` refuses it or does not add up.
+
     Raises:
         InputError: nobody knows how to build the network again, or it was changed since it was built.
         WeightsError: it holds NaN or infinite numbers, or tensors that are no plain floating-point ones.
@@ -73,6 +78,8 @@ def save(
         if own and described(network, builder, options)[0].startswith(UNKNOWN):
             raise _unknown(network)
         card = card_around(network, builder=builder, options=options) if own else card_of(network)
+        if own:
+            look(network, Preprocess.from_dict(dict(card.preprocess or {})))
     else:
         raise InputError(f"save needs a network (a torch.nn.Module) or a classifier, not {type(model).__name__}.")
     write_model(network, card, directory)

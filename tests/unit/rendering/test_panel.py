@@ -104,6 +104,27 @@ def test_a_small_share_is_said_and_costs_room() -> None:
     assert dataclasses.replace(words, share=-0.3).warning is not None
 
 
+def test_a_sum_that_does_not_add_up_is_said_in_as_many_lines_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = dataclasses.replace(words, complete=False, residual=-0.037, share=math.nan)
+    assert wrong.warning == (
+        "Pixels and constants do not add up to this logit: -0.0370 is missing. The network does something that its explanation "
+        "does not know; torchbcos.testing.check_model(model, x) names it."
+    )
+    found = drawn(monkeypatch, wrong, torch.rand(8, 8))
+    first = next(i for i, line in enumerate(found) if line.startswith("Pixels and constants"))
+    assert " ".join(found[first:]) == wrong.warning and len(found[first:]) > 1  # all of it, cut nowhere
+    assert panel(wrong, torch.rand(8, 8)).height == panel(words, torch.rand(8, 8)).height + 42 + 22 * (len(found[first:]) - 1)
+    assert "Voxels and constants" in str(dataclasses.replace(wrong, parts="voxels").warning)
+    assert "this difference" in str(dataclasses.replace(wrong, contrast="springer").warning)
+    low = dataclasses.replace(wrong, share=0.01)
+    assert low.warning == wrong.warning  # before all else
+
+
+def test_the_share_says_that_the_bias_stands_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Share of pixels" in drawn(monkeypatch, dataclasses.replace(words, aside=-1e-4), torch.rand(8, 8))
+    assert "Share of pixels, logit bias aside" in drawn(monkeypatch, dataclasses.replace(words, aside=-2.2), torch.rand(8, 8))
+
+
 def test_the_question() -> None:
     assert words.question == "Why 'tench'"
     assert dataclasses.replace(words, contrast="springer").question == "Why 'tench' rather than 'springer'"

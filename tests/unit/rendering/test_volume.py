@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.unit.rendering.test_panel import drawn, words
 from torchbcos._core.errors import InputError
@@ -85,7 +87,52 @@ def test_sides_and_numbers_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note == "2 of 12 slices of axis 0, from feet to head, with 33 % of all contributions, window -160 to 240 HU"
     said.clear()
     panel(caption, contributions, image=scan, facts=facts, slices=[7, 2], axis=1)
-    assert said[:5] == ["7", "R", "L", "I", "S"]
+    assert said[:5] == ["7", "R", "L", "S", "I"]  # the head is above, though the rows run to it
+
+
+LETTERS = ("RL", "AP", "SI")
+ORIENTATIONS = [
+    "".join(LETTERS[axis][end] for axis, end in zip(axes, ends, strict=True))
+    for axes in itertools.permutations(range(3)) for ends in itertools.product((0, 1), repeat=3)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_every_orientation_is_seen_as_radiologists_see_it(axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head above, else the front; the patient's right at the left, else the front; input, map and letters alike."""
+    tiles: list[Any] = []
+    monkeypatch.setattr(
+        "torchbcos.rendering.volume.fit", lambda picture, *_: tiles.append(picture) or Image.new("RGB", (400, 400))
+    )
+    monkeypatch.setattr(Letters, "sides", lambda self, box, ends: tiles.append(ends))
+    rest = [i for i in range(3) if i != axis]
+    assert len(set(ORIENTATIONS)) == 48
+    for orientation in ORIENTATIONS:
+        volume = torch.zeros(1, 8, 8, 8)
+        index: list[Any] = [0, slice(None), slice(None), slice(None)]
+        for i in rest:  # white lies in the corner of the head (front) and of the right (front)
+            opposite = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+            wanted = next(
+                letter for letter in ("SAR" if i == rest[0] else "RAS") if letter in (orientation[i], opposite[orientation[i]])
+            )
+            index[1 + i] = slice(4, 8) if orientation[i] == wanted else slice(0, 4)
+        volume[tuple(index)] = 1.0
+        tiles.clear()
+        panel(caption, volume[0] + 1e-3, image=volume, facts={"orientation": orientation}, slices=[3], axis=axis)
+        (above, below), (before, after) = tiles[1]
+        scan, heat = tiles[0], tiles[2]
+        assert {above, below, before, after} == {
+            s for i in rest for s in next(pair for pair in LETTERS if orientation[i] in pair)
+        }
+        assert above in "SAR" or (above, below) == ("L", "R")  # which side lies above is nobody's custom
+        assert before in "RA" or {before, after} == {"S", "I"}
+        if {above, below} != {"R", "L"} and {before, after} != {"S", "I"}:
+            assert scan[0, 0, 0] == 1 and scan[-1, -1, 0] == 0, orientation
+            assert heat[0, 0].tolist() == [1, 0, 0] and heat[-1, -1].min() > 0.9, orientation
+    tiles.clear()
+    panel(caption, volume[0], image=volume, slices=[3], axis=axis)
+    stored = volume[0].movedim(axis, 0)[3].numpy()
+    assert np.array_equal(tiles[0][..., 0], stored)  # nothing is known: as stored
 
 
 def test_slices_that_carry_most_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from torchbcos.zoo import Card, Classifier
 from torchbcos.zoo.build import from_card
 from torchbcos.zoo.records import Record, attempt, explained, failed_record, predicted
 
+KEYS = {"index", "label", "value", "contribution", "constants", "aside", "residual", "complete", "share", "picture"}
+
 
 def photos(count: int) -> list[Image.Image]:
     rng = np.random.default_rng(0)
@@ -38,7 +40,7 @@ def test_records_hold_what_the_classifier_says(classifier: Classifier) -> None:
     assert [e["label"] for e in full[1]["explanations"]] == ["a", "c"]
     first = full[0]["explanations"][0]
     assert first["picture"] is None and first["contrast"] == {"index": 1, "label": "b"}
-    assert set(first) == {"index", "label", "value", "contribution", "constants", "residual", "share", "picture", "contrast"}
+    assert set(first) == KEYS | {"contrast"}
     logits = {p["index"]: p["logit"] for p in predicted(classifier, ["x.png"], pictures[:1])[0]["predictions"]}
     assert abs(first["value"] - (logits[0] - logits[1])) < 1e-4
     assert json.loads(json.dumps(full, allow_nan=False)) == full

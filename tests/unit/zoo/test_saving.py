@@ -79,6 +79,7 @@ def test_own_networks_in_their_wrappers(how: str, net: own_nets.Net, tmp_path: P
     torch.testing.assert_close(found.model(X), net.float().eval()(X), rtol=1e-4, atol=1e-3 if how == "half" else 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:This network predicts")  # and cannot be explained
 @pytest.mark.parametrize("make", [own_nets.Net, own_nets.Fixed])
 def test_a_class_that_needs_no_arguments_needs_no_builder(make: type[nn.Module], tmp_path: Path) -> None:
     net = calibrated(make())
@@ -185,6 +186,7 @@ def test_outputs_are_compared_too(net: own_nets.Net, tmp_path: Path, monkeypatch
     assert not (tmp_path / "n").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This network predicts")  # and cannot be explained
 def test_lazy_layers_have_sizes_after_one_run(tmp_path: Path) -> None:
     net = own_nets.lazy(2)
     net(torch.rand(1, 6, 8, 8))
@@ -362,6 +364,7 @@ def test_modes_and_statistics_are_not_disturbed_by_the_first_look() -> None:
     assert clf.predict(torch.rand(3, 8, 8))[0][0].label in NAMES
 
 
+@pytest.mark.filterwarnings("ignore:This network predicts")  # and cannot be explained
 @pytest.mark.parametrize(
     ("layers", "found"),
     [
@@ -374,6 +377,7 @@ def test_what_a_network_takes_is_read_from_its_first_convolution(layers: list[nn
     assert (clf.transform.encoding, clf.transform.raw_channels, clf.transform.axes) == found
 
 
+@pytest.mark.filterwarnings("ignore:This network predicts")  # and cannot be explained
 def test_inputs_that_a_network_does_not_take_are_one_sentence(tmp_path: Path) -> None:
     """Its size is known to nobody but the network: names must be given, and a wrong picture is no traceback."""
     net = nn.Sequential(bnn.BcosConv2d(6, 2, 3), nn.Flatten(), nn.Linear(2 * 9 * 9, 2))

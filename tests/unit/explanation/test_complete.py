@@ -1,0 +1,166 @@
+"""When an explanation is complete, and that it says so where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import torchbcos
+from torchbcos import nn as bnn
+from torchbcos._core.errors import StateError
+from torchbcos.explanation import Explanation
+from torchbcos.explanation.complete import precision_here, unit_of, usual_tolerance
+from torchbcos.explanation.graph import explanation_graph
+
+
+class Between(nn.Module):
+    """B-cos layers with something between them, and something behind."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor] | None = None, behind: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.between = bnn.BcosConv2d(6, 8, 3), between or nn.Identity()
+        self.second, self.pool = bnn.BcosConv2d(8, 3, 3), bnn.GlobalAveragePool()
+        self.behind = behind or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.behind(self.pool(self.second(self.between(self.first(x)))))
+        return out
+
+
+def shifted_norm() -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(8)
+    nn.init.constant_(norm.bias, 0.5)
+    return norm
+
+
+class Plus(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.25
+
+
+WRONG: dict[str, Callable[[], Between]] = {
+    "a norm": lambda: Between(shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)),
+    "gelu": lambda: Between(nn.GELU()),
+    "softplus": lambda: Between(nn.functional.softplus), "a number": lambda: Between(behind=Plus()),
+    "layer norm": lambda: Between(behind=nn.LayerNorm(3)),
+}  # fmt: skip
+KNOWN: dict[str, Callable[[], Between]] = {
+    "nothing": Between, "relu": lambda: Between(torch.relu), "no bias": lambda: Between(behind=nn.Linear(3, 3, bias=False)),
+    "our norm": lambda: Between(bnn.BatchNorm(8)), "our bias": lambda: Between(behind=bnn.Logits(bias=-2.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_no_explanation_knows_is_missed(what: str) -> None:
+    """Each was explained without a word; no list of operations says which they are: the sum does."""
+    torch.manual_seed(0)
+    model, x = WRONG[what]().eval(), torch.rand(2, 6, 12, 12)
+    assert not torchbcos.explain(model, x, [0, 1]).complete.any()
+    with pytest.raises(StateError, match=r"does not add up: .* is missing\. .* must not be recorded or exported"):
+        explanation_graph(model, x)
+    assert not torchbcos.explain(model.double(), x.double(), [0, 1]).complete.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("what", KNOWN)
+def test_what_it_knows_is_complete(what: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = KNOWN[what]().eval().to(dtype)
+    e = torchbcos.explain(model, torch.rand(2, 6, 12, 12).to(dtype), [[0, 1]] * 2)
+    assert e.complete.shape == (2, 2) and e.complete.dtype == torch.bool and e.complete.all()
+    assert all(record["complete"] for rows in e.to_dict()["explanations"] for record in rows)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    power=st.floats(-6, 6), b=st.sampled_from([1.0, 1.5, 2.0, 3.0]), depth=st.integers(1, 5), seed=st.integers(0, 999),
+    dtype=st.sampled_from([torch.float32, torch.float32, torch.float64, torch.bfloat16]), deployed=st.booleans(),
+)  # fmt: skip
+def test_no_false_alarm_for_logits_of_any_size(
+    power: float, b: float, depth: int, seed: int, dtype: torch.dtype, deployed: bool
+) -> None:  # fmt: skip
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [bnn.BcosConv2d(6 if i == 0 else 8, 8, 3, padding=1, b=b), bnn.BatchNorm(8, centered=seed % 2 == 0)]
+    model = nn.Sequential(*layers, bnn.BcosConv2d(8, 4, 1, scale=10.0**-power), bnn.GlobalAveragePool(), bnn.Logits(bias=-3.0))
+    torchbcos.recalibrate(model, [torch.rand(4, 6, 9, 9) for _ in range(2)])
+    network = (torchbcos.deploy(model) if deployed else model.eval()).to(dtype)
+    e = torchbcos.explain(network, torch.rand(2, 6, 9, 9).to(dtype), top_k=4)
+    assert e.complete.all(), (e.values, e.residual)
+
+
+# -- the formula ----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), power=st.floats(-4, 4), count=st.integers(0, 3))
+def test_the_unit_is_that_of_plain_python(seed: int, power: float, count: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    values, contributions = torch.randn(2, 3, generator=g) * 10**power, torch.randn(2, 3, 2, 2, generator=g) * 10**power
+    constants = [torch.randn(2, 3, generator=g) for _ in range(count)]
+    found = unit_of(values, contributions, constants)
+    for i in range(2):
+        for k in range(3):
+            terms = [*contributions[i, k].flatten().tolist(), *(float(c[i, k]) for c in constants)]
+            assert float(found[i, k]) == pytest.approx(max(1.0, abs(float(values[i, k])), 0.1 * sum(map(abs, terms))))
+
+
+def one(residual: float, pixels: float = 0.5, dtype: torch.dtype = torch.float32, **more: float | None) -> Explanation:
+    return Explanation(
+        inputs=torch.ones(1, 1, 1, dtype=dtype), outputs=torch.zeros(1, 1), targets=torch.zeros(1, 1, dtype=torch.long),
+        values=torch.tensor([[pixels + residual]], dtype=dtype), weights=torch.full((1, 1, 1, 1), pixels, dtype=dtype),
+        constants={}, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_how_much_may_be_missing() -> None:
+    assert one(0.9e-4).complete.all() and not one(1.1e-4).complete.any() and not one(float("nan")).complete.any()
+    assert one(0.09, 1000.0).complete.all() and not one(0.12, 1000.0).complete.any()
+    wide = torch.float64
+    assert one(0.9e-9, dtype=wide).complete.all() and not one(1.1e-9, dtype=wide).complete.any()
+    assert one(0.04, dtype=torch.bfloat16).complete.all() and not one(0.07, dtype=torch.bfloat16).complete.any()
+    assert one(4e-3, tolerance=5e-3).complete.all() and not one(6e-3, tolerance=5e-3).complete.any()
+    joined = Explanation.join([one(4e-3), one(0.0, tolerance=5e-3)])
+    assert joined.tolerance == 5e-3 and joined.complete.all()
+    assert joined[0].complete.shape == (1, 1) and dataclasses.replace(joined, tolerance=None).complete.tolist() == [
+        [False],
+        [True],
+    ]
+
+
+@contextlib.contextmanager
+def matrices(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_autocast_and_tf32_round_more_than_the_dtype_says() -> None:
+    x = torch.rand(1, 6, 12, 12)
+    usual = usual_tolerance(torch.float32)
+    assert precision_here(x) == usual and precision_here(x.double()) == 1e-9 and precision_here(x.half()) == 5e-2
+    for words, bound in (("high", 5e-3), ("medium", 5e-2)):
+        with matrices(words):
+            assert precision_here(x) == bound and precision_here(x.double()) == 1e-9
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        e = torchbcos.explain(Between(bnn.BatchNorm(8)).eval(), x)
+    assert e.tolerance == 5e-2 and e.complete.all() and torchbcos.explain(Between(), x).tolerance == usual
+
+
+def test_what_is_fixed_stands_aside() -> None:
+    e = torchbcos.explain(Between(behind=bnn.Logits(bias=-2.0)), torch.rand(1, 6, 12, 12), [[0, 1]])
+    assert e.aside.tolist() == [[-2.0, -2.0]] and e.to_dict()["explanations"][0][0]["aside"] == -2.0
+    other = torchbcos.explain(Between(behind=bnn.Logits(bias=-2.0)), torch.rand(1, 6, 12, 12), [[0, 1]], contrast=2)
+    assert other.aside.tolist() == [[0.0, 0.0]] and torchbcos.explain(Between(), torch.rand(1, 6, 12, 12)).aside.item() == 0

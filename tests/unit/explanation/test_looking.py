@@ -1,0 +1,36 @@
+"""A network is asked beforehand whether it can be explained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.unit.explanation.test_complete import KNOWN, WRONG, Between
+from torchbcos.explanation.looking import objection
+
+
+@pytest.mark.parametrize("what", [*WRONG, *KNOWN])
+def test_what_is_said_of_it(what: str) -> None:
+    torch.manual_seed(0)
+    why = objection((WRONG | KNOWN)[what](), torch.rand(1, 6, 12, 12))
+    assert (why is None) == (what in KNOWN) and "add up to the logit" in (why or "add up to the logit")
+
+
+class Odd(Between):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ZeroDivisionError("no picture today")
+
+
+def test_refusals_and_foreign_errors_are_told_and_nothing_is_left_behind() -> None:
+    x = torch.rand(1, 6, 12, 12)
+    plain = nn.Sequential(nn.Conv2d(6, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert (objection(plain, x) or "").startswith("No torchbcos layer ran in this model")
+    assert objection(Odd(), x) == "no picture today"
+    assert objection(Between(), x * float("nan")) is None  # of the input, not of the network
+    model, generator = Between(nn.BatchNorm2d(8)), torch.get_rng_state()
+    model.second.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objection(model, x)
+    assert model.training and not model.second.training and torch.equal(generator, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
