@@ -199,9 +199,9 @@ def test_no_function_of_python_or_torch_is_a_builder(
 ) -> None:
     """Also where code is allowed: what was allowed is somebody's network."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "innocent_nets.py").write_text(
-        "import os\nfrom functools import partial\nfrom torch import nn\n\ndef good():\n    return nn.Identity()\n\nbetter = partial(good)\n"
-    )
+    source = "import os\nfrom functools import partial\nfrom torch import nn\n\n\n"
+    source += "def good():\n    return nn.Identity()\n\n\nbetter = partial(good)\n"
+    (tmp_path / "innocent_nets.py").write_text(source)
     mark = tmp_path / "ran"
     filled = json.loads(json.dumps(options).replace("{mark}", str(mark)))
     try:
