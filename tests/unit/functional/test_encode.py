@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import torchbcos
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.functional import add_inverse
 
@@ -37,3 +39,17 @@ def test_the_dtype_stays(dtype: torch.dtype) -> None:
 def test_what_would_wrap_around_is_refused(dtype: torch.dtype) -> None:
     with pytest.raises(InputError, match=r"add_inverse needs floats in \[0, 1\], got torch\.\w+: use x\.float\(\) / 255"):
         add_inverse(torch.zeros(1, 3, 2, 2, dtype=dtype))
+
+
+def test_inside_a_network_the_one_is_a_named_constant() -> None:
+    """A network that encodes its pictures itself is explained in its pictures."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        bnn.AddInverse(), bnn.BcosConv2d(6, 8, 3, padding=1), bnn.GlobalAveragePool(), bnn.AddInverse(), bnn.Logits(-1.0)
+    )
+    net, x = net.double().eval(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    e = torchbcos.explain(net, x, targets=[[1, 9], [1, 9]])
+    assert list(e.constants) == ["0.inverse", "3.inverse", "4.bias"] and bool(e.complete.all())
+    assert float(e.residual.abs().max()) < 1e-12
+    assert torch.equal(e.constants["3.inverse"], torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64))
+    torchbcos.testing.check_model(net, x)
