@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import io
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -144,6 +146,26 @@ def test_a_photo_is_refused_by_what_takes_none(kind: str, word: str, call: Call)
     assert code == 1 and f"1 of 2 {kind}s done." in out and err.count("\n") == 1 and f"takes {word}" in err and "photo.png" in err
     np.save("wrong.npy", np.zeros((5, 5, 5, 5), np.float32))
     assert "wrong.npy" in call(classifier(kind), "predict", "wrong.npy")[2]
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_another_size_than_was_trained_on_is_said(command: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once on the terminal, in every record, and not as a warning of Python's."""
+    monkeypatch.setattr("torchbcos.zoo.sizes._said", set())
+    known = classifier("signal")
+    model = Classifier(known.model, dataclasses.replace(known.card, notes={"example": [1, 200]}))
+    for name, length in (("a", 200), ("b", 300), ("c", 100)):
+        np.save(f"{name}.npy", np.random.default_rng(0).random((length,), np.float32))
+    words = ("a.npy", "b.npy", "c.npy", "--batch-size", 1) if command == "predict" else ("a.npy", "b.npy", "c.npy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, out, err = call(model, command, *words, "--json")
+    said = "This model was trained on signals of 200 samples; this one has "
+    assert code == 0 and err == f"torchbcos: 'b.npy': {said}300. Its answer may mean little. (Said once.)\n", err
+    assert [record.get("warning") for record in json.loads(out)] == [
+        None,
+        *(f"{said}{n}. Its answer may mean little." for n in (300, 100)),
+    ]
 
 
 def test_folders_are_searched_for_what_the_model_takes(call: Call) -> None:

@@ -204,6 +204,7 @@ class _Reader:
 
     def __init__(self, job: Walk, classifier: Classifier, value_range: tuple[float, float] | None) -> None:
         self.transform, self.value_range = classifier.transform, value_range
+        self.other_size, self.sized = classifier.other_size, False
         self.piped = job.piped
         self.cut = self.warned = False
         self.noted: set[str] = set()
@@ -219,7 +220,7 @@ class _Reader:
             source = item.path if data is None else io.BytesIO(data)
             found = self.transform.read(source, str(item.path), value_range=self.value_range)
             self._note(item.path, getattr(found, "facts", {}).get("notes", ()))
-            return found, ""
+            return found, self._size_note(item.path, found)
         except BcosError as error:
             return failed_record(str(item.path), error), ""
 
@@ -230,6 +231,22 @@ class _Reader:
             if kind not in self.noted:
                 self.noted.add(kind)
                 say(f"torchbcos: {quote(path)}: {note} (Said once.)")
+
+    def _size_note(self, path: Path, found: Any) -> str:
+        """What is to be said of a signal or volume that has another size than those that were trained on; said once."""
+        from torchbcos.zoo.sizes import mark_as_said
+
+        if self.transform.axes == 2:
+            return ""
+        pixels = getattr(found, "pixels", found)
+        note = self.other_size(pixels.shape[1:])
+        if note is None:
+            return ""
+        if not self.sized:
+            say(f"torchbcos: {quote(path)}: {note} (Said once.)")
+        self.sized = True
+        mark_as_said(note)
+        return note
 
     def _is_picture(self, path: Path, data: bytes | None) -> bool:
         """Whether this classifier takes pictures, and here is something that is no array and no scan."""

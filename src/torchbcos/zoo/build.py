@@ -22,6 +22,7 @@ from torchbcos.zoo.importing import IMPORT, run_builder
 from torchbcos.zoo.probe import samples
 from torchbcos.zoo.remembered import deviation
 from torchbcos.zoo.sequential import SEQUENTIAL, build_sequential
+from torchbcos.zoo.sizes import trained_sides
 from torchbcos.zoo.store import check_fit, fill
 
 __all__ = [
@@ -166,7 +167,9 @@ def owners_of(names: Iterable[str]) -> set[str]:
 def inputs_of(card: Card) -> Iterator[Tensor]:
     """Made-up inputs for the network of a card, encoded as it wants them; none where the card does not say how."""
     if card.preprocess is not None:
-        yield from samples(Preprocess.from_dict(card.preprocess))
+        prepare = Preprocess.from_dict(card.preprocess)
+        sides = trained_sides(card, prepare)
+        yield from samples(prepare, [] if sides is None else [sides])
 
 
 def _check_allowed(builder: str, card: Card, code: Code, where: str) -> None:

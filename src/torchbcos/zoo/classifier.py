@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +26,7 @@ from torchbcos.zoo.describe import Builder, card_around
 from torchbcos.zoo.looked import look, warn_incomplete
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
 from torchbcos.zoo.progress import counted
+from torchbcos.zoo.sizes import other_size, trained_sides, warn_of_size
 
 __all__ = ["Classifier", "Prediction"]
 
@@ -216,7 +217,13 @@ class Classifier(metaclass=_Kind):
             following = list(itertools.islice(named, 1)) if ahead else []
             named = itertools.chain(following, named) if following else named
             x, seen = self.transform.look(items, value_range=value_range)
+            warn_of_size(self.other_size(x.shape[2:]))
             yield files, self._moved(x), seen, ahead and not following
+
+    def other_size(self, sides: Sequence[int]) -> str | None:
+        """A sentence where signals or volumes of these sides (*S) are not of the size that was trained on; None otherwise."""
+        trained = None if self.transform.axes == 2 else trained_sides(self.card, self.transform)
+        return other_size(trained, sides, self.transform.form.kind)
 
     def _moved(self, x: Tensor) -> Tensor:
         return moved(x, self.model)

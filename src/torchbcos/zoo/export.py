@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.served import KINDS, form_of
 from torchbcos.zoo.served_files import ONNX, SUFFIXES, write
+from torchbcos.zoo.sizes import trained_sides
 
 __all__ = ["Exported", "Port", "check_target", "export"]
 
 _LEFT_OUT = ("classes", "recipe", "notes")  # of the card: the classes stand beside it, the history is long
-_MOST_NOTED = 2**26  # samples or voxels that a card may ask for by itself: it may be a stranger's
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def _sides(classifier: Classifier, size: object, example: Any) -> tuple[int, ...
         sides = tuple(positive_integer(side) for side in size)
     elif size is None and preprocess.crop is not None:
         sides = (preprocess.crop,) * axes
-    elif size is None and (known := _trained_with(classifier)) is not None:
+    elif size is None and (known := trained_sides(classifier.card, classifier.transform)) is not None:
         return known
     elif size is None:
         raise InputError(
@@ -263,16 +262,6 @@ def _sides(classifier: Classifier, size: object, example: Any) -> tuple[int, ...
     if preprocess.crop is not None and found != (preprocess.crop,) * axes:
         raise InputError(f"This classifier cuts pictures to {preprocess.crop} x {preprocess.crop} pixels; size is {size!r}.")
     return found
-
-
-def _trained_with(classifier: Classifier) -> tuple[int, ...] | None:
-    """Sides of the examples that a run saw, as its card notes them: raw, (channels, *S)."""
-    notes, preprocess = classifier.card.notes, classifier.transform
-    shape = notes.get("example") if isinstance(notes, Mapping) else None
-    if not isinstance(shape, (list, tuple)) or len(shape) != 1 + preprocess.axes or shape[0] != preprocess.raw_channels:
-        return None
-    sides = tuple(side for side in map(positive_integer, shape[1:]) if side is not None)
-    return sides if len(sides) == preprocess.axes and math.prod(sides) <= _MOST_NOTED else None
 
 
 def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:
