@@ -65,7 +65,7 @@ def test_a_range_may_begin_below_zero(folder: Path) -> None:
 
 
 def test_numbers_outside_the_range_and_another_range_are_sentences_of_the_program(tmp_path: Path) -> None:
-    """Raw lines of Python's warnings stood there, or nothing; run as users do, since a test's runner hides what warnings print."""
+    """Raw lines of Python's warnings stood there, or nothing; run as users do: a test's runner hides them."""
     draw = np.random.default_rng(0)
     np.save(tmp_path / "high.npy", draw.integers(700, 4096, (3, 40, 40)).astype(np.uint16) * 16)
     np.save(tmp_path / "other.npy", draw.integers(700, 4096, (3, 40, 40)).astype(np.uint16) * 16)
