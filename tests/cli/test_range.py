@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import torchbcos
 from torchbcos._core.errors import InputError
 from torchbcos.cli.__main__ import app
 from torchbcos.cli.common import parse_range
+from torchbcos.zoo import Classifier
 
 
 @pytest.fixture
@@ -56,3 +62,39 @@ def test_what_is_no_range(folder: Path, text: str) -> None:
 def test_a_range_may_begin_below_zero(folder: Path) -> None:
     assert parse_range("-1000..400.5") == (-1000.0, 400.5) and parse_range(None) is None
     assert CliRunner().invoke(app, ["predict", "eight.png", "--range", "-1000..400"]).exit_code == 0
+
+
+def test_numbers_outside_the_range_and_another_range_are_sentences_of_the_program(tmp_path: Path) -> None:
+    """Raw lines of Python's warnings stood there, or nothing; run as users do: a test's runner hides them."""
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "high.npy", draw.integers(700, 4096, (3, 40, 40)).astype(np.uint16) * 16)
+    np.save(tmp_path / "other.npy", draw.integers(700, 4096, (3, 40, 40)).astype(np.uint16) * 16)
+    np.save(tmp_path / "dark.npy", draw.random((3, 40, 40)) / 100)
+    clf = torchbcos.load(deploy=False, device="cpu")
+    card = replace(clf.card, name="ranged", preprocess={**clf.card.preprocess, "value_range": [0, 65535]})
+    torchbcos.save(Classifier(clf.model, card), tmp_path / "ranged")
+
+    def call(*words: str) -> tuple[list[str], list[dict[str, Any]]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "torchbcos", *words, "--json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        return done.stderr.splitlines(), json.loads(done.stdout)
+
+    said, records = call("predict", "high.npy", "other.npy", "--model", "ranged", "--range", "0..4095")
+    wrong = (
+        "This model was trained with the range from 0 to 65535, and here 0 to 4095 become 0 and 1: other numbers than it knows."
+    )
+    assert len(said) == 2 and said[0] == f"torchbcos: {wrong} (Said once.)"
+    assert said[1].startswith("torchbcos: 'high.npy' holds values from 11") and "outside the range from 0 to 4095" in said[1]
+    for record in records:
+        assert record["warning"].startswith(f"{wrong} '{record['file']}' holds values from")
+    said, (record,) = call("predict", "dark.npy")
+    assert len(said) == 1 and said[0].startswith("torchbcos: 'dark.npy' holds values from") and "sixteenth" in said[0]
+    assert record["warning"] in said[0]
+    said, records = call("predict", "high.npy", "--model", "ranged")
+    assert said == [] and "warning" not in records[0]

@@ -35,6 +35,7 @@ _Show: TypeAlias = Callable[["Record"], None]
 STDIN = "-"
 PIPED = "stdin"  # what a picture from there is called
 _MAGIC = frozenset("*?[")
+_QUOTED = re.compile(r"^'[^']*'|^\"[^\"]*\"")
 _NUMBER = re.compile(r"-?\d[\d.,e+-]*")
 
 
@@ -165,21 +166,24 @@ def walk(
         show: prints the record of a picture as soon as it is there; None prints nothing, and shows no progress bar.
         value_range: the stored numbers of black and white.
     """
+    from torchbcos.pictures.samples import heard
+
     reader, answer = _Reader(job, classifier, value_range), partial(work, classifier)
     pending = job.pending
     starts = range(0, len(pending), batch_size)
     try:
-        for start in shown(starts, len(starts), quiet=show is None):
-            batch = [(item, *reader.read(item)) for item in pending[start : start + batch_size]]
-            for (item, _, note), record in zip(batch, _answers(batch, answer), strict=True):
-                words = " ".join(filter(None, (note, record.get("warning"))))
-                job.records.append(record | {"warning": words} if words else record)
-                if _inexact(record) and not any(map(_inexact, job.records[:-1])):
-                    say(f"torchbcos: {quote(item.path)}: {record['warning']} (Said once.)")
-                if record["error"] is not None:
-                    _say_failure(item, record["error"])
-                elif show is not None:
-                    show(record)
+        with heard():  # what is said of each was said when it was read
+            for start in shown(starts, len(starts), quiet=show is None):
+                batch = [(item, *reader.read(item)) for item in pending[start : start + batch_size]]
+                for (item, _, note), record in zip(batch, _answers(batch, answer), strict=True):
+                    words = " ".join(filter(None, (note, record.get("warning"))))
+                    job.records.append(record | {"warning": words} if words else record)
+                    if _inexact(record) and not any(map(_inexact, job.records[:-1])):
+                        say(f"torchbcos: {quote(item.path)}: {record['warning']} (Said once.)")
+                    if record["error"] is not None:
+                        _say_failure(item, record["error"])
+                    elif show is not None:
+                        show(record)
     except Stopped as stop:
         job.stopped = stop.code
 
@@ -211,6 +215,19 @@ class _Reader:
 
     def read(self, item: Found) -> tuple[Any, str]:
         """A picture as the classifier takes it, or its failed record; and what a user should hear of it, or ""."""
+        from torchbcos.pictures.samples import heard, other_range
+
+        with heard() as notes:
+            found, note = self._read(item)
+        other = other_range(self.transform.value_range, self.value_range)
+        notes = [one for one in notes if one != other]
+        if other is not None:
+            self._say_once(other)
+        for one in notes:
+            self._say_once(one)
+        return found, " ".join([*([other] if other else []), *notes, *([note] if note else [])])
+
+    def _read(self, item: Found) -> tuple[Any, str]:
         from torchbcos.zoo.records import failed_record
 
         data = self.piped[1] if self.piped is not None and item is self.piped[0] else None
@@ -226,11 +243,17 @@ class _Reader:
 
     def _note(self, path: Path, notes: Iterable[str]) -> None:
         """Say what the reader of a scan noted, each thing once; all of it is in the records."""
+        from torchbcos.pictures.samples import OUT_OF_RANGE
+
         for note in notes:
-            kind = _NUMBER.sub("", note)
-            if kind not in self.noted:
-                self.noted.add(kind)
-                say(f"torchbcos: {quote(path)}: {note} (Said once.)")
+            if OUT_OF_RANGE not in note:  # that is heard
+                self._say_once(note, f"{quote(path)}: ")
+
+    def _say_once(self, note: str, before: str = "") -> None:
+        kind = _NUMBER.sub("", _QUOTED.sub("", note))
+        if kind not in self.noted:
+            self.noted.add(kind)
+            say(f"torchbcos: {before}{note} (Said once.)")
 
     def _size_note(self, path: Path, found: Any) -> str:
         """What is to be said of a signal or volume that has another size than those that were trained on; said once."""

@@ -26,7 +26,7 @@ from torchbcos._core.names import quote
 from torchbcos.pictures.kinds import SUFFIXES
 from torchbcos.pictures.npy import read_array
 from torchbcos.pictures.read import read_image, take_note
-from torchbcos.pictures.samples import Range, check_range, without_range
+from torchbcos.pictures.samples import Range, check_range, heard, without_range
 from torchbcos.pictures.scans import is_scan, read_scan
 
 __all__ = ["ARRAY", "FileReader", "Labelled", "Split", "Stored", "file_split", "relative_to", "split_rows"]
@@ -71,7 +71,8 @@ class Split:
         Raises:
             InputError, MissingFileError: it cannot be read; the message names it.
         """
-        example: Image.Image | Tensor = self.reader(self.rows[i])
+        with heard():
+            example: Image.Image | Tensor = self.reader(self.rows[i])
         take_note(example)
         return example
 
@@ -142,8 +143,9 @@ class Split:
         if file and not file.lower().endswith((*SUFFIXES, ARRAY)) and is_scan(file):
             scan = read_scan(file, value_range=self.value_range)
             return [f"{quote(self.names[i])}: {note}" for note in scan.facts.get("notes", ())]
-        note = take_note(self.reader(self.rows[i]))
-        return [] if note is None else [note]
+        with heard() as notes:
+            note = take_note(self.reader(self.rows[i]))
+        return notes if note is None else [*notes, note]
 
     def fingerprint(self) -> str:
         """A hash of names and targets: a resumed run compares it."""

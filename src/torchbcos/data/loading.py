@@ -24,6 +24,7 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import Split
 from torchbcos.pictures.preprocess import Preprocess
+from torchbcos.pictures.samples import heard
 from torchbcos.pictures.scan import Scan
 
 __all__ = [
@@ -130,7 +131,8 @@ def read_example(split: Split, i: int, prepare: Preprocess) -> Image.Image | Ten
     if isinstance(item, Image.Image) and prepare.value_range is not None:  # it was decoded within the range
         prepare = replace(prepare, value_range=None)
     limits = None if isinstance(item, Image.Image) else split.value_range
-    read = prepare.read(item, name, value_range=limits)
+    with heard():  # `Split.remarks` has it, once and for all
+        read = prepare.read(item, name, value_range=limits)
     return read.pixels if isinstance(read, Scan) else read
 
 

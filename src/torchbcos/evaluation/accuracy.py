@@ -20,6 +20,7 @@ from torchbcos.evaluation.splits import choose_split, match_classes
 from torchbcos.judging import Outputs, ProgressBar, SavedOutputs, fingerprint, judge, predict_split
 from torchbcos.metrics import score_each
 from torchbcos.pictures import Range
+from torchbcos.pictures.samples import other_range
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Card, Classifier
 
@@ -97,10 +98,11 @@ def measure_accuracy(
 
 def _remarks(split: Split, model: Classifier) -> tuple[str, ...]:
     """What is to be said of the numbers of the first examples, read within the range of the model's card where none was said."""
+    other = other_range(model.transform.value_range, split.value_range)
     if split.value_range is None:
         with suppress(InputError):  # this data is neither files nor shards
             split = split.within(model.transform.value_range)
-    return split.remarks()
+    return split.remarks() if other is None else (other, *split.remarks())
 
 
 def _trained_with(card: Card) -> str:

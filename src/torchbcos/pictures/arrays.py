@@ -12,9 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos.pictures.samples import SLACK, Range, Samples, range_words
+from torchbcos.pictures.samples import FEW, SLACK, Range, Samples, range_note, range_words
 
-__all__ = ["as_numbers", "check_tensor", "from_array"]
+__all__ = ["array_note", "as_numbers", "check_tensor", "from_array"]
+
+_MUCH_WIDER = 16  # than [0, 1]
+_LOOKED = 2**18  # numbers of an array that are looked at
 
 
 def check_tensor(tensor: Tensor, name: str = "image", value_range: Range | None = None) -> Tensor:
@@ -104,6 +107,39 @@ def as_numbers(values: NDArray[Any] | Tensor, name: str, value_range: Range | No
             f"(uint8), which are divided by 255.{fix} Or say which become 0 and 1: {range_words(min(first, 0), top)}."
         )
     return ((wide.clamp(low, high) - low) / (high - low)).float()
+
+
+def array_note(
+    values: NDArray[Any] | Tensor, name: str, value_range: Range | None = None, *, stored: bool = False
+) -> str | None:  # fmt: skip
+    """What a user should hear of numbers that `as_numbers` takes: that nearly all lie outside their range, say; None of most.
+
+    Args:
+        values: any number of axes.
+        name: what the sentence calls them.
+        value_range: the numbers that become 0 and 1.
+        stored: they are a file's, of which one number all over is said, too.
+
+    >>> array_note(np.full(99, 0.5), "It", stored=True)
+    'It holds one number all over, 0.5.'
+    """
+    some = values.reshape(-1) if isinstance(values, np.ndarray) else values.detach().reshape(-1)
+    if isinstance(some, Tensor) and not some.is_floating_point():
+        some = some.cpu().numpy()  # torch compares no unsigned numbers of 16 bits
+    low, high = float(some.min()), float(some.max())
+    if low == high:
+        return f"{name} holds one number all over, {low:g}." if stored and len(some) >= FEW else None
+    if value_range is None and isinstance(some, np.ndarray) and some.dtype.kind != "f":
+        return None  # bytes and truth values may be dark
+    floats = isinstance(some, Tensor) or some.dtype.kind == "f"
+    if value_range is not None and floats and low >= 0 and high <= 1 and value_range[1] - value_range[0] >= _MUCH_WIDER:
+        return (
+            f"{name} holds floats from {low:.3g} to {high:.3g}, the darkest sixteenth of the range from {value_range[0]:g} to "
+            f"{value_range[1]:g}. If they are scaled already, say value_range=(0, 1)."
+        )
+    some = some[:: max(1, len(some) // _LOOKED) | 1]
+    looked = some if isinstance(some, np.ndarray) else some.float().cpu().numpy()
+    return range_note(np.append(looked.astype(np.float64), (low, high)), name, value_range)
 
 
 def _check_dense(values: NDArray[Any] | Tensor, name: str) -> None:

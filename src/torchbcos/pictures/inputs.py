@@ -20,19 +20,18 @@ from torch import Tensor
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
 from torchbcos._core.foreign import foreign
 from torchbcos._core.names import quote
-from torchbcos.pictures.arrays import as_numbers
+from torchbcos.pictures.arrays import array_note, as_numbers
 from torchbcos.pictures.form import Form
 from torchbcos.pictures.items import RangedPath, as_image
 from torchbcos.pictures.kinds import ARRAYS, NUMPY, SUFFIXES, ends_with, scan_suffix
 from torchbcos.pictures.npy import load_array
 from torchbcos.pictures.read import MAX_BYTES, decode_image, was_ranged
-from torchbcos.pictures.samples import Range, warn_once
+from torchbcos.pictures.samples import OUT_OF_RANGE, Range, warn_once
 from torchbcos.pictures.scan import Scan
 from torchbcos.pictures.scans import is_scan, read_scan
 
 __all__ = ["is_array", "is_file", "read_input"]
 
-_MUCH_WIDER = 16  # than [0, 1]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, by which Pillow makes a picture grey
 
 
@@ -123,6 +122,9 @@ def _scan(path: str | os.PathLike[str], name: str, form: Form, value_range: Rang
     if not form.takes_scans:
         raise InputError(f"This classifier takes {form.words}: {name} is a scan.")
     scan = read_scan(path, axes=form.axes, value_range=value_range)
+    for note in scan.facts.get("notes", ()):
+        if OUT_OF_RANGE in note:
+            warn_once(f"{name}: {note}")
     return dataclasses.replace(scan, pixels=form.fit(scan.pixels, name))
 
 
@@ -174,19 +176,7 @@ def _numbers(
         numbers = numbers.permute(2, 0, 1).contiguous()
         numbers = numbers if form.is_rgb else torch.tensordot(numbers.new_tensor(_LUMA), numbers, 1)
     fitted = form.fit(numbers, name)
+    warn_once(array_note(values, name, value_range, stored=stored))
     if value_range is None:
         return fitted
-    if values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f":
-        warn_once(_scaled_already(values, name, *value_range))
     return Scan(pixels=fitted, facts={"window": list(value_range)})
-
-
-def _scaled_already(values: NDArray[Any] | Tensor, name: str, low: float, high: float) -> str | None:
-    """A word on floats in [0, 1] for which a much wider range was said, by a card perhaps; None where all is well."""
-    first, last = float(values.min()), float(values.max())
-    if not (0 <= first < last <= 1 and high - low >= _MUCH_WIDER):
-        return None
-    return (
-        f"{name} holds floats from {first:.3g} to {last:.3g}, the darkest sixteenth of the range from {low:g} to {high:g}. "
-        "If they are scaled already, say value_range=(0, 1)."
-    )

@@ -22,8 +22,9 @@ from torchbcos._core.names import quote
 from torchbcos._core.optional import require
 from torchbcos.pictures.dicom import open_regular, quiet
 from torchbcos.pictures.npy import MAX_NUMBERS
-from torchbcos.pictures.samples import SLACK, Range, range_words
+from torchbcos.pictures.samples import SLACK, Range, range_note, range_words
 from torchbcos.pictures.scan import Scan
+from torchbcos.pictures.spoiled import flat_note
 
 __all__ = ["is_nifti", "read_nifti"]
 
@@ -35,6 +36,7 @@ _MOST_CHANNELS = 16
 _MOST_BYTES = 2**30  # of the numbers of one file
 _MOST_BETWEEN = 2**26  # bytes between the header and the numbers: what programs add
 _PIECE = 2**20
+_LOOKED = 2**18  # numbers that are looked at
 _NOT_READ = {  # by the code in the header
     128: "colours (RGB)", 2304: "colours (RGB)", 32: "complex numbers", 1792: "complex numbers", 1536: "floats of 128 bits",
 }  # fmt: skip
@@ -88,6 +90,7 @@ def read_nifti(path: str | os.PathLike[str], *, axes: int | None, limits: Range 
         pixels, empty = _shades(values, low, high, name)
         if empty:
             notes.append(f"{empty} of its {pixels.size} numbers are NaN: they are black.")
+        notes += _spoiled(values, limits)
     facts: dict[str, Any] = {
         "format": "nifti", "window": [low, high], "window_from": source, "function": "RANGE", "unit": None,
         "spacing": spacing, "orientation": _ORIENTATION if known else None,
@@ -241,6 +244,14 @@ def _shades(values: NDArray[Any], low: float, high: float, name: str) -> tuple[N
             one[nan] = low
             found[channel, place] = np.clip((one - low) / (high - low), 0, 1)
     return found, empty
+
+
+def _spoiled(values: NDArray[Any], limits: Range | None) -> list[str]:
+    """Notes on slices of one number, and on numbers outside a range that was said."""
+    flat = [bool((volume := values[:, i]).min() == volume.max()) for i in range(values.shape[1])]
+    step = max(1, values.size // _LOOKED) | 1
+    cut = range_note(values.ravel()[::step], "It", limits) if limits is not None else None
+    return [*flat_note(flat), *([] if cut is None else [cut])]
 
 
 def _one_slice(pixels: NDArray[np.float32], facts: dict[str, Any]) -> tuple[NDArray[np.float32], dict[str, Any]]:

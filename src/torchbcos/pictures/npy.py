@@ -19,8 +19,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
 from torchbcos._core.names import quote
-from torchbcos.pictures.arrays import as_numbers
-from torchbcos.pictures.samples import Range, check_range
+from torchbcos.pictures.arrays import array_note, as_numbers
+from torchbcos.pictures.samples import Range, check_range, warn_once
 
 __all__ = ["MAX_NUMBERS", "load_array", "read_array", "read_npz"]
 
@@ -51,6 +51,7 @@ def read_array(path: str | os.PathLike[str], *, value_range: Range | None = None
     """
     limits, array = check_range(value_range), load_array(path)
     numbers = as_numbers(array, quote(path), limits)
+    warn_once(array_note(array, quote(path), limits, stored=True))
     return numbers[None] if numbers.dim() == 1 else numbers
 
 

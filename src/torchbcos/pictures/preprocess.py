@@ -22,7 +22,7 @@ from torchbcos.pictures.form import Form
 from torchbcos.pictures.given import each_input
 from torchbcos.pictures.inputs import read_input
 from torchbcos.pictures.placing import INTERPOLATIONS, Frame
-from torchbcos.pictures.samples import Range, check_range
+from torchbcos.pictures.samples import Range, check_range, other_range, warn_once
 from torchbcos.pictures.scan import Scan
 from torchbcos.pictures.seen import Seen
 
@@ -156,6 +156,7 @@ class Preprocess:
         'L'
         """
         limits = check_range(value_range)
+        warn_once(other_range(self.value_range, limits))
         return read_input(item, name, self.form, limits or self.value_range, said=limits is not None)
 
     def items(self, images: object) -> Iterator[tuple[str, object]]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,10 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
-__all__ = ["Range", "Samples", "SLACK", "check_range", "without_range", "range_words", "warn_once", "window"]
+__all__ = [
+    "FEW", "OUT_OF_RANGE", "SLACK", "Range", "Samples", "check_range", "heard", "other_range", "range_note", "range_words",
+    "warn_once", "window", "without_range",
+]  # fmt: skip
 
 Range = tuple[float, float]
 SLACK = 1e-3  # by which resampled numbers may leave [0, 1]
@@ -28,8 +34,18 @@ _LITTLE, _SOME = 1 / 16, 1 / 8
 # Numbers that may lie beyond, as a share of all: dead pixels and a letter burnt in must not hide that the rest is black.
 _STRAY = 0.01
 _SAMPLE = 2**14  # numbers of a part that are looked at for it: a share of 1 % is 160 of them, in 0.1 ms
+# Most of the numbers outside a range that was said: a wrong range. A window of a CT cuts air, which may be nearly all of a slice,
+# and a lone background is no sign either; a bone window cuts what is soft, too.
+_MOST, _NEARLY_ALL, _HALF = 0.9, 0.99, 0.5
+_FAR = 4  # times the width of the range, by which half of the numbers may lie above it
+# Hounsfield units: whose lowest number lies between the first two is a CT; what lies below the third is air; and no window of a
+# CT begins below the fourth
+_PADDING, _AIR, _LUNG, _LOW_WINDOW = -4096, -900, -500, -1500
+FEW = 64  # numbers, of which nothing is told
+OUT_OF_RANGE = " the range from "  # stands in every sentence on numbers that do not fit
 _SAY = re.compile(r"say the range: (value_range=\([^()]*\)), on the command line --range \S+\.")
 _warned: set[str] = set()  # ranges of which this process has heard, as `warnings` keeps what it has said
+_listener: ContextVar[list[str] | None] = ContextVar("_listener", default=None)
 _FARTHEST = 1e300  # so that differences are finite
 _WIDE = 32  # bits; so many are never a photo's own, and are not taken for one that is dark
 
@@ -129,7 +145,8 @@ class Samples:
     def judge(self, name: str, first: str = "") -> str | None:
         """A sentence for the user where the picture uses a sixteenth of its range or less; None where all is well.
 
-        Of its numbers 1 % may lie elsewhere; unsigned ones of 9 to 16 bits should use more than an eighth.
+        Of its numbers 1 % may lie elsewhere; unsigned ones of 9 to 16 bits should use more than an eighth. And a sentence where
+        most of them lie outside a range that was said.
 
         Args:
             name: what the sentence calls it.
@@ -142,13 +159,17 @@ class Samples:
             raise InputError(f"{name} holds NaN or infinity.")
         span, photo = self.white - self.black, not self.said and self.kind == "u" and 8 < self.bits < _WIDE
         shares = (_LITTLE, _SOME) if photo else (_LITTLE,)
-        tops = ((share, self._reach(self.black + share * span)) for share in shares)
+        airy = self.said and _PADDING <= self.low <= _AIR and self.black > _LOW_WINDOW
+        tops = ((share, None if airy else self._reach(self.black + share * span)) for share in shares)
         share, top = next(((share, top) for share, top in tops if top is not None), (1.0, None))
         if not self.said:
             self._check_known(name, share, top)
-        bottom = self._reach(self.white - _LITTLE * span, below=False) if self.said and top is None else None
+        bottom = self._reach(self.white - _LITTLE * span, below=False) if self.said and top is None and not airy else None
+        apart = self.said and (self.low > self.white or self.high < self.black)  # the range is a wrong one, not one that is wide
+        if apart and (found := self._outside(name, airy)) is not None:
+            return found
         if self.low == self.high or (top is None and bottom is None):
-            return None
+            return self._outside(name, airy) if self.said and self.low < self.high else None
         most = f", 99 % of them up to {_digits(top)}" if top is not None and top < self.high else ""
         most += f", 99 % of them from {_digits(bottom)} on" if bottom is not None and bottom > self.low else ""
         part = f"{'lightest' if top is None else 'darkest'} {'eighth' if share == _SOME else 'sixteenth'}"
@@ -168,6 +189,23 @@ class Samples:
             return None
         near = values[there]  # of one number only, black say, nothing can be told
         return None if near.min() == near.max() else float(near.max() if below else near.min())
+
+    def _outside(self, name: str, airy: bool) -> str | None:
+        """A sentence where most of the numbers, those of air left out, lie outside the range that was said."""
+        values, counts = (np.concatenate([part[k] for part in self._seen]) for k in (0, 1))
+        kept = values >= _LUNG if airy else values > self.low
+        total, rest = float(counts.sum()), float(counts[kept].sum())
+        if total < FEW or rest < _STRAY * total:
+            return None
+        below, above = (float(counts[kept & beyond].sum()) / rest for beyond in (values < self.black, values > self.white))
+        far = not airy and above > _HALF and self.high > self.white + _FAR * (self.white - self.black)
+        if not (far or above > _MOST or below + above > (_NEARLY_ALL if airy else _MOST)):
+            return None
+        share = float(counts[(values < self.black) | (values > self.white)].sum()) / total
+        return (
+            f"{name} holds values from {_digits(self.low)} to {_digits(self.high)}, and {100 * share:.0f} % of them lie outside "
+            f"the range from {_digits(self.black)} to {_digits(self.white)}: they are cut to its ends. Is that meant?"
+        )
 
     def _check_known(self, name: str, used: float, top: float | None) -> None:
         if self.kind == "f" and self.low >= -SLACK and self.high <= 1 + SLACK:
@@ -198,10 +236,66 @@ def without_range(note: str) -> str:
     return _SAY.sub(r"convert the pictures first, each so: torchbcos.pictures.read_image(file, \1).save(copy).", note)
 
 
+def range_note(values: NDArray[Any], name: str, value_range: Range | None) -> str | None:
+    """What `Samples.judge` says of numbers that lie in [0, 1], or for which a range was said; of a few of them, or air, nothing.
+
+    >>> range_note(np.linspace(0, 0.01, 99), "It", None)[:69]
+    'It holds values from 0 to 0.01, the darkest sixteenth of the range fr'
+    """
+    step = max(1, values.size // _SAMPLE) | 1
+    sound = values[np.isfinite(values)].ravel().astype(np.float64)
+    if sound.size < FEW:
+        return None
+    samples = Samples("f", 64, value_range)
+    some = sound[::step]
+    samples.saw(some, np.full(some.size, float(step)))
+    samples.low, samples.high = float(sound.min()), float(sound.max())
+    return samples.judge(name)
+
+
+def other_range(card: Range | None, said: Range | None) -> str | None:
+    """A sentence where another range was said than the model's card has; (0, 1) means numbers that are scaled already.
+
+    >>> other_range((0, 4095), (0, 65535))
+    'This model was trained with the range from 0 to 4095, and here 0 to 65535 become 0 and 1: other numbers than it knows.'
+    >>> other_range((0, 4095), None), other_range(None, (0, 9)), other_range((0, 4095), (0, 1))
+    (None, None, None)
+    """
+    if card is None or said is None or said in (card, (0, 1)):
+        return None
+    return (
+        f"This model was trained with the range from {_digits(card[0])} to {_digits(card[1])}, and here {_digits(said[0])} to "
+        f"{_digits(said[1])} become 0 and 1: other numbers than it knows."
+    )
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """What `warn_once` is told inside, each time, in place of warnings: for programs that say it in their own way.
+
+    >>> with heard() as notes:
+    ...     warn_once("It is dark.")
+    >>> notes
+    ['It is dark.']
+    """
+    notes: list[str] = []
+    before = _listener.set(notes)
+    try:
+        yield notes
+    finally:
+        _listener.reset(before)
+
+
 def warn_once(note: str | None) -> None:
     """Warn of what `Samples.judge` says, once for each range: of a folder of such files one sentence is enough."""
-    kind = "" if note is None else note[note.rfind(", the ") :].partition(". ")[0]
-    if note is not None and kind not in _warned:
+    if note is None:
+        return
+    listener = _listener.get()
+    if listener is not None:
+        listener.append(note)
+        return
+    kind = next((note[at:].partition(". ")[0] for mark in (", the ", " outside ") if (at := note.rfind(mark)) >= 0), note)
+    if kind not in _warned:
         _warned.add(kind)
         warnings.warn(f"{note} (Said once.)", stacklevel=4)
 

@@ -33,8 +33,9 @@ from torchbcos.pictures.dicom import (
 from torchbcos.pictures.geometry import Stack, axis_letters, plane_orientation, plane_spacing, stack
 from torchbcos.pictures.npy import MAX_NUMBERS
 from torchbcos.pictures.planes import Plane, colours_of, palette_of, range_of, shades_of, windows_of
-from torchbcos.pictures.samples import Range, range_words
+from torchbcos.pictures.samples import Range, range_note, range_words
 from torchbcos.pictures.scan import Scan
+from torchbcos.pictures.spoiled import flat_note, scale_notes
 from torchbcos.pictures.voi import Window
 
 __all__ = ["dicom_files", "is_series", "read_dicom", "read_series"]
@@ -47,6 +48,7 @@ _DETECTOR = 16  # bits that a detector has at most
 _SAMPLE = 4096  # values of a plane that are looked at for it
 _KNOWN = re.compile(r"[A-Z]{2,8}")
 _LISTED = 5
+_Read = tuple[NDArray[np.float32], NDArray[np.float64], list[bool]]
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientNames", "ReferringPhysicianName")
 _WORDS = ("SeriesDescription", *_PATIENT)
 
@@ -244,8 +246,11 @@ def _scan(placed: Stack, *, axes: int, limits: Range | None, name: str, skipped:
     if len({plane.inverted for plane in placed.planes}) > 1:
         raise InputError(f"{name} holds slices of MONOCHROME1 and of MONOCHROME2: export the series again.")
     window, others, notes = _colour_window(first, limits) if coloured else _window(placed.planes, limits, name)
-    pixels, seen = _pixels(placed.planes, window, coloured)
-    notes = [*placed.notes, *notes, *_dark(seen, window, int(first.header.get("BitsAllocated") or 0), name)]
+    pixels, seen, flat = _pixels(placed.planes, window, coloured)
+    notes = [*placed.notes, *notes, *_dark(seen, window, int(first.header.get("BitsAllocated") or 0), name), *flat_note(flat)]
+    notes += [] if coloured else scale_notes(placed.planes, window)
+    cut = range_note(seen, "It", limits) if limits is not None and not coloured else None
+    notes += [] if cut is None else [cut]
     facts: dict[str, Any] = {
         "format": "dicom",
         "window": [window.low, window.high],
@@ -305,11 +310,12 @@ def _window(planes: Sequence[Plane], limits: Range | None, name: str) -> tuple[W
     return Window(low=min(one.low for one in ranges), high=max(one.high for one in ranges), source="stored bits"), [], []
 
 
-def _pixels(planes: Sequence[Plane], window: Window, coloured: bool) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """(C, D, H, W) shades, and some of the values."""
+def _pixels(planes: Sequence[Plane], window: Window, coloured: bool) -> _Read:
+    """(C, D, H, W) shades, some of the values, and of each slice whether all its values are one."""
     _, rows, columns, _ = size_of(planes[0].header, planes[0].name)
     found = np.empty((3 if coloured else 1, len(planes), rows, columns), np.float32)
     seen: list[NDArray[np.float64]] = []
+    flat = [False] * len(planes)
     place = {(plane.path, plane.frame): i for i, plane in enumerate(planes)}
     for path in dict.fromkeys(plane.path for plane in planes):
         plane = next(plane for plane in planes if plane.path == path)
@@ -321,8 +327,9 @@ def _pixels(planes: Sequence[Plane], window: Window, coloured: bool) -> tuple[ND
                     found[:, at] = colours_of(stored, planes[at], window)
                 else:
                     found[0, at], values = shades_of(stored, planes[at], window)
+                    flat[at] = not values.size or bool(values.min() == values.max())
                     seen.append(values[:: max(1, values.size // _SAMPLE)])
-    return found, np.concatenate([np.empty(0), *seen])
+    return found, np.concatenate([np.empty(0), *seen]), flat
 
 
 def _dark(seen: NDArray[np.float64], window: Window, bits: int, name: str) -> list[str]:

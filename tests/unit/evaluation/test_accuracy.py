@@ -161,3 +161,15 @@ def test_a_range_of_numbers_is_read_and_part_of_what_is_remembered(tmp_path: Pat
     assert (ranged["loss"], ranged["notes"]) == (found["loss"], [])  # a note on darkness was told of what the card's range mends
     with pytest.raises(InputError, match="value_range must be two finite numbers"):
         measure_accuracy(clf, tmp_path / "twelve", workers=0, value_range=(1, 0))
+
+
+def test_another_range_than_the_cards_is_a_note(tmp_path: Path) -> None:
+    clf = torchbcos.load(deploy=False, device="cpu")
+    card = replace(clf.card, preprocess={**clf.card.preprocess, "value_range": [0, 4095]})
+    for i, name in enumerate(clf.class_names[:2]):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", np.random.default_rng(i).integers(0, 4096, (3, 40, 40)).astype(np.uint16))
+    assert measure_accuracy(Classifier(clf.model, card), tmp_path, workers=0)["notes"] == []  # warnings are errors here
+    other, outside = measure_accuracy(Classifier(clf.model, card), tmp_path, workers=0, value_range=(5000, 6000))["notes"]
+    assert other.startswith("This model was trained with the range from 0 to 4095, and here 5000 to 6000 become 0 and 1")
+    assert "a.npy' holds values from" in outside and "100 % of them lie outside the range from 5000 to 6000" in outside

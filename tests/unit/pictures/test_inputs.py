@@ -16,6 +16,7 @@ from PIL import Image
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
 from torchbcos.pictures import Preprocess, Scan, read_image
+from torchbcos.pictures.samples import heard, other_range
 
 SPACE = {1: (7,), 2: (5, 6), 3: (4, 5, 6)}
 
@@ -38,6 +39,7 @@ def numbers_of(read: object, limits: tuple[float, float] | None) -> torch.Tensor
     channels=st.integers(1, 4), axes=st.integers(1, 3), kind=st.sampled_from(["f4", "f8", "f2", ">f4", "u1", "?", "u2", "i4"]),
     bare=st.booleans(), said=st.booleans(), kept=st.booleans(),
 )  # fmt: skip
+@heard()  # of 200 among 4095 it is said that they are dark
 def test_a_file_is_its_array_is_its_tensor(
     tmp_path_factory: pytest.TempPathFactory, channels: int, axes: int, kind: str, bare: bool, said: bool, kept: bool
 ) -> None:
@@ -209,7 +211,9 @@ def test_the_range_of_a_card_is_set_once_on_a_picture(tmp_path: Path, channels: 
     with open(tmp_path / "a.tif", "rb") as file:
         for item in (once, p.read(once), read_image(tmp_path / "a.tif", value_range=(0, 4095)), Image.fromarray(numbers), file):
             assert (p(item)[:channels] - expected).abs().max() < 1e-6
-    assert float(p.batch(Image.new("L", (2, 2), 9), value_range=(0, 9))[0, 0].min()) == 1  # said for this call
+    with heard() as notes:
+        assert float(p.batch(Image.new("L", (2, 2), 9), value_range=(0, 9))[0, 0].min()) == 1  # said for this call
+    assert notes == [other_range((0, 4095), (0, 9))]
 
 
 @pytest.mark.parametrize("kind", ["i4", "i8", "f8", "u4"])
