@@ -259,7 +259,7 @@ def percent(number: float | None, digits: int = 1) -> str:
 
     if number is None or not math.isfinite(number):
         return "–"
-    if short_of_half(number, digits) < number - 10.0 ** -(digits + 3) * 5:
+    if number < 0.5 and round(100 * number) == 50:
         digits = max(digits, 1)  # 49.9 % in one place and 49 % in another would be two answers
     return f"{short_of_half(number, digits):.{digits}%}"
 
