@@ -53,6 +53,8 @@ def heatmap(contributions, percentile=99.5):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python without_torch.py MODEL.onnx PHOTO OUT.png")
     model, photo, picture = sys.argv[1:]
     session = onnxruntime.InferenceSession(model)
     facts = json.loads(session.get_modelmeta().custom_metadata_map["torchbcos"])

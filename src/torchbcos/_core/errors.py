@@ -14,12 +14,14 @@ Messages say what was expected, what came, where, and the next step; none is lon
 
 from __future__ import annotations
 
+import re
+
 from torchbcos._core.letters import printable
 
 __all__ = [
     "ArgumentTypeError", "BcosError", "ExplanationWarning", "InputError", "MissingFileError", "MissingPackageError",
     "StateError", "WeightsError",
-    "shorten",
+    "in_short", "shorten",
 ]  # fmt: skip
 
 _LONGEST = 500
@@ -61,6 +63,21 @@ class MissingPackageError(BcosError, ImportError, RuntimeError):
 
 class ExplanationWarning(UserWarning):
     """A network cannot be explained, or an explanation does not add up to what it explains."""
+
+
+def in_short(text: str, limit: int) -> str:
+    """What another library says, in at most `limit` characters: whole clauses of it, if the first of them is short enough.
+
+    >>> in_short("Too few bytes (3 vs 8) - this may be caused by an invalid element. It goes on and on.", 40)
+    'Too few bytes (3 vs 8)'
+    >>> in_short("One. Two", 40), in_short("abcdefghij", 7)
+    ('One. Two', 'abc…hij')
+    """
+    if len(text) <= limit:
+        return text
+    ends = [found.start() for found in re.finditer(r"[.;:,]\s|\s[-(]\s?", text[: limit + 1]) if found.start()]
+    clauses = [end for end in ends if text.count("(", 0, end) == text.count(")", 0, end)]
+    return text[: clauses[-1]] if clauses else shorten(text, limit)
 
 
 def shorten(text: str, limit: int) -> str:

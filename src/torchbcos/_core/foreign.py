@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos._core.errors import BcosError, InputError, in_short
 
 __all__ = ["LFS_POINTER", "foreign", "is_pointer", "refuse_pointer"]
 
@@ -55,5 +55,5 @@ def foreign(complaint: str) -> Iterator[None]:
         raise InputError(f"{complaint}: it asks for more memory than there is.") from error
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        why = shorten(" ".join(reason.split()) or type(error).__name__, 160).rstrip(".")
+        why = in_short(" ".join(reason.split()) or type(error).__name__, 160).rstrip(".")
         raise InputError(f"{complaint}: {why}.") from error

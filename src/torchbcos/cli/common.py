@@ -248,12 +248,20 @@ def remarks(record: Record) -> str:
 def percent(number: float | None, digits: int = 1) -> str:
     """A probability in per cent, or a dash for what is no number; one below one half is never shown as 50.
 
+    Where only a further digit tells it from one half, that is shown.
+
     >>> percent(0.123), percent(0.49999), percent(float("nan")), percent(None)
     ('12.3%', '49.9%', '–', '–')
+    >>> percent(0.494, 0), percent(0.499, 0), percent(0.5, 0)
+    ('49%', '49.9%', '50%')
     """
     from torchbcos._core.probability import short_of_half
 
-    return "–" if number is None or not math.isfinite(number) else f"{short_of_half(number, digits):.{digits}%}"
+    if number is None or not math.isfinite(number):
+        return "–"
+    if number < 0.5 and round(100 * number) == 50:
+        digits = max(digits, 1)  # 49.9 % in one place and 49 % in another would be two answers
+    return f"{short_of_half(number, digits):.{digits}%}"
 
 
 def shown(batches: Iterable[_T], count: int, *, quiet: bool = False, label: str = "pictures") -> Iterator[_T]:

@@ -81,7 +81,7 @@ def _number(table: Table, row: Row, label: str, uncertain: str) -> float:
 
 def _meant(table: Table, row: Row, label: str) -> str:
     """What to do where the only label holds a word: it may be the class."""
-    alone = len([column for column in table.columns if column not in ("file", "split")]) == 1
+    alone = len([column for column in table.columns if column not in ("file", "split", "group")]) == 1
     return " Is it the class? Call the column 'class'." if alone and is_word(row[label]) else ""
 
 

@@ -28,6 +28,7 @@ from torchbcos.pictures.find import Walked, walk
 __all__ = ["folders_of", "open_labelled"]
 
 _TABLE = "labels.csv"
+_SHEETS = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
 
 
 def open_labelled(path: str | os.PathLike[str], *, uncertain: str = "error", volumes: bool = False) -> Labelled:
@@ -229,6 +230,15 @@ def _refuse_lone(place: Path, count: int) -> None:
     packed = next((p.name for p in place.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar.zst"))), None)
     if packed is not None:
         raise InputError(f"{str(place)!r} holds {packed!r}: shards are plain .tar files: pack without compression.")
+    table = min(
+        (p.name for p in place.iterdir() if p.suffix.lower() in _SHEETS and not p.name.startswith((".", "~"))), default=None
+    )
+    if table is not None:
+        what = "give it as the data, or call it" if table.lower().endswith(".csv") else "save it as CSV and call it"
+        raise InputError(
+            f"{quote(place)} holds no two folders of classes, and a table that is not called '{_TABLE}', {quote(table)}: "
+            f"{what} so."
+        )
     raise InputError(
         f"{str(place)!r} holds {count} folder{'s' if count != 1 else ''}: a folder for every class is needed, "
         "two at least, with the pictures of the class in it."

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from torchbcos._core.errors import BcosError, InputError, MissingFileError, shorten
+from torchbcos._core.errors import BcosError, InputError, MissingFileError, in_short, shorten
 from torchbcos._core.names import nearby
 from torchbcos._core.optional import require
 from torchbcos.pictures.npy import MAX_NUMBERS
@@ -92,7 +92,7 @@ def quiet(name: str, what: str) -> Iterator[None]:
             raise InputError(f"{name} does not fit into memory.") from None
         except Exception as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            why = shorten(_quoted.sub("…", " ".join(said.split())) or type(error).__name__, 160).rstrip(".")
+            why = in_short(_quoted.sub("…", " ".join(said.split())) or type(error).__name__, 160).rstrip(".")
             why = "it is nested too deeply" if isinstance(error, RecursionError) else why
             # what came before it would be shown, too, and may quote more
             raise InputError(f"{name} is no {what} that can be read: {why}.") from None

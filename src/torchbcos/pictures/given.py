@@ -24,6 +24,7 @@ from torchbcos.pictures.scan import Scan
 __all__ = ["each_input", "title_of"]
 
 _EMPTY = "images is empty: give at least one picture."
+_LITTLE = 2  # letters of a name that tell no series from another
 _BYTES = "of a file? Then give io.BytesIO(data)"
 
 
@@ -70,11 +71,16 @@ def each_input(images: object, form: Form) -> Iterator[tuple[str, object]]:
 def title_of(item: object) -> str:
     """The file's name of an item; "" where it is no file.
 
+    Of a series, which is a folder, the folder above stands before it where its own name is a number or a letter or two.
+
     >>> title_of(Path("photos/a.jpg")), title_of(Image.new("L", (1, 1)))
     ('a.jpg', '')
     """
     if isinstance(item, (str, os.PathLike)):
-        return Path(os.fspath(item)).name
+        path = Path(os.fspath(item))
+        if (len(path.name) <= _LITTLE or path.name.isdecimal()) and os.path.isdir(path):
+            return "/".join(Path(os.path.abspath(path)).parts[-2:])
+        return path.name
     name = getattr(item, "name", None) if is_file(item) else None
     return Path(name).name if isinstance(name, str) else ""
 

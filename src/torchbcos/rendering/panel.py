@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos._core.probability import short_of_half
 from torchbcos.rendering.caption import MOST_PREDICTIONS, Caption, drawable
 from torchbcos.rendering.facts import Facts, facts_of
 from torchbcos.rendering.files import to_uint8
@@ -37,7 +36,7 @@ from torchbcos.rendering.page import (
     fit,
 )
 from torchbcos.rendering.signal import signal_tiles
-from torchbcos.rendering.text import Pen, format_number, format_share
+from torchbcos.rendering.text import Pen, format_chance, format_number, format_share
 from torchbcos.rendering.volume import volume_tiles
 from torchbcos.rendering.whole import Whole
 
@@ -256,11 +255,11 @@ def _predictions(pen: Pen, caption: Caption, width: float) -> None:
     for name, probability in shown:
         room = math.inf if fits else width / len(shown) - _wide(pen, "", probability)
         left += pen.write(left, 74, name, 17, INK, width=room) + 8
-        left += pen.write(left, 74, format_share(short_of_half(probability, 0)), 17, QUIET) + 26
+        left += pen.write(left, 74, format_chance(probability), 17, QUIET) + 26
 
 
 def _wide(pen: Pen, name: str, probability: float) -> float:
-    return pen.length(name, 17) + 8 + pen.length(format_share(short_of_half(probability, 0)), 17) + 26
+    return pen.length(name, 17) + 8 + pen.length(format_chance(probability), 17) + 26
 
 
 def sheet(panels: Sequence[Image.Image], heading: str = "") -> Image.Image:

@@ -10,9 +10,10 @@ from typing import Any
 from PIL import ImageDraw, ImageFont
 
 from torchbcos._core.letters import one_line
+from torchbcos._core.probability import short_of_half
 from torchbcos.rendering.fonts import font_for, has_letter, load_font
 
-__all__ = ["Pen", "format_number", "format_share"]
+__all__ = ["Pen", "format_chance", "format_number", "format_share"]
 
 # Pillow's own font has ASCII and little more; one of these is on most machines and has the rest of Europe and beyond.
 _WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc")
@@ -32,6 +33,16 @@ def format_share(share: float) -> str:
     if abs(percent) >= 1e5:
         return f"{percent:.0e} %"
     return f"{percent:.1f} %" if 0.05 <= abs(percent) < 9.95 else f"{percent:.0f} %".replace("-0 ", "0 ")
+
+
+def format_chance(chance: float) -> str:
+    """A probability in per cent; one below one half is not rounded up to it: a further digit tells them apart.
+
+    >>> format_chance(0.494), format_chance(0.4996), format_chance(0.5), format_chance(0.003)
+    ('49 %', '49.9 %', '50 %', '0.3 %')
+    """
+    near = chance < 0.5 and round(100 * chance) == 50
+    return f"{100 * short_of_half(chance, 1):.1f} %" if near else format_share(chance)
 
 
 def format_number(value: float) -> str:

@@ -251,17 +251,28 @@ def _sides(classifier: Classifier, size: object, example: Any) -> tuple[int, ...
         return known
     elif size is None:
         raise InputError(
-            f"This classifier takes {form.words}, of any size, and a file takes one: say it, "
-            f"size={(64,) * axes} (--size {'x'.join(['64'] * axes)}) for instance, or give an example."
+            f"This classifier takes {form.words}, of any size, and a file takes one: say it, {_said(axes)}, or give an example."
         )
     else:
         sides = ()
     found = tuple(side for side in sides if side is not None)
     if len(found) != axes or len(sides) != axes:
-        raise InputError(f"size must be a positive integer or {axes} of them, the sides of a {form.kind}; got {size!r}.")
+        raise InputError(
+            f"size must be a positive integer or {axes} of them, the sides of a {form.kind}, {_said(axes)}; got {size!r}."
+        )
     if preprocess.crop is not None and found != (preprocess.crop,) * axes:
         raise InputError(f"This classifier cuts pictures to {preprocess.crop} x {preprocess.crop} pixels; size is {size!r}.")
     return found
+
+
+def _said(axes: int) -> str:
+    """How sizes are said, in a shell and in Python.
+
+    >>> _said(3)
+    '--size 16x32x32 (in Python size=(16, 32, 32))'
+    """
+    usual = {1: (1000,), 2: (64, 64)}.get(axes, (16, 32, 32))
+    return f"--size {'x'.join(map(str, usual))} (in Python size={usual})"
 
 
 def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:

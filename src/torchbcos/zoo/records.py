@@ -19,7 +19,6 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +27,7 @@ from torch import Tensor
 from torchbcos._core.errors import BcosError, ExplanationWarning
 from torchbcos._core.probability import undecided
 from torchbcos.explanation import Explanation
-from torchbcos.pictures import Seen
+from torchbcos.pictures import Seen, title_of
 from torchbcos.rendering import missing_words
 from torchbcos.zoo.classifier import Classifier, Prediction
 
@@ -57,6 +56,7 @@ def _record_of(file: str, predictions: Iterable[Prediction], seen: Seen, explana
 def _ready(value: Any) -> Any:
     """A value for JSON, whatever the facts of a caller's own Scan hold: NaN and infinity, which it has not, become None.
 
+    >>> from pathlib import Path
     >>> _ready({"spacing": (np.float32(0.5), float("inf")), "at": Path("a")})
     {'spacing': [0.5, None], 'at': 'a'}
     """
@@ -121,7 +121,7 @@ def iter_explained(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplanationWarning)  # the records say it
         e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
-    e = e.shown_with(titles=[Path(file).name for file in files])
+    e = e.shown_with(titles=[title_of(file) for file in files])
     predictions = classifier.predictions(e.outputs)
     for i, file in enumerate(files):
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import hint, nearby, quote
 from torchbcos.runs import RunFolder
 from torchbcos.zoo.archive import WeightsFile, open_weights
@@ -19,6 +19,7 @@ from torchbcos.zoo.store import CARD, WEIGHTS, fetch, open_folder
 __all__ = ["embedded_folder", "embedded_names", "has_card", "named", "pick_device", "places_of", "read_carded", "read_source"]
 
 _DEFAULT = "imagenette"
+_WEIGHTS_ALONE = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar", ".pkl")
 
 
 def named(source: str | Path, what: str) -> str | Path:
@@ -52,14 +53,32 @@ def read_source(source: str | Path) -> tuple[WeightsFile, Card]:
             return open_weights(fetch(card)), card
     if _is_folder(source):
         return read_carded(source)
+    if os.path.isfile(text):
+        raise InputError(f"There is no model {quote(text)}: {_file_in_words(text)}")
     if _is_path(text):
-        why = "it is a file: name the folder that holds it" if os.path.isfile(text) else "there is no such folder"
         kinds = "a run's folder, one written by torchbcos.save(), or 'hf-hub:org/name'"
-        raise InputError(f"There is no model {quote(text)}: {why}. Expected {kinds}.{nearby(text)}")
+        raise InputError(f"There is no model {quote(text)}: there is no such folder. Expected {kinds}.{nearby(text)}")
     raise InputError(
         f"There is no model {quote(text)}: expected an embedded name ({', '.join(embedded)}), a name with "
         f"official weights, a folder written by torchbcos.save(), or 'hf-hub:org/name'.{hint(text[:200], [*embedded, *official])}"
     )
+
+
+def _file_in_words(text: str) -> str:
+    """What to do with a file where a model is expected, which is a folder."""
+    name, folder = os.path.basename(text), os.path.dirname(text) or "."
+    if name in (WEIGHTS, CARD):
+        return f"it is a file: name the folder that holds it, {quote(folder if folder != '.' else './')}."
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in (".onnx", ".pt2"):
+        return "it is an exported file, which runs without this library; a model is a run's folder, or one of torchbcos.save()."
+    if suffix in _WEIGHTS_ALONE:
+        return (
+            "it is a file of weights alone, without a card that says which network, classes and preprocessing: "
+            f"torchbcos.create_model(NAME, weights={shorten(repr(text), 120)}) builds the network, torchbcos.Classifier(network, "
+            "class_names=…) the classifier. A whole model is a folder, of a run or written by torchbcos.save()."
+        )
+    return "it is a file; a model is a name, or a folder, of a run or written by torchbcos.save()."
 
 
 def _is_path(source: str | Path) -> bool:

@@ -17,6 +17,10 @@ from torchbcos._core.foreign import foreign, refuse_pointer
         (ZeroDivisionError(), "'x' cannot be read: ZeroDivisionError."),
         (MemoryError(), "'x' cannot be read: it asks for more memory than there is."),
         (RecursionError("x" * 1000), "…"),
+        (
+            ValueError(f"Too few bytes (3, vs 8) - {'it may be broken, ' * 3}or {'odd ' * 40}"),
+            "(3, vs 8) - it may be broken, it may be broken, it may be broken.",
+        ),
     ],
 )
 def test_any_error_becomes_one_sentence(error: Exception, text: str) -> None:

@@ -65,6 +65,12 @@ def test_real_cifar10_and_shards(data_dir: Path) -> None:
     assert (len(nette.train), nette.classes[0]) == (9454, "tench")
 
 
+def beside(folder: Path, name: str) -> Path:
+    """The folder, with an empty file of that name in it."""
+    (folder / name).touch()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -72,6 +78,13 @@ def test_real_cifar10_and_shards(data_dir: Path) -> None:
         (lambda p: p / ("x" * 5000), MissingFileError, "There is no data at"),
         (lambda p: p / "a\0b", MissingFileError, "There is no data at"),
         (lambda p: classes_in(p, names=("a",)), InputError, "holds 1 folder: a folder for every class is needed"),
+        (
+            lambda p: beside(classes_in(p, names=("a",)), "labels_excel.csv"),
+            InputError,
+            "'labels_excel.csv': give it as the data",
+        ),
+        (lambda p: beside(p, "Labels.xlsx"), InputError, "is not called 'labels.csv', 'Labels.xlsx': save it as CSV and call"),
+        (lambda p: beside(p, "~$labels.csv"), InputError, "holds 0 folders: a folder for every class is needed"),
         (lambda p: classes_in(p, count=0), InputError, "The class 'a' .* holds no files that end in"),
     ],
 )

@@ -244,7 +244,7 @@ def test_a_label_of_that_name_stays_a_label(pictures: Path, text: str, classes: 
     "text",
     [
         "file,label\n0.png,cat\n1.png,1\n", "file,label\n0.png,cat\n1.png,\n", "file,species\n0.png,cat\n1.png,dog\n",
-        "file,label\n0.png,1\n1.png,l\n",
+        "file,label\n0.png,1\n1.png,l\n", "file,group,kind\n0.png,p1,cat\n1.png,p2,dog\n",
     ],
 )  # fmt: skip
 def test_what_may_be_the_class_is_asked(pictures: Path, text: str) -> None:

@@ -177,3 +177,13 @@ def test_arrays_of_other_libraries() -> None:
 def test_scans_are_single() -> None:
     scan = Scan(pixels=torch.rand(1, 4, 5))
     assert names(scan, GREY) == ["image"] and names([scan, scan], GREY) == ["images[0]", "images[1]"]
+
+
+def test_a_series_whose_folder_says_little_is_called_by_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cube/00", "sphere/00", "cube/x", "cube/1234567", "cube/patient 7"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "cube" / "1").touch()
+    found = [title_of(tmp_path / name) for name in ("cube/00", "sphere/00", "cube/x", "cube/1234567", "cube/patient 7", "cube/1")]
+    assert found == ["cube/00", "sphere/00", "cube/x", "cube/1234567", "patient 7", "1"]
+    monkeypatch.chdir(tmp_path / "cube")
+    assert title_of("00") == title_of("./00/") == title_of(Path("../cube/00")) == "cube/00" and title_of("/") == "/"

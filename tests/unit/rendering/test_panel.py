@@ -284,7 +284,7 @@ def test_a_panel_never_asks_why_question_mark(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("chance", "shown"), [(0.4999, "49 %"), (0.496, "49 %"), (0.5, "50 %"), (0.4949, "49 %"), (0.021, "2.1 %")]
+    ("chance", "shown"), [(0.4999, "49.9 %"), (0.496, "49.6 %"), (0.5, "50 %"), (0.4949, "49 %"), (0.021, "2.1 %")]
 )
 def test_what_is_drawn_beside_a_class_does_not_contradict_the_question(
     chance: float, shown: str, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_the_picture_is_drawn_without_torch(
     assert np.abs(drawn["map"] - e.heatmap(0, 1)).max() <= 1 / 255
     logits = e.outputs / 2.5  # the temperature of the card
     assert np.allclose(drawn["shares"], logits.sigmoid(), atol=1e-5) and np.allclose(drawn["soft"], logits.softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [[], ["why.onnx", "photo.jpg"], ["a", "b", "c", "d"]])
+def test_the_example_says_how_it_is_called(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["without_torch.py", *words])
+    with pytest.raises(SystemExit, match=r"usage: python without_torch\.py MODEL\.onnx PHOTO OUT\.png"):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
 
 
 def test_the_picture_of_a_grey_network_is_drawn_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,15 +316,29 @@ class _Counting(nn.Module):
 
 
 def test_what_cannot_be_exported_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clf, signals = classifier(**RGB), classifier(1, 2)
+    clf, signals, volumes = classifier(**RGB), classifier(1, 2), classifier(3, 1)
     x = torch.rand(1, 6, 12, 12)
     (tmp_path / "folder.pt2").mkdir()
     cases: list[tuple[type[BcosError], str, Any, Any, dict[str, Any]]] = [
         (InputError, r"ends in '.onnx' .* or '.pt2'.* Did you mean '.onnx'", clf, "why.onx", {}),
         (InputError, "is a folder", clf, "folder.pt2", {}),
         (InputError, "does not exist: make it first", clf, "no/why.pt2", {}),
-        (InputError, r"takes signals of 2 channels, \(2, L\), of any size.* size=\(64,\) \(--size 64\)", signals, "a.pt2", {}),
-        (InputError, "the sides of a signal; got \\(3, 4\\)", signals, "a.pt2", {"size": (3, 4)}),
+        (
+            InputError,
+            r"takes signals of 2 channels, \(2, L\), of any size.* --size 1000 \(in Python size=\(1000,\)\)",
+            signals,
+            "a.pt2",
+            {},
+        ),
+        (InputError, r"of any size.* --size 16x32x32 \(in Python size=\(16, 32, 32\)\)", volumes, "a.pt2", {}),
+        (
+            InputError,
+            r"3 of them, the sides of a volume, --size 16x32x32 .*; got \(64, 64\)",
+            volumes,
+            "a.pt2",
+            {"size": (64, 64)},
+        ),
+        (InputError, "the sides of a signal, --size 1000 .*; got \\(3, 4\\)", signals, "a.pt2", {"size": (3, 4)}),
         (InputError, "cuts pictures to 12 x 12 pixels; size is 20", clf, "a.pt2", {"size": 20}),
         (InputError, "give one of them", clf, "a.pt2", {"size": 12, "example": x}),
         (InputError, "give example", clf.model, "a.pt2", {}),

@@ -274,8 +274,21 @@ def test_a_name_is_a_name_wherever_it_is_called(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(torchbcos.BcosError, match=r"there is no such folder\. Expected a run's folder.* Did you mean 'mine'\?$"):
         torchbcos.load(tmp_path / "min")
     (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(torchbcos.BcosError, match=r"it is a file: name the folder that holds it\. Expected a run's folder"):
-        torchbcos.load("./weights.pt")
+    for source in ("weights.pt", "./weights.pt", tmp_path / "weights.pt"):
+        with pytest.raises(
+            torchbcos.BcosError, match=r"it is a file of weights alone.*create_model\(NAME, weights='.*weights\.pt'\)"
+        ):
+            torchbcos.load(source)
+    (tmp_path / "mine").mkdir(exist_ok=True)
+    (tmp_path / "mine" / "card.json").write_text("{}")
+    with pytest.raises(torchbcos.BcosError, match=r"it is a file: name the folder that holds it, 'mine'\.$"):
+        torchbcos.load("mine/card.json")
+    (tmp_path / "why.onnx").write_bytes(b"")
+    with pytest.raises(torchbcos.BcosError, match=r"it is an exported file"):
+        torchbcos.load("why.onnx")
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    with pytest.raises(torchbcos.BcosError, match=r"it is a file; a model is a name, or a folder"):
+        torchbcos.load("photo.jpg")
 
 
 # -- official cards and keys ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ def _all(words: str, sentence: str) -> dict[str, str]:
 
 
 _SELECT = "It is 'selection_share' here; a column 'split' in a table divides the data, too"
+_TOGETHER = "Scans of one patient stay on one side, and so does what shares a 'group' in a table"
 _REPORT = "It is 'report_share' here; a column 'split' in a table divides the data, too"
 _OUTSIDE = "It is no part of a recipe: the command line has --device, --devices, --out and --data"
 
@@ -40,7 +41,7 @@ ELSEWHERE: Mapping[str, str] = {
     **_all("val_crop_size test_input_size", "It is 'test_size' here"),
     **_all("val_split split validation_split val_size val_share", _SELECT),
     **_all("test_split test_share", _REPORT),
-    **_all("group groups patient patients patient_id series", "Scans say whose they are: those of one patient stay on one side"),
+    **_all("group groups patient patients patient_id series", _TOGETHER),
     **_all("num_workers dataloader_num_workers", "It is 'workers' here"),
     **_all("amp fp16 bf16 mixed_precision half", "It is 'precision' here"),
     **_all("clip_grad max_norm grad_clip max_grad_norm clip_grad_norm gradient_clip_val", "It is 'clip' and 'clip_value' here"),

@@ -11,7 +11,7 @@ from torchbcos.training.recipe.value import checked, list_settings
 
 SAID = {
     "learning_rate": "It is 'lr' here", "num_labels": "The data has the classes", "split": "selection_share",
-    "group": "one patient stay on one side", "Label-Smoothing": "It is 'smoothing' here",
+    "group": "stay on one side, and so does", "Label-Smoothing": "It is 'smoothing' here",
     "weightdecay": "Did you mean 'weight_decay'",
 }  # fmt: skip
 
