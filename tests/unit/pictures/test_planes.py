@@ -90,7 +90,8 @@ def test_shades_are_those_of_pydicom(drawn: tuple[np.ndarray, twin.Grey, str, di
     elements = {**elements, "HighBit": grey.bits - 1, "PhotometricInterpretation": "MONOCHROME2"}
     elements.pop("PixelPaddingValue", None)
     data = dicom(words, encoding, **elements)
-    theirs = apply_voi_lut(apply_modality_lut(pixel_array(data), data), data)
+    with np.errstate(over="ignore"):  # of the exponential of a narrow SIGMOID, which becomes zero there
+        theirs = apply_voi_lut(apply_modality_lut(pixel_array(data), data), data)
     low, high = twin.ends(grey)
     scan = read(dicom(words, encoding, **elements))
     np.testing.assert_allclose(scan.pixels[0].numpy(), (theirs - low) / (high - low), atol=1e-6)
