@@ -62,7 +62,7 @@ def test_the_model_of_a_run_explains(run: tuple[Path, Path], tmp_path: Path) -> 
         (["train", "folder"], "what data?"),
         (["train", "folder", "finetune"], "One recipe at a time, not 'folder' and 'finetune'"),
         (["train", "folder", "--data", "nowhere"], "There is no data at 'nowhere'"),
-        (["train", "folder", "--set", "epoch=3"], "no key 'epoch'. Did you mean 'epochs'"),
+        (["train", "folder", "--set", "epoch=3"], "no key 'epoch'. It is 'epochs' here"),
         (["train", "./none.toml"], "There is no recipe file"),
         (["train", "--list", "zebra"], "no recipe matches 'zebra'"),
         (["evaluate", "accuracy", "--data", "nowhere"], "There is no data at 'nowhere'"),

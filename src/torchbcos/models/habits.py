@@ -64,7 +64,7 @@ ATTRIBUTES: Mapping[str, str] = {
     **_all("default_cfg pretrained_cfg", _CARD),
     **_all("global_pool avgpool pre_logits head_hidden_size", _POOLED),
     **_all("explain attribute attr", "it is torchbcos.explain(net.eval(), x, targets), on encoded input"),
-    **_all("predict predict_proba classify", "torchbcos.Classifier(net) predicts; torchbcos.load(...) gives one with weights"),
+    **_all("predict predict_proba", "torchbcos.Classifier(net) predicts; torchbcos.load(...) gives one with weights"),
     **_all("fit", "'torchbcos train' in a shell trains, or torchbcos.training.train(recipe, data, out)"),
     **_all("save save_pretrained push_to_hub", "it is torchbcos.save(net, FOLDER)"),
     **_all("from_pretrained load", "it is torchbcos.load(NAME_OR_FOLDER), or create_model(NAME, weights=...)"),

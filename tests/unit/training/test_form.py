@@ -22,6 +22,7 @@ from torchbcos.data import open_labelled
 from torchbcos.data.loading import Examples
 from torchbcos.evaluation import open_model
 from torchbcos.pictures import Preprocess
+from torchbcos.pictures.samples import heard
 from torchbcos.training import Recipe, read_recipe, train
 from torchbcos.training.form import Seen, Wanted, look_at, wanted_by
 from torchbcos.zoo import Card, Classifier
@@ -75,7 +76,8 @@ def test_examples_reach_the_network_as_the_classifier_reads_their_files(data: st
         found, examples = seen(write(Path(name), arrays), recipe)
         assert (found.prepare.raw_channels, found.prepare.axes) == (stored or 1, axes)
         files = sorted(str(p) for p in Path(name).rglob("*.npy"))
-        assert torch.equal(torch.stack([examples[i]["x"] for i in range(4)]), classifier_of(found.prepare).preprocess(files))
+        with heard():  # drawn numbers may fill little of a range
+            assert torch.equal(torch.stack([examples[i]["x"] for i in range(4)]), classifier_of(found.prepare).preprocess(files))
 
 
 @settings(deadline=None, max_examples=25)

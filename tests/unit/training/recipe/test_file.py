@@ -63,7 +63,7 @@ def test_comments_explain_every_setting_and_change_none(name: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["epoch=3"], "no key 'epoch'. Did you mean 'epochs'"),
+        (["epoch=3"], "no key 'epoch'. It is 'epochs' here"),
         (["epochs"], "takes key=value"),
         (["epochs=many"], "epochs must be a whole number, not 'many'"),
         (["epochs=0"], "between 1 and"),
