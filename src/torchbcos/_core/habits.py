@@ -9,13 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from torchbcos._core.names import hint
+from torchbcos._core.names import hint, said
 
 __all__ = ["CLASSIFIER", "CLASSIFIER_CLASS", "DOOR", "EXPLANATION", "no_attribute", "no_name"]
-
-
-def _all(words: str, sentence: str) -> dict[str, str]:
-    return dict.fromkeys(words.split(), sentence)
 
 
 _NETWORK = "it is one of the network: clf.model; load(…, device='cuda') puts it on a device, and it is in eval mode already"
@@ -26,7 +22,7 @@ _READS = "it is clf.transform; clf.preprocess(images) gives its tensors"
 _NAMES = "they are clf.class_names, in the order of the outputs"
 _SAVES = "it is torchbcos.save(clf, FOLDER), and torchbcos.load(FOLDER) reads it"
 _LOADS = "it is torchbcos.load(NAME_OR_FOLDER)"
-_DRAWS = "e.panel(i, k) is a PIL image, which a notebook shows; e.save(FILE) writes it, e.save_all(FOLDER) all of them"
+_DRAWS = "e.panel(i, k) is a PIL image, which a notebook shows; e.save(FILE) writes it, e.savesaid_of(FOLDER) all of them"
 _MAPS = "e.contributions (N, K, *S) are the signed numbers that add up, e.weights (N, K, C, *S) the rows of W(x)"
 _TENSORS = "e.to('cpu'), e.detach() and e.save_arrays(FILE.npz) are of the whole; e.contributions and the like are tensors"
 _TRAIN = "it is torchbcos.training.train(recipe, data, out), or 'torchbcos train' in a shell"
@@ -34,52 +30,52 @@ _EXPLAIN = "it is torchbcos.explain(model, x, targets), or torchbcos.load(…).e
 _CREATES = "torchbcos.create_model(NAME) builds a network, torchbcos.load(NAME) one with weights"
 
 DOOR: Mapping[str, str] = {
-    **_all("train fit finetune fine_tune Trainer", _TRAIN),
-    **_all("evaluate test eval", "torchbcos.evaluation measures, or 'torchbcos evaluate' in a shell"),
-    **_all("predict classify infer", "it is torchbcos.load(NAME_OR_FOLDER).predict(images)"),
-    **_all("attribute attr saliency heatmap interpret", _EXPLAIN),
-    **_all("models_list available_models model_names", "it is torchbcos.list_models()"),
-    **_all("load_model from_pretrained get_model pipeline AutoModel", "it is torchbcos.load(NAME_OR_FOLDER)"),
-    **_all("model build_model Model", _CREATES),
-    **_all("save_model to_disk dump", "it is torchbcos.save(classifier, FOLDER)"),
-    **_all("Preprocess transforms", "it is torchbcos.pictures.Preprocess"),
-    **_all("to_onnx export_onnx onnx", "it is torchbcos.export(classifier, 'FILE.onnx')"),
-    **_all("AddInverse BcosConv2d BcosLinear layers modules", "layers are in torchbcos.nn"),
-    **_all("datasets", "data is read by torchbcos.data"),
-    **_all("check_model check verify", "it is torchbcos.testing.check_model"),
+    **said("train fit finetune fine_tune Trainer", _TRAIN),
+    **said("evaluate test eval", "torchbcos.evaluation measures, or 'torchbcos evaluate' in a shell"),
+    **said("predict classify infer", "it is torchbcos.load(NAME_OR_FOLDER).predict(images)"),
+    **said("attribute attr saliency heatmap interpret", _EXPLAIN),
+    **said("models_list available_models model_names", "it is torchbcos.list_models()"),
+    **said("load_model from_pretrained get_model pipeline AutoModel", "it is torchbcos.load(NAME_OR_FOLDER)"),
+    **said("model build_model Model", _CREATES),
+    **said("save_model to_disk dump", "it is torchbcos.save(classifier, FOLDER)"),
+    **said("Preprocess transforms", "it is torchbcos.pictures.Preprocess"),
+    **said("to_onnx export_onnx onnx", "it is torchbcos.export(classifier, 'FILE.onnx')"),
+    **said("AddInverse BcosConv2d BcosLinear layers modules", "layers are in torchbcos.nn"),
+    **said("datasets", "data is read by torchbcos.data"),
+    **said("check_model check verify", "it is torchbcos.testing.check_model"),
 }  # fmt: skip
 
 _FAMILIES = re.compile(r"(?:bcos_?)?(?:resnet|resnext|wide_resnet|densenet|vgg|convnext|vit|simple_vit)\w*", re.IGNORECASE)
 
 CLASSIFIER: Mapping[str, str] = {
-    **_all("predict_proba predict_probability predict_log_proba decision_function score classify infer", _PROBABLE),
-    **_all("attribute attributions attr interpret saliency heatmap explain_instance shap_values", _EXPLAINS),
-    **_all("fit train finetune partial_fit", _TRAINS),
-    **_all("eval to cuda cpu half float parameters state_dict named_modules modules device zero_grad", _NETWORK),
-    **_all("forward logits", "clf.model(clf.preprocess(images)) gives the logits"),
-    **_all("network net module backbone", "the network is clf.model"),
-    **_all("classes classes_ labels names id2label categories label_names num_classes n_classes", _NAMES),
-    **_all("save save_pretrained dump to_disk save_model", _SAVES),
-    **_all("load from_pretrained load_model load_state_dict", _LOADS),
-    **_all("transforms preprocessor processor feature_extractor", _READS),
-    **_all("config metadata info meta", "what is known of the weights is clf.card"),
-    **_all("export to_onnx onnx", "it is torchbcos.export(clf, 'FILE.onnx')"),
-    **_all("evaluate test accuracy", "torchbcos.evaluation measures, or 'torchbcos evaluate' in a shell"),
+    **said("predict_proba predict_probability predict_log_proba decision_function score classify infer", _PROBABLE),
+    **said("attribute attributions attr interpret saliency heatmap explain_instance shap_values", _EXPLAINS),
+    **said("fit train finetune partial_fit", _TRAINS),
+    **said("eval to cuda cpu half float parameters state_dict named_modules modules device zero_grad", _NETWORK),
+    **said("forward logits", "clf.model(clf.preprocess(images)) gives the logits"),
+    **said("network net module backbone", "the network is clf.model"),
+    **said("classes classes_ labels names id2label categories label_names num_classes n_classes", _NAMES),
+    **said("save save_pretrained dump to_disk save_model", _SAVES),
+    **said("load from_pretrained load_model load_state_dict", _LOADS),
+    **said("transforms preprocessor processor feature_extractor", _READS),
+    **said("config metadata info meta", "what is known of the weights is clf.card"),
+    **said("export to_onnx onnx", "it is torchbcos.export(clf, 'FILE.onnx')"),
+    **said("evaluate test accuracy", "torchbcos.evaluation measures, or 'torchbcos evaluate' in a shell"),
 }  # fmt: skip
 
-CLASSIFIER_CLASS: Mapping[str, str] = {**_all("load from_pretrained load_model from_folder open", _LOADS)}
+CLASSIFIER_CLASS: Mapping[str, str] = {**said("load from_pretrained load_model from_folder open", _LOADS)}
 
 EXPLANATION: Mapping[str, str] = {
-    **_all("show plot visualize visualise draw imshow display image figure overlay savefig", _DRAWS),
-    **_all("attributions attribution attr heatmaps maps map saliency relevance scores", _MAPS),
-    **_all("numpy cpu cuda tensor data", _TENSORS),
-    **_all("logits logit output", "e.outputs (N, classes) are all logits, e.values (N, K) those that are explained"),
-    **_all("target classes class_index", "e.targets (N, K) are indices; e.label(int(e.targets[i, k])) is a name"),
-    **_all("bias biases", "e.constants maps the name of every constant to its contribution (N, K)"),
-    **_all("delta convergence_delta error", "e.residual (N, K) is what contributions and constants leave of the value"),
-    **_all("to_json json dict as_dict", "it is e.to_dict()"),
-    **_all("W w weight", "the rows of W(x) are e.weights (N, K, C, *S)"),
-    **_all("x image_tensor input", "what the network saw is e.inputs (N, C, *S)"),
+    **said("show plot visualize visualise draw imshow display image figure overlay savefig", _DRAWS),
+    **said("attributions attribution attr heatmaps maps map saliency relevance scores", _MAPS),
+    **said("numpy cpu cuda tensor data", _TENSORS),
+    **said("logits logit output", "e.outputs (N, classes) are all logits, e.values (N, K) those that are explained"),
+    **said("target classes class_index", "e.targets (N, K) are indices; e.label(int(e.targets[i, k])) is a name"),
+    **said("bias biases", "e.constants maps the name of every constant to its contribution (N, K)"),
+    **said("delta convergence_delta error", "e.residual (N, K) is what contributions and constants leave of the value"),
+    **said("to_json json dict as_dict", "it is e.to_dict()"),
+    **said("W w weight", "the rows of W(x) are e.weights (N, K, C, *S)"),
+    **said("x image_tensor input", "what the network saw is e.inputs (N, C, *S)"),
 }  # fmt: skip
 
 
@@ -91,11 +87,11 @@ def no_attribute(owner: str, name: str, habits: Mapping[str, str], known: Iterab
     >>> str(no_attribute("A Classifier", "__deepcopy__", CLASSIFIER, ["predict"]))
     "A Classifier has no attribute '__deepcopy__'."
     """
-    said = f"{owner} has no attribute {name!r}"
+    missing = f"{owner} has no attribute {name!r}"
     if name in habits:
-        return AttributeError(f"{said}: {habits[name]}.")
+        return AttributeError(f"{missing}: {habits[name]}.")
     near = "" if name.startswith("_") else hint(name, [word for word in known if not word.startswith("_")])
-    return AttributeError(f"{said}.{near}")
+    return AttributeError(f"{missing}.{near}")
 
 
 def no_name(name: str, known: Iterable[str]) -> AttributeError:

@@ -18,8 +18,8 @@ from torchbcos._core.errors import shorten
 from torchbcos._core.letters import printable, unseen
 
 __all__ = [
-    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "disk_key", "file_parts", "fit_name", "hint", "look_alike_key",
-    "natural_key", "nearby", "nearest", "panel_name", "quote", "slug", "whole_number",
+    "LONGEST_CLASS", "LONGEST_FILE", "brief", "class_name_fault", "disk_key", "file_parts", "fit_name", "hint",
+    "look_alike_key", "natural_key", "nearby", "nearest", "panel_name", "quote", "said", "slug", "whole_number",
 ]  # fmt: skip
 
 _DIGITS = 18  # of a number that counts anything
@@ -204,3 +204,12 @@ def whole_number(text: str) -> int | None:
     if not text.isdecimal() or len(text) > _DIGITS:
         return None
     return int(text)
+
+
+def said(words: str, sentence: str) -> dict[str, str]:
+    """A table in which each of several words, with spaces between them, has the same sentence.
+
+    >>> said("in_chans channels", "it is in_channels here")
+    {'in_chans': 'it is in_channels here', 'channels': 'it is in_channels here'}
+    """
+    return dict.fromkeys(words.split(), sentence)

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from torchbcos._core.names import nearest
+from torchbcos._core.names import nearest, said
 
 __all__ = ["ATTRIBUTES", "OPTIONS", "habit_of"]
-
-
-def _all(words: str, sentence: str) -> dict[str, str]:
-    return dict.fromkeys(words.split(), sentence)
 
 
 _CHANNELS = "it is in_channels here, and counts encoded channels: 2 for grey pictures, 6 for RGB"
@@ -32,43 +28,43 @@ _FRESH = "nothing has to be set to zero: blocks begin as their layers do"
 
 # arguments of create_model and of the makers of networks
 OPTIONS: Mapping[str, str] = {
-    **_all("in_chans in_chan num_channels input_channels channels", _CHANNELS),
-    **_all("num_labels num_class n_classes nb_classes out_features", "it is num_classes here"),
-    **_all("features_only out_indices feature_cfg", _MAPS),
-    **_all("global_pool pool_type", _POOLED),
-    **_all("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
-    **_all("checkpoint_path pretrained_path state_dict", _WEIGHTS),
-    **_all("drop_path_rate drop_path stochastic_depth_prob", "it is stochastic_depth here, of networks with residual branches"),
-    **_all("drop_rate dropout head_dropout attn_drop_rate proj_drop_rate attention_dropout drop_block_rate", _DROPOUT),
-    **_all("norm_layer", "it is norm here, a word such as 'batch' or 'position'"),
-    **_all("bn_eps norm_epsilon", "it is norm_eps here"),
-    **_all("bn_momentum", "it is the attribute momentum of every torchbcos.nn.BatchNorm here"),
-    **_all("act_layer activation_layer", _NO_ACTIVATIONS),
-    **_all("conv_layer linear_layer block block_args", _LAYERS),
-    **_all("aa_layer blur_pool", "it is antialias=True here"),
-    **_all("logit_temperature", "it is temperature here"),
-    **_all("ls_init_value init_values layer_scale_init_value", "it is layer_scale here, of ConvNeXt"),
-    **_all("output_stride replace_stride_with_dilation", _STRIDES),
-    **_all("zero_init_last zero_init_residual weight_init", _FRESH),
-    **_all("img_size image_size input_size dynamic_img_size", _ANY_SIZE),
-    **_all("patch_size embed_dim depth depths dims layers num_heads mlp_ratio qkv_bias class_token base_width", _SIZES),
-    **_all("width_per_group cardinality groups growth_rate num_init_features bn_size", _SIZES),
-    **_all("scriptable exportable no_jit", _EXPORT),
-    **_all("strict", "weights are always read strictly: what does not fit is refused"),
-    **_all("progress cache_dir", "official weights are downloaded once, with a bar, into torch.hub.get_dir()"),
+    **said("in_chans in_chan num_channels input_channels channels", _CHANNELS),
+    **said("num_labels num_class n_classes nb_classes out_features", "it is num_classes here"),
+    **said("features_only out_indices feature_cfg", _MAPS),
+    **said("global_pool pool_type", _POOLED),
+    **said("pretrained_cfg pretrained_cfg_overlay default_cfg", _CARD),
+    **said("checkpoint_path pretrained_path state_dict", _WEIGHTS),
+    **said("drop_path_rate drop_path stochastic_depth_prob", "it is stochastic_depth here, of networks with residual branches"),
+    **said("drop_rate dropout head_dropout attn_drop_rate proj_drop_rate attention_dropout drop_block_rate", _DROPOUT),
+    **said("norm_layer", "it is norm here, a word such as 'batch' or 'position'"),
+    **said("bn_eps norm_epsilon", "it is norm_eps here"),
+    **said("bn_momentum", "it is the attribute momentum of every torchbcos.nn.BatchNorm here"),
+    **said("act_layer activation_layer", _NO_ACTIVATIONS),
+    **said("conv_layer linear_layer block block_args", _LAYERS),
+    **said("aa_layer blur_pool", "it is antialias=True here"),
+    **said("logit_temperature", "it is temperature here"),
+    **said("ls_init_value init_values layer_scale_init_value", "it is layer_scale here, of ConvNeXt"),
+    **said("output_stride replace_stride_with_dilation", _STRIDES),
+    **said("zero_init_last zero_init_residual weight_init", _FRESH),
+    **said("img_size image_size input_size dynamic_img_size", _ANY_SIZE),
+    **said("patch_size embed_dim depth depths dims layers num_heads mlp_ratio qkv_bias class_token base_width", _SIZES),
+    **said("width_per_group cardinality groups growth_rate num_init_features bn_size", _SIZES),
+    **said("scriptable exportable no_jit", _EXPORT),
+    **said("strict", "weights are always read strictly: what does not fit is refused"),
+    **said("progress cache_dir", "official weights are downloaded once, with a bar, into torch.hub.get_dir()"),
 }  # fmt: skip
 
 # attributes and methods of networks
 ATTRIBUTES: Mapping[str, str] = {
-    **_all("forward_intermediates get_intermediate_layers", _MAPS),
-    **_all("default_cfg pretrained_cfg", _CARD),
-    **_all("global_pool avgpool pre_logits head_hidden_size", _POOLED),
-    **_all("explain attribute attr", "it is torchbcos.explain(net.eval(), x, targets), on encoded input"),
-    **_all("predict predict_proba", "torchbcos.Classifier(net) predicts; torchbcos.load(...) gives one with weights"),
-    **_all("fit", "'torchbcos train' in a shell trains, or torchbcos.training.train(recipe, data, out)"),
-    **_all("save save_pretrained push_to_hub", "it is torchbcos.save(net, FOLDER)"),
-    **_all("from_pretrained load", "it is torchbcos.load(NAME_OR_FOLDER), or create_model(NAME, weights=...)"),
-    **_all("set_grad_checkpointing", "there is no such switch; in training, accumulate=N takes N smaller batches a step"),
+    **said("forward_intermediates get_intermediate_layers", _MAPS),
+    **said("default_cfg pretrained_cfg", _CARD),
+    **said("global_pool avgpool pre_logits head_hidden_size", _POOLED),
+    **said("explain attribute attr", "it is torchbcos.explain(net.eval(), x, targets), on encoded input"),
+    **said("predict predict_proba", "torchbcos.Classifier(net) predicts; torchbcos.load(...) gives one with weights"),
+    **said("fit", "'torchbcos train' in a shell trains, or torchbcos.training.train(recipe, data, out)"),
+    **said("save save_pretrained push_to_hub", "it is torchbcos.save(net, FOLDER)"),
+    **said("from_pretrained load", "it is torchbcos.load(NAME_OR_FOLDER), or create_model(NAME, weights=...)"),
+    **said("set_grad_checkpointing", "there is no such switch; in training, accumulate=N takes N smaller batches a step"),
 }
 
 

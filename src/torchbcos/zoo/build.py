@@ -28,13 +28,13 @@ from torchbcos.zoo.store import check_fit, fill
 __all__ = [
     "NO_CODE",
     "Code",
+    "as_deployed",
     "assemble",
     "build_fitting",
     "builder_of",
     "from_card",
     "inputs_of",
     "is_own",
-    "owners_of",
     "remember",
 ]
 
@@ -136,13 +136,13 @@ def build_fitting(
             builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options, avoid=code.avoid,
             named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
         )  # fmt: skip
-        network = make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
+        network = as_deployed(network, card, entries)
         check_fit(network, entries, where=where)
         return network
     try:
         with torch.device("meta"):
             network = from_card(card, options)
-            twin = make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
+            twin = as_deployed(network, card, entries)
     except _BUILD_ERRORS as error:
         if isinstance(error, BcosError) and options:  # the caller's own
             raise
@@ -150,15 +150,18 @@ def build_fitting(
         raise WeightsError(f"{where}: there is no network as its card says: {reason}") from None
     check_fit(twin, entries, where=where)
     network = from_card(card, options)
-    return (
-        make_twin_(network, check=False, keep=owners_of(entries)) if card.deployed else network
-    )  # before its weights: a twin has fewer
+    return as_deployed(network, card, entries)  # before its weights: a twin has fewer
 
 
-def owners_of(names: Iterable[str]) -> set[str]:
+def as_deployed(network: nn.Module, card: Card, names: Iterable[str]) -> nn.Module:
+    """The network, made the twin whose tensors have these names, if its card says that they are a twin's."""
+    return make_twin_(network, check=False, keep=_owners_of(names)) if card.deployed else network
+
+
+def _owners_of(names: Iterable[str]) -> set[str]:
     """The modules that have tensors of these names: of a twin, its norms that were not folded are among them.
 
-    >>> owners_of(["conv.weight", "norm.running_var"]) == {"conv", "norm"}
+    >>> _owners_of(["conv.weight", "norm.running_var"]) == {"conv", "norm"}
     True
     """
     return {name.rpartition(".")[0] for name in names}

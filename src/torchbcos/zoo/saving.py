@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchbcos._core.errors import BcosError, InputError, shorten
-from torchbcos.deployment import is_deployed, make_twin_
+from torchbcos.deployment import is_deployed
 from torchbcos.models import Network
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import entry_of
-from torchbcos.zoo.build import builder_of, from_card, inputs_of, is_own, owners_of
+from torchbcos.zoo.build import as_deployed, builder_of, from_card, inputs_of, is_own
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
@@ -113,7 +113,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
             card = dataclasses.replace(card, options=_layers_of(network))
         with torch.device("meta"):
             rebuilt = from_card(card)
-            rebuilt = make_twin_(rebuilt, check=False, keep=owners_of(state)) if card.deployed else rebuilt
+            rebuilt = as_deployed(rebuilt, card, state)
             check_same(network, rebuilt, "its card" if is_own(card) else "create_model")
     check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     if builder is not None:
@@ -180,7 +180,7 @@ def _rebuilt(card: Card, builder: str, state: Mapping[str, Any]) -> nn.Module:
             f"This network cannot be saved: {shorten(repr(builder), 100)} leaves layers whose sizes are unknown until they run "
             "(torch.nn.Lazy…). Run the network once inside its builder, or give these layers their sizes."
         )
-    return make_twin_(rebuilt, check=False, keep=owners_of(state)) if card.deployed else rebuilt
+    return as_deployed(rebuilt, card, state)
 
 
 def _check_outputs(network: nn.Module, rebuilt: nn.Module, inputs: Iterator[Tensor], builder: str) -> None:
