@@ -27,9 +27,10 @@ _DOOR = {
     "list_models": "torchbcos.zoo",
     "load": "torchbcos.zoo",
     "recalibrate": "torchbcos.models",
+    "register_rule": "torchbcos.kinds",
     "save": "torchbcos.zoo",
 }
-_ROOMS = ("data", "functional", "models", "nn", "pictures", "rendering", "testing")
+_ROOMS = ("data", "functional", "kinds", "models", "nn", "pictures", "rendering", "testing")
 _MORE = ("evaluation", "metrics", "training")  # need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])

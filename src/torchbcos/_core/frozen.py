@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function
 
+from torchbcos._core.atoms import atom, unnamed_here
 from torchbcos._core.errors import StateError
 from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks, original
 
@@ -97,7 +98,10 @@ class Session:
         """The probe of a constant of the layer that runs here, created at its first use."""
         layer = _layer.get()
         place = "" if layer is None else self.names.get(id(layer), type(layer).__name__)
-        key = f"{place}.{label}" if place else label
+        return self.probe_of(f"{place}.{label}" if place else label, fixed)
+
+    def probe_of(self, key: str, fixed: bool = False) -> Tensor:
+        """The probe (N,) of the constant of this name, created at its first use."""
         self.fixed[key] = fixed and self.fixed.get(key, True)
         if key not in self.probes:
             dtype = torch.float32 if self.inputs.dtype in (torch.float16, torch.bfloat16) else self.inputs.dtype
@@ -192,6 +196,7 @@ def current() -> Session | None:
     return state
 
 
+@atom(gives="gate")
 def hold(tensor: Tensor) -> Tensor:
     """`tensor`, but a constant for the derivative that an explanation takes.
 
@@ -227,6 +232,7 @@ def parameter(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
+@atom(gives="sum")
 def add_constant(x: Tensor, constant: Tensor, label: str, *, fixed: bool = False) -> Tensor:
     """`x + constant`, where `constant` broadcasts against x and does not depend on the input.
 
@@ -244,7 +250,7 @@ def add_constant(x: Tensor, constant: Tensor, label: str, *, fixed: bool = False
         StateError: the first axis of `x` is not that of the explained images.
     """
     state = current()
-    if state is None:
+    if state is None or unnamed_here():
         return x + constant
     probe = state.probe(label, fixed)
     if x.shape[0] != probe.shape[0]:

@@ -12,6 +12,8 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `_C._autograd._top_saved_tensors_default_hooks` | checkpoints are found on the stack; a batch norm keeps its own input |
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
+| `Tensor._is_view` | constants are named on a copy |
+| `_ops.OpOverloadPacket` | operations called as `torch.ops.…` without an overload have no rule |
 | `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind, `save` none |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
 | `ops.aten.batch_norm_update_stats` | `torch.var_mean`, some 20 times as slow |
@@ -42,7 +44,7 @@ from torch.fx import GraphModule
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
-    "graph_task", "hook_counts", "inside_transform", "knows_graph_tasks", "original", "packing", "plain_name", "record",
+    "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "original", "packing", "plain_name", "qualified", "record",
     "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
@@ -171,6 +173,14 @@ def version(tensor: Tensor) -> int | None:
     return None if _VERSION is None or tensor.is_inference() else tensor._version
 
 
+_IS_VIEW: Any = getattr(Tensor, "_is_view", None)
+
+
+def is_view(tensor: Tensor) -> bool:
+    """True where autograd knows `tensor` as a part of another one; True if it does not say."""
+    return True if _IS_VIEW is None else bool(_IS_VIEW(tensor))
+
+
 _HOOKS = tuple(
     name for name in ("_forward_hooks", "_forward_pre_hooks") if getattr(nn.Module(), name, None) is not None
 )  # fmt: skip
@@ -253,6 +263,22 @@ _STATISTICS, _CONVOLUTION_BACKWARD = _aten("batch_norm_update_stats"), _aten("co
 CONVOLUTION_BACKWARD: Any = getattr(_CONVOLUTION_BACKWARD, "default", None)
 AVERAGE_POOL_BACKWARD: Any = getattr(_aten("avg_pool2d_backward"), "default", None)
 Operation: type = type(torch.ops.aten.add.Tensor)  # the class of operations in recorded graphs, which has no public name
+
+
+_PACKET: Any = getattr(getattr(torch, "_ops", None), "OpOverloadPacket", ())
+
+
+def qualified(function: object) -> str | None:
+    """What torch calls an operation of `torch.ops`, "namespace::name"; None for anything else.
+
+    >>> qualified(torch.ops.aten.mul.Tensor), qualified(torch.ops.aten.mul), qualified(torch.mul)
+    ('aten::mul', 'aten::mul', None)
+    """
+    if isinstance(function, Operation):
+        return function.name().partition(".")[0]  # type: ignore[attr-defined]
+    if isinstance(function, _PACKET):
+        return str(function).replace(".", "::", 1)
+    return None
 
 
 def _var_mean(x: Tensor) -> tuple[Tensor, Tensor]:

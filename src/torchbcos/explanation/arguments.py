@@ -17,7 +17,8 @@ _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_arguments(
-    model: object, x: object, batch_size: object, create_graph: object, *, at: object = None, position: object = None
+    model: object, x: object, batch_size: object, create_graph: object, *, at: object = None, position: object = None,
+    products: object = None,
 ) -> None:  # fmt: skip
     """Raise unless the call makes sense."""
     if not isinstance(model, nn.Module):
@@ -30,14 +31,13 @@ def check_arguments(
         raise InputError(f"create_graph must be False, True or 'truncated', not {create_graph!r}.")
     if position is not None and at is None:
         raise InputError(f"position={position!r} needs at=: it is a place in the output of the module that at= names.")
+    if products not in (None, "half", "first", "second"):
+        raise InputError(f"products must be None, 'half', 'first' or 'second', not {products!r}.")
     for name, module in model.named_modules():
-        traced = isinstance(module, torch.fx.GraphModule) and any(
-            isinstance(node.target, torch_private.Operation) for node in module.graph.nodes
-        )
-        if traced or isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, torch.jit.ScriptModule):
             raise StateError(
-                f"The module {name or 'itself'!r} is an exported or traced graph that recorded one mode; its "
-                "gradient is not W(x). Explain the network it was made from."
+                f"The module {name or 'itself'!r} is scripted or traced code, which nobody can watch: explain the network it was "
+                "made from."
             )
 
 

@@ -7,32 +7,30 @@ that scales it (`torchbcos._core.frozen.add_constant`): measured, never left ove
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core import torch_private
-from torchbcos._core.errors import BcosError, InputError, StateError
-from torchbcos._core.frozen import Session, current, mark
+from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.frozen import Session, mark
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.arguments import check_arguments, matched, part_of, position_of
 from torchbcos.explanation.complete import precision_here, usual_tolerance
 from torchbcos.explanation.finite import check_finite, check_signal, largest_of
+from torchbcos.explanation.forward import Asked, check_constants, run
 from torchbcos.explanation.result import Explanation
+from torchbcos.kinds import OneByOne
 from torchbcos.nn import Folded
 
-__all__ = ["channel_axis", "differentiate", "explain", "find_module", "gradients_of", "run", "usual_batch"]
+__all__ = ["channel_axis", "differentiate", "explain", "find_module", "explain_through", "gradients_of", "usual_batch"]
 
 # Pixels that are explained together on a CPU: larger batches wait for memory from the system (docs/decisions/005).
 _PIXELS = 4 * 224 * 224
-_hook_lock = threading.Lock()
+_TELLS = 5e-3  # the largest tolerance at which a sum shows that constants went to the wrong image
 
 
 def explain(
@@ -46,14 +44,18 @@ def explain(
     position: object = None,
     batch_size: int | None = None,
     create_graph: bool | str = False,
+    products: str | None = None,
+    output: str | int | None = None,
 ) -> Explanation:
-    """Explain outputs of a network exactly: `value = Σ W(x)·x + constants` (arXiv 2306.10898, eq. 4).
+    """Explain outputs of any network exactly: `value = Σ W(x)·x + constants` (arXiv 2306.10898, eq. 4).
 
+    Every operation of the forward pass is watched (docs/explanation/kinds.md): what depends on the input in another way than
+    linearly is a factor, and held, or the network is refused with the operation's name. So W is linear by construction.
     The model's mode, gradients, buffers and hooks are as before afterwards, also after an error.
 
     Args:
-        model: a network of torchbcos layers, on encoded input.
-        x: (N, C, *S), floating point.
+        model: a network: of torchbcos layers on encoded input, of torchvision, of timm, of one's own.
+        x: (N, C, *S), floating point, as the network takes it.
         targets: None (the `top_k` highest outputs of each image), an int, N ints or (N, K) ints.
         top_k: K where `targets` is None.
         contrast: the same forms; explains `output[target] - output[contrast]`.
@@ -64,31 +66,68 @@ def explain(
             larger batches cost memory there, and time for getting it from the system.
         create_graph: True gives values, weights and contributions their full derivative;
             "truncated" leaves the dynamic factors constants throughout.
+        products: what becomes of a product of two signals, of which neither came from an activation. None: the network is
+            refused. "first", "second": that operand stays the signal, the other is held. "half": half of each.
+        output: which entry is explained of a network that gives a dictionary, a tuple or a dataclass.
 
     Returns:
         An `Explanation` of N images and K targets.
 
     Raises:
-        InputError: the input, a target or the position does not fit.
-        StateError: the model cannot be explained exactly (a traced or exported graph, no B-cos layer), or the module
-            named by `at` does not run exactly once.
+        InputError: the input, a target, an option or the position does not fit.
+        StateError: the model cannot be explained exactly: the message names the operation and the module. Or the module named
+            by `at` does not run exactly once.
 
     >>> import torch, torchbcos
-    >>> model = torch.nn.Sequential(torchbcos.nn.BcosConv2d(6, 3, 3), torchbcos.nn.GlobalAveragePool())
-    >>> e = torchbcos.explain(model, torch.rand(2, 6, 8, 8), targets=1)
-    >>> bool(e.residual.abs().max() < 1e-5)
-    True
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.GELU(), torchbcos.nn.GlobalAveragePool())
+    >>> e = torchbcos.explain(model, torch.rand(2, 3, 8, 8), targets=1)
+    >>> bool(e.residual.abs().max() < 1e-5), list(e.constants)
+    (True, ['0.bias'])
     """
-    check_arguments(model, x, batch_size, create_graph, at=at, position=position)
-    options: dict[str, Any] = {"top_k": top_k, "at": at, "position": position, "create_graph": create_graph}
+    return explain_through(
+        model, None, x, targets, top_k=top_k, contrast=contrast, at=at, position=position, batch_size=batch_size,
+        create_graph=create_graph, products=products, output=output,
+    )  # fmt: skip
+
+
+def explain_through(
+    model: nn.Module, prepare: nn.Module | None, x: Tensor, targets: object = None, *, top_k: int = 1, contrast: object = None,
+    at: str | None = None, position: object = None, batch_size: int | None = None, create_graph: bool | str = False,
+    products: str | None = None, output: str | int | None = None,
+) -> Explanation:  # fmt: skip
+    """`explain` of a network and of what prepares its input, as one map: W and `inputs` belong to the input of `prepare`.
+
+    Args:
+        model: the network.
+        prepare: a layer that encodes or normalises (N, C, *S); its constants are named "preprocess.…". None: nothing.
+        x: what `prepare` takes.
+        targets, top_k, contrast, at, position, batch_size, create_graph, products, output: as in `explain`.
+    """
+    check_arguments(model, x, batch_size, create_graph, at=at, position=position, products=products)
+    question = _Question(top_k, at, position, create_graph, Asked(prepare, products, output))
     size = positive_integer(batch_size) or usual_batch(model, x, create_graph)
     if size >= len(x):
-        return _explain_batch(model, x, targets, contrast=contrast, **options)
+        return _explain_batch(model, x, targets, contrast, question)
+    return _in_parts(model, x, targets, contrast, question, size)
+
+
+class _Question(NamedTuple):
+    """What is asked of every image alike."""
+
+    top_k: int
+    at: str | None
+    position: object
+    create_graph: bool | str
+    asked: Asked
+
+
+def _in_parts(model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question, size: int) -> Explanation:
+    """`size` images at a time, joined."""
     parts = []
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         part, other = part_of(targets, rows, len(x)), part_of(contrast, rows, len(x), "contrast")
-        parts.append(_explain_batch(model, x[rows], part, contrast=other, **options))
+        parts.append(_explain_batch(model, x[rows], part, other, question))
     return Explanation.join(parts)
 
 
@@ -98,14 +137,29 @@ def usual_batch(model: nn.Module, x: Tensor, create_graph: bool | str) -> int:
     return len(x) if together else max(1, _PIXELS // math.prod(x.shape[2:]))
 
 
-def _explain_batch(
-    model: nn.Module, x: Tensor, targets: object, *, contrast: object, top_k: int, at: str | None, position: object,
-    create_graph: bool | str,
-) -> Explanation:  # fmt: skip
-    """`explain` for images that fit into memory together."""
+def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question) -> Explanation:
+    """`explain` for images that fit into memory together; where they cannot be told apart, each by itself."""
+    try:
+        e, named = _explain_together(model, x, targets, contrast, question)
+    except OneByOne:
+        if len(x) == 1:
+            raise
+        return _in_parts(model, x, targets, contrast, question, 1)
+    # whose constant is whose was read from the order of rows: a sum that does not add up, or cannot tell, says it was not
+    rough = e.tolerance is not None and e.tolerance > _TELLS
+    if named and len(x) > 1 and (rough or not bool(e.complete.all())) and not any(m.training for m in model.modules()):
+        return _in_parts(model, x, targets, contrast, question, 1)
+    return e
+
+
+def _explain_together(
+    model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question
+) -> tuple[Explanation, bool]:  # fmt: skip
+    """The explanation of these images, and whether constants of foreign operations were named in it."""
+    top_k, at, position, create_graph, asked = question
     with Session.of(model, x, create_graph) as state:
         module = find_module(state.model, at)
-        outputs, feature = run(state, module)
+        outputs, feature, watch = run(state, module, asked)
         explained = outputs if feature is None else _select(feature, module, x.dim(), position)
         what = "classes" if at is None else "channels"
         columns = resolve_targets(targets, explained, top_k=top_k, what=what)
@@ -117,22 +171,23 @@ def _explain_batch(
     keep = (lambda t: t) if create_graph else Tensor.detach
     largest = largest_of(weights)
     check_finite(state.model, state.inputs, {"outputs": outputs, "explained values": values, "weights W(x)": largest})
+    check_constants(state, watch, asked)
     if not create_graph:  # in training a signal may be dead, and comes back
-        check_signal(state.model, state.inputs, largest, columns, lambda m, x, t: _largest(m, x, t, other, at, position))
+        check_signal(state.model, state.inputs, largest, columns, lambda m, x, t: _largest(m, x, t, other, question))
     return Explanation(
         inputs=keep(state.inputs), outputs=keep(outputs), targets=columns, contrast=other, values=keep(values), weights=weights,
         constants=constants, fixed=tuple(name for name in constants if state.fixed[name]),
         class_names=getattr(state.model, "class_names", None), at=at,
         tolerance=max(precision_here(state.inputs), usual_tolerance(values.dtype)),
-    )  # fmt: skip
+    ), watch.foreign  # fmt: skip
 
 
-def _largest(model: nn.Module, x: Tensor, targets: Tensor, other: Tensor | None, at: str | None, position: object) -> Tensor:
+def _largest(model: nn.Module, x: Tensor, targets: Tensor, other: Tensor | None, question: _Question) -> Tensor:
     """The largest number in each W (N, K) of these targets, whatever it is."""
     with Session.of(model, x) as state:
-        module = find_module(state.model, at)
-        outputs, feature = run(state, module)
-        explained = outputs if feature is None else _select(feature, module, x.dim(), position)
+        module = find_module(state.model, question.at)
+        outputs, feature, _ = run(state, module, question.asked)
+        explained = outputs if feature is None else _select(feature, module, x.dim(), question.position)
         values = explained.gather(1, targets)
         values = values if other is None else values - explained.gather(1, other)
         return largest_of(differentiate(mark(values, state), state.inputs, state, False)[0])
@@ -176,100 +231,6 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True))
 
 
-def run(state: Session, module: nn.Module | None) -> tuple[Tensor, Tensor | None]:
-    """The outputs (N, classes) of the network of a session, and the output of `module` where one is given.
-
-    Raises:
-        StateError: the network is none that can be explained, or `module` did not run exactly once.
-    """
-    if module is None:
-        outputs, feature = _forward(state.model, state.inputs), None
-    else:
-        seen: list[object] = []
-        with _capture(module, seen, state):
-            outputs = _forward(state.model, state.inputs)
-        feature = _only_one(seen, state.names[id(module)])
-    _check_outputs(outputs, state)
-    return outputs, feature
-
-
-def _only_one(seen: list[object], name: str) -> Tensor:
-    """The output of a module that ran once and gave a tensor."""
-    if not seen:
-        raise StateError(f"The module {name!r} did not run in this forward pass: name one that does.")
-    if len(seen) > 1:
-        outer = name.rpartition(".")[0]
-        around = f", such as {outer!r}" if outer else ""
-        raise StateError(
-            f"The module {name!r} ran {len(seen)} times in this forward pass, so its name does not say which output is meant: "
-            f"name a module around one of its runs{around}, or give each place in the network a module of its own."
-        )
-    if not isinstance(seen[0], Tensor):
-        raise StateError(f"The module {name!r} gave a {type(seen[0]).__name__}, not a tensor: name a module that gives one.")
-    if not seen[0].requires_grad:
-        raise StateError(
-            f"What the module {name!r} gave does not depend on the input: name a module that the input passes through."
-        )
-    return seen[0]
-
-
-def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The outputs; an input of another dtype or device than the model's is named as such, and so is one that is edited."""
-    before = torch_private.version(inputs)
-    try:
-        outputs = _uncompiled(model)(inputs)
-    except RuntimeError as error:
-        if isinstance(error, BcosError):
-            raise
-        if "in-place operation" in str(error) and "leaf" in str(error):
-            raise _edited() from error
-        own = next(model.parameters(), inputs)
-        if (own.dtype, own.device) == (inputs.dtype, inputs.device):
-            raise
-        raise InputError(
-            f"The input is {inputs.dtype} on {inputs.device}, the model {own.dtype} on {own.device}: "
-            f"use x.to({str(own.device)!r}, {own.dtype})."
-        ) from error
-    if torch_private.version(inputs) != before:
-        raise _edited()
-    return outputs
-
-
-def _edited() -> StateError:
-    return StateError(
-        "This network edits its input in place (x.mul_(…), x[…] = …, relu_), so W would belong to numbers that are gone: "
-        "write x = x * … in its forward, or x = x.clone() first."
-    )
-
-
-def _uncompiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model as it runs without torch.compile: compiled code cannot report its constants."""
-    for name, module in model.named_modules():
-        if name and torch_private.compiled(module):
-            raise StateError(
-                f"The sub-module {name!r} is compiled on its own and would hide its constants: compile the whole network "
-                "instead, or explain it before compiling."
-            )
-    return torch_private.eager(model)
-
-
-@contextlib.contextmanager
-def _capture(module: nn.Module, seen: list[object], state: Session) -> Iterator[None]:
-    """Collect the outputs of `module` in this explanation: not in other threads, nor in an explanation inside this one."""
-
-    def keep(_module: nn.Module, _args: object, output: object) -> None:
-        if current() is state:
-            seen.append(output)
-
-    with _hook_lock:
-        handle = module.register_forward_hook(keep)
-    try:
-        yield
-    finally:
-        with _hook_lock:
-            handle.remove()
-
-
 def channel_axis(feature: Tensor, module: nn.Module | None, ndim: int) -> int:
     """Which axis of a module's output holds channels: the one it names, else the first, but the last of tokens."""
     default = 1 if feature.dim() in (2, ndim) else -1
@@ -302,23 +263,3 @@ def find_module(model: nn.Module, at: str | None) -> nn.Module | None:
             f"at={module.into!r}, or take the network itself (torchbcos.load(..., deploy=False))."
         )
     return module
-
-
-def _check_outputs(outputs: object, state: Session) -> None:
-    """Raise unless the model gave (N, classes) and one of our layers took part."""
-    n = state.batch
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[0] != n:
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise StateError(f"Expected the model to give ({n}, classes), got {shape}.")
-    if not outputs.requires_grad or not outputs.is_floating_point() or outputs.layout != torch.strided:
-        raise StateError(
-            f"The model's outputs are {outputs.dtype}, {outputs.layout}: dense floating-point numbers are expected."
-            if not outputs.is_floating_point() or outputs.layout != torch.strided
-            else "The model's outputs do not depend on its input, or were computed without gradients: look for torch.no_grad, "
-            "detach or numpy in its forward."
-        )
-    if not state.took_part:
-        raise StateError(
-            "No torchbcos layer ran in this model, so its gradient is not W(x): build it with torchbcos.nn, or "
-            "explain the network this graph was exported from."
-        )

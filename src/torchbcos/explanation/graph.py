@@ -23,7 +23,7 @@ from torchbcos._core.frozen import Session
 from torchbcos.explanation.arguments import check_arguments
 from torchbcos.explanation.batches import SIZES, for_any_batch
 from torchbcos.explanation.engine import differentiate, explain
-from torchbcos.explanation.engine import run as run_network
+from torchbcos.explanation.forward import run as run_network
 from torchbcos.explanation.portable import OPERATIONS, Written
 from torchbcos.explanation.result import Explanation
 
@@ -182,7 +182,7 @@ def recorded(model: nn.Module, top_k: int, names: list[str]) -> Callable[..., tu
 
     def run(x: Tensor, targets: Tensor | None) -> tuple[Tensor, ...]:
         with Session.of(model, x) as state:
-            outputs, _ = run_network(state, None)
+            outputs = run_network(state, None).outputs
             columns = outputs.detach().topk(top_k, dim=1).indices if targets is None else targets
             weights, constants = differentiate(outputs.gather(1, columns), state.inputs, state, False)
         names[:] = list(constants)

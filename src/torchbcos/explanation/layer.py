@@ -8,8 +8,9 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import Session, mark
 from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.arguments import check_arguments
-from torchbcos.explanation.engine import channel_axis, explain, find_module, gradients_of, run
+from torchbcos.explanation.engine import channel_axis, explain, find_module, gradients_of
 from torchbcos.explanation.finite import check_finite
+from torchbcos.explanation.forward import run
 
 __all__ = ["contribution_maps"]
 
@@ -47,7 +48,7 @@ def contribution_maps(
     check_arguments(model, x, None, create_graph)
     with Session.of(model, x, create_graph) as state:
         module = find_module(state.model, wrt)
-        outputs, feature = run(state, module)
+        outputs, feature, _ = run(state, module)
         assert feature is not None
         columns = resolve_targets(targets, outputs)
         if columns.shape[1] != 1:

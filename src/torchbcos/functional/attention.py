@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.frozen import FULL, hold, mode
 
 __all__ = ["attention", "gelu", "relu"]
 
 
+@atom(signal=2)
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`softmax(q kᵀ / sqrt(d)) v` with queries and keys held (arXiv 2306.10898, section 3.4).
 
@@ -29,12 +31,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value)
 
 
+@atom(gives="activation")
 def relu(x: Tensor) -> Tensor:
     """`x · [x > 0]` with the gate held: a ReLU is linear once it is known which units are on."""
     held = hold(x)
     return F.relu(x) if held is x else x * (held > 0).to(x.dtype)
 
 
+@atom(gives="activation")
 def gelu(x: Tensor) -> Tensor:
     """`x · Φ(x)` with the gate Φ held (exact GELU)."""
     held = hold(x)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import current, parameter, took_part
 from torchbcos._core.names import hint
@@ -30,6 +31,7 @@ _Size = int | Sequence[int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
+@atom()
 def bcos_conv(
     x: Tensor,
     weight: Tensor,
@@ -224,6 +226,7 @@ def _check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], pad
             )
 
 
+@atom()
 def low_pass(x: Tensor, stride: int = 2) -> Tensor:
     """Fixed binomial low-pass [1, 2, 1]/4 on every space axis, then stride: anti-aliased down-sampling.
 

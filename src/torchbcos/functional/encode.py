@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant
 
 __all__ = ["add_inverse"]
 
 
+@atom()
 def add_inverse(x: Tensor, dim: int = 1) -> Tensor:
     """Append the inverse of every channel: `[x, 1 - x]` (arXiv 2306.10898, section 3.2).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import parameter, took_part
 from torchbcos.functional.numbers import check_epsilon
@@ -15,6 +16,7 @@ from torchbcos.kernels.usable import usable
 __all__ = ["bcos_linear"]
 
 
+@atom()
 def bcos_linear(
     x: Tensor,
     weight: Tensor,

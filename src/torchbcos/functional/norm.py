@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant, current, hold, mode, parameter, took_part
 from torchbcos._core.torch_private import transformed
@@ -88,6 +89,7 @@ def batch_statistics(x: Tensor, dims: Sequence[int], *, sync: bool = False) -> t
     return mean, var, int(total.item())
 
 
+@atom()
 def layer_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
@@ -100,6 +102,7 @@ def layer_norm(
     return affine(y, weight, bias, 1)
 
 
+@atom()
 def position_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
@@ -114,6 +117,7 @@ def position_norm(
     return affine(normalize(x, [1], eps=eps, centered=centered), weight, bias, 1)
 
 
+@atom()
 def group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5,
     centered: bool = True,
@@ -128,6 +132,7 @@ def group_norm(
     return affine(y, weight, bias, 1)
 
 
+@atom()
 def instance_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
@@ -139,6 +144,7 @@ def instance_norm(
     return affine(normalize(x, range(2, x.dim()), eps=eps, centered=centered), weight, bias, 1)
 
 
+@atom()
 def token_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5, centered: bool = True,
 ) -> Tensor:  # fmt: skip
@@ -166,6 +172,7 @@ def _held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
     return x.dtype in (torch.float32, torch.float64) and (weight is None or weight.dtype == x.dtype)
 
 
+@atom()
 def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Layer norm over the last axis with its spread held and no gradient for the weight."""
     took_part()

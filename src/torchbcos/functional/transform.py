@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.frozen import hold, parameter, took_part
 from torchbcos._core.torch_private import transformed
 from torchbcos.functional.numbers import at_least_one, check_epsilon, check_exponent
@@ -21,6 +22,7 @@ LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
 _COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
 
 
+@atom()
 def bcos_transform(
     linear: Tensor,
     squared_norm: Tensor,

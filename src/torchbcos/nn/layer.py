@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from torchbcos._core.atoms import atom
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import current, running
 
@@ -53,7 +54,14 @@ def run_layer(layer: Layer, x: Tensor) -> Tensor:
     if current() is None:
         return layer.compute(x)
     with running(layer):
-        return layer.compute(x)
+        # what a layer of layers does between them is watched, unless they only make its weights
+        alone = all(name == "parametrizations" for name, _ in layer.named_children())
+        return _one_step(layer, x) if alone else layer.compute(x)
+
+
+@atom(signal=1)
+def _one_step(layer: Layer, x: Tensor) -> Tensor:
+    return layer.compute(x)
 
 
 torch.fx.wrap("run_layer")  # torch.fx records a call of this name in this module as one step

@@ -1,0 +1,11 @@
+"""What an operation does to a linear map that is held: the kinds of tensors, and the table of rules (docs/explanation/kinds.md)."""
+
+from torchbcos.kinds import rules as rules
+from torchbcos.kinds.call import Call as Call
+from torchbcos.kinds.kind import Kind as Kind
+from torchbcos.kinds.named import OneByOne as OneByOne
+from torchbcos.kinds.table import TABLE as TABLE
+from torchbcos.kinds.table import register_rule as register_rule
+from torchbcos.kinds.watch import Watch as Watch
+
+__all__ = ["TABLE", "Call", "Kind", "OneByOne", "Watch", "register_rule", "rules"]

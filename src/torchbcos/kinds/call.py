@@ -1,0 +1,152 @@
+"""One call of an operation, as a rule sees it: what came in, of what kinds, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from torchbcos._core.names import quote
+from torchbcos.kinds.kind import CONSTANT, GATE, LINEAR, Bend, Kind, Known
+from torchbcos.kinds.named import Naming
+from torchbcos.kinds.operation import Operation, spelled
+from torchbcos.kinds.place import place_here
+
+if TYPE_CHECKING:
+    from torchbcos.kinds.watch import Watch
+
+__all__ = ["Call", "Outcome", "Rule", "tensors_in"]
+
+Outcome = tuple[Any, Known]
+Rule = Callable[["Call"], Outcome]
+
+
+def tensors_in(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Every tensor among the arguments of a call, also in lists, tuples, dictionaries and slices."""
+    found: list[Tensor] = []
+    for a in args:
+        if isinstance(a, Tensor):
+            found.append(a)
+        elif isinstance(a, (list, tuple)):
+            found += tensors_in(a, {})
+        elif isinstance(a, dict):
+            found += tensors_in(a.values(), {})
+        elif isinstance(a, slice):
+            found += tensors_in((a.start, a.stop, a.step), {})
+    if kwargs:
+        found += tensors_in(kwargs.values(), {})
+    return found
+
+
+class Call:
+    """What a rule is given.
+
+    Attributes:
+        name: of the operation, as the table has it.
+        args, kwargs: of the call.
+        inplace: whether it writes into its first argument.
+        naming: how constants get their names.
+        apart: results of another kind than the rest, by `id`.
+    """
+
+    def __init__(self, watch: Watch, func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self.watch, self.func, self.args, self.kwargs = watch, func, args, kwargs
+        self.name = operation.name or spelled(func)
+        self.inplace = operation.inplace or kwargs.get("inplace") is True
+        self.naming = Naming(watch)
+        self.apart: dict[int, Known] = {}
+
+    # -- what came in --------------------------------------------------------------------------------------------------
+
+    def argument(self, place: int, *names: str, default: Any = None) -> Any:
+        """An argument, given by its place or by one of its names."""
+        if place < len(self.args):
+            return self.args[place]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), default)
+
+    @property
+    def signal(self) -> Any:
+        """The first argument, by whatever name."""
+        return self.argument(0, "input", "self", "x", "tensors", "query")
+
+    def known(self, value: Any) -> Known:
+        """What is known of an argument; numbers are constants."""
+        return self.watch.known(value) if isinstance(value, Tensor) else CONSTANT
+
+    def kind(self, value: Any) -> Kind:
+        """The kind of an argument."""
+        return self.known(value).kind
+
+    def worst(self, values: Iterable[Any]) -> Known:
+        """The bent one of several values where there is one, else a gate, else a linear one, else a constant."""
+        order = (Kind.BENT, Kind.GATE, Kind.LINEAR, Kind.CONSTANT)
+        return min((self.known(v) for v in values), key=lambda known: order.index(known.kind), default=CONSTANT)
+
+    # -- what can be done ----------------------------------------------------------------------------------------------
+
+    def held(self, value: Any) -> Any:
+        """A value as a factor, constant for the derivative that an explanation takes; lists and tuples of them, too."""
+        if isinstance(value, Tensor):
+            return self.watch.plain(value) if self.kind(value) is Kind.CONSTANT else self.watch.held(value)
+        if isinstance(value, (list, tuple)) and tensors_in(value, {}):
+            return type(value)(self.held(v) for v in value) if type(value) in (list, tuple) else value
+        return value
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The operation itself, on these arguments."""
+        return self.func(*args, **kwargs)
+
+    def run_with(self, *signals: Any) -> Any:
+        """The operation on these in the place of its first arguments; whatever else it got is held."""
+        rest = [self.held(a) for a in self.args[len(signals) :]]
+        kwargs = {key: self.held(a) for key, a in self.kwargs.items()}
+        if len(self.args) < len(signals):  # given by name
+            given = iter(signals[len(self.args) :])
+            for key in list(self.kwargs)[: len(signals) - len(self.args)]:
+                kwargs[key] = next(given)
+            signals = signals[: len(self.args)]
+        return self.func(*signals, *rest, **kwargs)
+
+    def again(self, function: Callable[[], Any]) -> Outcome:
+        """What `function` computes by operations that have rules, watched."""
+        with self.watch:
+            value = function()
+        found = tensors_in((value,), {})
+        return value, self.worst(found)
+
+    # -- what comes out ------------------------------------------------------------------------------------------------
+
+    def bend(self, why: str = "", help: str = "") -> Known:
+        """Bent here, unless something that came in was bent before."""
+        for t in tensors_in(self.args, self.kwargs):
+            known = self.known(t)
+            if known.kind is Kind.BENT:
+                return Known(Kind.BENT, bend=known.bend)
+        return Known(Kind.BENT, bend=Bend(self.name, place_here(self.watch.state.names), why, help))
+
+    def bent(self, why: str = "", help: str = "") -> Outcome:
+        """The result of the operation, good only as a factor."""
+        moving = {self.kind(t) for t in tensors_in(self.args, self.kwargs)}
+        held = moving <= {Kind.CONSTANT, Kind.GATE}
+        if self.inplace or "out" in self.kwargs or self.watch.full:
+            value = self.func(*self.args, **self.kwargs)
+        else:  # no derivative of it is wanted: nothing need be kept for one
+            value = self.func(*(self.held(a) for a in self.args), **{key: self.held(a) for key, a in self.kwargs.items()})
+        return value, GATE if held else self.bend(why, help)
+
+    def gate(self) -> Outcome:
+        """The result of the operation, held."""
+        value, _ = self.bent()
+        if self.watch.full and isinstance(value, Tensor):
+            value = self.watch.held(value) if not self.inplace else value
+        return value, GATE
+
+    def linear(self, value: Any, *, activated: bool = False) -> Outcome:
+        """A result that is linear in what it was made of."""
+        return value, LINEAR._replace(activated=activated)
+
+    def where(self) -> str:
+        """The module that runs here, in words."""
+        place = place_here(self.watch.state.names)
+        return f"{quote(place.name)} ({place.family})" if place.name else place.family or "the network"

@@ -1,0 +1,122 @@
+"""Constants: what an operation adds that does not depend on the input gets a name, and is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchbcos._core.errors import StateError
+from torchbcos._core.torch_private import is_view
+from torchbcos.kernels.named import Named
+from torchbcos.kinds.place import place_here
+
+if TYPE_CHECKING:
+    from torchbcos.kinds.watch import Watch
+
+__all__ = ["Naming", "OneByOne", "Part"]
+
+
+class OneByOne(StateError):
+    """Images cannot be told apart where a constant is added: each must be explained alone."""
+
+
+class Part(NamedTuple):
+    """A constant in the result of an operation.
+
+    Attributes:
+        value: a number, or a tensor that broadcasts to the result.
+        label: the word that names it in its module, where it is no parameter or buffer of the network.
+        owner: the parameter that it was made of, where it was reshaped.
+    """
+
+    value: Any
+    label: str
+    owner: Tensor | None = None
+
+
+class Naming:
+    """How the constants of one call get names."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def added(self, y: Tensor, parts: Sequence[Part], rows: int | None = None) -> Tensor:
+        """`y`, which holds these constants already; each is measured from here on.
+
+        Args:
+            y: (N, ...) or (N·m, ...), fresh: the result of an operation.
+            parts: what it holds.
+            rows: how many rows the signal has, where y is flattened; None: as many as y.
+        """
+        held = [part for part in parts if not _nothing(part.value)]
+        if not held:
+            return y
+        self._count(y.shape[0] if rows is None and y.dim() else rows or 1)
+        probes = [self.watch.state.probe_of(self.key(part.value if part.owner is None else part.owner, part.label)) for part in held]
+        constants = [self.watch.plain(torch.as_tensor(part.value, dtype=y.dtype, device=y.device)) for part in held]
+        y = y.clone() if is_view(y) else y
+        named: Tensor = Named.apply(y, len(held), *constants, *probes)
+        return named
+
+    def in_place(self, t: Tensor, label: str) -> None:
+        """Measure a constant from here on whose tensor a signal is about to be written into."""
+        if not _nothing(t) and bool(t.detach().any()):
+            t.mul_(self.one(t, self.key(t, label)).to(t.dtype))
+
+    def leaf(self, c: Any, label: str, like: Tensor, *, owner: Tensor | None = None) -> Tensor:
+        """A constant as a tensor of its own (it is joined to a signal, or chosen instead of one), measured from here on.
+
+        Args:
+            c: a number or a tensor.
+            label: as in `added`.
+            like: the signal, for dtype and device.
+            owner: what it was made of, for the name.
+        """
+        c = c if isinstance(c, Tensor) else torch.as_tensor(c, dtype=like.dtype, device=like.device)
+        if _nothing(c) or not c.is_floating_point():
+            return c
+        return self.watch.plain(c) * self.one(c, self.key(c if owner is None else owner, label)).to(c.dtype)
+
+    def one(self, c: Tensor, key: str) -> Tensor:
+        """A one for each image, whose derivative measures what is multiplied by it; it broadcasts to `c`."""
+        probe = self.watch.state.probe_of(key)
+        if probe.shape[0] == 1:
+            return 1 + probe.reshape([1] * c.dim())
+        self._count(c.shape[0] if c.dim() else 1)
+        rows = (1 + probe).repeat_interleave(c.shape[0] // probe.shape[0])
+        return rows.reshape(-1, *[1] * (c.dim() - 1))
+
+    def _count(self, rows: int) -> None:
+        """Images come first in a signal, each with as many rows as the others; what else is seen when the sum does not add up."""
+        self.watch.foreign = True
+        images = self.watch.state.batch
+        if images == 1 or rows == images:
+            return
+        if rows % images:
+            raise OneByOne(
+                f"A constant is added to {rows} rows, and {images} images are explained: they cannot be told apart there."
+            )
+        self.watch.folded = True
+
+    def key(self, c: Any, label: str) -> str:
+        """The name of a constant: its own where it is a parameter or a buffer, else that of the module and the label."""
+        origins = self.watch.origins
+        own = origins.name_of(c) if isinstance(c, Tensor) else None
+        if own is not None:
+            return own
+        place = place_here(self.watch.state.names).name
+        key = f"{place}.{label}" if place else label
+        # a tensor that nobody saw being made, or a number after numbers were read out of a signal: it must prove itself
+        if not origins.is_known(c) if isinstance(c, Tensor) else origins.read is not None:
+            origins.unproven.append((key, c.detach().clone() if isinstance(c, Tensor) else c))
+        return key
+
+
+def _nothing(c: Any) -> bool:
+    """Whether adding a constant adds nothing; infinite ones are no part of any finite sum, and are not measured."""
+    if not isinstance(c, Tensor):
+        return c == 0 or c != c or c in (float("inf"), -float("inf"))
+    return bool(c.numel() <= 1) and (not c.is_floating_point() or not bool(c.detach().isfinite().all()) or not bool(c.detach().any()))

@@ -1,0 +1,94 @@
+"""Activations are their input times a gate, which is held; a sigmoid or a softmax is a gate itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos.kernels.gated import Gated
+from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.kind import ACTIVATED, Kind
+from torchbcos.kinds.named import Part
+
+__all__ = ["activation", "held", "rectifier"]
+
+# gates in closed form; all others are (f(x) - f(0)) / x
+_CLOSED: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.special.ndtr,
+    "silu": torch.sigmoid,
+    "hardswish": F.hardsigmoid,
+    "mish": lambda x: F.softplus(x).tanh(),
+}
+
+
+def held(call: Call) -> Outcome:
+    """A factor by nature: its whole value is held."""
+    return call.gate()
+
+
+def rectifier(call: Call) -> Outcome:
+    """`x · gate(x)` with a gate that is a choice (ReLU and its family): autograd holds it by itself."""
+    return _moving(call) or (call.run(*_signal_first(call), **_others(call)), ACTIVATED)
+
+
+def activation(call: Call) -> Outcome:
+    """`f(x) = x · gate(x) + f(0)` with `gate = (f(x) - f(0)) / x` held; f(0), where it is not 0, is a named constant."""
+    early = _moving(call)
+    if early is not None:
+        return early
+    x = call.signal
+    run = lambda t: call.func(t, *call.args[1:], **_others(call))  # noqa: E731
+    inplace = call.inplace or any(a is True for a in call.args[1:])
+    offset, slope = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
+    closed = None if call.name == "gelu" and call.argument(1, "approximate", default="none") != "none" else _CLOSED.get(call.name)
+
+    def gate(t: Tensor) -> Tensor:
+        if closed is not None:
+            return closed(t)
+        y = run(t.clone() if inplace else t) - offset
+        zero = t == 0
+        return torch.where(zero, slope.to(t.dtype), y / t.masked_fill(zero, 1))
+
+    if inplace:
+        if bool(offset.any()):
+            return call.bent("it adds f(0) in place", "Use inplace=False.")
+        return x.mul_(gate(call.held(x).clone())), ACTIVATED
+    if call.watch.full:
+        y = x * gate(call.held(x))
+        return (y + offset if bool(offset.any()) else y), ACTIVATED
+    y = Gated.apply(x, run, gate)
+    return call.naming.added(y, [Part(offset, "offset")]) if bool(offset.any()) else y, ACTIVATED
+
+
+def _moving(call: Call) -> Outcome | None:
+    """What comes out where the input is no signal, or an option moves; None where it is an activation of a signal."""
+    kind = call.kind(call.signal)
+    options = [*call.args[1:], *(v for k, v in call.kwargs.items() if k not in ("input", "self"))]
+    if any(call.kind(v) is not Kind.CONSTANT for v in options if isinstance(v, Tensor)):
+        return call.bent("an option of it depends on the input")
+    if kind is Kind.LINEAR:
+        return None
+    return call.bent() if kind is Kind.BENT else call.gate()
+
+
+def _others(call: Call) -> dict[str, Any]:
+    return {k: call.held(v) for k, v in call.kwargs.items() if k not in ("input", "self")}
+
+
+def _signal_first(call: Call) -> list[Any]:
+    return [call.signal, *(call.held(a) for a in call.args[1:])]
+
+
+def _at_zero(call: Call, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """f(0) and f'(0), as torch has it."""
+    options = [v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, Tensor) and v is not call.signal]
+    x: Tensor = call.signal
+    zero = torch.zeros(torch.broadcast_shapes(*(o.shape for o in options)), dtype=x.dtype, device=x.device, requires_grad=True)
+    with torch.enable_grad():
+        y = run(zero)
+        (slope,) = torch.autograd.grad(y.sum(), zero)
+    return y.detach(), slope

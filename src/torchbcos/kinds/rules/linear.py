@@ -1,0 +1,75 @@
+"""Linear maps: an operation that is linear in its signal stays as it is; a bias is a constant, named after its parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from torchbcos._core.atoms import atoms, unnamed
+from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.kind import CONSTANT, Kind
+from torchbcos.kinds.named import Part
+from torchbcos.kinds.rules.products import product
+
+__all__ = ["atom", "linear_map", "map_with_bias", "view"]
+
+
+def view(call: Call) -> Outcome:
+    """The same numbers in another order, shape or dtype: linear, and still what an activation gave."""
+    return _along(call, keeps=True)
+
+
+def linear_map(call: Call) -> Outcome:
+    """Sums and means of numbers: linear."""
+    return _along(call, keeps=False)
+
+
+def _along(call: Call, *, keeps: bool) -> Outcome:
+    known = call.known(call.signal)
+    if known.kind is not Kind.LINEAR:  # of a constant: a table that is looked up by what moves
+        return call.bent() if known.kind is Kind.BENT else call.gate()
+    value = call.run(*call.args, **call.kwargs) if call.inplace else call.run_with(call.signal)
+    return value, known if keeps else known._replace(activated=False)
+
+
+def map_with_bias(call: Call) -> Outcome:
+    """`W x + b` is linear in x; where W moves as well, one of the two is held. b is a named constant."""
+    x, weight, bias = call.signal, call.argument(1, "weight"), call.argument(2, "bias")
+    if call.kind(bias) is not Kind.CONSTANT or not isinstance(x, Tensor):
+        return call.bent("its bias depends on the input")
+    flat = call.name == "linear" and x.dim() > 2  # its result would be a view else
+    options = {key: value for key, value in call.kwargs.items() if key not in ("input", "weight", "bias")}
+    plain = call.watch.plain(bias) if isinstance(bias, Tensor) else None
+
+    def run(a: Tensor, b: Tensor) -> Tensor:
+        y: Tensor = call.run(a.reshape(-1, a.shape[-1]) if flat else a, b, plain, *call.args[3:], **options)
+        return y
+
+    y, known = product(call, x, weight, run)
+    if known.kind is Kind.LINEAR and bias is not None:
+        space = 0 if call.name == "linear" else weight.dim() - 2
+        part = Part(bias.reshape(-1, *[1] * space), "bias", bias)
+        y = call.naming.added(y, [part], rows=x.shape[0] if flat else None)
+    return y.reshape(*x.shape[:-1], y.shape[-1]) if flat else y, known
+
+
+def atom(call: Call) -> Outcome:
+    """Our own layers hold their factors and name their constants: linear in their signal."""
+    facts = atoms()[call.func]
+    values = list(call.args)
+    signal = values[facts.signal]
+    known = call.known(signal)
+    others = {place: v for place, v in enumerate(values) if isinstance(v, Tensor) and place != facts.signal}
+    if facts.gives == "sum" and any(call.kind(v) is not Kind.CONSTANT for v in others.values()):
+        return call.bent("what it adds depends on the input")
+    for place, other in others.items():
+        values[place] = other if call.kind(other) is Kind.CONSTANT else call.held(other)
+    kwargs: dict[str, Any] = {k: v if call.kind(v) is Kind.CONSTANT else call.held(v) for k, v in call.kwargs.items()}
+    if facts.gives == "gate":
+        return call.func(*values, **kwargs), CONSTANT._replace(kind=Kind.GATE)
+    if known.kind is Kind.LINEAR:
+        return call.func(*values, **kwargs), known._replace(activated=facts.gives == "activation")
+    with unnamed():  # of a factor, or of a constant beside something that moves
+        value = call.func(*values, **kwargs)
+    return value, known if known.kind is Kind.BENT else CONSTANT._replace(kind=Kind.GATE)

@@ -1,0 +1,57 @@
+"""Leaving torch, cutting gradients, listening to them: what a watch must remember, since it cannot follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind
+from torchbcos.kinds.place import place_here
+
+__all__ = ["cut", "listen", "read", "unknown"]
+
+
+def cut(call: Call) -> Outcome:
+    """A tensor without its gradient is a value that is held."""
+    if call.name == "data":
+        _note(call)
+    if call.kind(call.signal) is Kind.BENT:
+        value = call.run(*call.args, **call.kwargs)
+        return value, call.bend()
+    return call.run(*call.args, **call.kwargs), GATE
+
+
+def read(call: Call) -> Outcome:
+    """Numbers leave torch: whatever comes back is a constant nobody has seen."""
+    _note(call)
+    return call.run(*call.args, **call.kwargs), CONSTANT
+
+
+def listen(call: Call) -> Outcome:
+    """A hook on a gradient may look at it; what it gives back would be another W."""
+    tensor, hook = call.args[0], call.argument(1, "hook")
+
+    def heard(gradient: Tensor) -> None:
+        hook(gradient)
+
+    return call.run(tensor, heard), CONSTANT
+
+
+def unknown(call: Call) -> Outcome:
+    """Everything else that touches something that moves: good only as a factor."""
+    value, known = call.bent()
+    if not _tensors(value):
+        _note(call)
+    return value, known
+
+
+def _note(call: Call) -> None:
+    origins = call.watch.origins
+    if origins.read is None:
+        origins.read = Bend(call.name, place_here(call.watch.state.names))
+
+
+def _tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(_tensors(v) for v in value))

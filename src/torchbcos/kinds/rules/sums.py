@@ -1,0 +1,202 @@
+"""Sums, joins and choices of several tensors: what does not depend on the input among them is a named constant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.kind import LINEAR, Kind
+from torchbcos.kinds.named import Part
+
+__all__ = ["add", "addcdiv", "addcmul", "addmm", "choose", "extremum", "fill", "join", "lerp", "overwrite", "pad", "subtract"]
+
+_HELD = "a value that depends on the input, and is held, is added to a signal"
+_JOINED = "a value that depends on the input, and is held, is joined to a signal"
+
+
+def add(call: Call) -> Outcome:
+    """A sum of signals is linear; a constant in it is named."""
+    return _sum(call, call.signal, call.argument(1, "other"), float(call.kwargs.get("alpha", 1)))
+
+
+def subtract(call: Call) -> Outcome:
+    """A difference of signals is linear; a constant in it is named."""
+    a, b, alpha = call.signal, call.argument(1, "other"), float(call.kwargs.get("alpha", 1))
+    return _sum(call, b, a, 1.0, first=-alpha) if call.name == "rsub" else _sum(call, a, b, -alpha)
+
+
+def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Outcome:
+    """`first · a + second · b`, computed by the operation itself."""
+    known = call.known(a), call.known(b)
+    kinds = {known[0].kind, known[1].kind}
+    if Kind.LINEAR not in kinds:
+        return call.bent() if Kind.BENT in kinds else call.gate()
+    if kinds - {Kind.LINEAR, Kind.CONSTANT}:
+        return call.bent(_HELD if Kind.GATE in kinds else "")
+    if kinds == {Kind.LINEAR}:
+        return call.run(*call.args, **call.kwargs), LINEAR
+    c, factor = (b, second) if known[0].kind is Kind.LINEAR else (a, first)
+    signal = known[0] if known[0].kind is Kind.LINEAR else known[1]
+    scaled = c * factor if factor != 1 else c
+    keeps = signal.activated and not isinstance(c, Tensor)  # shifted by a number
+    if call.inplace:
+        return _add_in_place(call, a, b, scaled), signal._replace(activated=keeps)
+    y = call.run(*(call.held(v) if v is c else v for v in call.args), **call.kwargs)
+    owner = c if isinstance(c, Tensor) else None
+    return call.naming.added(y, [Part(scaled, "added", owner)]), signal._replace(activated=keeps)
+
+
+def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
+    if call.kind(a) is Kind.CONSTANT:  # a signal added to what was constant
+        call.naming.in_place(a, "added")
+        return call.run(*call.args, **call.kwargs)
+    if not isinstance(scaled, Tensor):
+        scaled = torch.as_tensor(scaled, dtype=a.dtype, device=a.device)
+    owner = b if isinstance(b, Tensor) else None
+    return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner))
+
+
+def addcmul(call: Call) -> Outcome:
+    """`x + value · a · b`: a sum of a product."""
+    x, a, b, value = call.signal, call.argument(1, "tensor1"), call.argument(2, "tensor2"), call.kwargs.get("value", 1)
+    return call.again(lambda: x.add_(a * b * value) if call.inplace else x + a * b * value)
+
+
+def addcdiv(call: Call) -> Outcome:
+    """`x + value · a / b`: a sum of a quotient."""
+    x, a, b, value = call.signal, call.argument(1, "tensor1"), call.argument(2, "tensor2"), call.kwargs.get("value", 1)
+    return call.again(lambda: x.add_(a / b * value) if call.inplace else x + a / b * value)
+
+
+def addmm(call: Call) -> Outcome:
+    """`β · x + α · A B`: a sum of a product."""
+    x, a, b = call.signal, call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
+    if call.inplace:
+        return call.bent("", "Write it as y = x + a @ b.")
+    alpha, beta = call.kwargs.get("alpha", 1), call.kwargs.get("beta", 1)
+
+    def run() -> Tensor:
+        y = a @ b if alpha == 1 else (a @ b) * alpha
+        return y if beta == 0 else y + (x if beta == 1 else x * beta)
+
+    return call.again(run)
+
+
+def lerp(call: Call) -> Outcome:
+    """`a + w · (b - a)`: a sum of products."""
+    a, b, w = call.signal, call.argument(1, "end"), call.argument(2, "weight")
+    return call.bent() if call.inplace else call.again(lambda: a + w * (b - a))
+
+
+def join(call: Call) -> Outcome:
+    """Signals one beside another are linear; a constant among them (a class token, a position) is named."""
+    given = call.signal
+    many = call.name == "block_diag" or isinstance(given, Tensor)
+    parts = list(call.args) if many else list(given)
+    kinds = {call.kind(part) for part in parts}
+    if Kind.LINEAR not in kinds:
+        return call.bent() if Kind.BENT in kinds else call.gate()
+    if kinds - {Kind.LINEAR, Kind.CONSTANT}:
+        return call.bent(_JOINED if Kind.GATE in kinds else "")
+    like = next(part for part in parts if call.kind(part) is Kind.LINEAR)
+    named = [part if call.kind(part) is Kind.LINEAR else call.naming.leaf(part, "joined", like) for part in parts]
+    rest = call.args[1:] if not many else ()
+    options = {k: v for k, v in call.kwargs.items() if k != "tensors"}
+    activated = all(call.known(part).activated for part in parts)
+    return (call.run(*named) if many else call.run(named, *rest, **options)), LINEAR._replace(activated=activated)
+
+
+def choose(call: Call) -> Outcome:
+    """`where(condition, a, b)`: the choice is held; a constant that may be chosen is named."""
+    if len(call.args) == 1 and not call.kwargs:
+        return call.gate()  # the places where it holds
+    if call.name == "where_method":
+        a, condition, b = call.args[0], call.argument(1, "condition"), call.argument(2, "other")
+    else:
+        condition, a, b = call.argument(0, "condition"), call.argument(1, "input", "self"), call.argument(2, "other")
+    kinds = {call.kind(a), call.kind(b)}
+    if Kind.LINEAR not in kinds:
+        return call.bent() if Kind.BENT in kinds else call.gate()
+    if kinds - {Kind.LINEAR, Kind.CONSTANT}:
+        return call.bent(_HELD if Kind.GATE in kinds else "")
+    like = a if call.kind(a) is Kind.LINEAR else b
+    shape = torch.broadcast_shapes(condition.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
+    first, second = (_chosen(call, v, like, shape) for v in (a, b))
+    return torch.where(call.held(condition), first, second), LINEAR
+
+
+def _chosen(call: Call, v: Any, like: Tensor, shape: torch.Size) -> Any:
+    if call.kind(v) is Kind.LINEAR:
+        return v
+    owner = v if isinstance(v, Tensor) else None
+    v = v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device)
+    return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner)
+
+
+def extremum(call: Call) -> Outcome:
+    """The larger (or smaller) of two signals: the choice is held."""
+    a, b = call.signal, call.argument(1, "other")
+    kinds = {call.kind(a), call.kind(b)}
+    if kinds == {Kind.LINEAR}:
+        return call.run(*call.args, **call.kwargs), LINEAR
+    if kinds == {Kind.LINEAR, Kind.CONSTANT}:
+        smaller = call.name in ("minimum", "fmin")
+        return call.again(lambda: torch.where(a <= b if smaller else a >= b, a, b))
+    return call.bent(_HELD if Kind.GATE in kinds and Kind.LINEAR in kinds else "") if Kind.BENT in kinds or Kind.LINEAR in kinds else call.gate()
+
+
+def pad(call: Call) -> Outcome:
+    """Padding by zeros or by the signal itself is linear; another number around it is a named constant."""
+    x, known = call.signal, call.known(call.signal)
+    mode, value = call.argument(2, "mode", default="constant"), call.argument(3, "value")
+    if known.kind is not Kind.LINEAR:
+        return call.bent() if known.kind is Kind.BENT else call.gate()
+    y = call.run(*call.args, **call.kwargs)
+    if mode == "constant" and value:
+        border = F.pad(torch.zeros_like(x), call.argument(1, "pad"), value=value)
+        y = call.naming.added(y, [Part(border, "padding")]) if bool(torch.isfinite(border).all()) else y
+    return y, known._replace(activated=known.activated and not value)
+
+
+def fill(call: Call) -> Outcome:
+    """Some places are filled with a number: where is held, and the number is a named constant."""
+    x, mask, value = call.signal, call.argument(1, "mask"), call.argument(2, "value")
+    if call.kind(x) is not Kind.LINEAR:
+        return call.bent() if Kind.BENT in (call.kind(x), call.kind(value)) else call.gate()
+    if call.kind(value) is not Kind.CONSTANT:
+        return call.bent(_HELD)
+    finite = bool(torch.isfinite(torch.as_tensor(value)).all())
+    if call.inplace or not finite:
+        if finite and bool(torch.as_tensor(value).any()):
+            return call.bent("it fills a signal with a constant in place", "Write y = x.masked_fill(mask, value).")
+        return call.run(*call.args, **call.kwargs), call.known(x)
+    y = call.run(*call.args, **call.kwargs)
+    filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
+    return call.naming.added(y, [Part(filled, "filled")]), call.known(x)
+
+
+def overwrite(call: Call) -> Outcome:
+    """A part is overwritten, or added to: both what was there and what comes must be signals or constants."""
+    x, value = call.args[0], call.args[-1] if "value" not in call.kwargs else call.kwargs["value"]
+    value = call.kwargs.get("source", call.kwargs.get("src", value))
+    kinds = {call.kind(x), call.kind(value)}
+    if Kind.LINEAR not in kinds:
+        return call.bent() if Kind.BENT in kinds else (call.run(*call.args, **call.kwargs), call.worst([x, value]))
+    if kinds - {Kind.LINEAR, Kind.CONSTANT}:
+        return call.bent(_JOINED if Kind.GATE in kinds else "")
+    if call.name == "copy":
+        return call.run(*call.args, **call.kwargs), call.known(value)
+    like = value if call.kind(value) is Kind.LINEAR else x
+    args = list(call.args)
+    if call.kind(x) is Kind.CONSTANT:
+        if call.inplace:
+            call.naming.in_place(x, "joined")
+        else:
+            args[0] = call.naming.leaf(x, "joined", like)
+    elif call.kind(value) is Kind.CONSTANT and "value" not in call.kwargs and call.args[-1] is value:
+        args[-1] = call.naming.leaf(value, "joined", like)
+    return call.run(*args, **call.kwargs), LINEAR
