@@ -26,6 +26,8 @@ PROMISED = {
     "testing", "nn", "functional",
 }  # fmt: skip
 ALSO = {
+    "kinds",
+    "register_rule",
     "ExplanationWarning",
     "export",
     "data",

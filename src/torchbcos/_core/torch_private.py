@@ -13,7 +13,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
 | `Tensor._is_view` | constants are named on a copy |
-| `_ops.OpOverloadPacket` | operations called as `torch.ops.…` without an overload have no rule |
+| `_ops.OpOverloadPacket`, `_opoverload` of a custom operation | operations called as `torch.ops.…` without an overload have no rule |
 | `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind, `save` none |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
 | `ops.aten.batch_norm_update_stats` | `torch.var_mean`, some 20 times as slow |
@@ -41,11 +41,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from torchbcos._core.trial import Trial as Trial
+
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
-    "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "original", "packing", "plain_name", "qualified", "record",
-    "records", "saved_tensor_hooks", "transformed", "version",
+    "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "original", "packing", "plain_name",
+    "qualified", "record", "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
@@ -65,37 +67,6 @@ def _answering(function: Callable[..., Any] | None, *arguments: Any) -> Callable
     except (TypeError, RuntimeError):
         return None
     return function
-
-
-class Trial:
-    """A private operation with a public stand-in: its first call decides which of the two is used from then on.
-
-    A name that still exists may take other arguments. Where the first call raises, and the stand-in takes the same
-    arguments, the operation is given up. Where both raise, the fault is the caller's and nothing is decided.
-
-    Args:
-        private: the operation, or None where it is gone.
-        public: the same by public calls.
-    """
-
-    def __init__(self, private: Callable[..., Any] | None, public: Callable[..., Any]) -> None:
-        self.private, self.public, self.settled = private, public, private is None
-
-    def __call__(self, *arguments: Any) -> Any:
-        """The operation's answer, or its stand-in's."""
-        if self.private is None:
-            return self.public(*arguments)
-        if self.settled:
-            return self.private(*arguments)
-        try:
-            found = self.private(*arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except (TypeError, RuntimeError):  # RuntimeError: how an operation refuses arguments that its schema has not
-            found = self.public(*arguments)
-            self.private = None
-        self.settled = True
-        return found
 
 
 # -- autograd: which backward pass runs, what hooks stand on saved tensors -------------------------------------------
@@ -275,10 +246,11 @@ def qualified(function: object) -> str | None:
     ('aten::mul', 'aten::mul', None)
     """
     if isinstance(function, Operation):
-        return function.name().partition(".")[0]  # type: ignore[attr-defined]
+        return str(function.name()).partition(".")[0]  # type: ignore[attr-defined]
     if isinstance(function, _PACKET):
         return str(function).replace(".", "::", 1)
-    return None
+    inner = getattr(function, "_opoverload", None)  # what torch.library.custom_op gives
+    return None if inner is None else qualified(inner)
 
 
 def _var_mean(x: Tensor) -> tuple[Tensor, Tensor]:

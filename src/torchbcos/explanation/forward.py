@@ -62,7 +62,8 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
         StateError: the network is none that can be explained, or `module` did not run exactly once.
     """
     asked = asked or Asked()
-    watch, seen = Watch(state, products=asked.products), []
+    watch = Watch(state, products=asked.products)
+    seen: list[object] = []
     if asked.prepare is not None:
         state.names[id(asked.prepare)] = "preprocess"
     with watch, _capture(module, seen, state):
@@ -93,8 +94,8 @@ def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
         if one is None or two is None or one[0] != two[0] or not _same(one[1], two[1]):
             name = (one or two or ("", 0))[0]
             raise StateError(
-                f"What this network adds as {name!r} depends on its input in a way that torch does not see (numbers that leave torch "
-                "and come back, compiled or scripted code), so it is no constant: compute it with tensors and torch functions."
+                f"What this network adds as {name!r} depends on its input in a way that torch does not see (numbers that leave "
+                "torch and come back, compiled or scripted code), so it is no constant: compute it with tensors of torch."
             )
 
 
@@ -209,7 +210,9 @@ def picked(outputs: Any, wanted: str | int | None) -> Any:
     if wanted in entries:
         return entries[wanted]
     if not entries:
-        raise InputError(f"output={wanted!r}: the network gives one {type(outputs).__name__}, which has no entries; leave it out.")
+        raise InputError(
+            f"output={wanted!r}: the network gives one {type(outputs).__name__}, which has no entries; leave it out."
+        )
     raise InputError(f"output={wanted!r} is no entry of what the network gives: {shorten(', '.join(map(repr, entries)), 200)}.")
 
 

@@ -1,4 +1,4 @@
-"""Activations and norms in an explanation, as one step of autograd each: the usual forward pass, a held factor in the backward."""
+"""Activations and norms in an explanation, one step of autograd each: the usual forward pass, a held factor in the backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation does to a linear map that is held: the kinds of tensors, and the table of rules (docs/explanation/kinds.md)."""
+"""What an operation does to a linear map that is held: kinds of tensors, and a table of rules (docs/explanation/kinds.md)."""
 
 from torchbcos.kinds import rules as rules
 from torchbcos.kinds.call import Call as Call

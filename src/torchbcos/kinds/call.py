@@ -50,7 +50,9 @@ class Call:
         apart: results of another kind than the rest, by `id`.
     """
 
-    def __init__(self, watch: Watch, func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]):
+    def __init__(
+        self, watch: Watch, func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ):
         self.watch, self.func, self.args, self.kwargs = watch, func, args, kwargs
         self.name = operation.name or spelled(func)
         self.inplace = operation.inplace or kwargs.get("inplace") is True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Bend", "Kind", "Known", "Place"]
+__all__ = ["ACTIVATED", "CONSTANT", "GATE", "LINEAR", "Bend", "Kind", "Known", "Place"]
 
 
 class Kind(Enum):

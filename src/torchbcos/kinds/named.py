@@ -55,7 +55,9 @@ class Naming:
         if not held:
             return y
         self._count(y.shape[0] if rows is None and y.dim() else rows or 1)
-        probes = [self.watch.state.probe_of(self.key(part.value if part.owner is None else part.owner, part.label)) for part in held]
+        probes = [
+            self.watch.state.probe_of(self.key(part.value if part.owner is None else part.owner, part.label)) for part in held
+        ]
         constants = [self.watch.plain(torch.as_tensor(part.value, dtype=y.dtype, device=y.device)) for part in held]
         y = y.clone() if is_view(y) else y
         named: Tensor = Named.apply(y, len(held), *constants, *probes)
@@ -76,9 +78,10 @@ class Naming:
             owner: what it was made of, for the name.
         """
         c = c if isinstance(c, Tensor) else torch.as_tensor(c, dtype=like.dtype, device=like.device)
-        if _nothing(c) or not c.is_floating_point():
-            return c
-        return self.watch.plain(c) * self.one(c, self.key(c if owner is None else owner, label)).to(c.dtype)
+        if _nothing(c) or not bool(c.is_floating_point()):
+            return torch.as_tensor(c)
+        measured: Tensor = self.watch.plain(c) * self.one(c, self.key(c if owner is None else owner, label)).to(c.dtype)
+        return measured
 
     def one(self, c: Tensor, key: str) -> Tensor:
         """A one for each image, whose derivative measures what is multiplied by it; it broadcasts to `c`."""
@@ -119,4 +122,6 @@ def _nothing(c: Any) -> bool:
     """Whether adding a constant adds nothing; infinite ones are no part of any finite sum, and are not measured."""
     if not isinstance(c, Tensor):
         return c == 0 or c != c or c in (float("inf"), -float("inf"))
-    return bool(c.numel() <= 1) and (not c.is_floating_point() or not bool(c.detach().isfinite().all()) or not bool(c.detach().any()))
+    return bool(c.numel() <= 1) and (
+        not c.is_floating_point() or not bool(c.detach().isfinite().all()) or not bool(c.detach().any())
+    )

@@ -41,9 +41,9 @@ def functions_of(name: str) -> Iterator[tuple[Any, bool]]:
     """Every function of torch that is the operation `name`, and whether it writes into its first argument."""
     for space in _NAMESPACES:
         for spelling in (name, f"special_{name}", f"linalg_{name}"):
-            found = getattr(space, spelling, None)
+            found: Any = getattr(space, spelling, None)
             if inspect.isdatadescriptor(found):  # x.shape, x.T: torch tells of its getter
-                yield found.__get__, False
+                yield found.__get__, False  # type: ignore[union-attr]
             elif found is not None and callable(found):
                 yield found, False
         if (found := getattr(space, f"{name}_", None)) is not None and callable(found):
@@ -59,11 +59,7 @@ def key_of(function: Any) -> Any:
     >>> key_of(torch.ops.aten.relu.default), key_of(torch.relu) is torch.relu
     ('aten::relu', True)
     """
-    named = qualified(function)
-    if named is not None:
-        return named
-    inner = getattr(function, "_opoverload", None)  # what torch.library.custom_op gives
-    return function if inner is None else qualified(inner) or function
+    return qualified(function) or function
 
 
 def writes(function: Callable[..., Any]) -> bool:

@@ -88,13 +88,17 @@ class Origins:
             return self._cut(what)
         if known.kind is Kind.GATE:
             return (
-                f"The {what} of this network cannot be explained: they are values that are held, not a linear map of the input (the "
-                "result of a softmax, a sigmoid, a comparison or detach). Explain the logits: leave out what follows them, or "
-                "name the module that gives them with at=…."
+                f"The {what} of this network cannot be explained: they are values that are held, not a linear map of the input "
+                "(the result of a softmax, a sigmoid, a comparison or detach). Explain the logits: leave out what follows them, "
+                "or name the module that gives them with at=…."
             )
         bend = known.bend or Bend("an operation", Place("", ""))
-        tail = bend.help or "torchbcos.kinds.trace(model, x) lists what was met; torchbcos.register_rule gives an operation a rule."
-        return shorten(f"This network cannot be explained exactly: {_told(bend)}, and the {what} depend on it. {_official(bend)}{tail}", 500)
+        tail = (
+            bend.help or "torchbcos.kinds.trace(model, x) lists what was met; torchbcos.register_rule gives an operation a rule."
+        )
+        return shorten(
+            f"This network cannot be explained exactly: {_told(bend)}, and the {what} depend on it. {_official(bend)}{tail}", 500
+        )
 
     def _cut(self, what: str) -> str:
         """What to say where the input has no way to the outputs."""
@@ -104,15 +108,21 @@ class Origins:
                 f"{_told(self.read)}. Compute with tensors all the way."
             )
         return (
-            f"The model's {what} do not depend on its input, or were computed without gradients: look for torch.no_grad, detach or "
-            "numpy in its forward."
+            f"The model's {what} do not depend on its input, or were computed without gradients: look for torch.no_grad, "
+            "detach or numpy in its forward."
         )
 
 
 def _told(bend: Bend) -> str:
     """An operation and its place, in words."""
     place = bend.place
-    where = f" in {quote(place.name)} ({place.family})" if place.name else f" in the forward of {place.family}" if place.family else ""
+    where = (
+        f" in {quote(place.name)} ({place.family})"
+        if place.name
+        else f" in the forward of {place.family}"
+        if place.family
+        else ""
+    )
     why = f" ({bend.why})" if bend.why else ""
     return f"{bend.operation!r}{where} is not linear in the input once its factors are held{why}"
 
@@ -122,6 +132,6 @@ def _official(bend: Bend) -> str:
     if bend.place.package.partition(".")[0] != "bcos":
         return ""
     return (
-        f"{bend.place.family} of the package 'bcos' holds its factors only in an explanation mode of its own: load its weights into "
-        "torchbcos.create_model(name, weights=FILE). "
+        f"{bend.place.family} of the package 'bcos' holds its factors only in an explanation mode of its own: load its "
+        "weights into torchbcos.create_model(name, weights=FILE). "
     )

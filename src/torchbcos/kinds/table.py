@@ -1,4 +1,4 @@
-"""The table: what each operation of torch does to a linear map that is held. One row a group; docs/explanation/kinds.md prints it."""
+"""The table: what each operation of torch does to a linear map that is held (printed in docs/explanation/kinds.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchbcos.kinds.call import Call, Outcome, Rule
 from torchbcos.kinds.operation import Operation, functions_of, key_of, writes
 from torchbcos.kinds.rules import attention, choices, gates, linear, norms, products, reading, sums
 
-__all__ = ["TABLE", "Row", "register_rule", "rule_of"]
+__all__ = ["TABLE", "Row", "look", "register_rule", "rule_of"]
 
 
 class Row(NamedTuple):
@@ -34,16 +34,18 @@ def look(call: Call) -> Outcome:
 # fmt: off
 TABLE: tuple[Row, ...] = (
     Row(linear.map_with_bias, "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
-    Row(linear.view, """view view_as reshape reshape_as flatten unflatten ravel permute transpose swapaxes swapdims t T mT H movedim moveaxis
-        squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave contiguous clone to type type_as float double half bfloat16
-        cpu cuda getitem select narrow index_select take_along_dim gather take masked_select split split_with_sizes tensor_split chunk unbind
-        hsplit vsplit dsplit diagonal diag flip fliplr flipud roll rot90 unfold pixel_shuffle pixel_unshuffle channel_shuffle real tril triu
-        dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout identity neg negative positive interpolate upsample grid_sample
-        upsample_nearest2d upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
-    Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
-        adaptive_avg_pool3d fold im2col col2im affine_grid sum_to_size"""),
-    Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool2d_with_indices
-        fractional_max_pool2d amax amin sort topk kthvalue median nanmedian msort cummax cummin aminmax"""),
+    Row(linear.view, """view view_as reshape reshape_as flatten unflatten ravel permute transpose swapaxes swapdims t T mT H
+        movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave contiguous clone to
+        type type_as float double half bfloat16 cpu cuda getitem select narrow index_select take_along_dim gather take
+        masked_select split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit diagonal diag flip fliplr flipud
+        roll rot90 unfold pixel_shuffle pixel_unshuffle channel_shuffle real tril triu dropout dropout1d dropout2d dropout3d
+        alpha_dropout feature_dropout identity neg negative positive interpolate upsample grid_sample upsample_nearest2d
+        upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
+    Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+        adaptive_avg_pool2d adaptive_avg_pool3d fold im2col col2im affine_grid sum_to_size"""),
+    Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+        max_pool2d_with_indices fractional_max_pool2d amax amin sort topk kthvalue median nanmedian msort cummax cummin
+        aminmax"""),
     Row(choices.largest, "max min"),
     Row(sums.extremum, "maximum minimum fmax fmin"),
     Row(sums.choose, "where where_method"),
@@ -52,7 +54,8 @@ TABLE: tuple[Row, ...] = (
     Row(sums.subtract, "sub subtract rsub"),
     Row(sums.join, "cat concat concatenate stack hstack vstack dstack column_stack row_stack"),
     Row(sums.pad, "pad constant_pad_nd"),
-    Row(sums.overwrite, "setitem copy index_copy index_add scatter scatter_add index_put masked_scatter slice_scatter select_scatter"),
+    Row(sums.overwrite, """setitem copy index_copy index_add scatter scatter_add index_put masked_scatter slice_scatter
+        select_scatter"""),
     Row(sums.addcmul, "addcmul"), Row(sums.addcdiv, "addcdiv"), Row(sums.lerp, "lerp"),
     Row(sums.addmm, "addmm addbmm baddbmm addmv"),
     Row(products.multiply, "mul multiply matmul rmatmul mm bmm mv dot inner outer ger tensordot"),
@@ -60,19 +63,22 @@ TABLE: tuple[Row, ...] = (
     Row(products.einsum, "einsum"),
     Row(products.power, "pow float_power"), Row(products.square, "square"),
     Row(gates.rectifier, "relu leaky_relu prelu abs absolute"),
-    Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip softplus softsign
-        tanhshrink hardshrink softshrink logsigmoid threshold"""),
-    Row(gates.held, "sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign heaviside bucketize"),
+    Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip
+        softplus softsign tanhshrink hardshrink softshrink logsigmoid threshold"""),
+    Row(gates.held, """sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign
+        heaviside bucketize"""),
     Row(norms.batch_norm, "batch_norm"), Row(norms.layer_norm, "layer_norm"), Row(norms.group_norm, "group_norm"),
     Row(norms.instance_norm, "instance_norm"), Row(norms.rms_norm, "rms_norm"), Row(norms.normalize, "normalize"),
     Row(norms.moments, "var_mean std_mean"),
     Row(attention.attention, "scaled_dot_product_attention"), Row(attention.multihead, "multi_head_attention_forward"),
     Row(reading.cut, "detach data"), Row(reading.listen, "register_hook register_post_accumulate_grad_hook"),
-    Row(reading.read, "item tolist numpy __array__ __float__ __int__ __index__ __complex__ data_ptr untyped_storage storage __dlpack__ __reduce_ex__"),
-    Row(look, """size dim ndimension ndim numel nelement stride storage_offset element_size get_device shape dtype device layout is_contiguous
-        is_floating_point is_complex is_cuda is_cpu is_leaf is_sparse is_mps is_meta is_quantized is_mkldnn is_nested is_inference
-        is_same_size requires_grad grad grad_fn output_nr names nbytes itemsize __len__ __bool__ __repr__ __str__ __format__ __hash__ _version _is_view
-        _base is_xla is_xpu is_vulkan is_ipu is_maia is_conj is_neg is_signed is_pinned is_shared __contains__ equal allclose"""),
+    Row(reading.read, """item tolist numpy __array__ __float__ __int__ __index__ __complex__ data_ptr untyped_storage storage
+        __dlpack__ __reduce_ex__"""),
+    Row(look, """size dim ndimension ndim numel nelement stride storage_offset element_size get_device shape dtype device
+        layout is_contiguous is_floating_point is_complex is_cuda is_cpu is_leaf is_sparse is_mps is_meta is_quantized
+        is_mkldnn is_nested is_inference is_same_size requires_grad grad grad_fn output_nr names nbytes itemsize __len__
+        __bool__ __repr__ __str__ __format__ __hash__ _version _is_view _base is_xla is_xpu is_vulkan is_ipu is_maia is_conj
+        is_neg is_signed is_pinned is_shared __contains__ equal allclose"""),
 )
 # fmt: on
 

@@ -15,8 +15,7 @@ from torchbcos._core.atoms import watched
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
 from torchbcos.kinds.call import Call, tensors_in
-from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known, Place
-from torchbcos.kinds.operation import spelled
+from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.origin import Origins
 from torchbcos.kinds.place import place_here
 from torchbcos.kinds.table import rule_of
@@ -52,12 +51,12 @@ class Watch(TorchFunctionMode):
     def __enter__(self) -> Watch:
         stack = ExitStack()
         stack.enter_context(watched())
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         self._stack.append(stack)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._stack.pop().close()
 
     def __torch_function__(

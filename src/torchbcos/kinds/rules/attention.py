@@ -29,8 +29,8 @@ def attention(call: Call) -> Outcome:
 
 
 _NAMES = (
-    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn",
-    "dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask",
+    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v",
+    "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask",
     "use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights",
     "is_causal",
 )  # fmt: skip
@@ -43,12 +43,10 @@ def multihead(call: Call) -> Outcome:
     odd = [n for n in ("bias_k", "bias_v", "static_k", "static_v") if given.get(n) is not None]
     if odd or given.get("add_zero_attn") or (given.get("dropout_p") and given["training"]):
         return call.bent(f"with {odd[0] if odd else 'dropout or added zeros'}")
-    found: list[Any] = []
-    value, known = call.again(lambda: found.append(_multihead(call, given)) or found[0][0])
-    weights = found[0][1]
+    (value, weights), _ = call.again(lambda: _multihead(call, given))
     if weights is not None:
         call.apart[id(weights)] = call.known(weights)
-    return (value, weights), known
+    return (value, weights), call.known(value)
 
 
 def _multihead(call: Call, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

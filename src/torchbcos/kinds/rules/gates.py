@@ -41,7 +41,11 @@ def activation(call: Call) -> Outcome:
     if early is not None:
         return early
     x = call.signal
-    run = lambda t: call.func(t, *call.args[1:], **_others(call))  # noqa: E731
+
+    def run(t: Tensor) -> Tensor:
+        y: Tensor = call.func(t, *call.args[1:], **_others(call))
+        return y
+
     inplace = call.inplace or any(a is True for a in call.args[1:])
     offset, slope = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
     closed = None if call.name == "gelu" and call.argument(1, "approximate", default="none") != "none" else _CLOSED.get(call.name)
@@ -87,7 +91,8 @@ def _at_zero(call: Call, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tenso
     """f(0) and f'(0), as torch has it."""
     options = [v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, Tensor) and v is not call.signal]
     x: Tensor = call.signal
-    zero = torch.zeros(torch.broadcast_shapes(*(o.shape for o in options)), dtype=x.dtype, device=x.device, requires_grad=True)
+    shape = torch.broadcast_shapes(*(o.shape for o in options))  # type: ignore[no-untyped-call]
+    zero = torch.zeros(shape, dtype=x.dtype, device=x.device, requires_grad=True)
     with torch.enable_grad():
         y = run(zero)
         (slope,) = torch.autograd.grad(y.sum(), zero)

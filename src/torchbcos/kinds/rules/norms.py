@@ -22,10 +22,14 @@ def batch_norm(call: Call) -> Outcome:
     """With running statistics a constant scale and two constants; in training the batch's statistics are those of this call."""
     x, eps = call.signal, float(call.argument(7, "eps", default=1e-5))
     if call.func is F.batch_norm:
-        mean, var, weight, bias = (call.argument(i, n) for i, n in enumerate(("running_mean", "running_var", "weight", "bias"), 1))
+        mean, var, weight, bias = (
+            call.argument(i, n) for i, n in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
+        )
         training = bool(call.argument(5, "training", default=False))
     else:
-        weight, bias, mean, var = (call.argument(i, n) for i, n in enumerate(("weight", "bias", "running_mean", "running_var"), 1))
+        weight, bias, mean, var = (
+            call.argument(i, n) for i, n in enumerate(("weight", "bias", "running_mean", "running_var"), 1)
+        )
         training = bool(call.argument(5, "training", default=False))
     early = _moving(call, mean, var, weight, bias)
     if early is not None:
@@ -37,7 +41,7 @@ def batch_norm(call: Call) -> Outcome:
         wide = wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide
         var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0)
         label, owner = "batch_mean", None
-    y = F.batch_norm(x, mean, var, *(call.held(p) for p in (weight, bias)), False, 0.0, eps)
+    y = F.batch_norm(x, mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
     scale = (var + eps).rsqrt()
     scale = scale if weight is None else scale * call.held(weight)
     parts = [Part((-mean * scale).reshape(shape), label, owner)]
@@ -138,7 +142,8 @@ def _spread(call: Call, x: Tensor, dims: list[int], eps: float, *, centered: boo
     var = fixed.var(dims, correction=0, keepdim=True) if centered else fixed.square().mean(dims, keepdim=True)
     wide = wide - wide.mean(dims, keepdim=True) if centered else wide
     root = (var + eps).sqrt()
-    return wide / root.masked_fill(root.isinf(), math.nan)  # a variance that overflowed would make W zero
+    normed: Tensor = wide / root.masked_fill(root.isinf(), math.nan)  # a variance that overflowed would make W zero
+    return normed
 
 
 def _mixed(x: Tensor, weight: Tensor | None) -> bool:

@@ -80,7 +80,9 @@ def divide(call: Call) -> Outcome:
     if "rounding_mode" in call.kwargs and call.kwargs["rounding_mode"] is not None:
         return call.bent("it rounds")
     number = not isinstance(b, Tensor) or b.dim() == 0
-    return call.run(a, call.held(b), **call.kwargs), known._replace(activated=known.activated and number and call.kind(b) is Kind.CONSTANT)
+    return call.run(a, call.held(b), **call.kwargs), known._replace(
+        activated=known.activated and number and call.kind(b) is Kind.CONSTANT
+    )
 
 
 def reversed_divide(call: Call) -> Outcome:

@@ -53,7 +53,8 @@ def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Ou
 def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
     if call.kind(a) is Kind.CONSTANT:  # a signal added to what was constant
         call.naming.in_place(a, "added")
-        return call.run(*call.args, **call.kwargs)
+        written: Tensor = call.run(*call.args, **call.kwargs)
+        return written
     if not isinstance(scaled, Tensor):
         scaled = torch.as_tensor(scaled, dtype=a.dtype, device=a.device)
     owner = b if isinstance(b, Tensor) else None
@@ -79,7 +80,7 @@ def addmm(call: Call) -> Outcome:
         return call.bent("", "Write it as y = x + a @ b.")
     alpha, beta = call.kwargs.get("alpha", 1), call.kwargs.get("beta", 1)
 
-    def run() -> Tensor:
+    def run() -> Any:
         y = a @ b if alpha == 1 else (a @ b) * alpha
         return y if beta == 0 else y + (x if beta == 1 else x * beta)
 
@@ -114,7 +115,7 @@ def choose(call: Call) -> Outcome:
     """`where(condition, a, b)`: the choice is held; a constant that may be chosen is named."""
     if len(call.args) == 1 and not call.kwargs:
         return call.gate()  # the places where it holds
-    if call.name == "where_method":
+    if call.func is Tensor.where:  # x.where(condition, other)
         a, condition, b = call.args[0], call.argument(1, "condition"), call.argument(2, "other")
     else:
         condition, a, b = call.argument(0, "condition"), call.argument(1, "input", "self"), call.argument(2, "other")
@@ -124,7 +125,7 @@ def choose(call: Call) -> Outcome:
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_HELD if Kind.GATE in kinds else "")
     like = a if call.kind(a) is Kind.LINEAR else b
-    shape = torch.broadcast_shapes(condition.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
+    shape = torch.broadcast_shapes(condition.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))  # type: ignore[no-untyped-call]
     first, second = (_chosen(call, v, like, shape) for v in (a, b))
     return torch.where(call.held(condition), first, second), LINEAR
 
@@ -146,7 +147,11 @@ def extremum(call: Call) -> Outcome:
     if kinds == {Kind.LINEAR, Kind.CONSTANT}:
         smaller = call.name in ("minimum", "fmin")
         return call.again(lambda: torch.where(a <= b if smaller else a >= b, a, b))
-    return call.bent(_HELD if Kind.GATE in kinds and Kind.LINEAR in kinds else "") if Kind.BENT in kinds or Kind.LINEAR in kinds else call.gate()
+    return (
+        call.bent(_HELD if Kind.GATE in kinds and Kind.LINEAR in kinds else "")
+        if Kind.BENT in kinds or Kind.LINEAR in kinds
+        else call.gate()
+    )
 
 
 def pad(call: Call) -> Outcome:
