@@ -21,7 +21,7 @@ _MOST = 3  # that are named
 
 
 def places_of(model: nn.Module, x: Tensor, bound: float, products: str | None = None) -> str:
-    """The modules that miss, in words, with their classes: of a copy each is run alone, watched, on the input that it had.
+    """The modules that miss, in words, with their classes: each is run alone, watched, on the input that it had.
 
     Args:
         model: whose explanation of `x` breaks a law.
@@ -39,8 +39,9 @@ def places_of(model: nn.Module, x: Tensor, bound: float, products: str | None = 
     >>> places_of(layers, torch.rand(1, 3, 2, 2), 1e-4)
     "'2' (Slips)"
     """
-    try:
-        found = _innermost(copy.deepcopy(model), x, bound, products)
+    try:  # a copy only where running a part changes it: what hangs on a module may be known as itself (an operation of a rule)
+        trains = any(module.training for module in model.modules())
+        found = _innermost(copy.deepcopy(model) if trains else model, x, bound, products)
     except Exception:  # whatever a foreign network does when its parts run alone: the sentence is then shorter
         found = []
     if not found:
@@ -62,10 +63,12 @@ def _innermost(model: nn.Module, x: Tensor, bound: float, products: str | None) 
 
     named = {name: module for name, module in model.named_modules() if name}
     handles = [module.register_forward_pre_hook(keep(name)) for name, module in named.items()]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        model(x.detach().clone())
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(x.detach().clone())
+    finally:
+        for handle in handles:
+            handle.remove()
     wrong = [name for name, given in inputs.items() if _misses(named[name], given, bound, products)]
     inner = [name for name in wrong if not any(other.startswith(f"{name}.") for other in wrong)]
     return [(name, type(named[name]).__name__) for name in named if name in inner]
