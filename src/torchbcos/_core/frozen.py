@@ -58,6 +58,7 @@ class Session:
         detach: True where no gradient of the parameters is wanted.
         final: True during the last backward pass: what was saved for it may be overwritten.
         batched: True where the inputs must have a batch axis; a layer that is checked alone may do without.
+        added: name and value of every constant that `add_constant` added, where a proof keeps them; else None.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Session:
         self.batched = True
         self.took_part = False
         self.tasks: list[int] = []
+        self.added: list[tuple[str, Tensor]] | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -96,9 +98,17 @@ class Session:
 
     def probe(self, label: str, fixed: bool) -> Tensor:
         """The probe of a constant of the layer that runs here, created at its first use."""
+        return self.probe_of(self._key(label), fixed)
+
+    def keep(self, label: str, constant: Tensor) -> None:
+        """Remember what was added, for a proof that another input adds the same."""
+        if self.added is not None:
+            self.added.append((self._key(label), constant.detach().clone()))
+
+    def _key(self, label: str) -> str:
         layer = _layer.get()
         place = "" if layer is None else self.names.get(id(layer), type(layer).__name__)
-        return self.probe_of(f"{place}.{label}" if place else label, fixed)
+        return f"{place}.{label}" if place else label
 
     def probe_of(self, key: str, fixed: bool = False) -> Tensor:
         """The probe (N,) of the constant of this name, created at its first use."""
@@ -258,6 +268,7 @@ def add_constant(x: Tensor, constant: Tensor, label: str, *, fixed: bool = False
             f"The constant '{label}' is added to {x.shape[0]} rows, but {probe.shape[0]} images are explained: "
             "a network must keep the image axis first and unchanged."
         )
+    state.keep(label, constant)
     one = (1 + probe).to(constant.dtype).reshape(-1, *[1] * (x.dim() - 1))
     return x + constant * one
 

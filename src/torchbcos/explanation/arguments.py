@@ -18,7 +18,7 @@ _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 def check_arguments(
     model: object, x: object, batch_size: object, create_graph: object, *, at: object = None, position: object = None,
-    products: object = None,
+    products: object = None, verify: object = False,
 ) -> None:  # fmt: skip
     """Raise unless the call makes sense."""
     if not isinstance(model, nn.Module):
@@ -33,6 +33,8 @@ def check_arguments(
         raise InputError(f"position={position!r} needs at=: it is a place in the output of the module that at= names.")
     if products not in (None, "half", "first", "second"):
         raise InputError(f"products must be None, 'half', 'first' or 'second', not {products!r}.")
+    if not isinstance(verify, bool):
+        raise InputError(f"verify must be True or False, not {verify!r}.")
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise StateError(

@@ -21,8 +21,9 @@ from torchbcos._core.targets import resolve_targets
 from torchbcos.explanation.arguments import check_arguments, matched, part_of, position_of
 from torchbcos.explanation.complete import precision_here, usual_tolerance
 from torchbcos.explanation.finite import check_finite, check_signal, largest_of
-from torchbcos.explanation.forward import Asked, check_constants, run
+from torchbcos.explanation.forward import Asked, Ran, check_constants, run
 from torchbcos.explanation.result import Explanation
+from torchbcos.explanation.verify import Proof, first_broken
 from torchbcos.kinds import OneByOne
 from torchbcos.nn import Folded
 
@@ -46,6 +47,7 @@ def explain(
     create_graph: bool | str = False,
     products: str | None = None,
     output: str | int | None = None,
+    verify: bool = False,
 ) -> Explanation:
     """Explain outputs of any network exactly: `value = Σ W(x)·x + constants` (arXiv 2306.10898, eq. 4).
 
@@ -69,6 +71,9 @@ def explain(
         products: what becomes of a product of two signals, of which neither came from an activation. None: the network is
             refused. "first", "second": that operand stays the signal, the other is held. "half": half of each.
         output: which entry is explained of a network that gives a dictionary, a tuple or a dataclass.
+        verify: prove this explanation, at the cost of two more: W does not depend on x once factors are held, pixels and constants
+            add up, and the outputs are those of the untouched network. It shows a wrong rule (`register_rule`), or a layer that
+            says it holds its factors and does not. `torchbcos.testing.check_model` proves more, and names modules.
 
     Returns:
         An `Explanation` of N images and K targets.
@@ -76,7 +81,7 @@ def explain(
     Raises:
         InputError: the input, a target, an option or the position does not fit.
         StateError: the model cannot be explained exactly: the message names the operation and the module. Or the module named
-            by `at` does not run exactly once.
+            by `at` does not run exactly once. Or the proof fails: the message names the law.
 
     >>> import torch, torchbcos
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.GELU(), torchbcos.nn.GlobalAveragePool())
@@ -86,14 +91,14 @@ def explain(
     """
     return explain_through(
         model, None, x, targets, top_k=top_k, contrast=contrast, at=at, position=position, batch_size=batch_size,
-        create_graph=create_graph, products=products, output=output,
+        create_graph=create_graph, products=products, output=output, verify=verify,
     )  # fmt: skip
 
 
 def explain_through(
     model: nn.Module, prepare: nn.Module | None, x: Tensor, targets: object = None, *, top_k: int = 1, contrast: object = None,
     at: str | None = None, position: object = None, batch_size: int | None = None, create_graph: bool | str = False,
-    products: str | None = None, output: str | int | None = None,
+    products: str | None = None, output: str | int | None = None, verify: bool = False,
 ) -> Explanation:  # fmt: skip
     """`explain` of a network and of what prepares its input, as one map: W and `inputs` belong to the input of `prepare`.
 
@@ -101,10 +106,10 @@ def explain_through(
         model: the network.
         prepare: a layer that encodes or normalises (N, C, *S); its constants are named "preprocess.…". None: nothing.
         x: what `prepare` takes.
-        targets, top_k, contrast, at, position, batch_size, create_graph, products, output: as in `explain`.
+        targets, top_k, contrast, at, position, batch_size, create_graph, products, output, verify: as in `explain`.
     """
-    check_arguments(model, x, batch_size, create_graph, at=at, position=position, products=products)
-    question = _Question(top_k, at, position, create_graph, Asked(prepare, products, output))
+    check_arguments(model, x, batch_size, create_graph, at=at, position=position, products=products, verify=verify)
+    question = _Question(top_k, at, position, create_graph, Asked(prepare, products, output), verify)
     size = positive_integer(batch_size) or usual_batch(model, x, create_graph)
     if size >= len(x):
         return _explain_batch(model, x, targets, contrast, question)
@@ -119,6 +124,7 @@ class _Question(NamedTuple):
     position: object
     create_graph: bool | str
     asked: Asked
+    verify: bool = False
 
 
 def _in_parts(model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question, size: int) -> Explanation:
@@ -149,18 +155,30 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
     rough = e.tolerance is not None and e.tolerance > _TELLS
     if named and len(x) > 1 and (rough or not bool(e.complete.all())) and not any(m.training for m in model.modules()):
         return _in_parts(model, x, targets, contrast, question, 1)
+    if question.verify:
+        _verify(model, x, e, question)
     return e
+
+
+def _verify(model: nn.Module, x: Tensor, e: Explanation, question: _Question) -> None:
+    """Raise StateError where an explanation cannot be proved."""
+
+    def forward(state: Session) -> tuple[Tensor, Tensor]:
+        ran, explained = _ran(state, question)
+        return ran.outputs, explained
+
+    law = first_broken(Proof(model, x, e, forward, question.asked), e.tolerance or usual_tolerance(e.values.dtype))
+    if law is not None:
+        raise StateError(f"This explanation is not proved. {law} torchbcos.testing.check_model(model, x) names the module.")
 
 
 def _explain_together(
     model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question
 ) -> tuple[Explanation, bool]:  # fmt: skip
     """The explanation of these images, and whether constants of foreign operations were named in it."""
-    top_k, at, position, create_graph, asked = question
+    top_k, at, create_graph, asked = question.top_k, question.at, question.create_graph, question.asked
     with Session.of(model, x, create_graph) as state:
-        module = find_module(state.model, at)
-        outputs, feature, watch = run(state, module, asked)
-        explained = outputs if feature is None else _select(feature, module, x.dim(), position)
+        (outputs, _, watch), explained = _ran(state, question)
         what = "classes" if at is None else "channels"
         columns = resolve_targets(targets, explained, top_k=top_k, what=what)
         values, other = explained.gather(1, columns), None
@@ -182,12 +200,18 @@ def _explain_together(
     ), watch.foreign  # fmt: skip
 
 
+def _ran(state: Session, question: _Question) -> tuple[Ran, Tensor]:
+    """What the forward pass gave, and (N, channels) of which the targets are columns."""
+    module = find_module(state.model, question.at)
+    ran = run(state, module, question.asked)
+    given = ran.feature
+    return ran, ran.outputs if given is None else _select(given, module, state.inputs.dim(), question.position)
+
+
 def _largest(model: nn.Module, x: Tensor, targets: Tensor, other: Tensor | None, question: _Question) -> Tensor:
     """The largest number in each W (N, K) of these targets, whatever it is."""
     with Session.of(model, x) as state:
-        module = find_module(state.model, question.at)
-        outputs, feature, _ = run(state, module, question.asked)
-        explained = outputs if feature is None else _select(feature, module, x.dim(), question.position)
+        _, explained = _ran(state, question)
         values = explained.gather(1, targets)
         values = values if other is None else values - explained.gather(1, other)
         return largest_of(differentiate(mark(values, state), state.inputs, state, False)[0])

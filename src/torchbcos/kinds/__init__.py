@@ -6,6 +6,9 @@ from torchbcos.kinds.kind import Kind as Kind
 from torchbcos.kinds.named import OneByOne as OneByOne
 from torchbcos.kinds.table import TABLE as TABLE
 from torchbcos.kinds.table import register_rule as register_rule
+from torchbcos.kinds.trace import Met as Met
+from torchbcos.kinds.trace import Trace as Trace
+from torchbcos.kinds.trace import trace as trace
 from torchbcos.kinds.watch import Watch as Watch
 
-__all__ = ["TABLE", "Call", "Kind", "OneByOne", "Watch", "register_rule", "rules"]
+__all__ = ["TABLE", "Call", "Kind", "Met", "OneByOne", "Trace", "Watch", "register_rule", "rules", "trace"]

@@ -104,8 +104,8 @@ class Origins:
         """What to say where the input has no way to the outputs."""
         if self.read is not None:
             return (
-                f"The {what} of this network do not depend on its input in a way that torch knows: numbers left torch in "
-                f"{_told(self.read)}. Compute with tensors all the way."
+                f"The {what} of this network do not depend on its input in a way that torch knows: numbers left torch by "
+                f"{_placed(self.read)}. Compute with tensors all the way."
             )
         return (
             f"The model's {what} do not depend on its input, or were computed without gradients: look for torch.no_grad, "
@@ -113,18 +113,17 @@ class Origins:
         )
 
 
-def _told(bend: Bend) -> str:
+def _placed(bend: Bend) -> str:
     """An operation and its place, in words."""
     place = bend.place
-    where = (
-        f" in {quote(place.name)} ({place.family})"
-        if place.name
-        else f" in the forward of {place.family}"
-        if place.family
-        else ""
-    )
+    outside = f" in the forward of {place.family}" if place.family else ""
+    return f"{bend.operation!r}{f' in {quote(place.name)} ({place.family})' if place.name else outside}"
+
+
+def _told(bend: Bend) -> str:
+    """What an operation does, in words."""
     why = f" ({bend.why})" if bend.why else ""
-    return f"{bend.operation!r}{where} is not linear in the input once its factors are held{why}"
+    return f"{_placed(bend)} is not linear in the input once its factors are held{why}"
 
 
 def _official(bend: Bend) -> str:

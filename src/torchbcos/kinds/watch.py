@@ -31,7 +31,7 @@ class Watch(TorchFunctionMode):
     Args:
         state: the explanation that runs.
         products: what becomes of a product of two signals: None (bent), "half", "first" or "second".
-        listener: told of every operation on something that moves: its name, place, rule and what came out.
+        listener: told of every operation on something that moves: the call, the name of its rule, and what is known of what came out.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Watch(TorchFunctionMode):
         value, known = rule(call)
         self._remember(call, value, known)
         if self.listener is not None:
-            self.listener(call, rule.__name__, known)
+            self.listener(call, rule.__name__, next((self.known(t) for t in tensors_in((value,), {})), known))
         return value
 
     def _constant(

@@ -1,0 +1,201 @@
+"""The proof of one explanation: complete, outputs as the untouched network gives them, and linear once its factors are held.
+
+A sum that adds up proves nothing: by Euler's theorem any function of degree 1 has `gradient · x = f(x)`, whatever it does with
+its factors. So W is differentiated once more. With every factor held, W(x) is one matrix, and so is what each constant gives:
+the derivative of a random mixture of their numbers with respect to x must be zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from torchbcos._core import torch_private
+from torchbcos._core.frozen import Session, mark
+from torchbcos.explanation.complete import unit_of
+from torchbcos.explanation.forward import Asked, picked
+from torchbcos.explanation.result import Explanation
+
+__all__ = ["Forward", "Proof", "first_broken", "incomplete", "moved_constant", "other_input", "relative", "unheld"]
+
+Forward = Callable[[Session], tuple[Tensor, Tensor]]
+"""Runs the network of a session: its outputs, and (N, channels) of which the targets are columns."""
+
+
+class Proof(NamedTuple):
+    """What a proof is about.
+
+    Attributes:
+        model: the network.
+        x: its input, or that of `asked.prepare`.
+        e: the explanation of it.
+        forward: as it was explained.
+        asked: what the forward pass was asked for.
+    """
+
+    model: nn.Module
+    x: Tensor
+    e: Explanation
+    forward: Forward
+    asked: Asked
+
+
+def first_broken(proof: Proof, bound: float) -> str | None:
+    """The first law that an explanation breaks, in words; None where it keeps all.
+
+    Args:
+        proof: what is to be proved.
+        bound: how far numbers may be apart, relative to their size.
+    """
+    return incomplete(proof.e, bound) or _unlike_itself(proof, bound)
+
+
+def incomplete(e: Explanation, bound: float) -> str | None:
+    """Contributions and constants add up to the value."""
+    unit = unit_of(e.values, e.contributions, e.constants.values())
+    worst = float((e.residual.detach().abs() / unit).max())
+    if worst <= bound:
+        return None
+    return f"Complete: contributions and constants miss the value by {worst:.1e} (at most {bound:.0e})."
+
+
+def _unlike_itself(proof: Proof, bound: float) -> str | None:
+    """Run once more, watched in the same way and with every derivative kept: the same outputs, the same W, and that one linear."""
+    x, e = proof.x.detach(), proof.e
+    plain = _untouched(proof)
+    with _repeatable(x) as moved, sdpa_kernel(SDPBackend.MATH), Session.of(proof.model, x, "truncated") as state:
+        state.added = []
+        outputs, explained = proof.forward(state)
+        rolled = moved()  # by dropout, say: then no two runs are alike
+        far = max(relative(outputs, plain), 0.0 if rolled else relative(e.outputs, plain))
+        if not far <= bound:
+            return f"Outputs unchanged: while they are explained, outputs differ by {far:.1e} (at most {bound:.0e})."
+        values = explained.gather(1, e.targets) - (0 if e.contrast is None else explained.gather(1, e.contrast))
+        if not rolled and (law := _another(values, e, state, bound)) is not None:
+            return law
+        law = unheld(mark(explained, state), [state.inputs, *state.probes.values()], bound, "network")
+        added = state.added
+    return law or _moved(proof, added)
+
+
+def _another(values: Tensor, e: Explanation, state: Session, bound: float) -> str | None:
+    """The W that was given is that of the pass that is proved."""
+    m = _drawn(values)
+    (found,) = torch.autograd.grad((mark(values, state) * m).sum(), state.inputs, retain_graph=True)
+    given = (e.weights.detach() * m.reshape(*m.shape, *[1] * (e.weights.dim() - 2))).sum(1)
+    far = relative(given, found)
+    if far <= max(bound, 1e-7):
+        return None
+    return f"Linear once held: the W that was given differs by {far:.1e} from that of a pass whose derivatives are all kept."
+
+
+def unheld(out: Tensor, leaves: list[Tensor], bound: float, what: str) -> str | None:
+    """W, and what constants give, do not depend on the input, once factors are held.
+
+    Args:
+        out: made inside an explanation, or inside `frozen()`.
+        leaves: the input, then the probes of constants.
+        bound: how far W may move when x moves by its own size, in units of W.
+        what: what a message calls it: "layer", "network".
+    """
+    direction = _drawn(out).requires_grad_()
+    found = torch.autograd.grad((out * direction).sum(), leaves, create_graph=True, allow_unused=True)
+    parts = [g * _drawn(g) for g in found if g is not None]
+    total = sum((part.sum() for part in parts), torch.zeros((), device=out.device))
+    try:
+        moved, along = (
+            torch.autograd.grad(total, [leaves[0], direction], allow_unused=True) if total.requires_grad else (None, None)
+        )
+        reason = "its gradient has no graph"
+    except RuntimeError as error:
+        moved, along, reason = None, None, str(error).splitlines()[0][:150]
+    size = max(float(sum(part.detach().abs().sum() for part in parts)), torch.finfo(out.dtype).tiny)
+    # a backward pass without derivatives would look as if W did not depend on x; but then it does not depend on the mixture
+    seen = 0.0 if along is None else float((along * direction).detach().sum())
+    if not abs(seen - float(total.detach())) <= max(bound, 1e-6) * size:
+        return (
+            f"Linear once held: the {what} has no second derivative ({reason}), so nobody can see whether W depends on the "
+            "input: compute its backward pass by differentiable operations."
+        )
+    worst = 0.0 if moved is None else float((moved * leaves[0]).detach().abs().sum()) / size
+    if worst <= bound:
+        return None
+    return (
+        f"Linear once held: W depends on the input, by {worst:.1e} of its size (at most {bound:.0e}): a factor that depends on "
+        "the input is not held."
+    )
+
+
+# -- constants ------------------------------------------------------------------------------------------------------------
+
+
+def _moved(proof: Proof, added: list[tuple[str, Tensor]]) -> str | None:
+    """What layers of this library name as constants is the same for another input."""
+    if not added:
+        return None
+    x = other_input(proof.x)
+    with _repeatable(x), Session.of(proof.model, x) as state:
+        state.added = []
+        proof.forward(state)
+        return moved_constant(added, state.added)
+
+
+def moved_constant(first: list[tuple[str, Tensor]], second: list[tuple[str, Tensor]]) -> str | None:
+    """What is said of a constant that another input changes: each is looked up by its name and how often it was added."""
+    for name in dict.fromkeys(name for name, _ in first):
+        one, two = ([value for key, value in added if key == name] for added in (first, second))
+        if len(one) == len(two) and not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, two, strict=True)):
+            return f"Constants are constant: what is added as {name!r} depends on the input."
+    return None
+
+
+def other_input(x: Tensor) -> Tensor:
+    """Another input of the same form: (N, C, *S) mirrored, and paler."""
+    x = x.detach()
+    return x.flip(tuple(range(2, x.dim()))) * 0.7 + 0.1
+
+
+# -- running --------------------------------------------------------------------------------------------------------------
+
+
+def _untouched(proof: Proof) -> Tensor:
+    """What the network gives without anybody watching; statistics that it gathers in training are those of a copy."""
+    model, asked, x = torch_private.original(proof.model), proof.asked, proof.x.detach()
+    with _repeatable(x), torch.inference_mode(False), torch.no_grad():
+        given = x if asked.prepare is None else asked.prepare(x)
+        training = any(m.training for m in model.modules())
+        copies = {name: b.clone() for name, b in model.named_buffers()} if training else {}
+        outputs: Tensor = picked(functional_call(model, copies, (given,)) if copies else model(given), asked.output)
+    return outputs
+
+
+@contextmanager
+def _repeatable(x: Tensor) -> Iterator[Callable[[], bool]]:
+    """The generators are as before afterwards; gives a function that says whether they have been moved."""
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        before = _generators(devices)
+        yield lambda: not all(map(torch.equal, before, _generators(devices)))
+
+
+def _generators(devices: list[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+
+def _drawn(like: Tensor) -> Tensor:
+    """Random numbers of this shape, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(like.shape, dtype=torch.float64, generator=generator).to(like.device, like.dtype)
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference in units of the largest entry."""
+    a, b = a.detach(), b.detach()
+    scale = float(b.abs().max().clamp_min(torch.finfo(b.dtype).tiny))
+    return float((a - b).abs().max()) / scale
