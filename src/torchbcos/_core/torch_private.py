@@ -13,7 +13,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
 | `Tensor._is_view` | constants are named on a copy |
-| `_ops.OpOverloadPacket`, `_opoverload` of a custom operation | operations called as `torch.ops.…` without an overload have no rule |
+| `_ops.OpOverloadPacket`, `_opoverload` | operations called as `torch.ops.…` without an overload have no rule |
 | `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind, `save` none |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
 | `ops.aten.batch_norm_update_stats` | `torch.var_mean`, some 20 times as slow |

@@ -23,7 +23,8 @@ PROGRAM = Path(__file__).with_name("without.py")
 CONTAINERS = ("_autograd", "_functorch", "_nn", "_ops", "_python_dispatch")
 NAMES = (
     "_current_graph_task_id", "_top_saved_tensors_default_hooks", "maybe_current_level", "_get_current_dispatch_mode",
-    "_version", "_is_view", "OpOverloadPacket", "_forward_hooks", "_forward_pre_hooks", "_orig_mod", "_compiled_call_impl", "_call_impl",
+    "_version", "_is_view", "OpOverloadPacket", "_opoverload",
+    "_forward_hooks", "_forward_pre_hooks", "_orig_mod", "_compiled_call_impl", "_call_impl",
     "batch_norm_update_stats", "convolution_backward", "avg_pool2d_backward", "_convolution_pointwise",
     "mkldnn_reorder_conv2d_weight", "make_fx", "tracing", "TracingContext", "FakeTensorMode",
 )  # fmt: skip
