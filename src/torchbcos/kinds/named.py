@@ -29,12 +29,12 @@ class Part(NamedTuple):
     Attributes:
         value: a number, or a tensor that broadcasts to the result.
         label: the word that names it in its module, where it is no parameter or buffer of the network.
-        owner: the parameter that it was made of, where it was reshaped.
+        owner: the parameter or the number that it was made of, for the name, and to show that it is constant.
     """
 
     value: Any
     label: str
-    owner: Tensor | None = None
+    owner: Any = None
 
 
 class Naming:
@@ -68,7 +68,7 @@ class Naming:
         if not _nothing(t) and bool(t.detach().any()):
             t.mul_(self.one(t, self.key(t, label)).to(t.dtype))
 
-    def leaf(self, c: Any, label: str, like: Tensor, *, owner: Tensor | None = None) -> Tensor:
+    def leaf(self, c: Any, label: str, like: Tensor, *, owner: Any = None) -> Tensor:
         """A constant as a tensor of its own (it is joined to a signal, or chosen instead of one), measured from here on.
 
         Args:

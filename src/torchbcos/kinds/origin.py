@@ -54,7 +54,12 @@ class Origins:
         return isinstance(t, Tensor) and (self._own_name(t) or "").rpartition(".")[2] == "num_batches_tracked"
 
     def made(self, t: Tensor, parts: Sequence[Tensor]) -> None:
-        """A tensor was made of constants, seen: it has the name of the only one among them that has one."""
+        """A tensor was made of constants, seen: it has the name of the only one among them that has one.
+
+        What was made of things of unknown origin, or of numbers once some were read out of a signal, stays unknown.
+        """
+        if not (all(self.is_known(part) for part in parts) if parts else self.read is None):
+            return
         if self._own_name(t) is None:
             names = {self.name_of(part) for part in parts} - {None}
             self._made[id(t)] = (weakref.ref(t), names.pop() if len(names) == 1 else None)

@@ -1,4 +1,4 @@
-"""The table: what each operation of torch does to a linear map that is held (printed in docs/explanation/kinds.md)."""
+"""The table: what each operation of torch does a linear map that is held (printed in docs/explanation/kinds.md)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,17 @@ def look(call: Call) -> Outcome:
 # fmt: off
 TABLE: tuple[Row, ...] = (
     Row(linear.map_with_bias, "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
-    Row(linear.view, """view view_as reshape reshape_as flatten unflatten ravel permute transpose swapaxes swapdims t T mT H
-        movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave contiguous clone to
-        type type_as float double half bfloat16 cpu cuda getitem select narrow index_select take_along_dim gather take
+    Row(linear.view, """view reshape flatten unflatten ravel permute transpose swapaxes swapdims t T mT H
+        movedim moveaxis squeeze unsqueeze expand broadcast_to repeat tile repeat_interleave contiguous clone
+        type float double half bfloat16 cpu cuda getitem select narrow index_select take_along_dim gather take
         masked_select split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit diagonal diag flip fliplr flipud
         roll rot90 unfold pixel_shuffle pixel_unshuffle channel_shuffle real tril triu dropout dropout1d dropout2d dropout3d
-        alpha_dropout feature_dropout identity neg negative positive interpolate upsample grid_sample upsample_nearest2d
+        feature_dropout identity neg negative positive interpolate upsample grid_sample upsample_nearest2d
         upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
+    Row(linear.shaped_as, "view_as reshape_as expand_as type_as to"),
+    Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"),
+    Row(linear.like, """zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
+        new_full new_tensor new_empty_strided"""),
     Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
         adaptive_avg_pool2d adaptive_avg_pool3d fold im2col col2im affine_grid sum_to_size"""),
     Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
@@ -55,7 +59,7 @@ TABLE: tuple[Row, ...] = (
     Row(sums.join, "cat concat concatenate stack hstack vstack dstack column_stack row_stack"),
     Row(sums.pad, "pad constant_pad_nd"),
     Row(sums.overwrite, """setitem copy index_copy index_add scatter scatter_add index_put masked_scatter slice_scatter
-        select_scatter"""),
+        select_scatter index_fill"""),
     Row(sums.addcmul, "addcmul"), Row(sums.addcdiv, "addcdiv"), Row(sums.lerp, "lerp"),
     Row(sums.addmm, "addmm addbmm baddbmm addmv"),
     Row(products.multiply, "mul multiply matmul rmatmul mm bmm mv dot inner outer ger tensordot"),

@@ -31,7 +31,7 @@ class Watch(TorchFunctionMode):
     Args:
         state: the explanation that runs.
         products: what becomes of a product of two signals: None (bent), "half", "first" or "second".
-        listener: told of every operation on something that moves: the call, the name of its rule, and what is known of what came out.
+        listener: told of every operation on something that moves: the call, the name of its rule, what came out.
     """
 
     def __init__(
@@ -96,6 +96,8 @@ class Watch(TorchFunctionMode):
             self._written(call, known)
         for t in tensors_in((value,), {}):
             kept = call.apart.get(id(t), known)
+            if kept.kind is Kind.CONSTANT and t.requires_grad and not t.is_leaf:
+                continue  # its history tells, when it is used
             self.record(t, kept if t.is_floating_point() or t.is_complex() else GATE)
 
     # -- kinds ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def attention(call: Call) -> Outcome:
     """`softmax(q kᵀ / sqrt(d)) v`, linear in v."""
     q, k, v = call.argument(0, "query"), call.argument(1, "key"), call.argument(2, "value")
     if call.kind(v) is not Kind.LINEAR:
-        return call.bent() if Kind.BENT in {call.kind(t) for t in (q, k, v)} or call.kind(v) is Kind.BENT else call.gate()
+        return call.bent()
     rest = [call.held(a) for a in call.args[3:]]
     options = {name: call.held(a) for name, a in call.kwargs.items() if name not in ("query", "key", "value")}
     if call.watch.full:  # only the math backend has a second derivative

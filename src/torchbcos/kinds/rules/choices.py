@@ -15,7 +15,7 @@ def choice(call: Call) -> Outcome:
     """The largest, the median, the k-th: which one is held."""
     known = call.known(call.signal)
     if known.kind is not Kind.LINEAR:
-        return call.bent() if known.kind is Kind.BENT else call.gate()
+        return call.bent()
     return call.run(*call.args, **call.kwargs), known._replace(activated=False)
 
 

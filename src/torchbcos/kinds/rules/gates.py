@@ -65,7 +65,7 @@ def activation(call: Call) -> Outcome:
         y = x * gate(call.held(x))
         return (y + offset if bool(offset.any()) else y), ACTIVATED
     y = Gated.apply(x, run, gate)
-    return call.naming.added(y, [Part(offset, "offset")]) if bool(offset.any()) else y, ACTIVATED
+    return call.naming.added(y, [Part(offset, "offset", 0.0)]) if bool(offset.any()) else y, ACTIVATED
 
 
 def _moving(call: Call) -> Outcome | None:
@@ -76,7 +76,7 @@ def _moving(call: Call) -> Outcome | None:
         return call.bent("an option of it depends on the input")
     if kind is Kind.LINEAR:
         return None
-    return call.bent() if kind is Kind.BENT else call.gate()
+    return call.bent()
 
 
 def _others(call: Call) -> dict[str, Any]:

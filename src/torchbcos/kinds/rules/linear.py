@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from torchbcos._core.atoms import atoms, unnamed
-from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import CONSTANT, Kind
 from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
 
-__all__ = ["atom", "linear_map", "map_with_bias", "view"]
+__all__ = ["alpha_dropout", "atom", "like", "linear_map", "map_with_bias", "shaped_as", "view"]
 
 
 def view(call: Call) -> Outcome:
@@ -25,10 +25,37 @@ def linear_map(call: Call) -> Outcome:
     return _along(call, keeps=False)
 
 
+def shaped_as(call: Call) -> Outcome:
+    """The numbers of its first argument in the shape, dtype or place of another tensor: that one's numbers do not count."""
+    known = call.known(call.signal)
+    value = call.run(*call.args, **call.kwargs)
+    if known.kind is Kind.CONSTANT:
+        call.watch.origins.made(value, [call.signal])
+    return value, known
+
+
+def like(call: Call) -> Outcome:
+    """A new tensor in the shape of another: a constant, but for what it is filled with."""
+    filled = tensors_in(call.args[1:], {**call.kwargs, "input": None, "self": None})
+    if any(call.kind(t) is not Kind.CONSTANT for t in filled):
+        return call.bent("it is filled with what depends on the input")
+    value = call.run(*call.args, **call.kwargs)
+    call.watch.origins.made(value, filled)
+    return value, CONSTANT
+
+
+def alpha_dropout(call: Call) -> Outcome:
+    """In training it adds constants nobody can name; otherwise it does nothing."""
+    return call.bent("in training mode") if call.argument(2, "training") else view(call)
+
+
 def _along(call: Call, *, keeps: bool) -> Outcome:
     known = call.known(call.signal)
+    others = [t for t in tensors_in(call.args[1:], call.kwargs) if t.is_floating_point() and t is not call.signal]
     if known.kind is not Kind.LINEAR:  # of a constant: a table that is looked up by what moves
-        return call.bent() if known.kind is Kind.BENT else call.gate()
+        return call.bent()
+    if call.name != "grid_sample" and any(call.kind(t) is not Kind.CONSTANT for t in others):
+        return call.bent("another of its arguments depends on the input")
     value = call.run(*call.args, **call.kwargs) if call.inplace else call.run_with(call.signal)
     return value, known if keeps else known._replace(activated=False)
 

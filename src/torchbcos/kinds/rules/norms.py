@@ -21,32 +21,33 @@ __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "moments",
 def batch_norm(call: Call) -> Outcome:
     """With running statistics a constant scale and two constants; in training the batch's statistics are those of this call."""
     x, eps = call.signal, float(call.argument(7, "eps", default=1e-5))
-    if call.func is F.batch_norm:
-        mean, var, weight, bias = (
-            call.argument(i, n) for i, n in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
-        )
-        training = bool(call.argument(5, "training", default=False))
-    else:
-        weight, bias, mean, var = (
-            call.argument(i, n) for i, n in enumerate(("weight", "bias", "running_mean", "running_var"), 1)
-        )
-        training = bool(call.argument(5, "training", default=False))
+    mean, var, weight, bias = _parameters(call, F.batch_norm)
+    training = bool(call.argument(5, "training", default=False))
     early = _moving(call, mean, var, weight, bias)
     if early is not None:
         return early
     shape = [1, -1] + [1] * (x.dim() - 2)
-    label, owner = "running_mean", mean
+    label: str = "running_mean"
+    owner: Any = mean
     if training or mean is None:
         wide = call.held(x)
         wide = wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide
         var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0)
-        label, owner = "batch_mean", None
+        label, owner = "batch_mean", 0.0  # of this call
     y = F.batch_norm(x, mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
     scale = (var + eps).rsqrt()
     scale = scale if weight is None else scale * call.held(weight)
     parts = [Part((-mean * scale).reshape(shape), label, owner)]
     parts += [] if bias is None else [Part(bias.reshape(shape), "bias", bias)]
     return call.naming.added(y, parts), LINEAR
+
+
+def _parameters(call: Call, functional: Any) -> tuple[Any, Any, Any, Any]:
+    """Running mean and variance, weight and bias; `torch.nn.functional` and `torch` have them in different order."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    names = names if call.func is functional else (*names[2:], *names[:2])
+    given = {name: call.argument(place, name) for place, name in enumerate(names, 1)}
+    return given["running_mean"], given["running_var"], given["weight"], given["bias"]
 
 
 def layer_norm(call: Call) -> Outcome:
@@ -91,11 +92,10 @@ def group_norm(call: Call) -> Outcome:
 
 def instance_norm(call: Call) -> Outcome:
     """The norm over the positions of each channel, the spread held; with running statistics a batch norm."""
-    x, weight, bias = call.signal, call.argument(3, "weight"), call.argument(4, "bias")
-    eps = float(call.argument(7, "eps", default=1e-5))
+    x, eps = call.signal, float(call.argument(7, "eps", default=1e-5))
+    mean, var, weight, bias = _parameters(call, F.instance_norm)
     if call.argument(5, "use_input_stats", default=True):
         return _grouped(call, x.shape[1], weight, bias, eps)
-    mean, var = call.argument(1, "running_mean"), call.argument(2, "running_var")
     return call.again(lambda: F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps))
 
 
@@ -121,7 +121,7 @@ def normalize(call: Call) -> Outcome:
     """`x / ‖x‖`, the length held."""
     x = call.signal
     if call.kind(x) is not Kind.LINEAR:
-        return call.bent() if call.kind(x) is Kind.BENT else call.gate()
+        return call.bent()
     p, dim, eps = call.argument(1, "p", default=2.0), call.argument(2, "dim", default=1), call.argument(3, "eps", default=1e-12)
     return x / call.held(x).norm(p, dim, keepdim=True).clamp_min(eps), LINEAR
 
@@ -129,7 +129,7 @@ def normalize(call: Call) -> Outcome:
 def moments(call: Call) -> Outcome:
     """A variance is bent and a mean linear; together they are two results."""
     if call.kind(call.signal) is not Kind.LINEAR:
-        return call.bent() if call.kind(call.signal) is Kind.BENT else call.gate()
+        return call.bent()
     spread, mean = call.run(*call.args, **call.kwargs)
     call.apart[id(mean)] = LINEAR
     return (spread, mean), call.bend()
@@ -165,4 +165,4 @@ def _moving(call: Call, *parameters: Any) -> Outcome | None:
         return call.bent("a parameter of the norm depends on the input")
     if kind is Kind.LINEAR:
         return None
-    return call.bent() if Kind.BENT in (kind, worst.kind) else call.gate()
+    return call.bent()

@@ -76,7 +76,7 @@ def divide(call: Call) -> Outcome:
     a, b = call.signal, call.argument(1, "other")
     known = call.known(a)
     if known.kind is not Kind.LINEAR:
-        return call.bent() if Kind.BENT in (known.kind, call.kind(b)) or call.kind(b) is Kind.LINEAR else call.gate()
+        return call.bent()
     if "rounding_mode" in call.kwargs and call.kwargs["rounding_mode"] is not None:
         return call.bent("it rounds")
     number = not isinstance(b, Tensor) or b.dim() == 0
@@ -110,7 +110,7 @@ def einsum(call: Call) -> Outcome:
 
 
 def _gates(call: Call, operands: list[Any]) -> Outcome:
-    return call.bent() if call.worst(operands).kind is Kind.BENT else call.gate()
+    return call.bent()
 
 
 def power(call: Call) -> Outcome:
@@ -127,7 +127,7 @@ def _power(call: Call, p: Any) -> Outcome:
     x = call.signal
     known = call.known(x)
     if known.kind is not Kind.LINEAR or call.inplace or isinstance(p, Tensor) or not p >= 1:
-        return call.bent() if known.kind is not Kind.GATE else call.gate()
+        return call.bent()
     if p == 1:
         return call.run(*call.args, **call.kwargs), known
     if known.activated:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import LINEAR, Kind
 from torchbcos.kinds.named import Part
 
@@ -26,7 +26,7 @@ def add(call: Call) -> Outcome:
 def subtract(call: Call) -> Outcome:
     """A difference of signals is linear; a constant in it is named."""
     a, b, alpha = call.signal, call.argument(1, "other"), float(call.kwargs.get("alpha", 1))
-    return _sum(call, b, a, 1.0, first=-alpha) if call.name == "rsub" else _sum(call, a, b, -alpha)
+    return _sum(call, a, b, 1.0, first=-alpha) if call.name == "rsub" else _sum(call, a, b, -alpha)
 
 
 def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Outcome:
@@ -34,7 +34,7 @@ def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Ou
     known = call.known(a), call.known(b)
     kinds = {known[0].kind, known[1].kind}
     if Kind.LINEAR not in kinds:
-        return call.bent() if Kind.BENT in kinds else call.gate()
+        return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_HELD if Kind.GATE in kinds else "")
     if kinds == {Kind.LINEAR}:
@@ -46,8 +46,7 @@ def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Ou
     if call.inplace:
         return _add_in_place(call, a, b, scaled), signal._replace(activated=keeps)
     y = call.run(*(call.held(v) if v is c else v for v in call.args), **call.kwargs)
-    owner = c if isinstance(c, Tensor) else None
-    return call.naming.added(y, [Part(scaled, "added", owner)]), signal._replace(activated=keeps)
+    return call.naming.added(y, [Part(scaled, "added", c)]), signal._replace(activated=keeps)
 
 
 def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
@@ -57,7 +56,7 @@ def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
         return written
     if not isinstance(scaled, Tensor):
         scaled = torch.as_tensor(scaled, dtype=a.dtype, device=a.device)
-    owner = b if isinstance(b, Tensor) else None
+    owner = b
     return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner))
 
 
@@ -100,7 +99,7 @@ def join(call: Call) -> Outcome:
     parts = list(call.args) if many else list(given)
     kinds = {call.kind(part) for part in parts}
     if Kind.LINEAR not in kinds:
-        return call.bent() if Kind.BENT in kinds else call.gate()
+        return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_JOINED if Kind.GATE in kinds else "")
     like = next(part for part in parts if call.kind(part) is Kind.LINEAR)
@@ -121,7 +120,7 @@ def choose(call: Call) -> Outcome:
         condition, a, b = call.argument(0, "condition"), call.argument(1, "input", "self"), call.argument(2, "other")
     kinds = {call.kind(a), call.kind(b)}
     if Kind.LINEAR not in kinds:
-        return call.bent() if Kind.BENT in kinds else call.gate()
+        return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_HELD if Kind.GATE in kinds else "")
     like = a if call.kind(a) is Kind.LINEAR else b
@@ -133,7 +132,7 @@ def choose(call: Call) -> Outcome:
 def _chosen(call: Call, v: Any, like: Tensor, shape: torch.Size) -> Any:
     if call.kind(v) is Kind.LINEAR:
         return v
-    owner = v if isinstance(v, Tensor) else None
+    owner = v
     v = v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device)
     return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner)
 
@@ -159,11 +158,11 @@ def pad(call: Call) -> Outcome:
     x, known = call.signal, call.known(call.signal)
     mode, value = call.argument(2, "mode", default="constant"), call.argument(3, "value")
     if known.kind is not Kind.LINEAR:
-        return call.bent() if known.kind is Kind.BENT else call.gate()
+        return call.bent()
     y = call.run(*call.args, **call.kwargs)
     if mode == "constant" and value:
         border = F.pad(torch.zeros_like(x), call.argument(1, "pad"), value=value)
-        y = call.naming.added(y, [Part(border, "padding")]) if bool(torch.isfinite(border).all()) else y
+        y = call.naming.added(y, [Part(border, "padding", value)]) if bool(torch.isfinite(border).all()) else y
     return y, known._replace(activated=known.activated and not value)
 
 
@@ -171,7 +170,7 @@ def fill(call: Call) -> Outcome:
     """Some places are filled with a number: where is held, and the number is a named constant."""
     x, mask, value = call.signal, call.argument(1, "mask"), call.argument(2, "value")
     if call.kind(x) is not Kind.LINEAR:
-        return call.bent() if Kind.BENT in (call.kind(x), call.kind(value)) else call.gate()
+        return call.bent()
     if call.kind(value) is not Kind.CONSTANT:
         return call.bent(_HELD)
     finite = bool(torch.isfinite(torch.as_tensor(value)).all())
@@ -181,27 +180,37 @@ def fill(call: Call) -> Outcome:
         return call.run(*call.args, **call.kwargs), call.known(x)
     y = call.run(*call.args, **call.kwargs)
     filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
-    return call.naming.added(y, [Part(filled, "filled")]), call.known(x)
+    return call.naming.added(y, [Part(filled, "filled", value)]), call.known(x)
+
+
+# where the operations that overwrite have what comes
+_COMES = {"setitem": 2, "index_put": 2, "masked_scatter": 2, "copy": 1, "slice_scatter": 1, "select_scatter": 1}
 
 
 def overwrite(call: Call) -> Outcome:
     """A part is overwritten, or added to: both what was there and what comes must be signals or constants."""
-    x, value = call.args[0], call.args[-1] if "value" not in call.kwargs else call.kwargs["value"]
-    value = call.kwargs.get("source", call.kwargs.get("src", value))
-    kinds = {call.kind(x), call.kind(value)}
+    x, place = call.signal, _COMES.get(call.name, 3)
+    value = call.argument(place, "source", "src", "values", "value")
+    floats = [t for t in tensors_in(call.args[1:], call.kwargs) if t.is_floating_point() and t is not value]
+    kinds = {call.kind(v) for v in (x, value, *floats)}
     if Kind.LINEAR not in kinds:
-        return call.bent() if Kind.BENT in kinds else (call.run(*call.args, **call.kwargs), call.worst([x, value]))
+        return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_JOINED if Kind.GATE in kinds else "")
     if call.name == "copy":
         return call.run(*call.args, **call.kwargs), call.known(value)
-    like = value if call.kind(value) is Kind.LINEAR else x
-    args = list(call.args)
-    if call.kind(x) is Kind.CONSTANT:
-        if call.inplace:
-            call.naming.in_place(x, "joined")
-        else:
-            args[0] = call.naming.leaf(x, "joined", like)
-    elif call.kind(value) is Kind.CONSTANT and "value" not in call.kwargs and call.args[-1] is value:
-        args[-1] = call.naming.leaf(value, "joined", like)
-    return call.run(*args, **call.kwargs), LINEAR
+    args, kwargs = list(call.args), dict(call.kwargs)
+    if call.kind(x) is Kind.CONSTANT and call.inplace:
+        call.naming.in_place(x, "joined")
+    elif call.kind(x) is Kind.CONSTANT:
+        args[0] = call.naming.leaf(x, "joined", value)
+    elif call.kind(value) is Kind.CONSTANT and value is not None:
+        key = next((k for k in ("source", "src", "values", "value") if k in kwargs), None)
+        named = call.naming.leaf(value, "joined", x)
+        if key is None:
+            args[place] = named
+        elif isinstance(value, Tensor):
+            kwargs[key] = named
+        elif value:
+            return call.bent("it writes a number into a signal", "Write y = torch.where(mask, number, x).")
+    return call.run(*args, **kwargs), LINEAR
