@@ -16,7 +16,7 @@ from torchbcos._core import torch_private
 from torchbcos.kernels.conv import again, again_with_graph, makes, places, waits
 from torchbcos.kernels.lengths import overflow_shown
 
-__all__ = ["channel_statistics", "per_channel", "uncentered_batch_norm"]
+__all__ = ["channel_statistics", "per_channel", "regular", "uncentered_batch_norm"]
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,6 +27,16 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean, var = torch_private.channel_statistics(x.detach())
     return mean, var
+
+
+def regular(x: Tensor) -> Tensor:
+    """x for torch's own batch norm: copied where it is one image whose axes lie oddly in memory (tokens made a map).
+
+    torch 2.14 takes `tokens.transpose(1, 2).reshape(1, C, H, W)` for channels_last, and reads a gradient of the usual order
+    as if it were, too: the norm is right and its gradient wrong (on a CPU, for a batch of one).
+    """
+    odd = x.dim() > 3 and x.shape[0] == 1 and x.stride(0) != x.numel()
+    return x.contiguous() if odd else x
 
 
 def per_channel(values: Tensor, ndim: int) -> Tensor:

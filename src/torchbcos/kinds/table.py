@@ -70,7 +70,7 @@ TABLE: tuple[Row, ...] = (
     Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip
         softplus softsign tanhshrink hardshrink softshrink logsigmoid threshold"""),
     Row(gates.held, """sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign
-        heaviside bucketize"""),
+        heaviside bucketize"""), Row(gates.glu, "glu"),
     Row(norms.batch_norm, "batch_norm"), Row(norms.layer_norm, "layer_norm"), Row(norms.group_norm, "group_norm"),
     Row(norms.instance_norm, "instance_norm"), Row(norms.rms_norm, "rms_norm"), Row(norms.normalize, "normalize"),
     Row(norms.moments, "var_mean std_mean"),

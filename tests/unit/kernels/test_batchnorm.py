@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,7 @@ from torchbcos import nn as bnn
 from torchbcos._core import torch_private
 from torchbcos.functional import bcos_conv
 from torchbcos.kernels import batchnorm, conv
-from torchbcos.kernels.batchnorm import channel_statistics, uncentered_batch_norm
+from torchbcos.kernels.batchnorm import channel_statistics, regular, uncentered_batch_norm
 
 
 def double(*shape: int) -> Tensor:
@@ -197,3 +198,26 @@ def test_a_convolution_alone_under_a_checkpoint_before_a_norm() -> None:
     split.model = model
     for one, other in zip(gradients(split, x), expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("space", [(3, 4), (2, 3, 4), (1, 5)])
+def test_tokens_of_one_image_made_a_map(images: int, space: tuple[int, ...]) -> None:
+    """torch's own batch norm gives a wrong gradient for them; ours does not, in use and in training."""
+    net = bnn.BatchNorm(4).double()
+    with torch.no_grad():
+        for t in (net.weight, net.bias, net.running_mean):
+            t.normal_()
+    tokens, r = double(images, math.prod(space), 4), torch.randn(images, 4, *space, dtype=torch.float64)
+    for training in (False, True):
+        net.train(training)
+        odd = torch.autograd.grad((net(tokens.transpose(1, 2).reshape(r.shape)) * r).sum(), tokens)[0]
+        usual = torch.autograd.grad((net(tokens.transpose(1, 2).contiguous().reshape(r.shape)) * r).sum(), tokens)[0]
+        torch.testing.assert_close(odd, usual, rtol=1e-9, atol=1e-9)
+
+
+def test_other_images_are_not_copied() -> None:
+    x = torch.rand(1, 4, 6, 6)
+    for given_ in (x, x.contiguous(memory_format=torch.channels_last), torch.rand(3, 4, 6, 6)[1:2], torch.rand(1, 4, 9)):
+        assert regular(given_) is given_
+    assert regular(torch.rand(1, 36, 4).transpose(1, 2).reshape(1, 4, 6, 6)).is_contiguous()

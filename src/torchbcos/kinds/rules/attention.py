@@ -22,7 +22,7 @@ def attention(call: Call) -> Outcome:
         return call.bent()
     rest = [call.held(a) for a in call.args[3:]]
     options = {name: call.held(a) for name, a in call.kwargs.items() if name not in ("query", "key", "value")}
-    if call.watch.full:  # only the math backend has a second derivative
+    if call.watch.full or not call.watch.state.detach:  # only the math backend has a second derivative
         with sdpa_kernel(SDPBackend.MATH):
             return call.run(call.held(q), call.held(k), v, *rest, **options), LINEAR
     return call.run(call.held(q), call.held(k), v, *rest, **options), LINEAR
@@ -56,11 +56,11 @@ def _multihead(call: Call, given: dict[str, Any]) -> tuple[Tensor, Tensor | None
     if alone:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
     weights, bias = _projections(given)
-    q, k, v = (F.linear(t, w, b) for t, w, b in zip((query, key, value), weights, bias, strict=True))
-    (t, n, d), s = q.shape, k.shape[0]
+    signals = (a.transpose(0, 1) for a in (query, key, value))  # images first, so that each has its part of the biases
+    q, k, v = (F.linear(a, w, b) for a, w, b in zip(signals, weights, bias, strict=True))
+    (n, t, d), s = q.shape, k.shape[1]
     size = d // heads
-    q = q.reshape(t, n, heads, size).permute(1, 2, 0, 3)
-    k, v = (a.reshape(s, n, heads, size).permute(1, 2, 0, 3) for a in (k, v))
+    q, k, v = (a.reshape(n, -1, heads, size).transpose(1, 2) for a in (q, k, v))
     mask = _mask(given, n, heads, t, s, q)
     if given["need_weights"]:
         score = q @ k.transpose(-2, -1) * size**-0.5
@@ -68,7 +68,7 @@ def _multihead(call: Call, given: dict[str, Any]) -> tuple[Tensor, Tensor | None
         out = share @ v
     else:
         share, out = None, F.scaled_dot_product_attention(q, k, v, mask)
-    out = F.linear(out.permute(2, 0, 1, 3).reshape(t, n, d), given["out_proj_weight"], given["out_proj_bias"])
+    out = F.linear(out.transpose(1, 2).reshape(n, t, d), given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
     if share is not None:
         share = share.mean(1) if given["average_attn_weights"] else share
         share = share.squeeze(0) if alone else share

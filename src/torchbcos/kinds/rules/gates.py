@@ -14,7 +14,7 @@ from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import ACTIVATED, Kind
 from torchbcos.kinds.named import Part
 
-__all__ = ["activation", "held", "rectifier"]
+__all__ = ["activation", "glu", "held", "rectifier"]
 
 # gates in closed form; all others are (f(x) - f(0)) / x
 _CLOSED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -28,6 +28,17 @@ _CLOSED: dict[str, Callable[[Tensor], Tensor]] = {
 def held(call: Call) -> Outcome:
     """A factor by nature: its whole value is held."""
     return call.gate()
+
+
+def glu(call: Call) -> Outcome:
+    """`a · sigmoid(b)` of two halves (arXiv 1612.08083): the sigmoid is held."""
+
+    def run() -> Tensor:
+        a, b = call.signal.chunk(2, call.argument(1, "dim", default=-1))
+        y: Tensor = a * b.sigmoid()
+        return y
+
+    return call.again(run)
 
 
 def rectifier(call: Call) -> Outcome:
@@ -61,10 +72,7 @@ def activation(call: Call) -> Outcome:
         if bool(offset.any()):
             return call.bent("it adds f(0) in place", "Use inplace=False.")
         return x.mul_(gate(call.held(x).clone())), ACTIVATED
-    if call.watch.full:
-        y = x * gate(call.held(x))
-        return (y + offset if bool(offset.any()) else y), ACTIVATED
-    y = Gated.apply(x, run, gate)
+    y = x * gate(call.held(x)) + offset if call.watch.full else Gated.apply(x, run, gate)
     return call.naming.added(y, [Part(offset, "offset", 0.0)]) if bool(offset.any()) else y, ACTIVATED
 
 

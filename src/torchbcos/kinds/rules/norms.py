@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos.kernels.batchnorm import regular
 from torchbcos.kernels.gated import HeldGroupNorm
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 from torchbcos.kinds.call import Call, Outcome
@@ -33,8 +34,8 @@ def batch_norm(call: Call) -> Outcome:
         wide = call.held(x)
         wide = wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide
         var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0)
-        label, owner = "batch_mean", 0.0  # of this call
-    y = F.batch_norm(x, mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
+        label, owner = "batch_mean", 0.0  # of this batch, and held: a constant of this call
+    y = F.batch_norm(regular(x), mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
     scale = (var + eps).rsqrt()
     scale = scale if weight is None else scale * call.held(weight)
     parts = [Part((-mean * scale).reshape(shape), label, owner)]
