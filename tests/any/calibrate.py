@@ -1,7 +1,7 @@
 """A random network in which everything counts: otherwise a comparison of explanations compares zeros.
 
-Fresh networks hide their faults: biases and tokens are 0, layer scales 1e-6, branches end in a zero, statistics of norms say 0 and
-1, and after fifty layers the classes differ in the last digit.
+Fresh networks hide their faults: biases and tokens are 0, layer scales 1e-6, branches end in a zero, norms believe in a mean of 0
+and a variance of 1, and after fifty layers the classes differ in the last digit.
 """
 
 from __future__ import annotations

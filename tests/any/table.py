@@ -45,41 +45,43 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-_HEAD = f"""# Any network: what was explained
+_COLUMNS = """| architecture | side | weights | verdict | outputs | residual | batch | constants | share | seconds |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+_HEAD = """# Any network: what was explained
 
-Written by `make any` (`python -m tests.any --markdown FILE`) on {{date}} with {{versions}}; float32, one thread of a CPU.
+Written by `make any` (`python -m tests.any --markdown FILE`) on {date} with {versions}; float32, one thread of a CPU.
 
-**{{summary}}.** Each architecture has random weights in which everything counts: all affine parameters, biases, tokens and layer
+**{summary}.** Each architecture has random weights in which everything counts: all affine parameters, biases, tokens and layer
 scales are drawn, norms take their statistics from one batch, the head is scaled until the outputs spread over 10. Two pictures of
 smooth noise are explained. *Exact* means:
 
-- the outputs are those of an untouched copy: *outputs* is the largest difference in units of their range, at most {LIMITS["outputs"]:.0e};
-- contributions and named constants add up to the explained output: *residual*, in the units of law 1, at most {LIMITS["residual"]:.0e};
+- the outputs are those of an untouched copy: *outputs* is the largest difference in units of their range, at most {outputs:.0e};
+- contributions and named constants add up to the explained output: *residual*, in units of law 1, at most {residual:.0e};
 - W does not depend on the input once its factors are held (`verify=True`);
-- a picture alone has the contributions that it has in a batch: *batch*, in units of the largest one, at most {LIMITS["batch"]:.0e};
-- a second call gives the same bits, and nothing is left behind: versions, gradients, flags, hooks, modes, buffers, random numbers.
+- a picture alone has the contributions that it has in a batch: *batch*, in units of the largest one, at most {batch:.0e};
+- a second call gives the same bits, and nothing is left behind: versions, gradients, flags, hooks, modes, buffers, random
+  numbers.
 
-*Refused* names the operation and the module that no factor form exists for, or where two signals are multiplied and somebody has to
-choose (`products=`). *Share* is what the pixels carry of the first picture's explained output; in a random network it says little.
+*Refused* names the operation and the module: there no form as a factor exists, or two signals are multiplied and somebody has to
+choose (`products=`). *Share* is what the pixels carry of the first picture's explained output; of a random network it says
+little.
 
-| architecture | side | weights | verdict | outputs | residual | batch | constants | share | seconds |
-|---|---|---|---|---|---|---|---|---|---|
 """
 _PRODUCTS = """
 ## Products of two signals
 
-The same with `products="half"`: each factor gets half of the product.
+The refused ones again with `products="half"`: each factor gets half of the product.
 
-| architecture | side | weights | verdict | outputs | residual | batch | constants | share | seconds |
-|---|---|---|---|---|---|---|---|---|---|
 """
 
 
 def page(rows: Sequence[Row], halves: Sequence[Row] = ()) -> str:
     """The table as Markdown; `halves` are the refused ones again, with products split in halves."""
     today = datetime.now(timezone.utc).date().isoformat()
-    text = _HEAD.format(date=today, versions=_versions(), summary=summary(rows)) + "".join(_cells(row) for row in rows)
-    return text + _PRODUCTS + "".join(_cells(row) for row in halves) if halves else text
+    head = _HEAD.format(date=today, versions=_versions(), summary=summary(rows), **LIMITS)
+    text = head + _COLUMNS + "".join(_cells(row) for row in rows)
+    return text + _PRODUCTS + _COLUMNS + "".join(_cells(row) for row in halves) if halves else text
 
 
 def _cells(row: Row) -> str:
