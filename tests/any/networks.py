@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "CLASSES", "Entry", "build"]
+__all__ = ["ARCHITECTURES", "CLASSES", "Entry", "build", "entry"]
 
 CLASSES = 13  # no layer inside has this many channels: how the heads are found
 
@@ -224,13 +224,14 @@ transformers:focalnet 64
 """
 
 
-def _entry(line: str) -> Entry:
+def entry(line: str) -> Entry:
+    """One line of a list like the one above; a name with dots is a class within its library."""
     title, size, *options = line.split()
     source, name = title.split(":")
     return Entry(source, name, int(size), {k: ast.literal_eval(v) for k, v in (option.split("=") for option in options)})
 
 
-ARCHITECTURES = [_entry(line) for line in _LINES.strip().splitlines()]
+ARCHITECTURES = [entry(line) for line in _LINES.strip().splitlines()]
 
 
 class Headed(nn.Module):
@@ -282,16 +283,26 @@ def _of_transformers(name: str, size: int) -> nn.Module:
     return network
 
 
+def _of_class(library: str, name: str, options: dict[str, Any]) -> nn.Module:
+    """A network whose sizes are all given."""
+    module, _, family = f"{library}.{name}".rpartition(".")
+    network: nn.Module = getattr(importlib.import_module(module), family)(num_classes=CLASSES, **options)
+    return network
+
+
 def build(entry: Entry) -> nn.Module:
     """The network with its library's random weights, ready to predict.
 
     Raises:
         ImportError: the library is not installed.
     """
+    network: nn.Module
     library = importlib.import_module(entry.source)
     options: dict[str, Any] = dict(entry.options)
-    if entry.source == "timm":
-        network: nn.Module = library.create_model(entry.name, num_classes=CLASSES, **options)
+    if "." in entry.name:
+        network = _of_class(entry.source, entry.name, options)
+    elif entry.source == "timm":
+        network = library.create_model(entry.name, num_classes=CLASSES, **options)
     elif entry.source == "torchvision":
         if entry.name in ("googlenet", "inception_v3"):
             options |= {"init_weights": False, "aux_logits": False}
