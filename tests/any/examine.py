@@ -96,14 +96,17 @@ def examine(model: nn.Module, x: Tensor, *, explain: Explain = torchbcos.explain
         y = scores(untouched(x), output)
     try:
         e = explain(model, x, **options)
-        left = before.left()  # a refusal must clean up, too: below
-        again = explain(model, x, **options)
-        single = [explain(model, x[i : i + 1], e.targets[i : i + 1], verify=i == 0, **options) for i in range(len(x))]
     except StateError as error:
         faults = [f"left behind after a refusal: {what}" for what in before.left()]
         return Row(name, x.shape[-1], "wrong" if faults else "refused", "; ".join(faults) or _in_short(str(error)))
     except BcosError as error:
         return Row(name, x.shape[-1], "failed", str(error))
+    left = before.left()
+    try:  # what has been explained once is not refused now
+        again = explain(model, x, **options)
+        single = [explain(model, x[i : i + 1], e.targets[i : i + 1], verify=i == 0, **options) for i in range(len(x))]
+    except BcosError as error:
+        return Row(name, x.shape[-1], "wrong", str(error))
     numbers = _numbers(e, single, y)
     faults = [f"{what} {numbers[what]:.1e}" for what, limit in LIMITS.items() if not numbers[what] <= limit]
     faults += [f"left behind: {what}" for what in dict.fromkeys(left + before.left())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,7 +40,8 @@ EXACT = {
         "outlook attention: unfold, fold; a maximum over positions",
     "timm:models.nest.Nest 32 img_size=32 num_levels=2 embed_dims=(24,48) num_heads=(2,4) depths=(1,1) pad_type='same'":
         "a max pool padded by -inf",
-    "torchvision:models.vision_transformer.VisionTransformer 32 image_size=32 patch_size=8 num_layers=2 num_heads=2 hidden_dim=16 mlp_dim=32":
+    "torchvision:models.vision_transformer.VisionTransformer 32 "
+    "image_size=32 patch_size=8 num_layers=2 num_heads=2 hidden_dim=16 mlp_dim=32":
         "nn.MultiheadAttention",
 }  # fmt: skip
 
@@ -57,3 +59,76 @@ def test_exact(line: str) -> None:
     pytest.importorskip(line.partition(":")[0])
     row = row_of(entry(line))
     assert (row.verdict, row.note) == ("exact", "")
+
+
+class Small(nn.Module):
+    """A convolution, an operation, and a head."""
+
+    def __init__(self, operation: Callable[[Tensor], Tensor] = nn.functional.gelu) -> None:
+        super().__init__()
+        self.first, self.operation = nn.Conv2d(3, 8, 3), operation
+        self.head = nn.Linear(8, CLASSES)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.operation(self.first(x)).mean((2, 3)))
+        return scores
+
+
+def verdict(explain: Callable[..., torchbcos.Explanation], operation: Callable[[Tensor], Tensor] = nn.functional.gelu) -> str:
+    torch.manual_seed(0)
+    model = Small(operation).eval()
+    calibrate(model, 16)
+    row = examine(model, pictures(16), explain=explain)
+    return f"{row.verdict}: {row.note}"
+
+
+def changed(**changes: Callable[[torchbcos.Explanation], object]) -> Callable[..., torchbcos.Explanation]:
+    """`explain`, its explanation spoiled in one place."""
+
+    def explain(model: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> torchbcos.Explanation:
+        e = torchbcos.explain(model, x, *args, **kwargs)
+        return dataclasses.replace(e, **{name: change(e) for name, change in changes.items()})
+
+    return explain
+
+
+def alive(model: nn.Module, x: Tensor, targets: Tensor | None = None, **kwargs: Any) -> torchbcos.Explanation:
+    """`explain`, but the gates live: W is the gradient."""
+    e = torchbcos.explain(model, x, targets, **kwargs)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(leaf).gather(1, e.targets).sum(), leaf)
+    return dataclasses.replace(e, weights=gradient[:, None])
+
+
+def leaves(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> torchbcos.Explanation:
+    """`explain`, but something stays behind."""
+    model.seen += 1
+    return torchbcos.explain(model, x, *args, **kwargs)
+
+
+def restless(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> torchbcos.Explanation:
+    """`explain`, but another W every time."""
+    e = torchbcos.explain(model, x, *args, **kwargs)
+    counter[0] += 1
+    return dataclasses.replace(e, weights=e.weights * (1 + 1e-6 * counter[0]))
+
+
+counter = [0]
+PLANTED: dict[str, tuple[Callable[..., torchbcos.Explanation], str]] = {
+    "nothing": (torchbcos.explain, "exact: "),
+    "a gate lives": (alive, "wrong: residual"),
+    "a constant has no name": (
+        changed(constants=lambda e: {k: v for k, v in e.constants.items() if k != "first.bias"}), "wrong: residual",
+    ),
+    "other outputs": (changed(outputs=lambda e: e.outputs * 1.001), "wrong: outputs"),
+    "a picture of the batch": (changed(weights=lambda e: e.weights.flip(0)), "wrong: residual"),
+    "a buffer": (leaves, "wrong: left behind"),
+    "numbers that change": (restless, "wrong: a second call"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_seen(fault: str) -> None:
+    explain, expected = PLANTED[fault]
+    assert verdict(explain).startswith(expected)
