@@ -58,7 +58,7 @@ smooth noise are explained. *Exact* means:
 
 - the outputs are those of an untouched copy: *outputs* is the largest difference in units of their range, at most {outputs:.0e};
 - contributions and named constants add up to the explained output: *residual*, in units of law 1, at most {residual:.0e};
-- W does not depend on the input once its factors are held (`verify=True`);
+- W does not depend on the input once its factors are held (`verify=True`, in float64);
 - a picture alone has the contributions that it has in a batch: *batch*, in units of the largest one, at most {batch:.0e} (in
   float64 where the last bit of float32 turns a gate over, as it does in deep random networks);
 - a second call gives the same bits, and nothing is left behind: versions, gradients, flags, hooks, modes, buffers, random
