@@ -17,6 +17,7 @@ ELSEWHERE = {
 # Subjects that cross the files of a room
 SUBJECTS = {
     "kinds/test_referees.py": "whole ordinary networks against a twin without autograd and without rules",
+    "kinds/test_architectures.py": "architectures of other libraries, which need every rule",
     "models/test_families.py": "what holds for every registered family",
     "models/test_plain.py": "plain twins of all families",
     "nn/test_sync.py": "two processes: norms and the statistics that they share",

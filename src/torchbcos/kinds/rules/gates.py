@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchbcos.kernels.gated import Gated
+from torchbcos._core.torch_private import is_view
+from torchbcos.kernels.gated import Gated, GatedInPlace
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import ACTIVATED, Kind
 from torchbcos.kinds.named import Part
@@ -68,12 +69,15 @@ def activation(call: Call) -> Outcome:
         zero = t == 0
         return torch.where(zero, slope.to(t.dtype), y / t.masked_fill(zero, 1))
 
-    if inplace:
-        if bool(offset.any()):
-            return call.bent("it adds f(0) in place", "Use inplace=False.")
-        return x.mul_(gate(call.held(x).clone())), ACTIVATED
-    y = x * gate(call.held(x)) + offset if call.watch.full else Gated.apply(x, run, gate)
-    return call.naming.added(y, [Part(offset, "offset", 0.0)]) if bool(offset.any()) else y, ACTIVATED
+    shifted = bool(offset.any())
+    if inplace and shifted and is_view(x):
+        return call.bent("it adds f(0) in place to a view", "Use inplace=False.")
+    if call.watch.full:
+        factor = gate(call.held(x.clone() if inplace else x))
+        y = x.mul_(factor).add_(offset) if inplace else x * factor + offset
+    else:
+        y = GatedInPlace.apply(x, run, gate) if inplace else Gated.apply(x, run, gate)
+    return call.naming.added(y, [Part(offset, "offset", 0.0)]) if shifted else y, ACTIVATED
 
 
 def _moving(call: Call) -> Outcome | None:

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchbcos.kernels.batchnorm import regular
-from torchbcos.kernels.gated import HeldGroupNorm
+from torchbcos.kernels.gated import HeldBatchNorm, HeldGroupNorm
 from torchbcos.kernels.layernorm import FrozenLayerNorm
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import LINEAR, Kind, Known
@@ -35,9 +34,14 @@ def batch_norm(call: Call) -> Outcome:
         wide = wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide
         var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0)
         label, owner = "batch_mean", 0.0  # of this batch, and held: a constant of this call
-    y = F.batch_norm(regular(x), mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
+    w, b = call.held(weight), call.held(bias)
     scale = (var + eps).rsqrt()
-    scale = scale if weight is None else scale * call.held(weight)
+    scale = scale if w is None else scale * w
+    if call.watch.state.detach:
+        y = HeldBatchNorm.apply(x, mean, var, w, b, eps)
+    else:
+        y = (x - mean.reshape(shape)) * scale.reshape(shape)
+        y = (y if b is None else y + b.reshape(shape)).to(x.dtype)
     parts = [Part((-mean * scale).reshape(shape), label, owner)]
     parts += [] if bias is None else [Part(bias.reshape(shape), "bias", bias)]
     return call.naming.added(y, parts), LINEAR
