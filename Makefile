@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check parity fuzz bench docs
+.PHONY: help demo test test-torch check any parity fuzz bench docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -67,6 +67,10 @@ check: $(READY) ## lint, types, import law
 	$(PY) -m ruff format --check --quiet src tests recipes benchmarks docs hubconf.py
 	$(PY) -m mypy
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+
+any: $(READY) ## explain 120 architectures of timm, torchvision and transformers, a line each (an hour; ANY="--part 1/4" or names)
+	$(if $(READY),$(PY) $(PIP) transformers)
+	OMP_NUM_THREADS=1 $(PY) -m tests.any $(ANY)
 
 parity: $(READY) ## compare with the official package, a line a model
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity]')
