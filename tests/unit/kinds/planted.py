@@ -1,0 +1,12 @@
+"""The catalogue of planted operations: nobody may get a W from these that is silently another one."""
+
+from __future__ import annotations
+
+from tests.unit.kinds.planted_factors import FACTORS
+from tests.unit.kinds.planted_gates import GATES
+from tests.unit.kinds.planted_signals import SIGNALS
+from tests.unit.kinds.planting import Case
+
+__all__ = ["CASES"]
+
+CASES: list[Case] = [*FACTORS, *GATES, *SIGNALS]
