@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tests.unit.kinds.planted_escapes import ESCAPES
 from tests.unit.kinds.planted_factors import FACTORS
 from tests.unit.kinds.planted_gates import GATES
+from tests.unit.kinds.planted_layers import LAYERS
 from tests.unit.kinds.planted_signals import SIGNALS
 from tests.unit.kinds.planting import Case
 
 __all__ = ["CASES"]
 
-CASES: list[Case] = [*FACTORS, *GATES, *SIGNALS]
+CASES: list[Case] = [*FACTORS, *GATES, *LAYERS, *SIGNALS, *ESCAPES]

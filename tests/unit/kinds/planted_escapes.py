@@ -1,0 +1,636 @@
+"""Planted operations that hide from whoever watches the forward pass: other threads, aliases, state, hooks, foreign code.
+
+Each was tried as a way to a W that is silently wrong. What is linear once held has a twin, but a refusal is as right.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.unit.kinds.planting import Case, Planted, refused, twins
+from torchbcos import functional
+from torchbcos import nn as bnn
+
+__all__ = ["ESCAPES"]
+
+_ANY = ("",)  # any text will do: nobody can say more than that something cannot be watched
+
+
+def gate(x: Tensor) -> Tensor:
+    """A factor of degree 0."""
+    return torch.sigmoid(x / x.std(1, keepdim=True))
+
+
+def gated(x: Tensor) -> Tensor:
+    return x * gate(x)
+
+
+def gated_held(x: Tensor) -> Tensor:
+    return x * gate(x).detach()
+
+
+# -- custom autograd functions ----------------------------------------------------------------------
+
+
+class _Right(torch.autograd.Function):
+    """x · |x| / ‖x‖ with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x.abs() / x.norm()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        size = x.norm()
+        return 2 * g * x.abs() / size - x * (g * x * x.abs()).sum() / size**3
+
+
+class _Wrong(torch.autograd.Function):
+    """Twice x, whose derivative says three times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * 3
+
+
+class _Straight(torch.autograd.Function):
+    """Rounded forwards, the identity backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+class _Still(torch.autograd.Function):
+    """A value that is said to have no derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = torch.sigmoid(x)
+        ctx.mark_non_differentiable(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return torch.zeros_like(g)
+
+
+class _Edits(torch.autograd.Function):
+    """Edits its argument in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        return x.mul_(x.sigmoid())
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+class _Writes(torch.autograd.Function):
+    """Returns twice x, and writes its sigmoid into a tensor that it was given beside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beside: Tensor) -> Tensor:
+        beside.copy_(x.sigmoid())
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g * 2, None
+
+
+class _Reversed(torch.autograd.Function):
+    """The identity, whose gradient is turned round (domain-adversarial training)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return -g
+
+
+def _writes(x: Tensor) -> Tensor:
+    beside = torch.zeros_like(x)
+    return _Writes.apply(x, beside) + beside
+
+
+# -- foreign operations -----------------------------------------------------------------------------
+
+
+@torch.library.custom_op("planted::gated", mutates_args=())
+def _gated_op(x: Tensor) -> Tensor:
+    return gated(x)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+
+
+def _derive(ctx: Any, g: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        (out,) = torch.autograd.grad(gated(x), x, g)
+    return out
+
+
+_gated_op.register_autograd(_derive, setup_context=_keep)
+
+
+@torch.library.custom_op("planted::gate_of", mutates_args=())
+def _gate_op(x: Tensor) -> Tensor:
+    return gate(x)
+
+
+@torch.library.custom_op("planted::write", mutates_args=("out",))
+def _write_op(x: Tensor, out: Tensor) -> None:
+    out.copy_(gate(x))
+
+
+def _by_write_op(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    _write_op(x.detach(), out)
+    return x + out
+
+
+def _script(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x / x.std(1, keepdim=True))
+
+
+class _Scripted(nn.Module):
+    """A function that runs outside Python."""
+
+    def __init__(self, how: Callable[[Callable[[Tensor], Tensor]], Any], f: Callable[[Tensor], Tensor] = _script) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.run = how(f)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.run(x)
+        return out
+
+
+def _traced(f: Callable[[Tensor], Tensor]) -> Any:
+    return torch.jit.trace(f, torch.ones(2, 8, 6, 6), check_trace=False)
+
+
+def _fx(f: Callable[[Tensor], Tensor]) -> Any:
+    return torch.fx.symbolic_trace(f)
+
+
+# -- edits in place and aliases ---------------------------------------------------------------------
+
+
+def _edit_under_no_grad(x: Tensor) -> Tensor:
+    y = x.clone()
+    with torch.no_grad():
+        y.mul_(gate(y))
+    return y
+
+
+def _edit_of_detached(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.detach().mul_(gate(y).detach())
+    return y
+
+
+def _edit_of_data(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.data.mul_(gate(y).data)
+    return y
+
+
+def _data_set(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.data = gate(y).data
+    return y
+
+
+def _edit_by_numpy(x: Tensor) -> Tensor:
+    y = x.clone()
+    array = y.detach().numpy()
+    np.multiply(array, gate(y).detach().numpy(), out=array)
+    return y
+
+
+def _edit_by_apply(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.data.apply_(lambda v: abs(v))
+    return y
+
+
+def _edit_of_view(x: Tensor) -> Tensor:
+    y = x.clone()
+    part = y[:, :4]
+    with torch.no_grad():
+        part.mul_(gate(y)[:, :4])
+    return y
+
+
+def _edit_of_base(x: Tensor) -> Tensor:
+    y = x.clone()
+    part = y[:, :4]
+    y.sigmoid_()
+    return torch.cat([part, part], 1)
+
+
+def _edit_of_expanded(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    y.view(-1).copy_(gate(x).detach().reshape(-1))
+    return x + y
+
+
+def _edit_of_slot(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    for i in range(2):
+        y[i] = gate(x)[i].detach()
+    return x + y
+
+
+def _edit_by_out(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    with torch.no_grad():
+        torch.sigmoid(x, out=y)
+    return x + y
+
+
+def _edit_by_out_of_view(x: Tensor) -> Tensor:
+    y = torch.zeros(3, 2, 8, 6, 6)
+    torch.mul(gate(x).detach(), 0.5, out=y[1])
+    return x + y.sum(0)
+
+
+def _edit_by_set(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    y.set_(gate(x).detach())
+    return x + y
+
+
+def _edit_by_swap(x: Tensor) -> Tensor:
+    y, z = torch.zeros(2, 8, 6, 6), gate(x).detach()
+    torch.utils.swap_tensors(y, z)
+    return x + y
+
+
+def _edit_by_storage(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    y.untyped_storage().copy_(gate(x).detach().clone().untyped_storage())
+    return x + y
+
+
+def _edit_by_foreach(x: Tensor) -> Tensor:
+    y = [torch.zeros(2, 8, 6, 6)]
+    torch._foreach_add_(y, [gate(x).detach()])
+    return x + y[0]
+
+
+def _product_by_foreach(x: Tensor) -> Tensor:
+    return torch._foreach_mul([x], [gate(x)])[0]
+
+
+def _scratch_written_before(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    z = y.flatten()  # a view of y
+    z += gate(x).detach().flatten()
+    return x + y
+
+
+def _dlpack_alias(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    torch.from_dlpack(y).copy_(gate(x).detach())
+    return x + y
+
+
+def _numpy_alias(x: Tensor) -> Tensor:
+    array = np.zeros((2, 8, 6, 6))
+    y = torch.from_numpy(array)
+    torch.from_numpy(array).copy_(gate(x).detach())
+    return x + y
+
+
+# -- state of the module ----------------------------------------------------------------------------
+
+
+class _State(nn.Module):
+    """A module that writes into what belongs to it, and uses it in the same call."""
+
+    def __init__(self, write: Callable[[_State, Tensor], None], use: Callable[[_State, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(8, 1, 1))
+        self.weight, self.bias = nn.Parameter(torch.eye(8)[..., None, None] + 0.1), nn.Parameter(torch.zeros(8))
+        self.kept: list[Tensor] = []
+        self.memory: Tensor
+        self.write, self.use = write, use
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.write(self, x)
+        return self.use(self, x)
+
+
+def level(x: Tensor) -> Tensor:
+    """(8,): how often a channel is above nought, softly."""
+    return torch.sigmoid(x).mean((0, 2, 3))
+
+
+def _into_parts(s: _State, x: Tensor) -> None:
+    for i in range(8):
+        s.memory[i] = level(x)[i]
+
+
+def _exchange(s: _State, x: Tensor) -> None:
+    s.memory = level(x)[:, None, None]
+
+
+_WRITE: dict[str, tuple[Callable[[_State, Tensor], Any], Callable[[_State, Tensor], Tensor]]] = {
+    "a buffer, copy_": (lambda s, x: s.memory.copy_(level(x)[:, None, None]), lambda s, x: x + s.memory),
+    "a buffer, setitem": (_into_parts, lambda s, x: x + s.memory),
+    "a buffer, exchanged": (_exchange, lambda s, x: x + s.memory),
+    "a buffer, fill_": (lambda s, x: s.memory.fill_(x.std()), lambda s, x: x + s.memory),
+    "a buffer, fill_ of a number": (lambda s, x: s.memory.fill_(x.std().item()), lambda s, x: x + s.memory),
+    "a buffer, lerp_": (lambda s, x: s.memory.lerp_(level(x)[:, None, None], 0.5), lambda s, x: x + s.memory),
+    "a buffer, through a view": (lambda s, x: s.memory.view(-1).copy_(level(x)), lambda s, x: x + s.memory),
+    "a buffer, through data": (lambda s, x: s.memory.data.copy_(level(x)[:, None, None]), lambda s, x: x + s.memory),
+    "a buffer, through numpy": (lambda s, x: np.copyto(s.memory.numpy(), level(x).numpy()[:, None, None]), lambda s, x: x + s.memory),
+    "a buffer, out=": (lambda s, x: torch.mul(level(x)[:, None, None], 1.0, out=s.memory), lambda s, x: x + s.memory),
+    "a buffer, used by a view": (lambda s, x: s.memory.copy_(level(x)[:, None, None]), lambda s, x: x + s.memory.view(1, 8, 1, 1)),
+    "a bias, through data": (lambda s, x: s.bias.data.copy_(level(x)), lambda s, x: F.conv2d(x, s.weight, s.bias)),
+    "a bias, copy_": (lambda s, x: s.bias.copy_(level(x)), lambda s, x: F.conv2d(x, s.weight, s.bias)),
+    "a bias, its data set": (lambda s, x: setattr(s.bias, "data", level(x)), lambda s, x: F.conv2d(x, s.weight, s.bias)),
+    "a bias, made anew": (lambda s, x: setattr(s, "bias", nn.Parameter(level(x))), lambda s, x: F.conv2d(x, s.weight, s.bias)),
+    "a bias, add_ of a number": (lambda s, x: s.bias.add_(float(x.std())), lambda s, x: F.conv2d(x, s.weight, s.bias)),
+    "a running mean": (lambda s, x: s.memory.copy_(level(x)[:, None, None]), lambda s, x: F.batch_norm(x, s.memory.flatten(), torch.ones(8))),
+    "a list": (lambda s, x: s.kept.append(level(x)[:, None, None]), lambda s, x: x + s.kept.pop()),
+    "a list of numbers": (lambda s, x: s.kept.append(level(x).tolist()), lambda s, x: x + torch.tensor(s.kept.pop())[:, None, None]),
+}  # fmt: skip
+
+
+# -- threads, modes, subclasses ---------------------------------------------------------------------
+
+
+def elsewhere(f: Callable[[], Tensor]) -> Tensor:
+    """What f gives in another thread."""
+    found: list[Tensor] = []
+    thread = threading.Thread(target=lambda: found.append(f()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def _added_elsewhere(x: Tensor) -> Tensor:
+    return x + elsewhere(lambda: gate(x.detach()))
+
+
+def _edited_elsewhere(x: Tensor) -> Tensor:
+    y = x.clone()
+    elsewhere(lambda: y.mul_(gate(y)))
+    return y
+
+
+def _edited_elsewhere_unseen(x: Tensor) -> Tensor:
+    y = x.clone()
+    elsewhere(lambda: y.data.mul_(gate(y).data))
+    return y
+
+
+def _written_elsewhere(x: Tensor) -> Tensor:
+    y = torch.zeros(2, 8, 6, 6)
+    elsewhere(lambda: y.copy_(gate(x.detach())))
+    return x + y
+
+
+def _unwatched(x: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunction():
+        return gated(x)
+
+
+def _unwatched_edit(x: Tensor) -> Tensor:
+    y = x.clone()
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        y.mul_(gate(y))
+    return y
+
+
+def _unwatched_number(x: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunction():
+        g = gate(x.detach())
+    return x + g
+
+
+class _Quiet(TorchFunctionMode):
+    """A mode of the network's own."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class _Swaps(TorchFunctionMode):
+    """A mode that runs another operation than the one that was called."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.neg:
+            return gated(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _SwapsBelow(TorchDispatchMode):
+    """The same below autograd, where no watch of Python functions sees it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.neg.default:
+            return torch.ops.aten.sigmoid(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _Own(torch.Tensor):
+    """A subclass whose negative is another function."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.neg:
+            with torch._C.DisableTorchFunctionSubclass():
+                return gated(args[0].as_subclass(torch.Tensor))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class _OwnUnwatched(torch.Tensor):
+    """The same, with all watching switched off."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunction():
+            args = [a.as_subclass(torch.Tensor) if isinstance(a, Tensor) else a for a in args]
+            if func is torch.neg:
+                return gated(args[0])
+            return func(*args, **(kwargs or {}))
+
+
+def _within(mode: type[Any]) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with mode():
+            return torch.neg(x)
+
+    return run
+
+
+def _quietly(x: Tensor) -> Tensor:
+    with _Quiet():
+        return gated(x)
+
+
+def _in_inference(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        g = gate(x)
+    return x + g
+
+
+# -- gradients that are not those of the outputs ----------------------------------------------------
+
+
+def _hooked(x: Tensor) -> Tensor:
+    y = x * 1.0
+    y.register_hook(lambda g: 3 * g)
+    return y
+
+
+def _retained_hook(x: Tensor) -> Tensor:
+    y = x * 1.0
+    y.grad_fn.register_hook(lambda into, out: tuple(3 * g for g in into))  # type: ignore[union-attr]
+    return y
+
+
+def _lossy_saving(x: Tensor) -> Tensor:
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.float().round(), lambda t: t.double()):
+        return torch.conv2d(x, torch.eye(8)[..., None, None] * 1.3) * 1.0
+
+
+class _Backwards(nn.Module):
+    """A module whose gradients a hook of its own multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_full_backward_hook(lambda module, into, out: tuple(3 * g for g in into))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1.0
+
+
+# -- our own layers, which are not watched inside ---------------------------------------------------
+
+
+class _Derived(bnn.BcosConv2d):
+    """A B-cos layer by name only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gated(super().forward(x) * 30)
+
+
+class _Layer(bnn.Layer):
+    """A layer of somebody's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gated(x)
+
+
+def _own_layer(change: Callable[[nn.Module], Any]) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        layer = bnn.BcosConv2d(8, 8, 1)
+        change(layer)
+        return layer
+
+    return make
+
+
+def _patched(layer: nn.Module) -> None:
+    forward = layer.forward
+    layer.forward = lambda x: gated(forward(x) * 30)  # type: ignore[method-assign]
+
+
+def _own_held(layer: nn.Module, x: Tensor) -> Tensor:
+    plain = bnn.BcosConv2d(8, 8, 1)
+    plain.load_state_dict(nn.Module.state_dict(layer), strict=False)
+    return gated_held(plain(x) * 30)
+
+
+_OWN = {
+    "a subclass of BcosConv2d": Case("", lambda: _Derived(8, 8, 1), _own_held),
+    "a subclass of Layer": Case("", _Layer, lambda _, x: gated_held(x)),
+    "a forward hook on BcosConv2d": Case("", _own_layer(lambda l: l.register_forward_hook(lambda m, a, out: gated(out * 30))), _own_held),
+    "a patched forward of BcosConv2d": Case("", _own_layer(_patched), _own_held),
+    "a forward pre-hook on BcosConv2d": Case(
+        "", _own_layer(lambda l: l.register_forward_pre_hook(lambda m, a: (a[0] + a[0].sigmoid(),))), None),
+    "a backward hook on BcosConv2d": Case(
+        "", _own_layer(lambda l: l.register_full_backward_hook(lambda m, into, out: tuple(3 * g for g in into))), None),
+    "BcosConv2d of a gate": Case("", lambda: nn.Sequential(nn.Sigmoid(), bnn.BcosConv2d(8, 8, 1)), None),
+    "GELU of a gate, added": Case("", lambda: Planted(lambda x: x + bnn.GELU()(x.sigmoid())), None),
+    "bcos_linear of a gate, added": Case("", lambda: Planted(lambda x: x + functional.bcos_linear(x.sigmoid(), torch.eye(6))), None),
+    "bcos_linear by a moving weight": Case("", lambda: Planted(lambda x: functional.bcos_linear(x, x.mean((0, 1)))), None),
+}  # fmt: skip
+
+ESCAPES: list[Case] = [
+    *twins(
+        {
+            "a custom op with its derivative": _gated_op, "a custom op without a derivative": lambda x: x * _gate_op(x.detach()),
+            "vmap": torch.vmap(lambda t: t * torch.sigmoid(t / t.std(0, keepdim=True))), "a mode of its own": _quietly,
+            "a mode that swaps operations": _within(_Swaps), "no watching": _unwatched, "another thread": lambda x: elsewhere(lambda: gated(x)),
+            "a factor from another thread": lambda x: x * elsewhere(lambda: gate(x.detach())),
+            "a subclass": lambda x: torch.neg(x.as_subclass(_Own)).as_subclass(Tensor),
+            "a subclass that is not watched": lambda x: torch.neg(x.as_subclass(_OwnUnwatched)).as_subclass(Tensor),
+            "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(gated, x, use_reentrant=False),
+            "checkpoint, reentrant": lambda x: torch.utils.checkpoint.checkpoint(gated, x, use_reentrant=True),
+            "edit under no_grad": _edit_under_no_grad, "edit of a detached alias": _edit_of_detached, "edit of data": _edit_of_data,
+            "edit by numpy": _edit_by_numpy, "edit in another thread": _edited_elsewhere, "edit of data in another thread": _edited_elsewhere_unseen,
+            "edit that is not watched": _unwatched_edit, "_foreach_mul": _product_by_foreach,
+        },
+        gated_held, *_ANY,
+    ),
+    Case("jit.script", lambda: _Scripted(torch.jit.script), lambda _, x: gated_held(x), _ANY),
+    Case("jit.trace", lambda: _Scripted(_traced), lambda _, x: gated_held(x), _ANY),
+    Case("fx", lambda: _Scripted(_fx), lambda _, x: gated_held(x), _ANY),
+    *twins({"a custom Function with a wrong derivative": _Wrong.apply}, lambda x: 2 * x, *_ANY),
+    *twins({"a custom Function that turns gradients": _Reversed.apply}, lambda x: x, *_ANY),
+    *twins({"a custom Function of degree 1": _Right.apply}, lambda x: x * (x.abs() / x.norm()).detach(), *_ANY),
+    *twins({"edit of a view under no_grad": _edit_of_view},
+           lambda x: torch.cat([x[:, :4] * gate(x)[:, :4].detach(), x[:, 4:]], 1), *_ANY),
+    *twins({"a hook on a tensor": _hooked, "a hook on a node": _retained_hook}, lambda x: x, *_ANY),
+    *twins({"what is saved is rounded": _lossy_saving}, lambda x: 1.3 * x, *_ANY),
+    Case("a backward hook on a module", _Backwards, lambda _, x: x, _ANY),
+    *(refused(name, f, *_ANY) for name, f in {
+        "a custom Function, straight through": _Straight.apply, "a custom Function that is still": lambda x: x + _Still.apply(x),
+        "a custom Function that edits": lambda x: _Edits.apply(x.clone()), "a custom Function that writes beside": _writes,
+        "a custom op that writes": _by_write_op, "a custom op added": lambda x: x + _gate_op(x.detach()),
+        "a dispatch mode that swaps operations": _within(_SwapsBelow), "inference mode": _in_inference,
+        "added from another thread": _added_elsewhere, "written in another thread": _written_elsewhere,
+        "added, not watched": _unwatched_number, "data set": _data_set, "edit by apply_": _edit_by_apply,
+        "edit of a base": _edit_of_base, "copy_ into a view": _edit_of_expanded, "setitem into a fresh tensor": _edit_of_slot,
+        "out=": _edit_by_out, "out= a view": _edit_by_out_of_view, "set_": _edit_by_set, "swap_tensors": _edit_by_swap,
+        "a copied storage": _edit_by_storage, "_foreach_add_": _edit_by_foreach, "+= into a view": _scratch_written_before,
+        "dlpack alias": _dlpack_alias, "numpy alias": _numpy_alias,
+    }.items()),
+    *(Case(name, lambda w=w, u=u: _State(w, u), None, _ANY) for name, (w, u) in _WRITE.items()),
+    *(Case(name, c.make, c.held, _ANY) for name, c in _OWN.items()),
+]  # fmt: skip
