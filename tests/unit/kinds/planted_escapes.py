@@ -519,7 +519,7 @@ def _hooked(x: Tensor) -> Tensor:
 
 def _retained_hook(x: Tensor) -> Tensor:
     y = x * 1.0
-    y.grad_fn.register_hook(lambda into, out: tuple(3 * g for g in into))  # type: ignore[union-attr]
+    y.grad_fn.register_hook(lambda into, out: tuple(None if g is None else 3 * g for g in into))  # type: ignore[union-attr]
     return y
 
 
