@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.unit.kinds.planted_corners import CORNERS
 from tests.unit.kinds.planted_escapes import ESCAPES
 from tests.unit.kinds.planted_factors import FACTORS
 from tests.unit.kinds.planted_gates import GATES
@@ -11,4 +12,4 @@ from tests.unit.kinds.planting import Case
 
 __all__ = ["CASES"]
 
-CASES: list[Case] = [*FACTORS, *GATES, *LAYERS, *SIGNALS, *ESCAPES]
+CASES: list[Case] = [*FACTORS, *GATES, *LAYERS, *SIGNALS, *ESCAPES, *CORNERS]

@@ -35,7 +35,7 @@ def _gates() -> list[Case]:
     for name, f in forms.items():
         zero = f(torch.zeros(1, 8, 1, 1, dtype=torch.float64))[:, :1]
         held = lambda x, f=f, zero=zero: x * ((f(x) - zero) / x).detach() + zero
-        says = (name.split()[0].strip("x.()"), *_GATE_WORDS.get(name, ()))
+        says = (name.split()[0].strip("x.()_"), *_GATE_WORDS.get(name, ()))
         cases += twins({name: f}, held, *says, constants=bool(zero.abs().max() > 0), expect=_EXPECTED.get(name, ""))
     return cases
 

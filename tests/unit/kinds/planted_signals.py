@@ -237,7 +237,6 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "stack of a gate": (lambda x: torch.stack([x, x.sigmoid()]).mean(0), "stack", "sigmoid"),
     "a gate written into a signal": (_written, "setitem", "sigmoid"),
     "a view edited in place": (_written_view, "sigmoid"),
-    "lerp to a constant": (lambda x: torch.lerp(x, torch.ones(6), x.sigmoid()), "lerp", "sigmoid"),
     "addcmul of a gate": (lambda x: torch.addcmul(x, torch.ones(6), x.sigmoid()), "addcmul", "sigmoid"),
     "addcdiv of a gate": (lambda x: torch.addcdiv(x, torch.ones(6), 1 + x.sigmoid()), "addcdiv", "sigmoid"),
     "add with a moving alpha": (lambda x: torch.add(x, torch.ones(6), alpha=x.detach().mean().item()), "item"),
@@ -275,7 +274,7 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
 }  # fmt: skip
 
 SIGNALS: list[Case] = [
-    *(refused(f"x + {name}", lambda x, f=value[0]: x + f(x), *value[1:]) for name, value in _ADDED.items()),
+    *(refused(f"x + {name}", lambda x, f=value[0]: x + f(x), "'add'", *value[1:]) for name, value in _ADDED.items()),
     *(refused(name, value[0], *value[1:]) for name, value in _WHOLE.items()),
     Case("LSTM", lambda: _Recurrent(nn.LSTM), None, ("lstm", "LSTM")),
     Case("GRU", lambda: _Recurrent(nn.GRU), None, ("gru", "GRU")),

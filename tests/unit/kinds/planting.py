@@ -20,7 +20,7 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import frozen
 
 __all__ = [
-    "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "factor", "first_silent", "judge", "picture", "refused",
+    "ANY", "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "factor", "first_silent", "judge", "picture", "refused",
     "same", "twin_of", "twins",
 ]  # fmt: skip
 
@@ -28,6 +28,7 @@ Hold = Callable[[Tensor], Tensor]
 Form = Callable[[Tensor, Hold], Tensor]
 Held = Callable[[nn.Module, Tensor], Tensor]
 HOSTS = ("bcos", "conv")
+ANY = ("",)  # words of a refusal: any will do, where nobody can say more than that something cannot be watched
 CLOSE = 1e-6  # W of an explanation against W of the twin, relative
 EXACT = 1e-9  # what rounding leaves of a sum, relative
 
@@ -164,7 +165,7 @@ def judge(explain: Callable[[nn.Module, Tensor], Explanation], case: Case, host:
             e = explain(model, x)
         except StateError as error:
             text = str(error)
-            named = "planted" in text and any(word in text for word in case.says or (case.name,))
+            named = case.says == ANY or ("planted" in text and any(word in text for word in case.says or (case.name,)))
             return "refused" if named else f"silent: a refusal that does not name the operation and the module: {text}"
         if case.held is None:
             return "silent: explained, and no factor form exists"

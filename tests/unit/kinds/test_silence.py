@@ -54,6 +54,7 @@ def test_a_twin_is_what_it_says(case: Case) -> None:
             assert abs(missed) < 1e-9 * (held * direction).abs().sum()
 
 
+@pytest.mark.filterwarnings("ignore")  # foreign operations warn, and that is not what is tested
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_a_case_runs(case: Case) -> None:
     model = build(case, "conv")
@@ -61,7 +62,7 @@ def test_a_case_runs(case: Case) -> None:
     assert y.shape == (2, 5) and y.isfinite().all()
 
 
-@pytest.mark.filterwarnings("ignore")  # foreign operations warn, and that is not what is tested
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_nothing_is_silent(case: Case) -> None:
     happened = {host: judge(explain, case, host) for host in case.hosts}
