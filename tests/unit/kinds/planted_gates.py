@@ -49,7 +49,7 @@ def _cut(x: Tensor) -> Tensor:
 _GATE_WORDS = {
     "x * x": ("mul",), "pow 2": ("pow",), "pow 3": ("pow",), "x * sigmoid": ("mul",), "x * expit": ("expit",),
     "sigmoid_ of a copy": ("sigmoid",), "masked_fill 0": ("masked_fill",), "where 0": ("where",), "x * (x > 0)": ("mul",),
-    "x[x < 0] = 0": ("setitem",), "log1p of a size": ("log1p",), "maximum with 0": ("maximum",), "sign": ("sign", "mul"),
+    "x[x < 0] = 0": ("setitem",), "log1p of a size": ("log1p", "abs"), "maximum with 0": ("maximum",), "sign": ("sign", "mul"),
     "one_hot of argmax": ("one_hot",), "logsigmoid": ("log_sigmoid",), "aten.relu": ("relu",), "aten.silu_": ("silu",),
 }  # fmt: skip
 _EXPECTED = dict.fromkeys(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.unit.kinds.planting import Case, refused
+from tests.unit.kinds.planting import ANY, Case, refused
 
 __all__ = ["SIGNALS"]
 
@@ -156,10 +156,10 @@ _ADDED = {  # what is added to the signal: (value, words of the refusal)
     "complex, its size": (lambda x: torch.complex(x, 0.5 * x.roll(1, 1)).abs(), "complex", "abs"),
     "view_as_complex": (lambda x: torch.view_as_complex(x.unflatten(1, (4, 2)).movedim(2, -1).contiguous()).abs().repeat(1, 2, 1, 1), "complex", "abs"),
     "polar": (lambda x: torch.polar(x.abs(), x).real, "abs", "polar"),
-    "the gradient of an energy": (lambda x: torch.autograd.grad(x.pow(4).sum(), x, create_graph=True)[0], "pow", "grad"),
-    "torch.func.grad": (lambda x: torch.func.grad(lambda t: t.pow(4).sum())(x), "pow", "grad"),
-    "jvp": (lambda x: torch.func.jvp(torch.sin, (x,), (x,))[1], "sin", "jvp"),
-    "vmap of exp": (lambda x: torch.vmap(lambda t: (t / 9).exp())(x), "exp", "vmap"),
+    "the gradient of an energy": (lambda x: torch.autograd.grad(x.pow(4).sum(), x, create_graph=True)[0], *ANY),
+    "torch.func.grad": (lambda x: torch.func.grad(lambda t: t.pow(4).sum())(x), *ANY),
+    "jvp": (lambda x: torch.func.jvp(torch.sin, (x,), (x,))[1], *ANY),
+    "vmap of exp": (lambda x: torch.vmap(lambda t: (t / 9).exp())(x), *ANY),
     "x.clone().exp_()": (lambda x: (x / 9).exp_(), "exp"),
     "float of the mean": (lambda x: float(x.detach().mean()), "float"),
     "item of the mean": (lambda x: x.detach().mean().item(), "item"),
@@ -185,18 +185,18 @@ _ADDED = {  # what is added to the signal: (value, words of the refusal)
     "torch.asarray": (lambda x: torch.asarray(x.detach(), copy=True), "asarray", "detach"),
     "torch.tensor of a tensor": (lambda x: torch.stack([torch.as_tensor(t) for t in x.detach()]), "detach", "as_tensor"),
     "dlpack": (lambda x: torch.from_dlpack(x.detach() * 0.5), "dlpack"),
-    "dlpack, the old way": (lambda x: torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(x.detach() * 0.5)), "detach", "dlpack"),
-    "pickle": (lambda x: pickle.loads(pickle.dumps(x.detach() * 0.5)), "storage", "reduce"),
-    "pickle, with its gradient": (lambda x: pickle.loads(pickle.dumps(x)), "storage", "reduce"),
+    "dlpack, the old way": (lambda x: torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(x.detach() * 0.5)), *ANY),
+    "pickle": (lambda x: pickle.loads(pickle.dumps(x.detach() * 0.5)), *ANY),
+    "pickle, with its gradient": (lambda x: pickle.loads(pickle.dumps(x)), *ANY),
     "deepcopy": (lambda x: copy.deepcopy(x.detach() * 0.5), "deepcopy", "detach", "mul"),
     "storage": (lambda x: torch.tensor(x.detach().clone().untyped_storage().tolist()[::480]).double()[0] / 99, "storage"),
     "set_ to a storage": (lambda x: torch.empty(0).set_((x * 0.5).detach().untyped_storage(), 0, (2, 8, 6, 6)), "storage", "set_"),
     "share_memory_": (lambda x: (x.detach() * 0.5).share_memory_(), "share_memory", "detach", "mul"),
     "apply_": (lambda x: x.detach().clone().apply_(lambda v: v * v), "apply_", "detach", "clone"),
-    "torch.save": (lambda x: _saved(x.detach() * 0.5), "storage"),
-    "a Parameter made of x": (lambda x: nn.Parameter(x.detach() * 0.5), "detach", "mul", "Parameter"),
+    "torch.save": (lambda x: _saved(x.detach() * 0.5), *ANY),
+    "a Parameter made of x": (lambda x: nn.Parameter(x.detach() * 0.5), *ANY),
     "requires_grad_ of a detached": (lambda x: x.detach().requires_grad_(), "detach"),
-    "as a Parameter": (lambda x: x.sigmoid().as_subclass(nn.Parameter), "sigmoid", "subclass"),
+    "as a Parameter": (lambda x: x.sigmoid().as_subclass(nn.Parameter), *ANY),
 }  # fmt: skip
 
 
@@ -237,12 +237,12 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "stack of a gate": (lambda x: torch.stack([x, x.sigmoid()]).mean(0), "stack", "sigmoid"),
     "a gate written into a signal": (_written, "setitem", "sigmoid"),
     "a view edited in place": (_written_view, "sigmoid"),
-    "addcmul of a gate": (lambda x: torch.addcmul(x, torch.ones(6), x.sigmoid()), "addcmul", "sigmoid"),
-    "addcdiv of a gate": (lambda x: torch.addcdiv(x, torch.ones(6), 1 + x.sigmoid()), "addcdiv", "sigmoid"),
+    "addcmul of a gate": (lambda x: torch.addcmul(x, torch.ones(6), x.sigmoid()), "addcmul", "'add'"),
+    "addcdiv of a gate": (lambda x: torch.addcdiv(x, torch.ones(6), 1 + x.sigmoid()), "addcdiv", "'add'"),
     "add with a moving alpha": (lambda x: torch.add(x, torch.ones(6), alpha=x.detach().mean().item()), "item"),
     "sub of a gate": (lambda x: x.sub(x.sigmoid()), "sub", "sigmoid"),
     "rsub of a gate": (lambda x: torch.rsub(x, x.sigmoid()), "sub", "sigmoid"),
-    "baddbmm of a gate": (lambda x: torch.baddbmm(x.flatten(2).sigmoid(), torch.eye(8).expand(2, 8, 8), x.flatten(2)).view_as(x), "baddbmm", "sigmoid"),
+    "baddbmm of a gate": (lambda x: torch.baddbmm(x.flatten(2).sigmoid(), torch.eye(8).expand(2, 8, 8), x.flatten(2)).view_as(x), "baddbmm", "'add'"),
     "a moving bias": (lambda x: F.conv2d(x, torch.eye(8)[..., None, None], bias=x.sigmoid().mean((0, 2, 3))), "conv2d", "sigmoid"),
     "a moving bias of linear": (lambda x: F.linear(x, torch.eye(6), x.sigmoid().mean((0, 1, 2))), "linear", "sigmoid"),
     "a moving shift of layer_norm": (lambda x: F.layer_norm(x, (6, 6), bias=x.sigmoid().mean((0, 1))), "layer_norm", "sigmoid"),
@@ -257,7 +257,7 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "where with a gate": (lambda x: torch.where(x > 0, x, x.sigmoid()), "where", "sigmoid"),
     "maximum of a gate": (lambda x: torch.maximum(x, x.sigmoid()), "maximum", "sigmoid"),
     "clamp by a gate": (lambda x: x.clamp(min=x.sigmoid()), "clamp", "sigmoid"),
-    "copy_ of a gate": (lambda x: x.clone().copy_(x.sigmoid()), "copy_", "sigmoid"),
+    "copy_ of a gate": (lambda x: x.clone().copy_(x.sigmoid()), "copy", "sigmoid"),
     "pow of a moving exponent": (lambda x: _near_one(x) ** x.sigmoid(), "pow", "sigmoid"),
     "2 ** x": (lambda x: 2 ** (x / 9), "pow"),
     "x ** 0.5": (lambda x: _near_one(x) ** 0.5, "pow"),
@@ -268,13 +268,13 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "covariance": (lambda x: _by_matrix(x, _square(x)), "matmul"),
     "outer product": (lambda x: torch.einsum("nchw,nchv->nchv", x, x), "einsum"),
     "bilinear": (lambda x: F.bilinear(x, x, torch.ones(6, 6, 6)), "bilinear"),
-    "the batch is mixed": (lambda x: x + 0.5 * x.flip(0), "flip", "image"),
-    "the batch is averaged": (lambda x: x - x.mean(0, keepdim=True), "mean", "image"),
-    "the batch is rolled": (lambda x: x.roll(1, 0), "roll", "image"),
+    "the batch is mixed": (lambda x: x + 0.5 * x.flip(0), *ANY),
+    "the batch is averaged": (lambda x: x - x.mean(0, keepdim=True), *ANY),
+    "the batch is rolled": (lambda x: x.roll(1, 0), *ANY),
 }  # fmt: skip
 
 SIGNALS: list[Case] = [
-    *(refused(f"x + {name}", lambda x, f=value[0]: x + f(x), "'add'", *value[1:]) for name, value in _ADDED.items()),
+    *(refused(f"x + {name}", lambda x, f=value[0]: x + f(x), *(value[1:] if value[1:] == ANY else ("'add'", *value[1:]))) for name, value in _ADDED.items()),
     *(refused(name, value[0], *value[1:]) for name, value in _WHOLE.items()),
     Case("LSTM", lambda: _Recurrent(nn.LSTM), None, ("lstm", "LSTM")),
     Case("GRU", lambda: _Recurrent(nn.GRU), None, ("gru", "GRU")),

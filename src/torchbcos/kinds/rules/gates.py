@@ -65,7 +65,7 @@ def activation(call: Call) -> Outcome:
         y = x * gate(call.held(x))
         return (y + offset if bool(offset.any()) else y), ACTIVATED
     y = Gated.apply(x, run, gate)
-    return call.naming.added(y, [Part(offset, "offset")]) if bool(offset.any()) else y, ACTIVATED
+    return call.naming.added(y, [Part(offset, "offset", own=True)]) if bool(offset.any()) else y, ACTIVATED
 
 
 def _moving(call: Call) -> Outcome | None:

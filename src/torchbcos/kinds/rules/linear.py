@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from torchbcos.kinds.kind import CONSTANT, Kind
 from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
 
-__all__ = ["atom", "linear_map", "map_with_bias", "view"]
+__all__ = ["atom", "dropout", "like", "linear_map", "map_with_bias", "view"]
 
 
 def view(call: Call) -> Outcome:
@@ -23,6 +24,22 @@ def view(call: Call) -> Outcome:
 def linear_map(call: Call) -> Outcome:
     """Sums and means of numbers: linear."""
     return _along(call, keeps=False)
+
+
+def like(call: Call) -> Outcome:
+    """A tensor of the size of another one: of its numbers nothing is taken; what it is filled with may move."""
+    filling = [v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, Tensor)]
+    if any(call.kind(v) is not Kind.CONSTANT for v in filling):
+        return call.bent() if call.worst(filling).kind is Kind.BENT else call.gate()
+    value = call.run(*call.args, **call.kwargs)
+    call.watch.origins.made(value, call.watch.origins.read is None and all(map(call.watch.origins.is_known, filling)))
+    return value, CONSTANT
+
+
+def dropout(call: Call) -> Outcome:
+    """Dropout that keeps mean and spread: nothing outside of training; within, it adds what it is told to forget."""
+    training = call.argument(2, "training", "train", default=False)
+    return call.bent("in training it adds constants of its own") if training else view(call)
 
 
 def _along(call: Call, *, keeps: bool) -> Outcome:
@@ -63,6 +80,8 @@ def atom(call: Call) -> Outcome:
     others = {place: v for place, v in enumerate(values) if isinstance(v, Tensor) and place != facts.signal}
     if facts.gives == "sum" and any(call.kind(v) is not Kind.CONSTANT for v in others.values()):
         return call.bent("what it adds depends on the input")
+    if any(call.kind(v) is not Kind.CONSTANT for v in _shifts(call)):
+        return call.bent("what it adds depends on the input")
     for place, other in others.items():
         values[place] = other if call.kind(other) is Kind.CONSTANT else call.held(other)
     kwargs: dict[str, Any] = {k: v if call.kind(v) is Kind.CONSTANT else call.held(v) for k, v in call.kwargs.items()}
@@ -73,3 +92,9 @@ def atom(call: Call) -> Outcome:
     with unnamed():  # of a factor, or of a constant beside something that moves
         value = call.func(*values, **kwargs)
     return value, known if known.kind is Kind.BENT else CONSTANT._replace(kind=Kind.GATE)
+
+
+def _shifts(call: Call) -> list[Any]:
+    """What an atom adds to its signal: arguments that are called a bias."""
+    names = inspect.signature(call.func).parameters
+    return [v for name, v in (*zip(names, call.args, strict=False), *call.kwargs.items()) if name == "bias"]

@@ -44,7 +44,7 @@ def batch_norm(call: Call) -> Outcome:
     y = F.batch_norm(x, mean, var, call.held(weight), call.held(bias), False, 0.0, eps)
     scale = (var + eps).rsqrt()
     scale = scale if weight is None else scale * call.held(weight)
-    parts = [Part((-mean * scale).reshape(shape), label, owner)]
+    parts = [Part((-mean * scale).reshape(shape), label, owner, own=owner is None)]
     parts += [] if bias is None else [Part(bias.reshape(shape), "bias", bias)]
     return call.naming.added(y, parts), LINEAR
 

@@ -55,10 +55,11 @@ def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
         call.naming.in_place(a, "added")
         written: Tensor = call.run(*call.args, **call.kwargs)
         return written
-    if not isinstance(scaled, Tensor):
+    own = not isinstance(scaled, Tensor)
+    if own:
         scaled = torch.as_tensor(scaled, dtype=a.dtype, device=a.device)
     owner = b if isinstance(b, Tensor) else None
-    return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner))
+    return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner, own=own))
 
 
 def addcmul(call: Call) -> Outcome:
@@ -134,8 +135,9 @@ def _chosen(call: Call, v: Any, like: Tensor, shape: torch.Size) -> Any:
     if call.kind(v) is Kind.LINEAR:
         return v
     owner = v if isinstance(v, Tensor) else None
+    own = owner is None
     v = v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device)
-    return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner)
+    return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner, own=own)
 
 
 def extremum(call: Call) -> Outcome:
@@ -163,7 +165,7 @@ def pad(call: Call) -> Outcome:
     y = call.run(*call.args, **call.kwargs)
     if mode == "constant" and value:
         border = F.pad(torch.zeros_like(x), call.argument(1, "pad"), value=value)
-        y = call.naming.added(y, [Part(border, "padding")]) if bool(torch.isfinite(border).all()) else y
+        y = call.naming.added(y, [Part(border, "padding", own=True)]) if bool(torch.isfinite(border).all()) else y
     return y, known._replace(activated=known.activated and not value)
 
 
@@ -181,7 +183,7 @@ def fill(call: Call) -> Outcome:
         return call.run(*call.args, **call.kwargs), call.known(x)
     y = call.run(*call.args, **call.kwargs)
     filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
-    return call.naming.added(y, [Part(filled, "filled")]), call.known(x)
+    return call.naming.added(y, [Part(filled, "filled", own=not isinstance(value, Tensor) or call.watch.origins.is_known(value))]), call.known(x)
 
 
 def overwrite(call: Call) -> Outcome:
@@ -189,8 +191,10 @@ def overwrite(call: Call) -> Outcome:
     x, value = call.args[0], call.args[-1] if "value" not in call.kwargs else call.kwargs["value"]
     value = call.kwargs.get("source", call.kwargs.get("src", value))
     kinds = {call.kind(x), call.kind(value)}
-    if Kind.LINEAR not in kinds:
-        return call.bent() if Kind.BENT in kinds else (call.run(*call.args, **call.kwargs), call.worst([x, value]))
+    if Kind.LINEAR not in kinds:  # a constant written to a place that moves is a choice: a gate
+        return call.bent() if Kind.BENT in kinds else call.gate()
+    if call.kwargs.get("reduce") is not None:
+        return call.bent("it does not only add")
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_JOINED if Kind.GATE in kinds else "")
     if call.name == "copy":
