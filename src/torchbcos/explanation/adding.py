@@ -24,7 +24,9 @@ def check_adds_up(e: Explanation) -> None:
     if bool(e.complete.all()):
         return
     bound = _ROUNDING * (e.tolerance or 0.0)
-    wrong = ~dataclasses.replace(e, tolerance=bound).complete
+    wrong = (
+        ~dataclasses.replace(e, tolerance=bound).complete & e.residual.detach().isfinite()
+    )  # what is not finite is told elsewhere
     if bool(wrong.any()):
         i, k = (int(place) for place in wrong.nonzero()[0])
         raise StateError(

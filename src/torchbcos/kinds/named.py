@@ -57,9 +57,7 @@ class Naming:
         if not held:
             return y
         self._count(y.shape[0] if rows is None and y.dim() else rows or 1)
-        probes = [
-            self.watch.state.probe_of(self.key(part.value, part.label, part.owner, own=part.own)) for part in held
-        ]
+        probes = [self.watch.state.probe_of(self.key(part.value, part.label, part.owner, own=part.own)) for part in held]
         constants = [self.watch.plain(torch.as_tensor(part.value, dtype=y.dtype, device=y.device)) for part in held]
         y = y.clone() if is_view(y) else y
         named: Tensor = Named.apply(y, len(held), *constants, *probes)

@@ -80,7 +80,9 @@ class Origins:
 
     def doubtful(self) -> list[tuple[str, Any]]:
         """Constants that another input must give, too: those named unseen, and what in the network was edited unseen."""
-        edited = [(name, t.detach().clone()) for name, t, _ in self._state.values() if t.is_floating_point() and not self.is_known(t)]
+        edited = [
+            (name, t.detach().clone()) for name, t, _ in self._state.values() if t.is_floating_point() and not self.is_known(t)
+        ]
         return self.unproven + edited
 
     def depends_on_input(self, t: Tensor) -> bool:

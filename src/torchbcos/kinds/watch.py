@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torchbcos._core.atoms import watched
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
-from torchbcos._core.torch_private import memory_of, node_of, version
+from torchbcos._core.torch_private import HOOKED, memory_of, node_of, version
 from torchbcos.kinds.call import Call, tensors_in
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
@@ -152,7 +152,7 @@ class Watch(TorchFunctionMode):
     def _untouched(self, t: Tensor, kept: _Record) -> bool:
         """Whether nobody edited a signal, or put another history under it, unseen."""
         if version(t) == kept.version:
-            return node_of(t) == kept.node
+            return node_of(t) in (kept.node, HOOKED)
         return self.origins.untouched(t, kept.version)
 
     def record(self, t: Tensor, known: Known) -> None:

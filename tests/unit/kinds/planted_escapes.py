@@ -23,6 +23,7 @@ from torchbcos import nn as bnn
 
 __all__ = ["ESCAPES"]
 
+
 def gate(x: Tensor) -> Tensor:
     """A factor of degree 0."""
     return torch.sigmoid(x / x.std(1, keepdim=True))

@@ -302,8 +302,10 @@ INSTANCE = {
     "F.layer_norm": lambda x: F.layer_norm(x, (6, 6)),
     "native_layer_norm": lambda x: torch.native_layer_norm(x, [6, 6], None, None, 1e-5)[0],
     "aten.native_group_norm": lambda x: torch.ops.aten.native_group_norm(x.contiguous(), None, None, 2, 8, 36, 8, 1e-5)[0],
-    "var_mean": lambda x: (x - torch.var_mean(x, SPACE, correction=0, keepdim=True)[1])
-    / (torch.var(x, SPACE, correction=0, keepdim=True) + 1e-5).sqrt(),
+    "var_mean": lambda x: (
+        (x - torch.var_mean(x, SPACE, correction=0, keepdim=True)[1])
+        / (torch.var(x, SPACE, correction=0, keepdim=True) + 1e-5).sqrt()
+    ),
 }
 RMS = {
     "F.rms_norm": lambda x: F.rms_norm(x, (6, 6), eps=1e-5),

@@ -53,7 +53,21 @@ _GATE_WORDS = {
     "one_hot of argmax": ("one_hot",), "logsigmoid": ("log_sigmoid",), "aten.relu": ("relu",), "aten.silu_": ("silu",),
 }  # fmt: skip
 _EXPECTED = dict.fromkeys(
-    ("relu", "leaky_relu", "gelu", "silu", "hardswish", "mish", "elu", "tanh", "hardtanh", "relu6", "x * sigmoid", "relu_", "where 0"),
+    (
+        "relu",
+        "leaky_relu",
+        "gelu",
+        "silu",
+        "hardswish",
+        "mish",
+        "elu",
+        "tanh",
+        "hardtanh",
+        "relu6",
+        "x * sigmoid",
+        "relu_",
+        "where 0",
+    ),
     "explained",
 )
 

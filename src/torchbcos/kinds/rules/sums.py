@@ -183,7 +183,9 @@ def fill(call: Call) -> Outcome:
         return call.run(*call.args, **call.kwargs), call.known(x)
     y = call.run(*call.args, **call.kwargs)
     filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
-    return call.naming.added(y, [Part(filled, "filled", own=not isinstance(value, Tensor) or call.watch.origins.is_known(value))]), call.known(x)
+    return call.naming.added(
+        y, [Part(filled, "filled", own=not isinstance(value, Tensor) or call.watch.origins.is_known(value))]
+    ), call.known(x)
 
 
 def overwrite(call: Call) -> Outcome:
