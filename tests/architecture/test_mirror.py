@@ -16,6 +16,7 @@ ELSEWHERE = {
 }
 # Subjects that cross the files of a room
 SUBJECTS = {
+    "kinds/test_silence.py": "planted operations: no explanation is silently another one's",
     "models/test_families.py": "what holds for every registered family",
     "models/test_plain.py": "plain twins of all families",
     "nn/test_sync.py": "two processes: norms and the statistics that they share",

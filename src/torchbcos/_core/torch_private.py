@@ -47,7 +47,8 @@ __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "HOOKED", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
     "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "memory_of",
-    "node_of", "original", "packing", "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed", "version",
+    "node_of", "original", "packing", "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed",
+    "version",
 ]  # fmt: skip
 
 

@@ -24,15 +24,14 @@ def check_adds_up(e: Explanation) -> None:
     if bool(e.complete.all()):
         return
     bound = _ROUNDING * (e.tolerance or 0.0)
-    wrong = (
-        ~dataclasses.replace(e, tolerance=bound).complete & e.residual.detach().isfinite()
-    )  # what is not finite is told elsewhere
+    wrong = ~dataclasses.replace(e, tolerance=bound).complete & e.residual.detach().isfinite()
     if bool(wrong.any()):
         i, k = (int(place) for place in wrong.nonzero()[0])
         raise StateError(
             f"The explanation of image {i}, target {int(e.targets[i, k])}, does not add up: {float(e.residual[i, k]):.2g} of "
             f"{float(e.values[i, k]):.2g} is missing. Something in this network changes numbers or gradients where it cannot be "
-            "watched: a hook that changes gradients, an edit through .data, numpy or another thread, images that look at each other."
+            "watched: a hook that changes gradients, an edit through .data, numpy or another thread, images that look "
+            "at each other."
         )
 
 
@@ -46,6 +45,6 @@ def check_alone(together: Tensor, alone: Explanation) -> None:
     scale = float(together.detach().abs().max().clamp_min(1))
     if not float((together.detach() - alone.outputs.detach()).abs().max()) <= _ROUNDING * (alone.tolerance or 0.0) * scale:
         raise StateError(
-            "The outputs of this network for one image depend on the other images in its batch, so no explanation of one belongs to "
-            "them: explain images one at a time (batch_size=1), or look for an operation over the first axis."
+            "The outputs of this network for one image depend on the other images in its batch, so no explanation of one "
+            "belongs to them: explain images one at a time (batch_size=1), or look for an operation over the first axis."
         )

@@ -72,9 +72,9 @@ def explain(
         products: what becomes of a product of two signals, of which neither came from an activation. None: the network is
             refused. "first", "second": that operand stays the signal, the other is held. "half": half of each.
         output: which entry is explained of a network that gives a dictionary, a tuple or a dataclass.
-        verify: prove this explanation, at the cost of two more: W does not depend on x once factors are held, pixels and constants
-            add up, and the outputs are those of the untouched network. It shows a wrong rule (`register_rule`), or a layer that
-            says it holds its factors and does not. `torchbcos.testing.check_model` proves more, and names modules.
+        verify: prove this explanation, at the cost of two more: W does not depend on x once factors are held, pixels and
+            constants add up, and the outputs are those of the untouched network. It shows a wrong rule (`register_rule`), or a
+            layer that says it holds its factors and does not. `torchbcos.testing.check_model` proves more, and names modules.
 
     Returns:
         An `Explanation` of N images and K targets.
@@ -256,8 +256,8 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
     except RuntimeError as error:
         if "modified by an inplace operation" in str(error):
             raise StateError(
-                "This network edits a tensor in place that its gradient needs, where it cannot be watched (another thread, a hook, "
-                "foreign code): write y = f(x) instead, or edit a copy."
+                "This network edits a tensor in place that its gradient needs, where it cannot be watched (another thread, a "
+                "hook, foreign code): write y = f(x) instead, or edit a copy."
             ) from error
         if "not implemented" in str(error):
             raise StateError(f"This network has an operation without a derivative: {shorten(str(error), 200)}.") from error

@@ -66,7 +66,7 @@ def incomplete(e: Explanation, bound: float) -> str | None:
 
 
 def _unlike_itself(proof: Proof, bound: float) -> str | None:
-    """Run once more, watched in the same way and with every derivative kept: the same outputs, the same W, and that one linear."""
+    """Run once more, watched in the same way, every derivative kept: the same outputs, the same W, and that one linear."""
     x, e = proof.x.detach(), proof.e
     plain = _untouched(proof)
     with _repeatable(x) as moved, sdpa_kernel(SDPBackend.MATH), Session.of(proof.model, x, "truncated") as state:

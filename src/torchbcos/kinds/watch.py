@@ -44,7 +44,8 @@ class Watch(TorchFunctionMode):
     Args:
         state: the explanation that runs.
         products: what becomes of a product of two signals: None (bent), "half", "first" or "second".
-        listener: told of every operation on something that moves: the call, the name of its rule, and what is known of what came out.
+        listener: told of every operation on something that moves: the call, the name of its rule, and what is known of
+            what came out.
     """
 
     def __init__(

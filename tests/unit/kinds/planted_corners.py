@@ -10,17 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.unit.kinds.planting import ANY, Case, Hold, factor, refused, twins
+from tests.unit.kinds.planting import ANY, Case, Hold, factor, gate, refused, twins
 from torchbcos import functional
 from torchbcos._core.frozen import add_constant
 from torchbcos._core.frozen import hold as held_by_hand
 
 __all__ = ["CORNERS"]
-
-
-def gate(x: Tensor) -> Tensor:
-    """A factor of degree 0."""
-    return torch.sigmoid(x / x.std(1, keepdim=True))
 
 
 def number(x: Tensor) -> float:
@@ -37,15 +32,20 @@ _BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
     "div(other=)": lambda x: torch.div(x, other=1 / gate(x)),
     "div, no rounding": lambda x: torch.div(x, 1 / gate(x), rounding_mode=None),
     "true_divide(other=)": lambda x: x.true_divide(other=1 / gate(x)),
-    "bmm(input=, mat2=)": lambda x: torch.bmm(input=x.reshape(-1, 1, 8), mat2=torch.diag_embed(gate(x).reshape(-1, 8))).view_as(x),
-    "matmul(input=, other=)": lambda x: torch.matmul(input=x.reshape(-1, 1, 8), other=torch.diag_embed(gate(x).reshape(-1, 8))).view_as(x),
+    "bmm(input=, mat2=)": lambda x: torch.bmm(input=x.reshape(-1, 1, 8), mat2=torch.diag_embed(gate(x).reshape(-1, 8))).view_as(
+        x
+    ),
+    "matmul(input=, other=)": lambda x: torch.matmul(
+        input=x.reshape(-1, 1, 8), other=torch.diag_embed(gate(x).reshape(-1, 8))
+    ).view_as(x),
     "gate first, by name": lambda x: torch.mul(other=x, input=gate(x)),
     "addcmul by name": lambda x: torch.addcmul(input=torch.zeros(()), tensor1=x, tensor2=gate(x)),
     "addcmul, value": lambda x: torch.addcmul(torch.zeros(()), x, gate(x), value=0.5) * 2,
     "lerp by name": lambda x: torch.lerp(input=torch.zeros(()), end=x, weight=gate(x)),
     "where by name": lambda x: gate(x) * torch.where(condition=x > 0, input=x, other=x),
     "baddbmm by name": lambda x: torch.baddbmm(
-        input=torch.zeros(()), batch1=x.reshape(-1, 1, 8), batch2=torch.diag_embed(gate(x).reshape(-1, 8)), beta=1, alpha=1).view_as(x),
+        input=torch.zeros(()), batch1=x.reshape(-1, 1, 8), batch2=torch.diag_embed(gate(x).reshape(-1, 8)), beta=1, alpha=1
+    ).view_as(x),
     "prelu of a product": lambda x: F.prelu(x * gate(x), torch.ones(1)),
     "mul_ by name": lambda x: x.clone().mul_(other=gate(x)),
     "div_ by name": lambda x: x.clone().div_(other=1 / gate(x)),
@@ -56,7 +56,9 @@ _BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
     "ones_like as a factor": lambda x: torch.ones_like(x) * x * gate(x),
     "new_zeros, cat": lambda x: torch.cat([x.new_zeros(2, 0, 6, 6), x * gate(x)], 1),
     "einsum of three": lambda x: torch.einsum("nchw,nchw,c->nchw", x, gate(x), torch.ones(8)),
-    "scatter of a product": lambda x: torch.zeros_like(x).scatter(1, torch.arange(8)[None, :, None, None].expand(2, 8, 6, 6), x * gate(x)),
+    "scatter of a product": lambda x: torch.zeros_like(x).scatter(
+        1, torch.arange(8)[None, :, None, None].expand(2, 8, 6, 6), x * gate(x)
+    ),
     "split, joined": lambda x: torch.cat([a * b for a, b in zip(x.split(2, 1), gate(x).split(2, 1), strict=True)], 1),
     "unbind, stacked": lambda x: torch.stack([a * b for a, b in zip(x.unbind(1), gate(x).unbind(1), strict=True)], 1),
     "float32's multiply": lambda x: torch.multiply(input=x, other=gate(x)),
@@ -65,8 +67,18 @@ _BY_NAME: dict[str, Callable[[Tensor], Tensor]] = {
     "a view edited, its base used": lambda x: _edited_base(x),
     "a base edited, its view used": lambda x: _edited_view(x),
     "inner product by hand": lambda x: (x.unsqueeze(-1) * gate(x).unsqueeze(-1)).sum(-1),
-    "linear by a moving diagonal": lambda x: torch.cat([F.linear(x[i : i + 1].movedim(1, -1).reshape(-1, 1, 8)[:, 0] * gate(x[i : i + 1]).movedim(1, -1).reshape(-1, 8), torch.eye(8)).view(1, 6, 6, 8).movedim(-1, 1) for i in range(2)]),
-}  # fmt: skip
+    "linear by a moving diagonal": lambda x: torch.cat(
+        [
+            F.linear(
+                x[i : i + 1].movedim(1, -1).reshape(-1, 1, 8)[:, 0] * gate(x[i : i + 1]).movedim(1, -1).reshape(-1, 8),
+                torch.eye(8),
+            )
+            .view(1, 6, 6, 8)
+            .movedim(-1, 1)
+            for i in range(2)
+        ]
+    ),
+}
 
 
 def _into_slice(t: Tensor) -> Tensor:
@@ -108,30 +120,49 @@ _CHOICES = {
     "maximum with a constant": (lambda x: torch.maximum(x, torch.full((6,), 0.5)), lambda x: torch.where(x > 0.5, x, 0.5)),
     "F.batch_norm by its own statistics": (
         lambda x: F.batch_norm(x, None, None, training=True),
-        lambda x: (x - x.mean((0, 2, 3), keepdim=True).detach()) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt().detach()),
+        lambda x: (
+            (x - x.mean((0, 2, 3), keepdim=True).detach()) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt().detach()
+        ),
+    ),
     "lerp to a constant": (lambda x: torch.lerp(x, torch.ones(6), x.sigmoid()), lambda x: x + x.sigmoid().detach() * (1 - x)),
     "a constant, scaled": (lambda x: (x + 1) * gate(x), lambda x: (x + 1) * gate(x).detach()),
     "a shift taken away again": (lambda x: (x + 1) * gate(x) - gate(x), lambda x: x * gate(x).detach()),
-    "two activations": (lambda x: F.silu(x) * F.relu(x.roll(1, 1)), lambda x: x * (torch.sigmoid(x) * F.relu(x.roll(1, 1))).detach()),
-    "prelu by a moving slope": (lambda x: F.prelu(x, gate(x).mean((0, 2, 3))), lambda x: torch.where(x > 0, x, gate(x).mean((0, 2, 3)).detach()[:, None, None] * x)),
+    "two activations": (
+        lambda x: F.silu(x) * F.relu(x.roll(1, 1)),
+        lambda x: x * (torch.sigmoid(x) * F.relu(x.roll(1, 1))).detach(),
+    ),
+    "prelu by a moving slope": (
+        lambda x: F.prelu(x, gate(x).mean((0, 2, 3))),
+        lambda x: torch.where(x > 0, x, gate(x).mean((0, 2, 3)).detach()[:, None, None] * x),
+    ),
     "leaky_relu by a number read out": (lambda x: F.leaky_relu(x, number(x)), lambda x: torch.where(x > 0, x, number(x) * x)),
     "times a number read out": (lambda x: x * number(x), lambda x: x * number(x)),
     "gelu, tanh": (lambda x: F.gelu(x, approximate="tanh"), lambda x: x * (F.gelu(x, approximate="tanh") / x).detach()),
     "bounded by a mean": (lambda x: x.clamp(max=x.mean(1, keepdim=True)), lambda x: bounded(x, torch.detach)),
     "minimum with a mean": (lambda x: torch.minimum(x, x.mean(1, keepdim=True)), lambda x: bounded(x, torch.detach)),
-    "median": (lambda x: x - x.flatten(2).median(-1).values[..., None, None], lambda x: x - x.flatten(2).median(-1).values[..., None, None]),
+    "median": (
+        lambda x: x - x.flatten(2).median(-1).values[..., None, None],
+        lambda x: x - x.flatten(2).median(-1).values[..., None, None],
+    ),
     "another branch by a comparison": (lambda x: x * 2 if x.mean() > 0 else x * 3, lambda x: x * 2 if x.mean() > 0 else x * 3),
     "bcos_linear by a moving weight": (
-        lambda x: functional.bcos_linear(x, x.mean((0, 1))), lambda x: functional.bcos_linear(x, x.mean((0, 1)).detach())),
+        lambda x: functional.bcos_linear(x, x.mean((0, 1))),
+        lambda x: functional.bcos_linear(x, x.mean((0, 1)).detach()),
+    ),
     "bcos_linear by a moving exponent": (
         lambda x: functional.bcos_linear(x, torch.eye(6), b=1.5 + gate(x).mean()),
-        lambda x: functional.bcos_linear(x, torch.eye(6), b=(1.5 + gate(x).mean()).detach())),
+        lambda x: functional.bcos_linear(x, torch.eye(6), b=(1.5 + gate(x).mean()).detach()),
+    ),
     "sdpa with a scale read out": (
         lambda x: F.scaled_dot_product_attention(x, x, x, scale=number(x)),
-        lambda x: (x @ x.transpose(-2, -1) * number(x)).softmax(-1).detach() @ x),
+        lambda x: (x @ x.transpose(-2, -1) * number(x)).softmax(-1).detach() @ x,
+    ),
     "interpolate by a size read out": (lambda x: F.interpolate(x, size=int(6 + number(x))), lambda x: x),
-    "weights by the index of the largest": (lambda x: x * torch.arange(1.0, 9)[x.mean((0, 2, 3)).argmax()], lambda x: x * torch.arange(1.0, 9)[x.mean((0, 2, 3)).argmax()]),
-}  # fmt: skip
+    "weights by the index of the largest": (
+        lambda x: x * torch.arange(1.0, 9)[x.mean((0, 2, 3)).argmax()],
+        lambda x: x * torch.arange(1.0, 9)[x.mean((0, 2, 3)).argmax()],
+    ),
+}
 
 # -- a gate or a number in the place of a constant --------------------------------------------------
 
@@ -176,7 +207,7 @@ def _printed(x: Tensor) -> Tensor:
 
 
 def _counted(x: Tensor) -> Tensor:
-    values = [v for v in x.detach().mean((1, 2, 3))]
+    values = list(x.detach().mean((1, 2, 3)))
     return torch.tensor([float(v) for v in values]).view(2, 1, 1, 1)
 
 
@@ -194,7 +225,9 @@ _ADDED: dict[str, Callable[[Tensor], object]] = {
     "scatter_ by a moving index": lambda x: torch.zeros(2, 8, 6, 6).scatter_(1, x.argmax(1, keepdim=True), 0.3),
     "index_put by a moving mask": lambda x: torch.zeros(2, 8, 6, 6).index_put((x > 0,), torch.tensor(0.3)),
     "index_fill by a moving index": lambda x: torch.zeros(8, 6, 6).index_fill(0, x.mean((0, 2, 3)).argmax(), 0.3),
-    "index_copy by a moving index": lambda x: torch.zeros(8, 6, 6).index_copy(0, x.mean((0, 2, 3)).argsort(), torch.arange(288.0).view(8, 6, 6) / 99),
+    "index_copy by a moving index": lambda x: torch.zeros(8, 6, 6).index_copy(
+        0, x.mean((0, 2, 3)).argsort(), torch.arange(288.0).view(8, 6, 6) / 99
+    ),
     "masked_fill of a constant": lambda x: torch.zeros(2, 8, 6, 6).masked_fill(x > 0, 0.3),
     "masked_scatter of a constant": lambda x: torch.zeros(2, 8, 6, 6).masked_scatter(x > 0, torch.ones(576)),
     "take_along_dim": lambda x: torch.take_along_dim(torch.arange(8.0).view(1, 8, 1, 1).expand(2, 8, 6, 6), x.argsort(1), 1),
@@ -225,7 +258,9 @@ _ADDED: dict[str, Callable[[Tensor], object]] = {
     "index, as a number": lambda x: float(x.detach().sum().int().item()) / 100,
     "len of what is left": lambda x: len(x[x > 0].tolist()) / 100,
     "held by hand": lambda x: held_by_hand(x) * 0.5,
-    "weights of attention": lambda x: nn.MultiheadAttention(6, 2, batch_first=True)(*[x.flatten(1, 2)] * 3)[1][:, :6, :6].unsqueeze(1),
+    "weights of attention": lambda x: nn.MultiheadAttention(6, 2, batch_first=True)(*[x.flatten(1, 2)] * 3)[1][
+        :, :6, :6
+    ].unsqueeze(1),
     "the length of normalize": lambda x: x.norm(dim=1, keepdim=True).expand_as(x),
     "max of a gate": lambda x: gate(x).max(),
     "sort of a gate": lambda x: gate(x).sort(1).values,
@@ -245,7 +280,7 @@ _ADDED: dict[str, Callable[[Tensor], object]] = {
     "quotient of a constant and a signal": lambda x: torch.ones(6) / (2 + x / 200),
     "the functional layer_norm of a gate": lambda x: functional.layer_norm(gate(x)),
     "the functional relu of a gate": lambda x: functional.relu(gate(x)),
-}  # fmt: skip
+}
 
 _WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
     "clamp by a number read out": lambda x: x.clamp(min=number(x)),
@@ -263,10 +298,13 @@ _WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
     "a bias of numbers read out": lambda x: F.conv2d(x, torch.eye(8)[..., None, None], torch.full((8,), number(x))),
     "a shift of numbers read out": lambda x: F.layer_norm(x, (6, 6), None, torch.full((6, 6), number(x))),
     "a mean of numbers read out": lambda x: F.batch_norm(x, torch.full((8,), number(x)), torch.ones(8)),
-    "a variance, and its mean, read out": lambda x: F.batch_norm(x, torch.ones(8), torch.full((8,), number(x))) * 1.0
-    + torch.full((6,), number(x)),
+    "a variance, and its mean, read out": lambda x: (
+        F.batch_norm(x, torch.ones(8), torch.full((8,), number(x))) * 1.0 + torch.full((6,), number(x))
+    ),
     "maximum with a number read out": lambda x: torch.maximum(x, torch.tensor(number(x))),
-    "addmm of numbers read out": lambda x: torch.baddbmm(torch.full((6, 6), number(x)), x.flatten(0, 1), torch.eye(6).expand(16, 6, 6)).view_as(x),
+    "addmm of numbers read out": lambda x: torch.baddbmm(
+        torch.full((6, 6), number(x)), x.flatten(0, 1), torch.eye(6).expand(16, 6, 6)
+    ).view_as(x),
     "scatter, multiplied": lambda x: x.scatter(1, torch.zeros(2, 8, 6, 6, dtype=torch.int64), x.roll(1, 1), reduce="multiply"),
     "scatter_reduce, prod": lambda x: x.scatter_reduce(1, torch.zeros(2, 8, 6, 6, dtype=torch.int64), x / 9, "prod"),
     "index_reduce, prod": lambda x: x.index_reduce(1, torch.zeros(8, dtype=torch.int64), x / 9, "prod"),
@@ -285,7 +323,7 @@ _WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
     "attention across the batch": lambda x: torch.einsum("mn,nchw->mchw", torch.eye(2) * 0.5 + 0.25, x),
     "the batch, sorted": lambda x: x.sort(0).values,
     "the batch, cumulated": lambda x: x.cumsum(0),
-}  # fmt: skip
+}
 
 
 def _set_first(x: Tensor, v: float) -> Tensor:

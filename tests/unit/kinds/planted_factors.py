@@ -161,23 +161,45 @@ def adaptive_norm_held(x: Tensor) -> Tensor:
 
 
 KNOWN: dict[str, Form] = {  # explained, so that a table which refuses them is seen
-    "GRN": grn, "squeeze-excite on a normalised mean": squeeze_excite, "QK-normalised attention": normalised_attention,
-    "linear attention, values first": linear_attention_by_values, "x|x|/||x|| by hand": sized, "x*sigmoid(x/std)": gated_norm,
-    "x*Phi(x/std)": normal_gate, "softmax pooling of a normalised map": softmax_pool, "a|b|/(|a|+|b|)": ratio,
-    "layer norm by hand": layer_norm, "x*sigmoid(LN x)": gate_of_layer_norm, "SwiGLU": swiglu,
-}  # fmt: skip
+    "GRN": grn,
+    "squeeze-excite on a normalised mean": squeeze_excite,
+    "QK-normalised attention": normalised_attention,
+    "linear attention, values first": linear_attention_by_values,
+    "x|x|/||x|| by hand": sized,
+    "x*sigmoid(x/std)": gated_norm,
+    "x*Phi(x/std)": normal_gate,
+    "softmax pooling of a normalised map": softmax_pool,
+    "a|b|/(|a|+|b|)": ratio,
+    "layer norm by hand": layer_norm,
+    "x*sigmoid(LN x)": gate_of_layer_norm,
+    "SwiGLU": swiglu,
+}
 OTHERS: dict[str, Form] = {
-    "linear attention as a ratio": linear_attention, "x*Phi(LN x)": phi_of_layer_norm, "geometric mean as a factor": geometric_gate,
-    "dynamic convolution": dynamic_conv, "dynamic linear map": dynamic_linear, "instance whitening": whitening,
-    "factor of a cosine similarity": cosine_gate, "attention by distance": distance_attention, "a moving slope": moving_slope,
-    "weights of a functional_call": hypernetwork, "grid_sample by a moving grid": warped,
-}  # fmt: skip
+    "linear attention as a ratio": linear_attention,
+    "x*Phi(LN x)": phi_of_layer_norm,
+    "geometric mean as a factor": geometric_gate,
+    "dynamic convolution": dynamic_conv,
+    "dynamic linear map": dynamic_linear,
+    "instance whitening": whitening,
+    "factor of a cosine similarity": cosine_gate,
+    "attention by distance": distance_attention,
+    "a moving slope": moving_slope,
+    "weights of a functional_call": hypernetwork,
+    "grid_sample by a moving grid": warped,
+}
 _SAYS: dict[str, tuple[str, ...]] = {
-    "linear attention as a ratio": ("matmul", "bmm"), "x*Phi(LN x)": ("ndtr",), "geometric mean as a factor": ("div", "sqrt", "mul"),
-    "dynamic convolution": ("conv2d",), "dynamic linear map": ("matmul",), "instance whitening": ("eigh", "matmul"),
-    "factor of a cosine similarity": ("cosine_similarity",), "attention by distance": ("cdist",), "a moving slope": ("where",),
-    "weights of a functional_call": ("linear",), "grid_sample by a moving grid": ("grid_sample",),
-}  # fmt: skip
+    "linear attention as a ratio": ("matmul", "bmm"),
+    "x*Phi(LN x)": ("ndtr",),
+    "geometric mean as a factor": ("div", "sqrt", "mul"),
+    "dynamic convolution": ("conv2d",),
+    "dynamic linear map": ("matmul",),
+    "instance whitening": ("eigh", "matmul"),
+    "factor of a cosine similarity": ("cosine_similarity",),
+    "attention by distance": ("cdist",),
+    "a moving slope": ("where",),
+    "weights of a functional_call": ("linear",),
+    "grid_sample by a moving grid": ("grid_sample",),
+}
 
 # -- one factor, multiplied in many spellings -------------------------------------------------------
 
@@ -313,9 +335,14 @@ RMS = {
 }
 LOCAL = {
     "F.local_response_norm": lambda x: F.local_response_norm(x, 3),
-    "local response norm by hand": lambda x: x / (1 + 1e-4 * F.avg_pool1d(
-        F.pad(x.square().flatten(2).transpose(1, 2), (1, 1)), 3, 1)).pow(0.75).transpose(1, 2).view_as(x),
-}  # fmt: skip
+    "local response norm by hand": lambda x: (
+        x
+        / (1 + 1e-4 * F.avg_pool1d(F.pad(x.square().flatten(2).transpose(1, 2), (1, 1)), 3, 1))
+        .pow(0.75)
+        .transpose(1, 2)
+        .view_as(x)
+    ),
+}
 
 
 def rms(x: Tensor) -> Tensor:
@@ -337,14 +364,31 @@ FACTORS: list[Case] = [
         for c in twins(
             {name: (lambda x, m=m: m(x, of_degree_0(x))) for name, m in MULTIPLY.items()},
             lambda x: x * of_degree_0(x).detach(),
-            "mul", "div", "lerp", "bmm", "einsum", "addc",
+            "mul",
+            "div",
+            "lerp",
+            "bmm",
+            "einsum",
+            "addc",
         )
     ),
-    *twins({n: f for n, f in UNIT.items() if n not in UNWATCHED}, unit, "div", "norm", "sqrt", "rsqrt", "hypot", "cdist", "dot", "pow", "log"),
+    *twins(
+        {n: f for n, f in UNIT.items() if n not in UNWATCHED},
+        unit,
+        "div",
+        "norm",
+        "sqrt",
+        "rsqrt",
+        "hypot",
+        "cdist",
+        "dot",
+        "pow",
+        "log",
+    ),
     *twins({n: f for n, f in UNIT.items() if n in UNWATCHED}, unit, *ANY),
     *twins(MAXIMUM, maximum_norm, "max", "div", "sort", "topk"),
     *twins({"F.lp_pool2d": lambda x: F.lp_pool2d(x, 4, 2)}, p_norm, "pow", "lp_pool2d"),
     *twins(INSTANCE, instance_norm, "norm", "var", "div"),
     *twins(RMS, rms, "rms_norm", "mul", expect="explained"),
     *twins(LOCAL, local, "local_response_norm", "div", "avg_pool1d"),
-]  # fmt: skip
+]

@@ -111,9 +111,14 @@ _MASK = torch.arange(288).view(8, 6, 6) % 3 == 0
 _LINEAR = {  # nothing is held: these are linear maps, and either answer is honest
     "a filter of the spectrum": _spectrum,
     "real part of the spectrum": lambda x: torch.fft.fft2(x).real / 6,
-    "rotary, by complex numbers": lambda x: torch.view_as_real(
-        torch.view_as_complex(x.unflatten(1, (4, 2)).movedim(2, -1).contiguous()) * torch.polar(torch.ones(6), torch.arange(6.0))
-    ).movedim(-1, 2).flatten(1, 2),
+    "rotary, by complex numbers": lambda x: (
+        torch.view_as_real(
+            torch.view_as_complex(x.unflatten(1, (4, 2)).movedim(2, -1).contiguous())
+            * torch.polar(torch.ones(6), torch.arange(6.0))
+        )
+        .movedim(-1, 2)
+        .flatten(1, 2)
+    ),
     "cumsum": lambda x: x.cumsum(2) / 6,
     "diff": lambda x: x.diff(dim=3),
     "a triangle": lambda x: x.tril(),
@@ -132,7 +137,7 @@ _LINEAR = {  # nothing is held: these are linear maps, and either answer is hone
     "trapezoid": lambda x: torch.trapezoid(x, dim=3).unsqueeze(3),
     "tensordot": lambda x: torch.tensordot(x, torch.eye(8)[:4].repeat(2, 1), ([1], [0])).movedim(-1, 1),
     "a jvp along the signal": lambda x: torch.func.jvp(lambda t: 3 * t, (torch.zeros_like(x),), (x,))[1],
-}  # fmt: skip
+}
 
 
 def _written(x: Tensor) -> Tensor:
@@ -144,13 +149,27 @@ def _written(x: Tensor) -> Tensor:
 
 LAYERS: list[Case] = [
     Case("nn.MultiheadAttention", lambda: _Attention(False), _attention_held, ("attention",), constants=True, expect="explained"),
-    Case("nn.MultiheadAttention with weights", lambda: _Attention(True), _attention_held, ("attention",), constants=True, expect="explained"),
+    Case(
+        "nn.MultiheadAttention with weights",
+        lambda: _Attention(True),
+        _attention_held,
+        ("attention",),
+        constants=True,
+        expect="explained",
+    ),
     Case("nn.TransformerEncoderLayer", lambda: _Encoder(True), _encoder_held, ("attention",), constants=True, expect="explained"),
-    Case("nn.TransformerEncoderLayer, norm last", lambda: _Encoder(False), _encoder_held, ("attention",), constants=True, expect="explained"),
+    Case(
+        "nn.TransformerEncoderLayer, norm last",
+        lambda: _Encoder(False),
+        _encoder_held,
+        ("attention",),
+        constants=True,
+        expect="explained",
+    ),
     *twins({"scaled_dot_product_attention": _sdpa}, _sdpa_held, "attention", expect="explained"),
     *twins({"attention with a moving mask": _biased}, _biased_held, "attention"),
     *(c for name, f in _LINEAR.items() for c in twins({name: f}, f, "")),
-]  # fmt: skip
+]
 
 
 def official_cases() -> list[Case]:

@@ -142,11 +142,23 @@ _ADDED = {  # what is added to the signal: (value, words of the refusal)
     "bucketize": (lambda x: torch.bucketize(x.detach(), torch.linspace(-2, 2, 9)) * 0.1, "detach", "bucketize"),
     "embedding": (lambda x: F.embedding(x.argmax(1), torch.arange(64.0).view(8, 8) / 64).movedim(-1, 1), "argmax", "embedding"),
     "a table, indexed": (lambda x: torch.arange(8.0)[x.argmax(1, keepdim=True)], "argmax", "getitem"),
-    "a table, gathered": (lambda x: torch.arange(16.0).view(2, 8).gather(1, x.mean((2, 3)).argsort(1))[..., None, None], "argsort", "gather"),
-    "a table, index_select": (lambda x: torch.arange(8.0).index_select(0, x.mean((0, 2, 3)).argsort())[:, None, None], "argsort", "index_select"),
+    "a table, gathered": (
+        lambda x: torch.arange(16.0).view(2, 8).gather(1, x.mean((2, 3)).argsort(1))[..., None, None],
+        "argsort",
+        "gather",
+    ),
+    "a table, index_select": (
+        lambda x: torch.arange(8.0).index_select(0, x.mean((0, 2, 3)).argsort())[:, None, None],
+        "argsort",
+        "index_select",
+    ),
     "a choice of constants": (lambda x: torch.where(x > 0, 0.3, -0.2), "gt", "where"),
     "a choice of tensors": (lambda x: torch.where(x > 0, torch.ones(6), torch.zeros(6)), "gt", "where"),
-    "grid_sample of a constant": (lambda x: F.grid_sample(torch.ones(2, 8, 4, 4), x[:, :2].tanh().movedim(1, -1), align_corners=False), "tanh", "grid_sample"),
+    "grid_sample of a constant": (
+        lambda x: F.grid_sample(torch.ones(2, 8, 4, 4), x[:, :2].tanh().movedim(1, -1), align_corners=False),
+        "tanh",
+        "grid_sample",
+    ),
     "bernoulli": (lambda x: torch.bernoulli(x.detach().sigmoid()), "sigmoid", "bernoulli", "detach"),
     "normal around x": (lambda x: torch.normal(x.detach(), 1.0), "normal", "detach"),
     "noise as loud as x": (lambda x: torch.randn_like(x) * x.std(), "std", "mul"),
@@ -154,7 +166,11 @@ _ADDED = {  # what is added to the signal: (value, words of the refusal)
     "fft, its size": (lambda x: torch.fft.fft2(x).abs(), "fft", "abs"),
     "rfft, its angle": (lambda x: torch.fft.rfft(x).angle().mean(-1, keepdim=True), "fft", "angle"),
     "complex, its size": (lambda x: torch.complex(x, 0.5 * x.roll(1, 1)).abs(), "complex", "abs"),
-    "view_as_complex": (lambda x: torch.view_as_complex(x.unflatten(1, (4, 2)).movedim(2, -1).contiguous()).abs().repeat(1, 2, 1, 1), "complex", "abs"),
+    "view_as_complex": (
+        lambda x: torch.view_as_complex(x.unflatten(1, (4, 2)).movedim(2, -1).contiguous()).abs().repeat(1, 2, 1, 1),
+        "complex",
+        "abs",
+    ),
     "polar": (lambda x: torch.polar(x.abs(), x).real, "abs", "polar"),
     "the gradient of an energy": (lambda x: torch.autograd.grad(x.pow(4).sum(), x, create_graph=True)[0], *ANY),
     "torch.func.grad": (lambda x: torch.func.grad(lambda t: t.pow(4).sum())(x), *ANY),
@@ -190,14 +206,18 @@ _ADDED = {  # what is added to the signal: (value, words of the refusal)
     "pickle, with its gradient": (lambda x: pickle.loads(pickle.dumps(x)), *ANY),
     "deepcopy": (lambda x: copy.deepcopy(x.detach() * 0.5), "deepcopy", "detach", "mul"),
     "storage": (lambda x: torch.tensor(x.detach().clone().untyped_storage().tolist()[::480]).double()[0] / 99, "storage"),
-    "set_ to a storage": (lambda x: torch.empty(0).set_((x * 0.5).detach().untyped_storage(), 0, (2, 8, 6, 6)), "storage", "set_"),
+    "set_ to a storage": (
+        lambda x: torch.empty(0).set_((x * 0.5).detach().untyped_storage(), 0, (2, 8, 6, 6)),
+        "storage",
+        "set_",
+    ),
     "share_memory_": (lambda x: (x.detach() * 0.5).share_memory_(), "share_memory", "detach", "mul"),
     "apply_": (lambda x: x.detach().clone().apply_(lambda v: v * v), "apply_", "detach", "clone"),
     "torch.save": (lambda x: _saved(x.detach() * 0.5), *ANY),
     "a Parameter made of x": (lambda x: nn.Parameter(x.detach() * 0.5), *ANY),
     "requires_grad_ of a detached": (lambda x: x.detach().requires_grad_(), "detach"),
     "as a Parameter": (lambda x: x.sigmoid().as_subclass(nn.Parameter), *ANY),
-}  # fmt: skip
+}
 
 
 def _saved(x: Tensor) -> Tensor:
@@ -242,18 +262,35 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "add with a moving alpha": (lambda x: torch.add(x, torch.ones(6), alpha=x.detach().mean().item()), "item"),
     "sub of a gate": (lambda x: x.sub(x.sigmoid()), "sub", "sigmoid"),
     "rsub of a gate": (lambda x: torch.rsub(x, x.sigmoid()), "sub", "sigmoid"),
-    "baddbmm of a gate": (lambda x: torch.baddbmm(x.flatten(2).sigmoid(), torch.eye(8).expand(2, 8, 8), x.flatten(2)).view_as(x), "baddbmm", "'add'"),
-    "a moving bias": (lambda x: F.conv2d(x, torch.eye(8)[..., None, None], bias=x.sigmoid().mean((0, 2, 3))), "conv2d", "sigmoid"),
+    "baddbmm of a gate": (
+        lambda x: torch.baddbmm(x.flatten(2).sigmoid(), torch.eye(8).expand(2, 8, 8), x.flatten(2)).view_as(x),
+        "baddbmm",
+        "'add'",
+    ),
+    "a moving bias": (
+        lambda x: F.conv2d(x, torch.eye(8)[..., None, None], bias=x.sigmoid().mean((0, 2, 3))),
+        "conv2d",
+        "sigmoid",
+    ),
     "a moving bias of linear": (lambda x: F.linear(x, torch.eye(6), x.sigmoid().mean((0, 1, 2))), "linear", "sigmoid"),
     "a moving shift of layer_norm": (lambda x: F.layer_norm(x, (6, 6), bias=x.sigmoid().mean((0, 1))), "layer_norm", "sigmoid"),
     "a moving shift of group_norm": (lambda x: F.group_norm(x, 4, bias=x.sigmoid().mean((0, 2, 3))), "group_norm", "sigmoid"),
-    "a moving mean of batch_norm": (lambda x: F.batch_norm(x, x.sigmoid().mean((0, 2, 3)).detach(), torch.ones(8)), "batch_norm", "sigmoid", "detach"),
+    "a moving mean of batch_norm": (
+        lambda x: F.batch_norm(x, x.sigmoid().mean((0, 2, 3)).detach(), torch.ones(8)),
+        "batch_norm",
+        "sigmoid",
+        "detach",
+    ),
     "pad by a moving number": (lambda x: F.pad(x, (1, 1, 1, 1), value=x.detach().mean().item()), "item", "pad"),
     "masked_fill by a moving number": (lambda x: x.masked_fill(torch.eye(6) > 0, x.detach().mean()), "masked_fill", "detach"),
     "masked_scatter": (lambda x: x.masked_scatter(torch.eye(6) > 0, x.sigmoid()), "masked_scatter", "sigmoid"),
     "index_put_": (lambda x: x.clone().index_put_((torch.tensor(0),), x[0].sigmoid()), "index_put", "sigmoid"),
     "index_add": (lambda x: x.index_add(1, torch.tensor([0]), x[:, :1].sigmoid()), "index_add", "sigmoid"),
-    "scatter_add": (lambda x: x.scatter_add(1, torch.zeros(2, 8, 6, 6, dtype=torch.int64), x.sigmoid()), "scatter_add", "sigmoid"),
+    "scatter_add": (
+        lambda x: x.scatter_add(1, torch.zeros(2, 8, 6, 6, dtype=torch.int64), x.sigmoid()),
+        "scatter_add",
+        "sigmoid",
+    ),
     "where with a gate": (lambda x: torch.where(x > 0, x, x.sigmoid()), "where", "sigmoid"),
     "maximum of a gate": (lambda x: torch.maximum(x, x.sigmoid()), "maximum", "sigmoid"),
     "clamp by a gate": (lambda x: x.clamp(min=x.sigmoid()), "clamp", "sigmoid"),
@@ -271,10 +308,13 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "the batch is mixed": (lambda x: x + 0.5 * x.flip(0), *ANY),
     "the batch is averaged": (lambda x: x - x.mean(0, keepdim=True), *ANY),
     "the batch is rolled": (lambda x: x.roll(1, 0), *ANY),
-}  # fmt: skip
+}
 
 SIGNALS: list[Case] = [
-    *(refused(f"x + {name}", lambda x, f=value[0]: x + f(x), *(value[1:] if value[1:] == ANY else ("'add'", *value[1:]))) for name, value in _ADDED.items()),
+    *(
+        refused(f"x + {name}", lambda x, f=value[0]: x + f(x), *(value[1:] if value[1:] == ANY else ("'add'", *value[1:])))
+        for name, value in _ADDED.items()
+    ),
     *(refused(name, value[0], *value[1:]) for name, value in _WHOLE.items()),
     Case("LSTM", lambda: _Recurrent(nn.LSTM), None, ("lstm", "LSTM")),
     Case("GRU", lambda: _Recurrent(nn.GRU), None, ("gru", "GRU")),
@@ -282,4 +322,4 @@ SIGNALS: list[Case] = [
     Case("LSTMCell", lambda: _Cells(nn.LSTMCell), None, ("lstm", "LSTM")),
     Case("GRUCell", lambda: _Cells(nn.GRUCell), None, ("gru", "GRU")),
     Case("nn.Bilinear", _Bilinear, None, ("bilinear", "Bilinear")),
-]  # fmt: skip
+]

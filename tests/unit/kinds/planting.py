@@ -20,15 +20,16 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import frozen
 
 __all__ = [
-    "ANY", "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "factor", "first_silent", "judge", "picture", "refused",
-    "same", "twin_of", "twins",
+    "ANY", "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "factor", "first_silent", "gate",
+    "gated", "gated_held", "judge", "off", "picture", "refused", "same", "twin_of", "twins",
 ]  # fmt: skip
 
 Hold = Callable[[Tensor], Tensor]
 Form = Callable[[Tensor, Hold], Tensor]
 Held = Callable[[nn.Module, Tensor], Tensor]
 HOSTS = ("bcos", "conv")
-ANY = ("",)  # words of a refusal: any will do, where nobody can say more than that something cannot be watched
+# words of a refusal: any will do, where nobody can say more than that something cannot be watched
+ANY = ("",)
 CLOSE = 1e-6  # W of an explanation against W of the twin, relative
 EXACT = 1e-9  # what rounding leaves of a sum, relative
 
@@ -64,6 +65,21 @@ class Case:
     constants: bool = False
     expect: str = ""
     hosts: tuple[str, ...] = field(default=HOSTS)
+
+
+def gate(x: Tensor) -> Tensor:
+    """A factor of degree 0."""
+    return torch.sigmoid(x / x.std(1, keepdim=True))
+
+
+def gated(x: Tensor) -> Tensor:
+    """A function of degree 1, which all plain gradients are wrong about."""
+    return x * gate(x)
+
+
+def gated_held(x: Tensor) -> Tensor:
+    """Its twin."""
+    return x * gate(x).detach()
 
 
 def same(t: Tensor) -> Tensor:
