@@ -18,6 +18,7 @@ ELSEWHERE = {
 SUBJECTS = {
     "kinds/test_referees.py": "whole ordinary networks against a twin without autograd and without rules",
     "kinds/test_architectures.py": "architectures of other libraries, which need every rule",
+    "kinds/test_silence.py": "planted operations: no explanation is silently another one's",
     "models/test_families.py": "what holds for every registered family",
     "models/test_plain.py": "plain twins of all families",
     "nn/test_sync.py": "two processes: norms and the statistics that they share",

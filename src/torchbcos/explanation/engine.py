@@ -13,15 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos._core.frozen import Session, mark
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.targets import resolve_targets
+from torchbcos.explanation.adding import check_adds_up, check_alone
 from torchbcos.explanation.arguments import check_arguments, matched, part_of, position_of
 from torchbcos.explanation.complete import precision_here, usual_tolerance
 from torchbcos.explanation.finite import check_finite, check_signal, largest_of
-from torchbcos.explanation.forward import Asked, Ran, check_constants, run
+from torchbcos.explanation.forward import Asked, Ran, check_constants, outputs_of, run
 from torchbcos.explanation.result import Explanation
 from torchbcos.explanation.verify import Proof, first_broken
 from torchbcos.kinds import OneByOne
@@ -150,11 +151,18 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
     except OneByOne:
         if len(x) == 1:
             raise
-        return _in_parts(model, x, targets, contrast, question, 1)
+        alone = _in_parts(model, x, targets, contrast, question, 1)
+        with torch.no_grad():
+            together = outputs_of(model, x, question.asked)
+        check_alone(together, alone)
+        return alone
     # whose constant is whose was read from the order of rows: a sum that does not add up, or cannot tell, says it was not
     rough = e.tolerance is not None and e.tolerance > _TELLS
     if named and len(x) > 1 and (rough or not bool(e.complete.all())) and not any(m.training for m in model.modules()):
-        return _in_parts(model, x, targets, contrast, question, 1)
+        alone = _in_parts(model, x, targets, contrast, question, 1)
+        check_alone(e.outputs, alone)
+        return alone
+    check_adds_up(e)
     if question.verify:
         _verify(model, x, e, question)
     return e
@@ -246,6 +254,13 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
             value, leaves, retain_graph=retain_graph, create_graph=create_graph, allow_unused=True
         )  # fmt: skip
     except RuntimeError as error:
+        if "modified by an inplace operation" in str(error):
+            raise StateError(
+                "This network edits a tensor in place that its gradient needs, where it cannot be watched (another thread, a "
+                "hook, foreign code): write y = f(x) instead, or edit a copy."
+            ) from error
+        if "not implemented" in str(error):
+            raise StateError(f"This network has an operation without a derivative: {shorten(str(error), 200)}.") from error
         if "checkpoint" in str(error).lower():
             raise StateError(
                 "This model uses torch.utils.checkpoint with use_reentrant=True, which cannot be explained: "

@@ -17,7 +17,7 @@ from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session, current
 from torchbcos.kinds import Watch
 
-__all__ = ["Asked", "Ran", "check_constants", "picked", "run"]
+__all__ = ["Asked", "Ran", "check_constants", "outputs_of", "picked", "run"]
 
 _hook_lock = threading.Lock()
 
@@ -66,9 +66,14 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
     seen: list[object] = []
     if asked.prepare is not None:
         state.names[id(asked.prepare)] = "preprocess"
-    with watch, _capture(module, seen, state):
-        given = state.inputs if asked.prepare is None else asked.prepare(state.inputs)
-        outputs = picked(_forward(state.model, given), asked.output)
+    try:
+        with watch, _capture(module, seen, state):
+            given = state.inputs if asked.prepare is None else asked.prepare(state.inputs)
+            outputs = picked(_forward(state.model, given), asked.output)
+    except RuntimeError as error:
+        if not isinstance(error, BcosError):
+            _refuse_if_it_runs(state, asked, error)
+        raise
     feature = None if module is None else _only_one(seen, state.names[id(module)])
     _check_outputs(outputs, state, watch)
     if feature is not None:
@@ -77,26 +82,41 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
     return Ran(outputs, feature, watch)
 
 
+def outputs_of(model: nn.Module, x: Tensor, asked: Asked) -> Any:
+    """What the untouched network gives for these inputs, unwatched."""
+    x = x.detach().requires_grad_(torch.is_grad_enabled())
+    return picked(_uncompiled(torch_private.original(model))(x if asked.prepare is None else asked.prepare(x)), asked.output)
+
+
+def _refuse_if_it_runs(state: Session, asked: Asked, error: RuntimeError) -> None:
+    """Raise StateError where a network runs, but not while it is watched; its own errors are its own."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            outputs_of(state.model, state.inputs, asked)
+    except RuntimeError:
+        return
+    raise StateError(
+        f"This network runs, but not while its operations are watched for an explanation: {shorten(str(error), 200)} Look for a "
+        "gradient that its forward takes, or tensors that it exchanges: torchbcos.kinds.trace(model, x) lists what was met."
+    ) from error
+
+
 def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
     """Show that constants which nobody saw being made do not depend on the input: another input must meet the same ones.
 
     Raises:
         StateError: they are others there.
     """
-    first = watch.origins.unproven
+    first = watch.origins.doubtful()
     if not first:
         return
     x = state.inputs.detach()
     other = x.flip(tuple(range(2, x.dim()))) * 0.7 + 0.1
     with torch.random.fork_rng(devices=[]), Session.of(state.model, other) as again:
-        second = run(again, None, asked).watch.origins.unproven
+        second = run(again, None, asked).watch.origins.doubtful()
     for one, two in itertools.zip_longest(first, second):
         if one is None or two is None or one[0] != two[0] or not _same(one[1], two[1]):
-            name = (one or two or ("", 0))[0]
-            raise StateError(
-                f"What this network adds as {name!r} depends on its input in a way that torch does not see (numbers that leave "
-                "torch and come back, compiled or scripted code), so it is no constant: compute it with tensors of torch."
-            )
+            raise StateError(watch.origins.moving((one or two or ("", 0))[0]))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -85,6 +85,15 @@ class Call:
         order = (Kind.BENT, Kind.GATE, Kind.LINEAR, Kind.CONSTANT)
         return min((self.known(v) for v in values), key=lambda known: order.index(known.kind), default=CONSTANT)
 
+    def targets(self) -> list[Tensor]:
+        """The tensors that the operation wrote into."""
+        written = [self.kwargs["out"]] if self.kwargs.get("out") is not None else []
+        if self.inplace:
+            written.append(self.args[0] if self.args else self.signal)
+        elif (schema := getattr(self.func, "_schema", None)) is not None:  # an operation of torch.ops says so itself
+            written += [a for a, said in zip(self.args, schema.arguments, strict=False) if said.is_write]
+        return tensors_in(written, {})
+
     # -- what can be done ----------------------------------------------------------------------------------------------
 
     def held(self, value: Any) -> Any:
@@ -131,11 +140,12 @@ class Call:
         """The result of the operation, good only as a factor."""
         moving = {self.kind(t) for t in tensors_in(self.args, self.kwargs)}
         held = moving <= {Kind.CONSTANT, Kind.GATE}
+        known = GATE if held else self.bend(why, help)
         if self.inplace or "out" in self.kwargs or self.watch.full:
             value = self.func(*self.args, **self.kwargs)
         else:  # no derivative of it is wanted: nothing need be kept for one
             value = self.func(*(self.held(a) for a in self.args), **{key: self.held(a) for key, a in self.kwargs.items()})
-        return value, GATE if held else self.bend(why, help)
+        return value, known
 
     def gate(self) -> Outcome:
         """The result of the operation, held."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.torch_private import is_view
+from torchbcos._core.torch_private import is_view, memory_of
 from torchbcos.kernels.named import Named
 from torchbcos.kinds.place import place_here
 
@@ -29,12 +29,14 @@ class Part(NamedTuple):
     Attributes:
         value: a number, or a tensor that broadcasts to the result.
         label: the word that names it in its module, where it is no parameter or buffer of the network.
-        owner: the parameter or the number that it was made of, for the name, and to show that it is constant.
+        owner: the parameter that it was made of, where it was reshaped.
+        own: whether the rule made it, of numbers among the arguments of the call.
     """
 
     value: Any
     label: str
-    owner: Any = None
+    owner: Tensor | None = None
+    own: bool = False
 
 
 class Naming:
@@ -55,9 +57,7 @@ class Naming:
         if not held:
             return y
         self._count(y.shape[0] if rows is None and y.dim() else rows or 1)
-        probes = [
-            self.watch.state.probe_of(self.key(part.value if part.owner is None else part.owner, part.label)) for part in held
-        ]
+        probes = [self.watch.state.probe_of(self.key(part.value, part.label, part.owner, own=part.own)) for part in held]
         constants = [self.watch.plain(torch.as_tensor(part.value, dtype=y.dtype, device=y.device)) for part in held]
         y = y.clone() if is_view(y) else y
         named: Tensor = Named.apply(y, len(held), *constants, *probes)
@@ -68,7 +68,7 @@ class Naming:
         if not _nothing(t) and bool(t.detach().any()):
             t.mul_(self.one(t, self.key(t, label)).to(t.dtype))
 
-    def leaf(self, c: Any, label: str, like: Tensor, *, owner: Any = None) -> Tensor:
+    def leaf(self, c: Any, label: str, like: Tensor, *, owner: Tensor | None = None, own: bool = False) -> Tensor:
         """A constant as a tensor of its own (it is joined to a signal, or chosen instead of one), measured from here on.
 
         Args:
@@ -76,11 +76,13 @@ class Naming:
             label: as in `added`.
             like: the signal, for dtype and device.
             owner: what it was made of, for the name.
+            own: as in `Part`.
         """
+        own = own or not isinstance(c, Tensor)
         c = c if isinstance(c, Tensor) else torch.as_tensor(c, dtype=like.dtype, device=like.device)
         if _nothing(c) or not bool(c.is_floating_point()):
             return torch.as_tensor(c)
-        measured: Tensor = self.watch.plain(c) * self.one(c, self.key(c if owner is None else owner, label)).to(c.dtype)
+        measured: Tensor = self.watch.plain(c) * self.one(c, self.key(c, label, owner, own=own)).to(c.dtype)
         return measured
 
     def one(self, c: Tensor, key: str) -> Tensor:
@@ -104,18 +106,26 @@ class Naming:
             )
         self.watch.folded = True
 
-    def key(self, c: Any, label: str) -> str:
-        """The name of a constant: its own where it is a parameter or a buffer, else that of the module and the label."""
+    def key(self, c: Any, label: str, owner: Tensor | None = None, *, own: bool = False) -> str:
+        """The name of a constant: its own where it is a parameter or a buffer, else that of the module and the label.
+
+        Args:
+            c: a number or a tensor.
+            label: as in `added`.
+            owner: what it was made of.
+            own: as in `Part`.
+        """
         origins = self.watch.origins
-        own = origins.name_of(c) if isinstance(c, Tensor) else None
-        if own is not None:
-            return own
-        place = place_here(self.watch.state.names).name
-        key = f"{place}.{label}" if place else label
-        # a tensor that nobody saw being made, or a number after numbers were read out of a signal: it must prove itself
-        if not origins.is_known(c) if isinstance(c, Tensor) else origins.read is not None:
-            origins.unproven.append((key, c.detach().clone() if isinstance(c, Tensor) else c))
-        return key
+        source = owner if owner is not None else c if isinstance(c, Tensor) else None
+        name = None if source is None else origins.name_of(source)
+        owned = name is not None and isinstance(c, Tensor) and memory_of(c) == memory_of(source)  # type: ignore[arg-type]
+        if name is None:
+            place = place_here(self.watch.state.names).name
+            name = f"{place}.{label}" if place else label
+        # a tensor that nobody saw being made, or anything after numbers were read out of a signal: it must prove itself
+        if not (owned or origins.read is None) or not (own or source is None or origins.is_known(source)):
+            origins.unproven.append((name, c.detach().clone() if isinstance(c, Tensor) else c))
+        return name
 
 
 def _nothing(c: Any) -> bool:

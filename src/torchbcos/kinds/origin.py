@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from torchbcos._core.errors import shorten
 from torchbcos._core.frozen import Session
 from torchbcos._core.names import quote
+from torchbcos._core.torch_private import memory_of, version
 from torchbcos.kinds.kind import Bend, Kind, Known, Place
 
 __all__ = ["Origins"]
+
+
+class _Made(NamedTuple):
+    tensor: weakref.ref[Tensor]
+    version: int | None
+    name: str | None
 
 
 class Origins:
@@ -28,46 +35,68 @@ class Origins:
         self.state = state
         self.read: Bend | None = None
         self.unproven: list[tuple[str, Any]] = []
-        self._names: dict[int, str] | None = None
-        self._made: dict[int, tuple[weakref.ref[Tensor], str | None]] = {}
+        owned = [*state.model.named_buffers(), *state.model.named_parameters()]
+        self._state = {id(t): (name, t, version(t)) for name, t in reversed(owned)}
+        self._made: dict[int, _Made] = {}
+        self._edits: dict[int, int | None] = {}  # by memory: the version that the last edit which was seen left
+        self._shown: set[int] = set()  # memory that something outside torch may write into
 
     def name_of(self, t: Tensor) -> str | None:
         """The dotted name of a parameter or buffer of the network, or of the only one that a tensor was made of."""
-        made = self._made.get(id(t))
-        if made is not None and made[0]() is t:
-            return made[1]
-        return self._own_name(t)
+        kept, made = self._state.get(id(t)), self._made.get(id(t))
+        if kept is not None:
+            return kept[0]
+        return made.name if made is not None and made.tensor() is t else None
 
-    def _own_name(self, t: Tensor) -> str | None:
-        if self._names is None:
-            model = self.state.model
-            found = [*model.named_buffers(), *model.named_parameters()]
-            self._names = {id(tensor): name for name, tensor in reversed(found)}
-        return self._names.get(id(t))
-
-    def is_state(self, t: Tensor) -> bool:
-        """Whether a tensor is a parameter or a buffer of the network."""
-        return self._own_name(t) is not None
+    def owner_of(self, memory: int) -> str | None:
+        """The name of the parameter or buffer that this memory belongs to."""
+        return next((name for name, t, _ in self._state.values() if memory_of(t) == memory), None) if memory else None
 
     def counts_batches(self, t: Any) -> bool:
         """Whether this is the counter of a batch norm."""
-        return isinstance(t, Tensor) and (self._own_name(t) or "").rpartition(".")[2] == "num_batches_tracked"
+        return isinstance(t, Tensor) and (self.name_of(t) or "").rpartition(".")[2] == "num_batches_tracked"
 
     def made(self, t: Tensor, parts: Sequence[Tensor]) -> None:
-        """A tensor was made of constants, seen: it has the name of the only one among them that has one.
+        """A tensor came out of an operation on constants: it has the name of the only one among them that has one.
 
         What was made of things of unknown origin, or of numbers once some were read out of a signal, stays unknown.
         """
-        if not (all(self.is_known(part) for part in parts) if parts else self.read is None):
+        self._made.pop(id(t), None)
+        if self.read is not None or not all(self.is_known(part) for part in parts):
             return
-        if self._own_name(t) is None:
-            names = {self.name_of(part) for part in parts} - {None}
-            self._made[id(t)] = (weakref.ref(t), names.pop() if len(names) == 1 else None)
+        names = {self.name_of(part) for part in parts} - {None}
+        self._made[id(t)] = _Made(weakref.ref(t), version(t), names.pop() if len(names) == 1 else None)
+        if version(t):
+            self.edited(t)
+
+    def edited(self, t: Tensor) -> None:
+        """Whoever watches saw all edits of this memory up to here."""
+        self._edits[memory_of(t)] = version(t)
+
+    def shown(self, tensors: Iterable[Tensor]) -> None:
+        """The memory of these was handed to something outside torch."""
+        self._shown.update(memory_of(t) for t in tensors)
+
+    def untouched(self, t: Tensor, since: int | None) -> bool:
+        """Whether nothing that was not seen has edited a tensor since it had this version."""
+        now = version(t)
+        return now == since or (bool(self._edits) and now == self._edits.get(memory_of(t), -1))
 
     def is_known(self, t: Tensor) -> bool:
         """Whether it is sure that this constant does not depend on the input."""
-        made = self._made.get(id(t))
-        return (made is not None and made[0]() is t) or self.is_state(t)
+        if self._shown and memory_of(t) in self._shown:
+            return False
+        owned, made = self._state.get(id(t)), self._made.get(id(t))
+        if owned is not None:
+            return self.untouched(t, owned[2])
+        return made is not None and made.tensor() is t and self.untouched(t, made.version)
+
+    def doubtful(self) -> list[tuple[str, Any]]:
+        """Constants that another input must give, too: those named unseen, and what in the network was edited unseen."""
+        edited = [
+            (name, t.detach().clone()) for name, t, _ in self._state.values() if t.is_floating_point() and not self.is_known(t)
+        ]
+        return self.unproven + edited
 
     def depends_on_input(self, t: Tensor) -> bool:
         """Whether the explained input is in the history of a tensor."""
@@ -92,10 +121,11 @@ class Origins:
         if known.kind is Kind.CONSTANT:
             return self._cut(what)
         if known.kind is Kind.GATE:
+            made = known.bend
+            where = "the result of a softmax, a sigmoid, a comparison or detach" if made is None else f"{_placed(made)} gave them"
             return (
                 f"The {what} of this network cannot be explained: they are values that are held, not a linear map of the input "
-                "(the result of a softmax, a sigmoid, a comparison or detach). Explain the logits: leave out what follows them, "
-                "or name the module that gives them with at=…."
+                f"({where}). Explain the logits: leave out what follows them, or name the module that gives them with at=…."
             )
         bend = known.bend or Bend("an operation", Place("", ""))
         tail = (
@@ -103,6 +133,15 @@ class Origins:
         )
         return shorten(
             f"This network cannot be explained exactly: {_told(bend)}, and the {what} depend on it. {_official(bend)}{tail}", 500
+        )
+
+    def moving(self, name: str) -> str:
+        """Why something that was added under this name is no constant."""
+        how = "numbers that leave torch and come back, edits or code that cannot be watched"
+        how = how if self.read is None else f"numbers left torch in {_placed(self.read)}"
+        return (
+            f"What this network adds as {quote(name)} depends on its input in a way that torch does not see ({how}), so it is no "
+            "constant: compute it with tensors of torch, in variables of forward."
         )
 
     def _cut(self, what: str) -> str:

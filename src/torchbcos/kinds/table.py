@@ -66,7 +66,7 @@ TABLE: tuple[Row, ...] = (
     Row(products.divide, "div divide true_divide"), Row(products.reversed_divide, "rdiv"),
     Row(products.einsum, "einsum"),
     Row(products.power, "pow float_power"), Row(products.square, "square"),
-    Row(gates.rectifier, "relu leaky_relu prelu abs absolute"),
+    Row(gates.rectifier, "relu leaky_relu prelu"),
     Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip
         softplus softsign tanhshrink hardshrink softshrink logsigmoid threshold"""),
     Row(gates.held, """sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign
@@ -77,11 +77,11 @@ TABLE: tuple[Row, ...] = (
     Row(attention.attention, "scaled_dot_product_attention"), Row(attention.multihead, "multi_head_attention_forward"),
     Row(reading.cut, "detach data"), Row(reading.listen, "register_hook register_post_accumulate_grad_hook"),
     Row(reading.read, """item tolist numpy __array__ __float__ __int__ __index__ __complex__ data_ptr untyped_storage storage
-        __dlpack__ __reduce_ex__"""),
+        __dlpack__ __reduce_ex__ __repr__ __str__ __format__"""),
     Row(look, """size dim ndimension ndim numel nelement stride storage_offset element_size get_device shape dtype device
         layout is_contiguous is_floating_point is_complex is_cuda is_cpu is_leaf is_sparse is_mps is_meta is_quantized
         is_mkldnn is_nested is_inference is_same_size requires_grad grad grad_fn output_nr names nbytes itemsize __len__
-        __bool__ __repr__ __str__ __format__ __hash__ _version _is_view _base is_xla is_xpu is_vulkan is_ipu is_maia is_conj
+        __bool__ __hash__ _version _is_view _base is_xla is_xpu is_vulkan is_ipu is_maia is_conj
         is_neg is_signed is_pinned is_shared __contains__ equal allclose"""),
 )
 # fmt: on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,10 @@ from torch.overrides import TorchFunctionMode
 from torchbcos._core.atoms import watched
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
+from torchbcos._core.torch_private import HOOKED, memory_of, node_of, version
 from torchbcos.kinds.call import Call, tensors_in
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
+from torchbcos.kinds.operation import Operation
 from torchbcos.kinds.origin import Origins
 from torchbcos.kinds.place import place_here
 from torchbcos.kinds.table import rule_of
@@ -23,6 +25,17 @@ from torchbcos.kinds.table import rule_of
 __all__ = ["Watch"]
 
 _UNSEEN = "code that cannot be watched"
+# what gives something outside torch, or another tensor, a way to write into the memory of a constant
+_SHOWS = ("numpy", "__array__", "data_ptr", "untyped_storage", "storage", "__dlpack__", "data")
+
+
+class _Record(NamedTuple):
+    """What is known of a tensor, how often it had been edited by then, and what autograd calls the operation that made it."""
+
+    tensor: weakref.ref[Tensor]
+    known: Known
+    version: int | None
+    node: str
 
 
 class Watch(TorchFunctionMode):
@@ -42,7 +55,8 @@ class Watch(TorchFunctionMode):
         self.origins = Origins(state)
         self.folded = False  # whether images were folded into another axis when a constant was named
         self.foreign = False  # whether a rule held something or named a constant
-        self._records: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+        self._records: dict[int, _Record] = {}
+        self._moved: dict[int, tuple[Tensor, Known]] = {}  # memory of constants that something moving was written into
         self._stack: list[ExitStack] = []
         self.record(state.inputs, Known(Kind.LINEAR))
 
@@ -69,7 +83,7 @@ class Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         given = tensors_in(args, kwargs)
         if all(self.known(t).kind is Kind.CONSTANT for t in given):
-            return self._constant(operation.name, func, args, kwargs, given)
+            return self._constant(operation, func, args, kwargs, given)
         call = Call(self, func, operation, tuple(args), kwargs)
         value, known = rule(call)
         self._remember(call, value, known)
@@ -78,43 +92,70 @@ class Watch(TorchFunctionMode):
         return value
 
     def _constant(
-        self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]
-    ) -> Any:  # fmt: skip
+        self, operation: Operation, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]
+    ) -> Any:
         """An operation on things that do not move."""
-        if name == "add" and args and self.origins.counts_batches(args[0]):
+        if operation.name == "add" and args and self.origins.counts_batches(args[0]):
             return args[0]  # a batch norm that trains counts its batches; an explanation is none
+        sure = self.origins.read is None and all(self.origins.is_known(t) for t in given)
+        if operation.name in _SHOWS:
+            self.origins.shown(given)
         value = func(*args, **kwargs)
-        for t in tensors_in((value,), {}):
+        found = tensors_in((value,), {})
+        for t in found:
             self.origins.made(t, given)
             if t.requires_grad and not t.is_leaf:
                 self.record(t, CONSTANT)
+        if sure and not found:  # a list of tensors that was edited
+            for t in given:
+                self.origins.edited(t)
         return value
 
     def _remember(self, call: Call, value: Any, known: Known) -> None:
         """Keep the kind of every tensor that came out."""
-        if call.inplace:
-            self._written(call, known)
+        if known.kind is Kind.GATE and known.bend is None:
+            before = next((k.bend for t in tensors_in(call.args, call.kwargs) if (k := self.known(t)).bend is not None), None)
+            known = known._replace(bend=before or Bend(call.name, place_here(self.state.names)))
+        targets = call.targets()
+        for target in targets:
+            self.origins.edited(target)
+        for target in targets:
+            known = self._written(call, target, known)
         for t in tensors_in((value,), {}):
             kept = call.apart.get(id(t), known)
             if kept.kind is Kind.CONSTANT and t.requires_grad and not t.is_leaf:
                 continue  # its history tells, when it is used
-            self.record(t, kept if t.is_floating_point() or t.is_complex() else GATE)
+            self.record(t, kept if t.is_floating_point() or t.is_complex() else known if known.kind is Kind.GATE else GATE)
 
     # -- kinds ---------------------------------------------------------------------------------------------------------
 
     def known(self, t: Tensor) -> Known:
         """What is known of a tensor."""
         kept = self._records.get(id(t))
-        if kept is not None and kept[0]() is t:
-            return kept[1]
+        if kept is not None and kept.tensor() is t:
+            if kept.known.kind is not Kind.LINEAR or self._untouched(t, kept):
+                return kept.known
+            self.record(t, self._unseen("an edit", "it was edited by code that cannot be watched"))
+            return self._records[id(t)].known
+        if self._moved and (moved := self._moved.get(memory_of(t))) is not None:
+            return moved[1]
         if not t.requires_grad or t.is_leaf:
             return CONSTANT
         known = CONSTANT
         if self.origins.depends_on_input(t):
-            made = "" if t.grad_fn is None else t.grad_fn.name().removesuffix("Backward").removesuffix("Backward0")
-            known = Known(Kind.BENT, bend=Bend(made or _UNSEEN, place_here(self.state.names), _UNSEEN))
+            made = "" if t.grad_fn is None else t.grad_fn.name().removesuffix("0").removesuffix("Backward")
+            known = self._unseen(made or _UNSEEN, _UNSEEN)
         self.record(t, known)
         return known
+
+    def _unseen(self, what: str, why: str) -> Known:
+        return Known(Kind.BENT, bend=Bend(what, place_here(self.state.names), why))
+
+    def _untouched(self, t: Tensor, kept: _Record) -> bool:
+        """Whether nobody edited a signal, or put another history under it, unseen."""
+        if version(t) == kept.version:
+            return node_of(t) in (kept.node, HOOKED)
+        return self.origins.untouched(t, kept.version)
 
     def record(self, t: Tensor, known: Known) -> None:
         """Keep the kind of a tensor for as long as it lives."""
@@ -123,29 +164,31 @@ class Watch(TorchFunctionMode):
                 known = GATE  # a linear map whose gradient was cut is a held value
             elif t.is_complex():
                 known = Known(Kind.BENT, bend=Bend("complex numbers", place_here(self.state.names)))
-        self._records[id(t)] = (weakref.ref(t), known)
+        self._records[id(t)] = _Record(weakref.ref(t), known, version(t), node_of(t))
 
-    def _written(self, call: Call, known: Known) -> None:
-        """An operation wrote into its first argument: what shares its memory has changed as well."""
-        target: Tensor = call.args[0]
-        before = self.known(target)
+    def _written(self, call: Call, target: Tensor, known: Known) -> Known:
+        """An operation wrote into a tensor: what shares its memory has changed as well."""
+        before, memory = self.known(target), memory_of(target)
         if known.kind is Kind.LINEAR and not torch.is_grad_enabled():
             known = call.bend("it edits a signal in place without gradients", "write y = … outside of torch.no_grad instead")
-        if self.origins.is_state(target):
+        owner = self.origins.owner_of(memory) if before.kind is Kind.CONSTANT else None
+        if owner is not None:
             raise StateError(
-                f"This network writes what depends on its input into its own {self.origins.name_of(target)!r} "
-                f"('{call.name}' in {call.where()}): keep it in a variable of forward instead, and it can be explained."
+                f"This network writes what depends on its input into its own {owner!r} ('{call.name}' in {call.where()}): "
+                "keep it in a variable of forward instead, and it can be explained."
             )
-        self._records[id(target)] = (weakref.ref(target), known)
+        self.record(target, known)
         if before.kind is Kind.LINEAR and known.kind is Kind.LINEAR:
-            return
-        memory = target.untyped_storage().data_ptr()
-        for key, (reference, other) in list(self._records.items()):
-            alias = reference()
+            return known
+        if before.kind is Kind.CONSTANT and known.kind is not Kind.LINEAR and memory:
+            self._moved[memory] = target, known
+        for key, kept in list(self._records.items()):
+            alias = kept.tensor()
             if alias is None:
                 del self._records[key]
-            elif alias is not target and alias.untyped_storage().data_ptr() == memory:
-                self._records[key] = (reference, self._mixed(call, known, other))
+            elif alias is not target and memory_of(alias) == memory:
+                self._records[key] = kept._replace(known=self._mixed(call, known, kept.known))
+        return known
 
     def _mixed(self, call: Call, written: Known, other: Known) -> Known:
         """The kind of a tensor a part of which was overwritten."""

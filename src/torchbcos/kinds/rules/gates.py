@@ -77,7 +77,7 @@ def activation(call: Call) -> Outcome:
         y = x.mul_(factor).add_(offset) if inplace else x * factor + offset
     else:
         y = GatedInPlace.apply(x, run, gate) if inplace else Gated.apply(x, run, gate)
-    return call.naming.added(y, [Part(offset, "offset", 0.0)]) if shifted else y, ACTIVATED
+    return call.naming.added(y, [Part(offset, "offset", own=True)]) if shifted else y, ACTIVATED
 
 
 def _moving(call: Call) -> Outcome | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -90,6 +91,8 @@ def atom(call: Call) -> Outcome:
     others = {place: v for place, v in enumerate(values) if isinstance(v, Tensor) and place != facts.signal}
     if facts.gives == "sum" and any(call.kind(v) is not Kind.CONSTANT for v in others.values()):
         return call.bent("what it adds depends on the input")
+    if any(call.kind(v) is not Kind.CONSTANT for v in _shifts(call)):
+        return call.bent("what it adds depends on the input")
     for place, other in others.items():
         values[place] = other if call.kind(other) is Kind.CONSTANT else call.held(other)
     kwargs: dict[str, Any] = {k: v if call.kind(v) is Kind.CONSTANT else call.held(v) for k, v in call.kwargs.items()}
@@ -100,3 +103,9 @@ def atom(call: Call) -> Outcome:
     with unnamed():  # of a factor, or of a constant beside something that moves
         value = call.func(*values, **kwargs)
     return value, known if known.kind is Kind.BENT else CONSTANT._replace(kind=Kind.GATE)
+
+
+def _shifts(call: Call) -> list[Any]:
+    """What an atom adds to its signal: arguments that are called a bias."""
+    names = inspect.signature(call.func).parameters
+    return [v for name, v in (*zip(names, call.args, strict=False), *call.kwargs.items()) if name == "bias"]

@@ -33,7 +33,7 @@ def batch_norm(call: Call) -> Outcome:
         wide = call.held(x)
         wide = wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide
         var, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=0)
-        label, owner = "batch_mean", 0.0  # of this batch, and held: a constant of this call
+        label, owner = "batch_mean", None  # of this batch, and held: a constant of this call
     w, b = call.held(weight), call.held(bias)
     scale = (var + eps).rsqrt()
     scale = scale if w is None else scale * w
@@ -42,7 +42,7 @@ def batch_norm(call: Call) -> Outcome:
     else:
         y = (x - mean.reshape(shape)) * scale.reshape(shape)
         y = (y if b is None else y + b.reshape(shape)).to(x.dtype)
-    parts = [Part((-mean * scale).reshape(shape), label, owner)]
+    parts = [Part((-mean * scale).reshape(shape), label, owner, own=owner is None)]
     parts += [] if bias is None else [Part(bias.reshape(shape), "bias", bias)]
     return call.naming.added(y, parts), LINEAR
 

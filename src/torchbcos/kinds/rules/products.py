@@ -80,7 +80,8 @@ def divide(call: Call) -> Outcome:
     if "rounding_mode" in call.kwargs and call.kwargs["rounding_mode"] is not None:
         return call.bent("it rounds")
     number = not isinstance(b, Tensor) or b.dim() == 0
-    return call.run(a, call.held(b), **call.kwargs), known._replace(
+    options = {k: v for k, v in call.kwargs.items() if k not in ("input", "other")}
+    return call.run(a, call.held(b), **options), known._replace(
         activated=known.activated and number and call.kind(b) is Kind.CONSTANT
     )
 

@@ -46,7 +46,7 @@ def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Ou
     if call.inplace:
         return _add_in_place(call, a, b, scaled), signal._replace(activated=keeps)
     y = call.run(*(call.held(v) if v is c else v for v in call.args), **call.kwargs)
-    return call.naming.added(y, [Part(scaled, "added", c)]), signal._replace(activated=keeps)
+    return call.naming.added(y, [Part(scaled, "added", c if isinstance(c, Tensor) else None)]), signal._replace(activated=keeps)
 
 
 def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
@@ -54,10 +54,11 @@ def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
         call.naming.in_place(a, "added")
         written: Tensor = call.run(*call.args, **call.kwargs)
         return written
-    if not isinstance(scaled, Tensor):
+    own = not isinstance(scaled, Tensor)
+    if own:
         scaled = torch.as_tensor(scaled, dtype=a.dtype, device=a.device)
-    owner = b
-    return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner))
+    owner = b if isinstance(b, Tensor) else None
+    return a.add_(call.naming.leaf(scaled.expand_as(a), "added", a, owner=owner, own=own))
 
 
 def addcmul(call: Call) -> Outcome:
@@ -132,9 +133,10 @@ def choose(call: Call) -> Outcome:
 def _chosen(call: Call, v: Any, like: Tensor, shape: torch.Size) -> Any:
     if call.kind(v) is Kind.LINEAR:
         return v
-    owner = v
+    owner = v if isinstance(v, Tensor) else None
+    own = owner is None
     v = v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device)
-    return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner)
+    return call.naming.leaf(v.expand(shape) if call.watch.state.batch > 1 else v, "chosen", like, owner=owner, own=own)
 
 
 def extremum(call: Call) -> Outcome:
@@ -162,7 +164,7 @@ def pad(call: Call) -> Outcome:
     y = call.run(*call.args, **call.kwargs)
     if mode == "constant" and value:
         border = F.pad(torch.zeros_like(x), call.argument(1, "pad"), value=value)
-        y = call.naming.added(y, [Part(border, "padding", value)]) if bool(torch.isfinite(border).all()) else y
+        y = call.naming.added(y, [Part(border, "padding", own=True)]) if bool(torch.isfinite(border).all()) else y
     return y, known._replace(activated=known.activated and not value)
 
 
@@ -180,7 +182,9 @@ def fill(call: Call) -> Outcome:
         return call.run(*call.args, **call.kwargs), call.known(x)
     y = call.run(*call.args, **call.kwargs)
     filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
-    return call.naming.added(y, [Part(filled, "filled", value)]), call.known(x)
+    return call.naming.added(
+        y, [Part(filled, "filled", own=not isinstance(value, Tensor) or call.watch.origins.is_known(value))]
+    ), call.known(x)
 
 
 # where the operations that overwrite have what comes
@@ -195,6 +199,8 @@ def overwrite(call: Call) -> Outcome:
     kinds = {call.kind(v) for v in (x, value, *floats)}
     if Kind.LINEAR not in kinds:
         return call.bent()
+    if call.kwargs.get("reduce") is not None:
+        return call.bent("it does not only add")
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_JOINED if Kind.GATE in kinds else "")
     if call.name == "copy":

@@ -1,0 +1,50 @@
+"""What a sum that does not add up says: something in the network changes numbers or gradients where nobody can watch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from torchbcos._core.errors import StateError
+from torchbcos.explanation.result import Explanation
+
+__all__ = ["check_adds_up", "check_alone"]
+
+# How many times its tolerance a sum may miss its value before no rounding explains it.
+_ROUNDING = 10
+
+
+def check_adds_up(e: Explanation) -> None:
+    """Raise StateError where contributions and constants miss a value by more than any rounding.
+
+    W is right by the rules of the operations that were seen. What they cannot see is a hook that changes gradients, a tensor
+    that is edited through `.data`, numpy or another thread, or images that look at each other.
+    """
+    if bool(e.complete.all()):
+        return
+    bound = _ROUNDING * (e.tolerance or 0.0)
+    wrong = ~dataclasses.replace(e, tolerance=bound).complete & e.residual.detach().isfinite()
+    if bool(wrong.any()):
+        i, k = (int(place) for place in wrong.nonzero()[0])
+        raise StateError(
+            f"The explanation of image {i}, target {int(e.targets[i, k])}, does not add up: {float(e.residual[i, k]):.2g} of "
+            f"{float(e.values[i, k]):.2g} is missing. Something in this network changes numbers or gradients where it cannot be "
+            "watched: a hook that changes gradients, an edit through .data, numpy or another thread, images that look "
+            "at each other."
+        )
+
+
+def check_alone(together: Tensor, alone: Explanation) -> None:
+    """Raise StateError where images give other outputs alone than together: the explanation of one would be that of another.
+
+    Args:
+        together: (N, classes) the outputs of the batch.
+        alone: the explanation of the same images, one by one.
+    """
+    scale = float(together.detach().abs().max().clamp_min(1))
+    if not float((together.detach() - alone.outputs.detach()).abs().max()) <= _ROUNDING * (alone.tolerance or 0.0) * scale:
+        raise StateError(
+            "The outputs of this network for one image depend on the other images in its batch, so no explanation of one "
+            "belongs to them: explain images one at a time (batch_size=1), or look for an operation over the first axis."
+        )
