@@ -107,13 +107,15 @@ def examine(model: nn.Module, x: Tensor, *, explain: Explain = torchbcos.explain
     try:  # what has been explained once is not refused now
         again = explain(model, x, **options)
         single = [explain(model, x[i : i + 1], e.targets[i : i + 1], **options) for i in range(len(x))]
-        numbers = _numbers(e, single, y)
-        proved = _in_float64(model, x, e.targets, explain, options, batch=numbers["batch"] > LIMITS["batch"])
     except BcosError as error:
         return Row(name, x.shape[-1], "wrong", str(error))
-    numbers |= proved
+    numbers, unproved = _numbers(e, single, y), []
+    try:
+        numbers |= _in_float64(model, x, e.targets, explain, options, batch=numbers["batch"] > LIMITS["batch"])
+    except BcosError as error:
+        unproved.append(str(error))
     faults = [f"{what} {numbers[what]:.1e}" for what, limit in LIMITS.items() if not numbers[what] <= limit]
-    faults += [f"left behind: {what}" for what in dict.fromkeys(left + before.left())]
+    faults += unproved + [f"left behind: {what}" for what in dict.fromkeys(left + before.left())]
     faults += [] if _same(e, again) else ["a second call gives other numbers"]
     faults += [] if _equal(y, _outputs(model, x, output)) else ["the network predicts something else afterwards"]
     faults += [f"{what} {numbers[what]:.1e} only" for what in ("pixels", "spread") if not numbers[what] >= _LEAST]

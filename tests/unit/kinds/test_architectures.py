@@ -14,6 +14,9 @@ import torchbcos
 from tests.any.calibrate import calibrate, pictures
 from tests.any.examine import examine, row_of
 from tests.any.networks import CLASSES, entry
+from torchbcos.kinds import table
+from torchbcos.kinds.call import Rule
+from torchbcos.kinds.operation import key_of
 
 # what each of them is here for: the rules that it needs beyond convolutions, norms and activations
 EXACT = {
@@ -59,6 +62,16 @@ def test_exact(line: str) -> None:
     pytest.importorskip(line.partition(":")[0])
     row = row_of(entry(line))
     assert (row.verdict, row.note) == ("exact", "")
+
+
+def test_a_product_of_two_signals_is_refused_by_name_or_split() -> None:
+    pytest.importorskip("timm")
+    network = entry("timm:models.focalnet.FocalNet 32 embed_dim=16 depths=(1,1,1,1)")
+    row = row_of(network)
+    assert (row.verdict, row.note) == ("refused", "mul in layers.0.blocks.0.modulation (FocalModulation)")
+    for products in ("half", "first", "second"):
+        row = row_of(network, products)
+        assert (row.verdict, row.note) == ("exact", "")
 
 
 class Small(nn.Module):
@@ -132,3 +145,27 @@ PLANTED: dict[str, tuple[Callable[..., torchbcos.Explanation], str]] = {
 def test_a_planted_fault_is_seen(fault: str) -> None:
     explain, expected = PLANTED[fault]
     assert verdict(explain).startswith(expected)
+
+
+def hypotenuse(t: Tensor) -> Tensor:
+    """An operation that the table does not have, of degree 1: its gradient adds up, and is no held map."""
+    return torch.hypot(t, t.roll(1, 1) + 0.5 * t)
+
+
+def test_what_has_no_rule_is_refused_by_name() -> None:
+    assert verdict(torchbcos.explain, hypotenuse) == "refused: hypot in Small"
+
+
+WRONG: dict[str, tuple[Rule, str]] = {
+    "a gate lives": (lambda call: call.linear(call.args[0] * call.args[0].sigmoid()), "residual"),
+    "a constant has no name": (lambda call: call.linear(call.args[0] + 1), "residual"),
+    "a factor of degree 0 lives": (lambda call: call.linear(call.run(*call.args)), "Linear once held"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_rule_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, expected = WRONG[fault]
+    monkeypatch.setattr(table, "_registered", {**table._registered, key_of(torch.hypot): rule})
+    note = verdict(torchbcos.explain, hypotenuse)
+    assert note.startswith("wrong: ") and expected in note
