@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torchbcos._core.errors import shorten
@@ -29,28 +30,65 @@ class Origins:
         self.state = state
         self.read: Bend | None = None
         self.unproven: list[tuple[str, Any]] = []
-        owned = [*state.model.named_buffers(), *state.model.named_parameters()]
+        self._buffers = list(state.model.named_buffers())
+        owned = [*self._buffers, *state.model.named_parameters()]
         self._state = {id(t): (name, t, version(t)) for name, t in reversed(owned)}
         self._made: dict[int, tuple[weakref.ref[Tensor], int | None]] = {}
+        self._names: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._edits: dict[int, int | None] = {}  # by memory: the version that the last edit which was seen left
         self._shown: set[int] = set()  # memory that something outside torch may write into
+        self._owners: dict[int, str] | None = None  # by memory
+        self._kept: dict[int, tuple[Tensor, Tensor, int | None]] = {}  # of the network's own tensors, as they were
 
     def name_of(self, t: Tensor) -> str | None:
-        """The dotted name of a parameter or buffer of the network."""
-        kept = self._state.get(id(t))
-        return None if kept is None else kept[0]
+        """The dotted name of a parameter or buffer of the network, or of the only one that a tensor was made of."""
+        if (own := self._state.get(id(t))) is not None:
+            return own[0]
+        made = self._names.get(id(t))
+        return made[1] if made is not None and made[0]() is t else None
 
     def owner_of(self, memory: int) -> str | None:
         """The name of the parameter or buffer that this memory belongs to."""
-        return next((name for name, t, _ in self._state.values() if memory_of(t) == memory), None) if memory else None
+        if self._owners is None:
+            self._owners = {memory_of(t): name for name, t, _ in reversed(list(self._state.values()))}
+        return self._owners.get(memory) if memory else None
+
+    def keep(self, t: Tensor) -> None:
+        """Something is about to write into a tensor: if it is the network's own, `restore` brings back what it was."""
+        memory = memory_of(t)
+        if self.owner_of(memory) is None:
+            return
+        for _, own, _ in self._state.values():
+            if id(own) not in self._kept and memory_of(own) == memory:
+                self._kept[id(own)] = own, own.detach().clone(), version(own)
+
+    def restore(self) -> None:
+        """The network's own tensors are what they were: an explanation counts, averages and learns nothing."""
+        with torch.no_grad():
+            for own, before, since in self._kept.values():
+                if version(own) == since is not None:
+                    continue
+                if not own.is_leaf:  # a signal was written into it
+                    own.detach_()
+                own.copy_(before)
+                self.edited(own)
+        self._kept.clear()
+        now = dict(self.state.model.named_buffers())
+        for name, t in self._buffers:
+            if now.get(name) is not t:
+                place, _, last = name.rpartition(".")
+                setattr(self.state.model.get_submodule(place), last, t)
 
     def counts_batches(self, t: Any) -> bool:
         """Whether this is the counter of a batch norm."""
         return isinstance(t, Tensor) and (self.name_of(t) or "").rpartition(".")[2] == "num_batches_tracked"
 
-    def made(self, t: Tensor, sure: bool) -> None:
+    def made(self, t: Tensor, parts: Iterable[Tensor], sure: bool) -> None:
         """A tensor came out of an operation on constants; `sure`: on constants that are known to be such."""
         self._made.pop(id(t), None)
+        names = {self.name_of(part) for part in parts} - {None}
+        if len(names) == 1:
+            self._names[id(t)] = weakref.ref(t), str(names.pop())
         if sure:
             self._made[id(t)] = weakref.ref(t), version(t)
             if version(t):
