@@ -12,7 +12,7 @@ restored by exceptions, and no module carries a flag that another thread could s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -76,6 +76,7 @@ class Session:
         self.batched = True
         self.took_part = False
         self.tasks: list[int] = []
+        self.closing: list[Callable[[], None]] = []  # what brings the network's own tensors back
         self.added: list[tuple[str, Tensor]] | None = None
 
     @classmethod
@@ -125,6 +126,9 @@ class Session:
         for task in self.tasks:
             _tasks.pop(task, None)
         self.tasks.clear()
+        for restore in self.closing:
+            restore()
+        self.closing.clear()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
 | `Tensor._version` | no weight is packed; `testing` sees no change of values |
 | `Tensor._is_view` | constants are named on a copy |
+| `Tensor._base` | a constant that a signal is written into through a view is refused |
 | `_ops.OpOverloadPacket`, `_opoverload` | operations called as `torch.ops.…` without an overload have no rule |
 | `Module._forward_hooks`, `Module._forward_pre_hooks` | `testing` sees no hook that was left behind, `save` none |
 | `_orig_mod`, `_compiled_call_impl`, `_call_impl`, `torch._dynamo` | all compiled code runs eagerly while `explain` runs |
@@ -33,7 +34,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -41,12 +42,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from torchbcos._core.stack import in_checkpoint
 from torchbcos._core.trial import Trial as Trial
 
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "HOOKED", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
-    "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
-    "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "memory_of",
+    "base_of", "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager",
+    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "memory_of",
     "node_of", "original", "packing", "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed",
     "version",
 ]  # fmt: skip
@@ -104,12 +106,7 @@ def checkpointed() -> bool:
         place = "" if top is None else str(getattr(top[0], "__module__", None))
         return place.partition(".")[0] == "torch" and place != "torch.autograd.graph"
     # this torch shows no hooks; or the reentrant variant, whose first pass runs without gradients and without hooks
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
-            return True
-        frame = frame.f_back
-    return False
+    return in_checkpoint()
 
 
 # -- functorch, tracing, dispatch modes: where plain operations are needed ---------------------------------------------
@@ -160,6 +157,14 @@ def memory_of(tensor: Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (NotImplementedError, RuntimeError):  # sparse, or inside a transform
         return 0
+
+
+_BASE: Any = getattr(Tensor, "_base", None)
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """The tensor that `tensor` is a view of; itself where it is none, or torch does not say."""
+    return tensor if _BASE is None or tensor._base is None else tensor._base
 
 
 _IS_VIEW: Any = getattr(Tensor, "_is_view", None)

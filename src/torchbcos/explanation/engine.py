@@ -256,8 +256,8 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
     except RuntimeError as error:
         if "modified by an inplace operation" in str(error):
             raise StateError(
-                "This network edits a tensor in place that its gradient needs, where it cannot be watched (another thread, a "
-                "hook, foreign code): write y = f(x) instead, or edit a copy."
+                "This network edits a tensor in place (y += …, y[…] = …, y.relu_()) after an operation whose gradient needs its "
+                "old numbers, perhaps in a hook or another thread: write y = y + … there, or edit a copy (y.clone())."
             ) from error
         if "not implemented" in str(error):
             raise StateError(f"This network has an operation without a derivative: {shorten(str(error), 200)}.") from error

@@ -90,15 +90,26 @@ def outputs_of(model: nn.Module, x: Tensor, asked: Asked) -> Any:
 
 def _refuse_if_it_runs(state: Session, asked: Asked, error: RuntimeError) -> None:
     """Raise StateError where a network runs, but not while it is watched; its own errors are its own."""
+    if _runs(state, asked, gradients=True):
+        raise StateError(
+            f"This network runs, but not while its operations are watched for an explanation: {shorten(str(error), 200)} Look "
+            "for a gradient that its forward takes, or tensors that it exchanges: torchbcos.kinds.trace(model, x) lists what was met."
+        ) from error
+    if _runs(state, asked, gradients=False):
+        raise StateError(
+            f"This network runs without gradients only, and W is one: {shorten(str(error), 200)} Write what it edits in place, "
+            "or into out=…, as a new tensor: y = f(x)."
+        ) from error
+
+
+def _runs(state: Session, asked: Asked, *, gradients: bool) -> bool:
+    """Whether the network runs when nobody watches."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
             outputs_of(state.model, state.inputs, asked)
     except RuntimeError:
-        return
-    raise StateError(
-        f"This network runs, but not while its operations are watched for an explanation: {shorten(str(error), 200)} Look for a "
-        "gradient that its forward takes, or tensors that it exchanges: torchbcos.kinds.trace(model, x) lists what was met."
-    ) from error
+        return False
+    return True
 
 
 def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
@@ -192,9 +203,12 @@ def _capture(module: nn.Module | None, seen: list[object], state: Session) -> It
         yield
         return
 
-    def keep(_module: nn.Module, _args: object, output: object) -> None:
-        if current() is state:
-            seen.append(output)
+    def keep(_module: nn.Module, _args: object, output: object) -> object:
+        if current() is not state:
+            return None
+        seen.append(output)
+        # the network goes on with a copy: an activation in place would edit what was asked for
+        return output.clone() if isinstance(output, Tensor) else None
 
     with _hook_lock:
         handle = module.register_forward_hook(keep)
@@ -227,6 +241,8 @@ def picked(outputs: Any, wanted: str | int | None) -> Any:
     if wanted is None:
         return outputs
     entries = _entries(outputs)
+    if isinstance(wanted, int) and isinstance(outputs, (tuple, list)) and -len(outputs) <= wanted < 0:
+        wanted += len(outputs)
     if wanted in entries:
         return entries[wanted]
     if not entries:

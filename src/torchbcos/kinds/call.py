@@ -10,15 +10,16 @@ from torch import Tensor
 from torchbcos._core.names import quote
 from torchbcos.kinds.kind import CONSTANT, GATE, LINEAR, Bend, Kind, Known
 from torchbcos.kinds.named import Naming
-from torchbcos.kinds.operation import Operation, spelled
+from torchbcos.kinds.operation import Operation, asks_in_place, spelled
 from torchbcos.kinds.place import place_here
 
 if TYPE_CHECKING:
     from torchbcos.kinds.watch import Watch
 
-__all__ = ["Call", "Outcome", "Rule", "tensors_in"]
+__all__ = ["Call", "Outcome", "Rule", "tensors_in", "written"]
 
 Outcome = tuple[Any, Known]
+_STATISTICS = ("batch_norm", "instance_norm")  # they update running ones
 Rule = Callable[["Call"], Outcome]
 
 
@@ -39,6 +40,18 @@ def tensors_in(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     return found
 
 
+def written(func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that a call writes into."""
+    targets = [kwargs["out"]] if kwargs.get("out") is not None else []
+    if operation.inplace or asks_in_place(func, args, kwargs):
+        targets.append(args[0] if args else next(iter(kwargs.values()), None))
+    elif (schema := getattr(func, "_schema", None)) is not None:  # an operation of torch.ops says so itself
+        targets += [a for a, said in zip(args, schema.arguments, strict=False) if said.is_write]
+    elif operation.name in _STATISTICS:
+        targets += [a for a in (*args[1:5], kwargs.get("running_mean"), kwargs.get("running_var")) if a is not None]
+    return tensors_in(targets, {})
+
+
 class Call:
     """What a rule is given.
 
@@ -55,7 +68,7 @@ class Call:
     ):
         self.watch, self.func, self.args, self.kwargs = watch, func, args, kwargs
         self.name = operation.name or spelled(func)
-        self.inplace = operation.inplace or kwargs.get("inplace") is True
+        self.inplace = operation.inplace or asks_in_place(func, args, kwargs)
         self.naming = Naming(watch)
         self.apart: dict[int, Known] = {}
 
@@ -84,15 +97,6 @@ class Call:
         """The bent one of several values where there is one, else a gate, else a linear one, else a constant."""
         order = (Kind.BENT, Kind.GATE, Kind.LINEAR, Kind.CONSTANT)
         return min((self.known(v) for v in values), key=lambda known: order.index(known.kind), default=CONSTANT)
-
-    def targets(self) -> list[Tensor]:
-        """The tensors that the operation wrote into."""
-        written = [self.kwargs["out"]] if self.kwargs.get("out") is not None else []
-        if self.inplace:
-            written.append(self.args[0] if self.args else self.signal)
-        elif (schema := getattr(self.func, "_schema", None)) is not None:  # an operation of torch.ops says so itself
-            written += [a for a, said in zip(self.args, schema.arguments, strict=False) if said.is_write]
-        return tensors_in(written, {})
 
     # -- what can be done ----------------------------------------------------------------------------------------------
 

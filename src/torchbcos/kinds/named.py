@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.torch_private import is_view, memory_of
+from torchbcos._core.torch_private import base_of, is_view, memory_of
 from torchbcos.kernels.named import Named
 from torchbcos.kinds.place import place_here
 
@@ -64,8 +64,9 @@ class Naming:
         return named
 
     def in_place(self, t: Tensor, label: str) -> None:
-        """Measure a constant from here on whose tensor a signal is about to be written into."""
-        if not _nothing(t) and bool(t.detach().any()):
+        """Measure a constant from here on whose tensor a signal is about to be written into, or into a view of it."""
+        t = base_of(t)
+        if self.watch.origins.owner_of(memory_of(t)) is None and not _nothing(t) and bool(t.detach().any()):
             t.mul_(self.one(t, self.key(t, label)).to(t.dtype))
 
     def leaf(self, c: Any, label: str, like: Tensor, *, owner: Tensor | None = None, own: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from torchbcos._core.torch_private import qualified
 
-__all__ = ["Operation", "functions_of", "key_of", "spelled", "writes"]
+__all__ = ["Operation", "asks_in_place", "functions_of", "key_of", "spelled", "writes"]
 
 # where torch keeps functions of one name; what is written as an operator or in place is the same operation
 _NAMESPACES: tuple[Any, ...] = (Tensor, torch, F, torch.special, torch.linalg)
@@ -60,6 +61,29 @@ def key_of(function: Any) -> Any:
     ('aten::relu', True)
     """
     return qualified(function) or function
+
+
+@functools.cache
+def _place_of_inplace(function: Any) -> int | None:
+    """Which argument of a function of `torch.nn.functional` says that it writes into its input."""
+    try:
+        return list(inspect.signature(function).parameters).index("inplace")
+    except (TypeError, ValueError):
+        return None
+
+
+def asks_in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether this call asks a function to write into its first argument: by `inplace=True`, or by its place.
+
+    >>> asks_in_place(F.relu, (torch.ones(1), True), {}), asks_in_place(F.relu, (torch.ones(1),), {})
+    (True, False)
+    """
+    if "inplace" in kwargs:
+        return kwargs["inplace"] is True
+    if not any(a is True for a in args):
+        return False
+    place = _place_of_inplace(function)
+    return place is not None and place < len(args) and args[place] is True
 
 
 def writes(function: Callable[..., Any]) -> bool:

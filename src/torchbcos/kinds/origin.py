@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from torchbcos._core.errors import shorten
@@ -35,11 +36,14 @@ class Origins:
         self.state = state
         self.read: Bend | None = None
         self.unproven: list[tuple[str, Any]] = []
-        owned = [*state.model.named_buffers(), *state.model.named_parameters()]
+        self._buffers = list(state.model.named_buffers())
+        owned = [*self._buffers, *state.model.named_parameters()]
         self._state = {id(t): (name, t, version(t)) for name, t in reversed(owned)}
         self._made: dict[int, _Made] = {}
         self._edits: dict[int, int | None] = {}  # by memory: the version that the last edit which was seen left
         self._shown: set[int] = set()  # memory that something outside torch may write into
+        self._owners: dict[int, list[tuple[str, Tensor]]] | None = None  # by memory
+        self._kept: dict[int, tuple[Tensor, Tensor, int | None]] = {}  # of the network's own tensors, as they were
 
     def name_of(self, t: Tensor) -> str | None:
         """The dotted name of a parameter or buffer of the network, or of the only one that a tensor was made of."""
@@ -50,7 +54,39 @@ class Origins:
 
     def owner_of(self, memory: int) -> str | None:
         """The name of the parameter or buffer that this memory belongs to."""
-        return next((name for name, t, _ in self._state.values() if memory_of(t) == memory), None) if memory else None
+        owned = self._owned_at(memory)
+        return owned[0][0] if owned else None
+
+    def _owned_at(self, memory: int) -> list[tuple[str, Tensor]]:
+        """The network's own tensors that lie there, with their names."""
+        if self._owners is None:
+            self._owners = {}
+            for name, t, _ in self._state.values():
+                self._owners.setdefault(memory_of(t), []).append((name, t))
+        return self._owners.get(memory, []) if memory else []
+
+    def keep(self, t: Tensor) -> None:
+        """Something is about to write into a tensor: if it is the network's own, `restore` brings back what it was."""
+        for _, own in self._owned_at(memory_of(t)):
+            if id(own) not in self._kept:
+                self._kept[id(own)] = own, own.detach().clone(), version(own)
+
+    def restore(self) -> None:
+        """The network's own tensors are what they were: an explanation counts, averages and learns nothing."""
+        with torch.no_grad():
+            for own, before, since in self._kept.values():
+                if version(own) == since is not None:
+                    continue
+                if not own.is_leaf:  # a signal was written into it
+                    own.detach_()
+                own.copy_(before)
+                self.edited(own)
+        self._kept.clear()
+        now = dict(self.state.model.named_buffers())
+        for name, t in self._buffers:
+            if now.get(name) is not t:
+                place, _, last = name.rpartition(".")
+                setattr(self.state.model.get_submodule(place), last, t)
 
     def counts_batches(self, t: Any) -> bool:
         """Whether this is the counter of a batch norm."""

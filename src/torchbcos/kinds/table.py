@@ -53,7 +53,7 @@ TABLE: tuple[Row, ...] = (
     Row(choices.largest, "max min"),
     Row(sums.extremum, "maximum minimum fmax fmin"),
     Row(sums.choose, "where where_method"),
-    Row(sums.fill, "masked_fill"),
+    Row(sums.fill, "masked_fill"), Row(sums.refill, "fill zero"),
     Row(sums.add, "add"),
     Row(sums.subtract, "sub subtract rsub"),
     Row(sums.join, "cat concat concatenate stack hstack vstack dstack column_stack row_stack"),

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.atoms import watched
+from torchbcos._core.checkpoints import keeping, reentrant
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
-from torchbcos._core.torch_private import HOOKED, memory_of, node_of, version
-from torchbcos.kinds.call import Call, tensors_in
+from torchbcos._core.torch_private import HOOKED, base_of, memory_of, node_of, version
+from torchbcos.kinds.call import Call, tensors_in, written
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
 from torchbcos.kinds.origin import Origins
@@ -25,6 +26,10 @@ from torchbcos.kinds.table import rule_of
 __all__ = ["Watch"]
 
 _UNSEEN = "code that cannot be watched"
+_REENTRANT = (
+    "This network uses torch.utils.checkpoint with use_reentrant=True, which leaves no gradient to read W from: pass "
+    "use_reentrant=False, or switch checkpoints off (timm: model.set_grad_checkpointing(False))."
+)
 # what gives something outside torch, or another tensor, a way to write into the memory of a constant
 _SHOWS = ("numpy", "__array__", "data_ptr", "untyped_storage", "storage", "__dlpack__", "data")
 
@@ -58,6 +63,7 @@ class Watch(TorchFunctionMode):
         self._records: dict[int, _Record] = {}
         self._moved: dict[int, tuple[Tensor, Known]] = {}  # memory of constants that something moving was written into
         self._stack: list[ExitStack] = []
+        state.closing.append(self.origins.restore)
         self.record(state.inputs, Known(Kind.LINEAR))
 
     # -- the mode ------------------------------------------------------------------------------------------------------
@@ -81,12 +87,18 @@ class Watch(TorchFunctionMode):
         rule, operation = rule_of(func)
         if operation.name == "look":
             return func(*args, **kwargs)
-        given = tensors_in(args, kwargs)
-        if all(self.known(t).kind is Kind.CONSTANT for t in given):
-            return self._constant(operation, func, args, kwargs, given)
-        call = Call(self, func, operation, tuple(args), kwargs)
-        value, known = rule(call)
-        self._remember(call, value, known)
+        given, targets = tensors_in(args, kwargs), written(func, operation, tuple(args), kwargs)
+        for target in targets:
+            self.origins.keep(target)
+        with keeping():
+            if all(self.known(t).kind is Kind.CONSTANT for t in given):
+                return self._constant(operation, func, args, kwargs, given)
+            if reentrant():
+                raise StateError(_REENTRANT)
+            call = Call(self, func, operation, tuple(args), kwargs)
+            before = [self.known(t) for t in targets]
+            value, known = rule(call)
+        self._remember(call, value, known, list(zip(targets, before, strict=True)))
         if self.listener is not None:
             self.listener(call, rule.__name__, next((self.known(t) for t in tensors_in((value,), {})), known))
         return value
@@ -111,16 +123,16 @@ class Watch(TorchFunctionMode):
                 self.origins.edited(t)
         return value
 
-    def _remember(self, call: Call, value: Any, known: Known) -> None:
+    def _remember(self, call: Call, value: Any, known: Known, targets: list[tuple[Tensor, Known]]) -> None:
         """Keep the kind of every tensor that came out."""
         if known.kind is Kind.GATE and known.bend is None:
-            before = next((k.bend for t in tensors_in(call.args, call.kwargs) if (k := self.known(t)).bend is not None), None)
-            known = known._replace(bend=before or Bend(call.name, place_here(self.state.names)))
-        targets = call.targets()
-        for target in targets:
-            self.origins.edited(target)
-        for target in targets:
-            known = self._written(call, target, known)
+            first = next((k.bend for t in tensors_in(call.args, call.kwargs) if (k := self.known(t)).bend is not None), None)
+            known = known._replace(bend=first or Bend(call.name, place_here(self.state.names)))
+        if call.name not in ("batch_norm", "instance_norm"):  # the rule of these updates nothing
+            for target, _ in targets:
+                self.origins.edited(target)
+            for target, before in targets:
+                known = self._written(call, target, before, known)
         for t in tensors_in((value,), {}):
             kept = call.apart.get(id(t), known)
             if kept.kind is Kind.CONSTANT and t.requires_grad and not t.is_leaf:
@@ -138,7 +150,7 @@ class Watch(TorchFunctionMode):
             self.record(t, self._unseen("an edit", "it was edited by code that cannot be watched"))
             return self._records[id(t)].known
         if self._moved and (moved := self._moved.get(memory_of(t))) is not None:
-            return moved[1]
+            return self._following(t, *moved)
         if not t.requires_grad or t.is_leaf:
             return CONSTANT
         known = CONSTANT
@@ -166,9 +178,9 @@ class Watch(TorchFunctionMode):
                 known = Known(Kind.BENT, bend=Bend("complex numbers", place_here(self.state.names)))
         self._records[id(t)] = _Record(weakref.ref(t), known, version(t), node_of(t))
 
-    def _written(self, call: Call, target: Tensor, known: Known) -> Known:
+    def _written(self, call: Call, target: Tensor, before: Known, known: Known) -> Known:
         """An operation wrote into a tensor: what shares its memory has changed as well."""
-        before, memory = self.known(target), memory_of(target)
+        memory = memory_of(target)
         if known.kind is Kind.LINEAR and not torch.is_grad_enabled():
             known = call.bend("it edits a signal in place without gradients", "write y = … outside of torch.no_grad instead")
         owner = self.origins.owner_of(memory) if before.kind is Kind.CONSTANT else None
@@ -180,22 +192,29 @@ class Watch(TorchFunctionMode):
         self.record(target, known)
         if before.kind is Kind.LINEAR and known.kind is Kind.LINEAR:
             return known
-        if before.kind is Kind.CONSTANT and known.kind is not Kind.LINEAR and memory:
+        if memory and (before.kind is Kind.CONSTANT or memory in self._moved):
             self._moved[memory] = target, known
         for key, kept in list(self._records.items()):
             alias = kept.tensor()
             if alias is None:
                 del self._records[key]
             elif alias is not target and memory_of(alias) == memory:
-                self._records[key] = kept._replace(known=self._mixed(call, known, kept.known))
+                mixed = self._following(alias, target, self._mixed(call, known, kept.known))
+                self._records[key] = kept._replace(known=mixed)
         return known
+
+    def _following(self, t: Tensor, target: Tensor, written: Known) -> Known:
+        """The kind of what shares memory with a tensor that was written into; autograd must know that it does."""
+        if written.kind is Kind.LINEAR and base_of(t) is not base_of(target):
+            return GATE
+        return written
 
     def _mixed(self, call: Call, written: Known, other: Known) -> Known:
         """The kind of a tensor a part of which was overwritten."""
         if written.kind is other.kind:
             return other
         if written.kind is Kind.LINEAR and other.kind is Kind.CONSTANT:
-            return written
+            return written._replace(activated=False)
         return call.bend("it edits in place what shares its memory with a signal", "work on a copy: x = x.clone()")
 
     def held(self, t: Tensor) -> Tensor:

@@ -66,9 +66,12 @@ def _multiply_in_place(call: Call, a: Any, b: Any) -> Outcome:
     known, other = call.known(a), call.known(b)
     if known.kind is Kind.LINEAR and (other.kind is not Kind.LINEAR or other.activated):
         return call.run(a, call.held(b)), known._replace(activated=known.activated and not isinstance(b, Tensor))
-    if known.kind in (Kind.CONSTANT, Kind.GATE) and other.kind in (Kind.CONSTANT, Kind.GATE):
-        return call.gate()
-    return call.bent(_TWO_SIGNALS if other.kind is Kind.LINEAR else "", "Write the product as y = a * b, not in place.")
+    if Kind.LINEAR not in (known.kind, other.kind):
+        return call.bent() if Kind.BENT in (known.kind, other.kind) else call.gate()
+    before = a.clone()  # what stands there is needed for the gradient
+    call.watch.record(before, known)
+    y, known = product(call, before, before if b is a else b, torch.mul)
+    return a.copy_(y), known
 
 
 def divide(call: Call) -> Outcome:

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos.kinds.call import Call, Outcome, tensors_in
-from torchbcos.kinds.kind import LINEAR, Kind
+from torchbcos.kinds.kind import GATE, LINEAR, Kind
 from torchbcos.kinds.named import Part
 
-__all__ = ["add", "addcdiv", "addcmul", "addmm", "choose", "extremum", "fill", "join", "lerp", "overwrite", "pad", "subtract"]
+__all__ = ["add", "addcdiv", "addcmul", "addmm", "choose", "extremum", "fill", "join", "lerp", "overwrite", "pad",
+    "refill", "subtract",
+]  # fmt: skip
 
 _HELD = "a value that depends on the input, and is held, is added to a signal"
 _JOINED = "a value that depends on the input, and is held, is joined to a signal"
@@ -90,7 +92,7 @@ def addmm(call: Call) -> Outcome:
 def lerp(call: Call) -> Outcome:
     """`a + w · (b - a)`: a sum of products."""
     a, b, w = call.signal, call.argument(1, "end"), call.argument(2, "weight")
-    return call.bent() if call.inplace else call.again(lambda: a + w * (b - a))
+    return call.again(lambda: a.add_(w * (b - a)) if call.inplace else a + w * (b - a))
 
 
 def join(call: Call) -> Outcome:
@@ -175,16 +177,27 @@ def fill(call: Call) -> Outcome:
         return call.bent()
     if call.kind(value) is not Kind.CONSTANT:
         return call.bent(_HELD)
-    finite = bool(torch.isfinite(torch.as_tensor(value)).all())
-    if call.inplace or not finite:
-        if finite and bool(torch.as_tensor(value).any()):
-            return call.bent("it fills a signal with a constant in place", "Write y = x.masked_fill(mask, value).")
-        return call.run(*call.args, **call.kwargs), call.known(x)
+    known, finite = call.known(x), bool(torch.isfinite(torch.as_tensor(value)).all())
+    if not finite:
+        return call.run(*call.args, **call.kwargs), known
+    own = not isinstance(value, Tensor) or call.watch.origins.is_known(value)
+    filled = torch.where(mask, torch.as_tensor(value, dtype=x.dtype, device=x.device), x.new_zeros(()))
+    if call.inplace:
+        return x.masked_fill_(mask, 0).add_(call.naming.leaf(filled.expand_as(x), "filled", x, own=own)), known
     y = call.run(*call.args, **call.kwargs)
-    filled = torch.where(mask, torch.as_tensor(value, dtype=y.dtype, device=y.device), y.new_zeros(()))
-    return call.naming.added(
-        y, [Part(filled, "filled", own=not isinstance(value, Tensor) or call.watch.origins.is_known(value))]
-    ), call.known(x)
+    return call.naming.added(y, [Part(filled, "filled", own=own)]), known
+
+
+def refill(call: Call) -> Outcome:
+    """All of a tensor is overwritten, with one number: a named constant, where it is one."""
+    x, value = call.args[0], 0 if call.name == "zero" else call.argument(1, "value")
+    kind = call.kind(value)
+    if kind is not Kind.CONSTANT or call.kind(x) is not Kind.LINEAR:
+        known = call.known(value) if kind is Kind.LINEAR else call.bend() if kind is Kind.BENT else GATE
+        return call.run(*call.args, **call.kwargs), known
+    x.zero_()
+    filled = torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)
+    return x.add_(call.naming.leaf(filled, "filled", x, own=not isinstance(value, Tensor))), LINEAR
 
 
 # where the operations that overwrite have what comes
