@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torchbcos._core.atoms import watched
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
-from torchbcos._core.torch_private import HOOKED, memory_of, node_of, version
+from torchbcos._core.identity import HOOKED, memory_of, node_of
+from torchbcos._core.torch_private import version
 from torchbcos.kinds.call import Call, tensors_in
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
