@@ -93,7 +93,7 @@ def _refuse_if_it_runs(state: Session, asked: Asked, error: RuntimeError) -> Non
     if _runs(state, asked, gradients=True):
         raise StateError(
             f"This network runs, but not while its operations are watched for an explanation: {shorten(str(error), 200)} Look "
-            "for a gradient that its forward takes, or tensors that it exchanges: torchbcos.kinds.trace(model, x) lists what was met."
+            "for a gradient that its forward takes, or tensors that it exchanges; torchbcos.kinds.trace(model, x) lists them."
         ) from error
     if _runs(state, asked, gradients=False):
         raise StateError(
