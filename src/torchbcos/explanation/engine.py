@@ -149,7 +149,7 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
     try:
         e, named = _explain_together(model, x, targets, contrast, question)
     except OneByOne:
-        if len(x) == 1:
+        if len(x) == 1 or any(m.training for m in model.modules()):  # in training an image alone is another one
             raise
         alone = _in_parts(model, x, targets, contrast, question, 1)
         with torch.no_grad():
