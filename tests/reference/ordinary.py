@@ -22,7 +22,7 @@ def drawn(net: nn.Module) -> nn.Module:
     """Parameters and statistics drawn, so that no branch, token or table is a zero; in float64, for use."""
     with torch.no_grad():
         for name, p in net.named_parameters():
-            if p.dim() < 2 or "layer_scale" in name or "token" in name or "embedding" in name:
+            if p.dim() < 2 or any(word in name for word in ("layer_scale", "token", "embedding", "place")):
                 p.normal_(0.5, 0.7)
             elif "table" in name:
                 p.normal_()

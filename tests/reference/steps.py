@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.reference import held as gates
-from tests.reference.held import Gate, Held, Network
+from tests.reference.held import Gate, Held, Network, split_heads
+from tests.reference.ordinary import windows
 
 CHANNELS, SIDE, HEADS, CLASSES = 4, 6, 2, 3
 Step = Any  # str | tuple[str, list[Step]]
@@ -89,6 +90,50 @@ class Positions(nn.Module):
         return self.attention(t, t, t, need_weights=not self.fused)[0].transpose(1, 2).reshape(x.shape)
 
 
+class Tokens(nn.Module):
+    """Positions first, then images (as `nn.MultiheadAttention` has it by default): a class token joined, a table added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.table = nn.Parameter(torch.zeros(1, 1, CHANNELS)), nn.Parameter(torch.zeros(SIDE**2 + 1, 1, CHANNELS))
+        self.attention = nn.MultiheadAttention(CHANNELS, HEADS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2).permute(2, 0, 1)
+        t = torch.cat([self.token.expand(1, len(x), -1), t]) + self.table
+        t = t + self.attention(t, t, t, need_weights=False)[0]
+        return t[1:].permute(1, 2, 0).reshape(x.shape)
+
+
+class Windows(nn.Module):
+    """Attention in windows that are folded into the axis of images, a place added in each, the weights of heads mixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, 9, CHANNELS))
+        self.qkv, self.mix, self.proj = nn.Linear(CHANNELS, 3 * CHANNELS), nn.Linear(HEADS, HEADS), nn.Linear(CHANNELS, CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, rows, columns = len(x), CHANNELS, SIDE // 3, SIDE // 3
+        t = x.reshape(n, c, rows, 3, columns, 3).permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, c) + self.place
+        q, k, v = self.qkv(t).reshape(-1, 9, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (q * (c // HEADS) ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
+        weights = self.mix(weights.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        t = self.proj((weights @ v).transpose(1, 2).reshape(-1, 9, c))
+        return t.reshape(n, rows, columns, 3, 3, c).permute(0, 5, 1, 3, 2, 4).reshape(n, c, SIDE, SIDE)
+
+
+class StarReLU(nn.Module):
+    """`s · relu(x)² + b` (arXiv 2210.13452)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.relu(x) ** 2 + self.bias
+
+
 class Unit(nn.Module):
     """A gated linear unit over channels."""
 
@@ -145,6 +190,9 @@ LEAVES: dict[str, Callable[[], nn.Module]] = {
     "hard squeeze": lambda: Squeeze(True),
     "attention": lambda: Positions(True),
     "plain attention": lambda: Positions(False),
+    "tokens": Tokens,
+    "windows": Windows,
+    "star": StarReLU,
     "glu": lambda: Unit(False),
     "swiglu": lambda: Unit(True),
     **{name: make for name, (make, _) in ACTIVATIONS.items()},
@@ -206,7 +254,12 @@ def _leaf(h: Held, name: str, word: str, x: Tensor) -> Tensor:
     if word in ("glu", "swiglu"):
         a, b = h.conv(name + ".into", x).chunk(2, 1)
         return a * h.factor(lambda: gates.sigmoid(b)) if word == "glu" else b * h.factor(lambda: a * gates.sigmoid(a))
+    if word == "tokens":
+        return _tokens(h, name, x)
+    if word == "windows":
+        return _windows(h, name, x)
     plain: dict[str, Callable[[], Tensor]] = {
+        "star": lambda: h.plus(name + ".bias", x * h.factor(lambda: h.state[name + ".scale"] * x.clamp(min=0))),
         "batch": lambda: h.batch_norm(name, x),
         "group": lambda: h.group_norm(name, x, 2),
         "instance": lambda: h.group_norm(name, x, c),
@@ -217,6 +270,28 @@ def _leaf(h: Held, name: str, word: str, x: Tensor) -> Tensor:
         "shrunk": lambda: F.interpolate(x.reshape(n, c, SIDE // 2, 2, -1, 2).mean((3, 5)), size=space, mode="bilinear"),
     }
     return plain[word]()
+
+
+def _tokens(h: Held, name: str, x: Tensor) -> Tensor:
+    t = x.flatten(2).transpose(1, 2)
+    token = h.state[name + ".token"] * h.amount(name + ".token", t)
+    t = h.plus(name + ".table", torch.cat([token.expand(len(t), 1, -1), t], 1), h.state[name + ".table"].transpose(0, 1))
+    t = t + h.multihead(name + ".attention", t, HEADS)
+    return t[:, 1:].transpose(1, 2).reshape(x.shape)
+
+
+def _windows(h: Held, name: str, x: Tensor) -> Tensor:
+    t = h.plus(name + ".place", windows(x.movedim(1, -1), 3))
+    q, k, v = (split_heads(a, HEADS) for a in h.linear(name + ".qkv", t).chunk(3, -1))
+
+    def weights() -> Tensor:
+        each = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+        mixed = torch.einsum("nwhst,gh->nwgst", each, h.state[name + ".mix.weight"])
+        return mixed + h.state[name + ".mix.bias"][:, None, None]
+
+    t = h.linear(name + ".proj", (h.factor(weights) @ v).transpose(-2, -3).flatten(-2))
+    t = t.reshape(len(x), SIDE // 3, SIDE // 3, 3, 3, CHANNELS).transpose(2, 3).reshape(len(x), SIDE, SIDE, CHANNELS)
+    return t.movedim(-1, 1)
 
 
 def _activation(h: Held, name: str, word: str, x: Tensor) -> Tensor:

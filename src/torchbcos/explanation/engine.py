@@ -7,6 +7,7 @@ that scales it (`torchbcos._core.frozen.add_constant`): measured, never left ove
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -129,13 +130,16 @@ class _Question(NamedTuple):
 
 
 def _in_parts(model: nn.Module, x: Tensor, targets: object, contrast: object, question: _Question, size: int) -> Explanation:
-    """`size` images at a time, joined."""
+    """`size` images at a time, joined; where derivatives are wanted, W depends on the joined `inputs`."""
+    wanted = bool(question.create_graph) and not x.is_inference()
+    x = x.detach().requires_grad_() if wanted and not x.requires_grad else x
     parts = []
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         part, other = part_of(targets, rows, len(x)), part_of(contrast, rows, len(x), "contrast")
         parts.append(_explain_batch(model, x[rows], part, other, question))
-    return Explanation.join(parts)
+    joined = Explanation.join(parts)
+    return dataclasses.replace(joined, inputs=x) if wanted else joined
 
 
 def usual_batch(model: nn.Module, x: Tensor, create_graph: bool | str) -> int:
@@ -149,7 +153,7 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
     try:
         e, named = _explain_together(model, x, targets, contrast, question)
     except OneByOne:
-        if len(x) == 1:
+        if len(x) == 1 or any(m.training for m in model.modules()):  # in training an image alone is another one
             raise
         alone = _in_parts(model, x, targets, contrast, question, 1)
         with torch.no_grad():

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 
@@ -16,7 +17,7 @@ from torchbcos._core import torch_private
 from torchbcos.kernels.conv import again, again_with_graph, makes, places, waits
 from torchbcos.kernels.lengths import overflow_shown
 
-__all__ = ["channel_statistics", "per_channel", "regular", "uncentered_batch_norm"]
+__all__ = ["channel_statistics", "fused_batch_norm", "per_channel", "uncentered_batch_norm"]
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,14 +30,45 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def regular(x: Tensor) -> Tensor:
-    """x for torch's own batch norm: copied where it is one image whose axes lie oddly in memory (tokens made a map).
+def fused_batch_norm(
+    x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, training: bool = False,
+    momentum: float = 0.0, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """torch's own batch norm, and its right gradient for a batch of one.
 
-    torch 2.14 takes `tokens.transpose(1, 2).reshape(1, C, H, W)` for channels_last, and reads a gradient of the usual order
-    as if it were, too: the norm is right and its gradient wrong (on a CPU, for a batch of one).
+    torch 2.14 takes one image whose axes lie oddly in memory (`tokens.transpose(1, 2).reshape(1, C, H, W)`) for channels_last,
+    and reads a gradient of the usual order as if it were, too, or the other way round: the norm is right and its gradient wrong
+    (on a CPU). Both are copied then, and only then.
+
+    Args:
+        x: (N, C, *S).
+        mean, var, weight, bias: (C,) or None.
+        training, momentum, eps: as in `torch.nn.functional.batch_norm`.
+
+    Returns:
+        A tensor like x.
     """
-    odd = x.dim() > 3 and x.shape[0] == 1 and x.stride(0) != x.numel()
-    return x.contiguous() if odd else x
+    alone = x.shape[0] == 1 and x.dim() > 3
+    y = F.batch_norm(_regular(x) if alone else x, mean, var, weight, bias, training, momentum, eps)
+    regular: Tensor = _RegularGradient.apply(y) if alone and y.requires_grad else y
+    return regular
+
+
+def _regular(x: Tensor) -> Tensor:
+    """One image (1, C, *S), copied where the stride of its first axis is another than its size."""
+    return x.contiguous() if x.stride(0) != x.numel() else x
+
+
+class _RegularGradient(Function):
+    """Identity, whose gradient lies in memory as one image does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return _regular(g)
 
 
 def per_channel(values: Tensor, ndim: int) -> Tensor:

@@ -104,7 +104,8 @@ class Naming:
             return
         if rows % images:
             raise OneByOne(
-                f"A constant is added to {rows} rows, and {images} images are explained: they cannot be told apart there."
+                f"A constant is added to {rows} rows, and {images} images are explained: they cannot be told apart there. "
+                "Explain one image at a time, or in eval mode."
             )
         self.watch.folded = True
 

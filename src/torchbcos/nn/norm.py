@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import functional
@@ -17,7 +16,7 @@ from torchbcos._core.numbers import positive_integer
 from torchbcos._core.torch_private import hook_counts
 from torchbcos.functional.norm import affine, batch_statistics, check_images, normalize, shift
 from torchbcos.functional.numbers import check_epsilon, check_rate
-from torchbcos.kernels.batchnorm import regular, uncentered_batch_norm
+from torchbcos.kernels.batchnorm import fused_batch_norm, uncentered_batch_norm
 from torchbcos.kernels.lengths import overflow_shown
 from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.layer import Layer
@@ -114,10 +113,9 @@ class BatchNorm(Norm):
         if self.native(x):
             if self.training:
                 self.num_batches_tracked.add_(1)
-            return F.batch_norm(
-                regular(x), self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum or 0.0,
-                self.eps,
-            )  # fmt: skip
+            return fused_batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps
+            )
         if self.training and self.fast(x):
             y, mean, var = uncentered_batch_norm(x, self.weight, self.eps, watched=any(hook_counts(self)))
             self.track(mean, var, x.numel() // self.num_features)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torchbcos import nn as bnn
 from torchbcos._core import torch_private
 from torchbcos.functional import bcos_conv
 from torchbcos.kernels import batchnorm, conv
-from torchbcos.kernels.batchnorm import channel_statistics, regular, uncentered_batch_norm
+from torchbcos.kernels.batchnorm import channel_statistics, fused_batch_norm, uncentered_batch_norm
 
 
 def double(*shape: int) -> Tensor:
@@ -200,24 +201,34 @@ def test_a_convolution_alone_under_a_checkpoint_before_a_norm() -> None:
         torch.testing.assert_close(one, other)
 
 
+def odd(t: Tensor, space: tuple[int, ...]) -> Tensor:
+    """Tokens (N, T, C) as a map (N, C, *S): the axes of one image alone lie in memory as no map's do."""
+    return t.transpose(1, 2).reshape(t.shape[0], t.shape[2], *space)
+
+
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("space", [(3, 4), (2, 3, 4), (1, 5)])
-def test_tokens_of_one_image_made_a_map(images: int, space: tuple[int, ...]) -> None:
-    """torch's own batch norm gives a wrong gradient for them; ours does not, in use and in training."""
-    net = bnn.BatchNorm(4).double()
+@pytest.mark.parametrize("training", [False, True])
+def test_tokens_of_one_image_made_a_map(images: int, space: tuple[int, ...], training: bool) -> None:
+    """torch's own batch norm gives a wrong gradient for them, and for a gradient that comes as one; ours does not."""
+    net = bnn.BatchNorm(4).double().train(training)
     with torch.no_grad():
         for t in (net.weight, net.bias, net.running_mean):
             t.normal_()
-    tokens, r = double(images, math.prod(space), 4), torch.randn(images, 4, *space, dtype=torch.float64)
-    for training in (False, True):
-        net.train(training)
-        odd = torch.autograd.grad((net(tokens.transpose(1, 2).reshape(r.shape)) * r).sum(), tokens)[0]
-        usual = torch.autograd.grad((net(tokens.transpose(1, 2).contiguous().reshape(r.shape)) * r).sum(), tokens)[0]
-        torch.testing.assert_close(odd, usual, rtol=1e-9, atol=1e-9)
+    tokens, r = double(images, math.prod(space), 4), torch.randn(images, math.prod(space), 4, dtype=torch.float64)
+    x = odd(tokens, space)
+    usual = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    expected = torch.autograd.grad(net(usual), usual, odd(r, space).contiguous())[0]
+    for given_ in (x, usual):
+        for gradient in (odd(r, space), odd(r, space).clone(memory_format=torch.contiguous_format)):
+            found = torch.autograd.grad(net(given_), given_, gradient, retain_graph=True)[0]
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_other_images_are_not_copied() -> None:
-    x = torch.rand(1, 4, 6, 6)
-    for given_ in (x, x.contiguous(memory_format=torch.channels_last), torch.rand(3, 4, 6, 6)[1:2], torch.rand(1, 4, 9)):
-        assert regular(given_) is given_
-    assert regular(torch.rand(1, 36, 4).transpose(1, 2).reshape(1, 4, 6, 6)).is_contiguous()
+    """The layout that torch's own batch norm gives, and no step of autograd more."""
+    mean, var = torch.zeros(4), torch.ones(4)
+    for x in (torch.rand(1, 4, 6, 6), torch.rand(1, 4, 6, 6).contiguous(memory_format=torch.channels_last), torch.rand(1, 4, 9)):
+        assert fused_batch_norm(x, mean, var, None, None).stride() == F.batch_norm(x, mean, var).stride()
+    y = fused_batch_norm(torch.rand(2, 4, 6, 6, requires_grad=True), mean, var, None, None)
+    assert y.grad_fn is not None and y.grad_fn.name() == "NativeBatchNormBackward0"
