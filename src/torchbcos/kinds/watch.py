@@ -113,7 +113,11 @@ class Watch(TorchFunctionMode):
         sure = self.origins.read is None and all(self.origins.is_known(t) for t in given)
         if operation.name in _SHOWS:
             self.origins.shown(given)
-        value = func(*args, **kwargs)
+        if self.state.detach and any(t.requires_grad for t in given):
+            with torch.no_grad():  # what a network keeps for its next call (a table of positions, say) must not keep a graph
+                value = func(*args, **kwargs)
+        else:
+            value = func(*args, **kwargs)
         found = tensors_in((value,), {})
         for t in found:
             self.origins.made(t, given)
