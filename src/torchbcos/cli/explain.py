@@ -24,6 +24,7 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
+    Weights,
     given_path,
     parse_range,
     percent,
@@ -61,6 +62,7 @@ class Format(str, enum.Enum):
 def explain(
     paths: Paths,
     model: Model = "default",
+    weights: Weights = None,
     allow_code: AllowCode = False,
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", parser=given_path, help="Where the pictures go; made if need be.")
@@ -130,7 +132,7 @@ def explain(
             raise InputError("--dpi is for png, jpg and pdf: files of webp have no place for it.")
         refuse_missing(paths, as_json=json)
         check_writable(out)
-        classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
+        classifier = load(model, weights=weights, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
         named = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
@@ -140,7 +142,7 @@ def explain(
         job = gather(paths, classifier, as_json=json)
         job.found = without_results(job.found, paths, out)
         if skip_existing:
-            request.skip(job, changed_last(model))
+            request.skip(job, max(changed_last(model), changed_last(str(weights)) if weights else 0.0))
         if not json:
             _announce(classifier)
         show = None if json else partial(_print_record, _PARTS[job.kind])

@@ -16,7 +16,7 @@ from torchbcos.deployment import is_deployed
 from torchbcos.models import Network
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import entry_of
-from torchbcos.zoo.build import as_deployed, builder_of, from_card, inputs_of, is_own
+from torchbcos.zoo.build import as_deployed, builder_of, from_card, inputs_of, is_own, maker_of
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
@@ -105,9 +105,9 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)
-    if (builder := builder_of(card)) is not None:
+    if (builder := maker_of(card)) is not None:
         rebuilt = _rebuilt(card, builder, state)
-        check_same(network, rebuilt, OWN_MAKER)
+        check_same(network, rebuilt, OWN_MAKER if builder_of(card) else builder)
     else:
         if card.architecture == SEQUENTIAL and not card.deployed:  # as it is now
             card = dataclasses.replace(card, options=_layers_of(network))
