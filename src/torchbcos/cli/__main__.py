@@ -60,7 +60,7 @@ app.command(cls=Command, epilog="Examples: torchbcos check resnet50; torchbcos c
 app.command(cls=Command, epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
 app.command(
     cls=Command,
-    epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 --weights FILE -o why.onnx",
+    epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 -o why.onnx",
 )(export)
 app.add_typer(evaluate)
 

@@ -65,8 +65,8 @@ def export(
             raise InputError("--floats and --no-preprocessing exclude each other: the file takes pictures, or encoded input.")
         check_target(out)
         made = write(
-            load(model, weights=weights, device="cpu", allow_code=allow_code), out, top_k=top_k, targets=classes or any_class, size=_sides(size),
-            preprocessing="pixels" if floats else not no_preprocessing,
+            load(model, weights=weights, device="cpu", allow_code=allow_code), out, top_k=top_k,
+            targets=classes or any_class, size=_sides(size), preprocessing="pixels" if floats else not no_preprocessing,
         )  # fmt: skip
     if json:
         print_json(made.to_dict())

@@ -115,8 +115,8 @@ def assemble(
     if card.probe is not None and (found := deviation(network, card.in_channels, card.probe)) is not None:
         raise WeightsError(
             f"{shorten(where, 80)!r}: {shorten(str(maker_of(card)), 120)} gives other numbers than when this model was saved "
-            f"({found}): its code was changed since{_releases(card)}. Use the code of then, or train and save the model with that of now; if the "
-            "change is meant to act on these weights, take 'probe' out of card.json."
+            f"({found}): its code was changed since{_releases(card)}. Use the code of then, or train and save the model with "
+            "that of now; if the change is meant to act on these weights, take 'probe' out of card.json."
         )
     return network
 

@@ -112,8 +112,8 @@ def card_around(
     elif prepare.channels != base.in_channels:
         raise InputError(f"The network takes {base.in_channels} channels, and this preprocessing gives {prepare.channels}.")
     return dataclasses.replace(
-        base, classes=base.classes if names is None else as_card(names), preprocess=prepare.to_dict(), deployed=is_deployed(network),
-        probability=base.probability if probability is None else probability,
+        base, classes=base.classes if names is None else as_card(names), preprocess=prepare.to_dict(),
+        deployed=is_deployed(network), probability=base.probability if probability is None else probability,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What `load` takes beside this library's own models: networks of timm and torchvision, of somebody's code, and exported programs."""
+"""What `load` takes beside this library's own models: networks of timm and torchvision, of somebody's code, and programs."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def _of_builder(builder: str, wishes: Wishes, code: Code) -> tuple[nn.Module, Ca
         fill(network, file.read(), where=file.path.name)
     elif not _alike(network, _called(builder, wishes, seed=1)):
         raise WeightsError(
-            f"{IMPORT}{shorten(builder, 120)} builds a network whose weights are others at each call: its answers would be random. "
-            "Give a file of them, load(…, weights=FILE), on the command line --weights FILE, or load them in the builder."
+            f"{IMPORT}{shorten(builder, 120)} builds a network whose weights are others at each call: its answers would be "
+            "random. Give a file of them, load(…, weights=FILE), on the command line --weights FILE, or load them in the builder."
         )
     return network, _card_of_built(builder, made, wishes)
 
@@ -185,7 +185,8 @@ def _alike(network: nn.Module, again: nn.Module | Classifier) -> bool:
 def _card_of_built(builder: str, made: nn.Module | Classifier, wishes: Wishes) -> Card:
     """The card of a network from a builder: what its classifier says, what the network knows, else what Classifier finds."""
     if isinstance(made, Classifier):
-        return dataclasses.replace(made.card, architecture=IMPORT + builder, options={}, probe=None)
+        name = shorten(builder.rpartition(":")[2], 200)
+        return dataclasses.replace(made.card, name=name, architecture=IMPORT + builder, options={}, probe=None)
     if isinstance(made, models.Network) and made.architecture is not None:
         return dataclasses.replace(card_of(made), architecture=IMPORT + builder, options={})
     config = getattr(made, "pretrained_cfg", None)  # of a network of timm's

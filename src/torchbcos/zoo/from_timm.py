@@ -160,8 +160,8 @@ def _from_efficientnet_pytorch(network: str, fresh: nn.Module, state: Mapping[st
     """
     if not network.startswith("tf_efficientnet"):
         raise InputError(
-            f"These weights have the names of the package efficientnet_pytorch, which computes as TensorFlow does: their network is one of "
-            f"timm:tf_efficientnet_…, not timm:{network}, whose padding and epsilon are others."
+            "These weights have the names of the package efficientnet_pytorch, which computes as TensorFlow does: their network "
+            f"is one of timm:tf_efficientnet_…, not timm:{network}, whose padding and epsilon are others."
         )
     inside = (key.split(".") for key in fresh.state_dict() if key.startswith("blocks."))
     places = list(dict.fromkeys(f"{stage}.{block}" for _, stage, block, *_ in inside))  # in their order

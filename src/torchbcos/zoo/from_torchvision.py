@@ -1,4 +1,4 @@
-"""Networks of torchvision: "torchvision:resnet50", with the name of its weights if need be: "torchvision:resnet50.IMAGENET1K_V1"."""
+"""Networks of torchvision: "torchvision:resnet50"; with the name of its weights, "torchvision:resnet50.IMAGENET1K_V1"."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ class Torchvision(Library):
 
     name = "torchvision"
     lists = "torchvision.models.list_models()"
-    options = {"transform_input": bool, "aux_logits": bool}
+    options: ClassVar[Mapping[str, type]] = {"transform_input": bool, "aux_logits": bool}
 
     def names(self) -> Sequence[str]:
         """Networks, and networks with the name of their weights."""

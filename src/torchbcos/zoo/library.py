@@ -1,7 +1,7 @@
 """What a library of networks offers here: its networks by name, fresh, with what its own weights are and where they lie.
 
-A network of "timm:NAME" or "torchvision:NAME" is code of an installed library that a person named; a name from a card is looked up
-in the library's own list before anything is built, and no argument of a card reaches a builder but the few that `options` allows.
+A network of "timm:NAME" or "torchvision:NAME" is code of an installed library that a person named; a name from a card is looked
+up in the library's own list before anything is built, and no argument of a card reaches a builder but the few of `options`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -49,7 +49,7 @@ class Library(abc.ABC):
     """
 
     name: str
-    options: Mapping[str, type] = {}
+    options: ClassVar[Mapping[str, type]] = {}
 
     @property
     def version(self) -> str:
@@ -112,8 +112,8 @@ class Library(abc.ABC):
 def give_a_file(source: str, reason: str) -> WeightsError:
     """That a network has no weights here, and what to do."""
     return WeightsError(
-        f"{source} has no weights here: {shorten(reason.rstrip('.'), 260)}. Give a file of them, load({source!r}, weights=FILE), on the "
-        "command line --weights FILE; without, its answers would be random."
+        f"{source} has no weights here: {shorten(reason.rstrip('.'), 260)}. Give a file of them, load({source!r}, weights=FILE), "
+        "on the command line --weights FILE; without, its answers would be random."
     )
 
 

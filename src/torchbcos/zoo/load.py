@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from torchbcos import models
@@ -163,11 +164,12 @@ def load(
             itself, unless it was saved as a twin. Of somebody's own network, the twin is used if it gives the same numbers.
         fit: how pictures become squares: "crop" cuts out the centre, "letterbox" keeps the whole picture between bars; None:
             as the card says.
-        allow_code: "import:…" and programs are code; and a card may name a module and a function that build its network, and they are imported and called: code of
-            whoever wrote them. They are looked for in the folder where you work and among what Python can import, never in the
-            model's own folder. Without, such a model is refused, in a sentence that names what would run.
+        allow_code: "import:…" and programs are code, and a card may name a module and a function that build its network, which
+            are imported and called: code of whoever wrote them. They are looked for in the folder where you work and among what
+            Python can import, never in the model's own folder. Without, such a model is refused, in a sentence that names them.
 
     Raises:
+        MissingPackageError: the library that builds the network is not installed.
         InputError: unknown source, device or fit; or the model needs code, and `allow_code` does not say that it may run.
         MissingFileError, WeightsError: weights are missing or broken.
 
@@ -215,10 +217,12 @@ def _with_weights(source: str | Path, weights: Path) -> tuple[models.Network, Ca
     if text not in models.names() and text not in read_official_cards():
         raise InputError(
             f"weights={shorten(repr(str(weights)), 120)} goes with the name of a network: one of torchbcos.list_models(), "
-            f"timm:NAME, torchvision:NAME or import:package.module:builder. {shorten(repr(text), 120)} is none, or a model that has "
-            "its weights."
+            f"timm:NAME, torchvision:NAME or import:package.module:builder. {shorten(repr(text), 120)} is none, or a model that "
+            "has its weights."
         )
-    network = create_model(text, weights=weights)
+    with torch.device("meta"):
+        classes = classes_in(models.build(_architecture_of(text)), open_weights(weights).entries)
+    network = create_model(text, weights=weights, num_classes=classes)
     return network, card_of(network)
 
 

@@ -178,20 +178,14 @@ class Program(nn.Module):
         self.graph = moved.module()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes) of pixels (N, C, H, W).
-
-        Raises:
-            InputError: it takes its images in groups of a number that does not divide N.
-        """
+        """Logits (N, classes) of pixels (N, C, H, W); of a program for a number of images, in groups of that many."""
         if self.count is None or self.count == len(x):
             found: Tensor = self.graph(x)
             return found
-        if len(x) % self.count:
-            raise InputError(
-                f"This program was exported for {self.count} images at a time, and here are {len(x)}: export it with a dynamic "
-                "first axis, torch.export.export(…, dynamic_shapes=({0: torch.export.Dim('N')},))."
-            )
-        return torch.cat([self.graph(part) for part in x.split(self.count)])
+        left = -len(x) % self.count
+        whole = torch.cat([x, x[-1:].expand(left, *x.shape[1:])]) if left else x  # what fills the last group up is cut off again
+        parts = [self.graph(whole[start : start + self.count]) for start in range(0, len(whole), self.count)]
+        return torch.cat(parts)[: len(x)]
 
     def train(self, mode: bool = True) -> Program:
         """A program knows one mode, that of its export."""
@@ -209,7 +203,7 @@ def _input_shape(program: torch.export.ExportedProgram, named: str) -> tuple[Any
     shapes = [getattr(node.meta.get("val"), "shape", ()) for node in program.graph.nodes if node.name in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or len(program.graph_signature.user_outputs) != 1:
         raise InputError(
-            f"The program {quote(named)} does not take images alone and give logits alone: a classifier takes (N, C, H, W), pixels in "
-            "[0, 1], and gives (N, classes). What 'torchbcos export' writes explains by itself: see docs/how-to/export.md."
+            f"The program {quote(named)} does not take images alone and give logits alone: a classifier takes (N, C, H, W), "
+            "pixels in [0, 1], and gives (N, classes). What 'torchbcos export' writes explains by itself (docs/how-to/export.md)."
         )
     return tuple(shapes[0])

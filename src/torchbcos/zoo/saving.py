@@ -23,6 +23,7 @@ from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, descr
 from torchbcos.zoo.importing import builder_path
 from torchbcos.zoo.looked import look
 from torchbcos.zoo.probe import NO_INPUT, differ
+from torchbcos.zoo.program import Program
 from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
@@ -150,6 +151,8 @@ _ADVICE = (
 def _unknown(network: nn.Module) -> InputError:
     """That nobody knows how a network is built, and what to do."""
     kind = type(network)
+    if kind is Program:
+        return InputError("A program is not saved as a folder: its file is the model; copy it.")
     try:
         path, reason = builder_path(kind), "its class needs arguments that no module remembers"
     except InputError:
