@@ -42,6 +42,7 @@ class Normalize(Layer):
     Args:
         mean: a number a channel.
         std: a number above 0 a channel.
+        dtype: of the output, where a network computes in another than its pixels are in; None: as the input.
 
     Raises:
         InputError: they are not.
@@ -50,8 +51,9 @@ class Normalize(Layer):
     tensor([2.])
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        self.dtype = dtype
         self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{self.mean} and {self.std}', 200)}.")
@@ -66,7 +68,7 @@ class Normalize(Layer):
             raise InputError(f"Normalize has a mean and std for {len(self.mean)} channels; got x of shape {tuple(x.shape)}.")
         shape = (-1, *[1] * (x.dim() - 2))
         mean, std = x.new_tensor(self.mean).reshape(shape), x.new_tensor(self.std).reshape(shape)
-        return add_constant(x, -mean, "mean") / std
+        return (add_constant(x, -mean, "mean") / std).to(self.dtype or x.dtype)
 
     def extra_repr(self) -> str:
         """Both numbers."""

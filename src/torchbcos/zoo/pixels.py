@@ -1,0 +1,42 @@
+"""What an explanation of a picture belongs to: encoded input, or pixels where a network's input is normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos.nn import Normalize
+from torchbcos.pictures import Preprocess
+
+__all__ = ["normaliser", "photos_of", "to_explain"]
+
+_FULL = (torch.float32, torch.float64)
+
+
+def normaliser(prepare: Preprocess, network: nn.Module) -> Normalize | None:
+    """The layer between pixels in [0, 1] and a network whose input is normalised; None for every other encoding.
+
+    `x · std + mean` is no evidence of anything: of such a network W and its contributions belong to pixels, and what the subtracted
+    mean gives is a constant by name.
+    """
+    if prepare.mean is None or prepare.std is None:
+        return None
+    kind = _dtype_of(network)
+    return Normalize(prepare.mean, prepare.std, dtype=None if kind in _FULL else kind)
+
+
+def to_explain(pixels: Tensor, network: nn.Module) -> Tensor:
+    """Pixels on a network's device; in its dtype, but never in one of half precision, which cannot hold a byte's steps."""
+    device = next((t.device for t in (*network.parameters(), *network.buffers())), pixels.device)
+    kind = _dtype_of(network)
+    return pixels.to(device=device, dtype=kind if kind in _FULL else torch.float32)
+
+
+def photos_of(inputs: Tensor) -> Tensor:
+    """Explained pixels (N, C, *S) as they are drawn."""
+    return inputs.detach().float().clamp(0, 1)
+
+
+def _dtype_of(network: nn.Module) -> torch.dtype:
+    numbers = (t.dtype for t in (*network.parameters(), *network.buffers()) if t.is_floating_point())
+    return next(numbers, torch.float32)
