@@ -211,9 +211,10 @@ class Classifier(metaclass=_Kind):
     def _batches(
         self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False, encode: bool = True
     ) -> Iterator[_Batch]:
-        """Batches as the network takes them (or not yet encoded), the file's name of each picture ("" where it is no file), what is seen of it, each read once.
+        """Encoded batches, the file's name of each picture ("" where it is no file), what is seen of it, each read once.
 
-        And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it.
+        And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it;
+        `encode=False`: pixels, not yet encoded.
         """
         named, size = self.transform.items(images), _checked(batch_size)
         while items := list(itertools.islice(named, size)):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from torchbcos.nn import Normalize
 from torchbcos.pictures import Preprocess
 
-__all__ = ["normaliser", "photos_of", "to_explain"]
+__all__ = ["FromPixels", "normaliser", "photos_of", "to_explain"]
 
 _FULL = (torch.float32, torch.float64)
 
@@ -16,13 +18,35 @@ _FULL = (torch.float32, torch.float64)
 def normaliser(prepare: Preprocess, network: nn.Module) -> Normalize | None:
     """The layer between pixels in [0, 1] and a network whose input is normalised; None for every other encoding.
 
-    `x · std + mean` is no evidence of anything: of such a network W and its contributions belong to pixels, and what the subtracted
-    mean gives is a constant by name.
+    Of such a network W and its contributions belong to pixels, and what the subtracted mean gives is a constant by name.
     """
     if prepare.mean is None or prepare.std is None:
         return None
     kind = _dtype_of(network)
     return Normalize(prepare.mean, prepare.std, dtype=None if kind in _FULL else kind)
+
+
+class FromPixels(nn.Module):
+    """A network and the normalisation before it as one network of pixels, whose constants keep their names.
+
+    Args:
+        preprocess: see `normaliser`.
+        network: what comes after it.
+    """
+
+    def __init__(self, preprocess: Normalize, network: nn.Module) -> None:
+        super().__init__()
+        self.preprocess, self.network = preprocess, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of pixels (N, C, *S) in [0, 1]."""
+        outputs: Tensor = self.network(self.preprocess(x))
+        return outputs
+
+    @staticmethod
+    def plain(names: Iterable[str]) -> tuple[str, ...]:
+        """Names of constants as `Classifier.explain` has them: those of the network without its place here."""
+        return tuple(name.removeprefix("network.") for name in names)
 
 
 def to_explain(pixels: Tensor, network: nn.Module) -> Tensor:
