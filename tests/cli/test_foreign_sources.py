@@ -24,8 +24,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), found / "w.safetensors")
     for i, name in enumerate(("class 0", "class 1", "class 2")):
-        (found / "data" / "val" / name).mkdir(parents=True)
-        Image.new("RGB", (40, 30), (90 * i, 40, 255 - 90 * i)).save(found / "data" / "val" / name / "a.png")
+        (found / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 30), (90 * i, 40, 255 - 90 * i)).save(found / "data" / name / "a.png")
     (found / "cli_nets.py").write_text(
         "import timm\n\ndef build():\n    return timm.create_model('test_resnet', num_classes=3)\n"
     )
@@ -40,7 +40,7 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 TIMM = ("--model", "timm:test_resnet", "--weights", "w.safetensors")
-PHOTO = "data/val/class 0/a.png"
+PHOTO = "data/class 0/a.png"
 
 
 def test_predict_explain_evaluate_export(here: Path, tmp_path: Path) -> None:
@@ -55,16 +55,12 @@ def test_predict_explain_evaluate_export(here: Path, tmp_path: Path) -> None:
     assert "preprocess.mean" in why["constants"] and why["value"] == pytest.approx(predicted[0]["logit"], rel=1e-5)
     total = why["contribution"] + sum(why["constants"].values())
     assert total == pytest.approx(why["value"], abs=1e-4) and Path(why["picture"]).is_file()
-    code, out, err = call("evaluate", "accuracy", "--data", "data", *TIMM, "--workers", 0, "--json", "--device", "cpu")
+    code, out, err = call(
+        "evaluate", "accuracy", "--data", "data", "--split", "all", *TIMM, "--workers", 0, "--json", "--device", "cpu"
+    )
     assert code == 0 and json.loads(out)["pictures"] == 3, err
     code, out, _ = call("explain", PHOTO, *TIMM, "--out", tmp_path)
     assert code == 0 and "test_resnet knows 3 classes: class 0, class 1, class 2" in out
-
-
-@pytest.mark.newest
-def test_export(here: Path, tmp_path: Path) -> None:
-    code, out, err = call("export", *TIMM, "-o", tmp_path / "why.pt2", "--json")
-    assert code == 0 and json.loads(out)["constants"][0] == "preprocess.mean", err
 
 
 def test_code_needs_a_word(here: Path) -> None:

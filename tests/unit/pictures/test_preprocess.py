@@ -328,7 +328,7 @@ def test_cards_name_a_letterbox_and_nothing_new_otherwise() -> None:
     boxed = Preprocess(crop=8, fit="letterbox")
     assert boxed.to_dict()["fit"] == "letterbox" and Preprocess.from_dict(boxed.to_dict()) == boxed
     with pytest.raises(
-        InputError, match=r"fit must be 'crop', 'letterbox' or 'squash', got 'leterbox'\. Did you mean 'letterbox'"
+        InputError, match=r"fit must be 'crop' or 'letterbox' or 'squash', got 'leterbox'\. Did you mean 'letterbox'"
     ):
         Preprocess(fit="leterbox")  # type: ignore[arg-type]
 
