@@ -30,7 +30,7 @@ from torchbcos.zoo.store import check_fit, fill, renamed
 
 __all__ = ["Wishes", "chosen", "is_foreign", "open_foreign"]
 
-PROGRAM = ".pt2"
+_PROGRAM = ".pt2"
 _SAYS_SO = "If you trust who wrote it: load(…, allow_code=True), on the command line --allow-code."
 
 
@@ -56,7 +56,7 @@ def is_foreign(source: str | Path) -> bool:
     """
     text = str(source)
     named = isinstance(source, str) and (text.startswith(IMPORT) or library_of(text) is not None)
-    return named or (text.lower().endswith(PROGRAM) and not Path(text).is_dir())
+    return named or (text.lower().endswith(_PROGRAM) and not Path(text).is_dir())
 
 
 def open_foreign(source: str | Path, wishes: Wishes, code: Code, device: torch.device) -> tuple[nn.Module, Card]:
