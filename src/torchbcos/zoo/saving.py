@@ -27,7 +27,7 @@ from torchbcos.zoo.program import Program
 from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
-from torchbcos.zoo.store import check_fit, write_folder
+from torchbcos.zoo.store import check_fit, of_today, write_folder
 
 __all__ = ["save", "write_model"]
 
@@ -119,12 +119,12 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     if builder is not None:
         own = {name: value.dtype for name, value in rebuilt.state_dict().items()}
-        rebuilt.load_state_dict(state, assign=True)
+        rebuilt.load_state_dict(of_today(state, rebuilt.state_dict()), assign=True)
         given = [example] if example is not None else list(inputs_of(card))
         _check_outputs(network, rebuilt, iter(given), builder)
         if any(state[name].dtype is not kind for name, kind in own.items()):  # load fills what the builder makes
             rebuilt = _rebuilt(card, builder, state)
-            rebuilt.load_state_dict(state)
+            rebuilt.load_state_dict(of_today(state, rebuilt.state_dict()))
         card = dataclasses.replace(card, probe=_probe_of(rebuilt.cpu(), card, given))
     write_folder(Path(directory), state, card)
 

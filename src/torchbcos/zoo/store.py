@@ -34,7 +34,7 @@ from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
 
 __all__ = [
-    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "open_folder", "read_card",
+    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "of_today", "open_folder", "read_card",
     "read_folder", "read_weights", "renamed", "write_folder",
 ]  # fmt: skip
 
@@ -73,13 +73,13 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     for key, tensor in given.items():
         if tensor.is_floating_point() and not own[key].is_floating_point() and not _is_whole(tensor, own[key].dtype):
             raise WeightsError(f"{where}: {quote(key)} counts, and holds a number that is not whole: these are no such weights.")
-    model.load_state_dict(_of_today(given, own))
+    model.load_state_dict(of_today(given, own))
     fault = fault_in(own)  # as they are on the network: what is finite in float64 may not be in float32
     if fault is not None:
         raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
 
 
-def _of_today(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def of_today(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """A state dict that says that it was written by modules like those that it is for: some read older ones in another way."""
     found = OrderedDict(state)
     found._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
