@@ -59,7 +59,7 @@ def test_predict_explain_evaluate_export(here: Path, tmp_path: Path) -> None:
         "evaluate", "accuracy", "--data", "data", "--split", "all", *TIMM, "--workers", 0, "--json", "--device", "cpu"
     )
     assert code == 0 and json.loads(out)["pictures"] == 3, err
-    code, out, _ = call("explain", PHOTO, *TIMM, "--out", tmp_path)
+    code, out, _ = call("explain", PHOTO, *TIMM, "--out", tmp_path, "--products", "half")
     assert code == 0 and "test_resnet knows 3 classes: class 0, class 1, class 2" in out
 
 

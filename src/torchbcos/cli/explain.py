@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-__all__ = ["Format", "explain", "parse_slices"]
+__all__ = ["Format", "Products", "explain", "parse_slices"]
 
 _PARTS = {"signal": "samples", "picture": "pixels", "volume": "voxels"}
 _MOST_SLICES = 64  # of one panel
@@ -57,6 +57,14 @@ class Format(str, enum.Enum):
     pdf = "pdf"
     jpg = "jpg"
     webp = "webp"
+
+
+class Products(str, enum.Enum):
+    """To which of two signals their product goes."""
+
+    half = "half"
+    first = "first"
+    second = "second"
 
 
 def explain(
@@ -75,6 +83,13 @@ def explain(
     contrast: Annotated[
         str | None,
         typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
+    ] = None,
+    products: Annotated[
+        Products | None,
+        typer.Option(
+            "--products", show_default="such a network is refused",
+            help="Where a network multiplies two signals: half of the product goes to each, or all of it to one.",
+        ),
     ] = None,
     json: Json = False,
     skip_existing: Annotated[
@@ -138,7 +153,8 @@ def explain(
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
         places = Places(out, file_parts(classifier.class_names), other, f".{form.value}", arrays)
-        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi)
+        how = products.value if products else None
+        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi, how)
         job = gather(paths, classifier, as_json=json)
         job.found = without_results(job.found, paths, out)
         if skip_existing:
@@ -183,6 +199,7 @@ class _Request:
         top_k: how many.
         view: arguments of a panel.
         dpi: of its file; None: the file says none.
+        products: what becomes of products of two signals.
     """
 
     places: Places
@@ -190,6 +207,7 @@ class _Request:
     top_k: int
     view: dict[str, Any] = field(default_factory=dict)
     dpi: int | None = None
+    products: str | None = None
 
     def answer(self, classifier: Classifier, batch: Batch) -> Iterator[Record]:
         """Explain the pictures of one batch, and write what is asked for of each."""
@@ -205,8 +223,9 @@ class _Request:
             return str(e.save(target, 0, k, dpi=self.dpi, **self.view))
 
         return iter_explained(
-            classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw
-        )
+            classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw,
+            products=self.products,
+        )  # fmt: skip
 
     def skip(self, job: Walk, since: float) -> None:
         """Leave out the pictures whose explanations are there already."""

@@ -25,7 +25,7 @@ from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.describe import Builder, card_around
 from torchbcos.zoo.looked import look, warn_incomplete
-from torchbcos.zoo.pixels import normaliser, photos_of, to_explain
+from torchbcos.zoo.pixels import normaliser, photos_of, to_explain, transform_of
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
 from torchbcos.zoo.progress import counted
 from torchbcos.zoo.sizes import other_size, trained_sides, warn_of_size
@@ -116,7 +116,7 @@ class Classifier(metaclass=_Kind):
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
         self.model, self.card = model, card
         self.class_names = card.class_names()
-        self.transform = _transform_of(card, dict(card.preprocess))
+        self.transform = transform_of(card, dict(card.preprocess))
         if facts_given:
             look(model, self.transform)
 
@@ -268,6 +268,8 @@ class Classifier(metaclass=_Kind):
         value_range: Range | None = None,
         fit: str | None = None,
         progress: bool = False,
+        products: str | None = None,
+        verify: bool = False,
     ) -> Explanation:
         """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name.
 
@@ -281,6 +283,7 @@ class Classifier(metaclass=_Kind):
             value_range: the numbers of black and white, see `preprocess`.
             fit: as `fitted` takes it.
             progress: show a bar on stderr, or in a notebook.
+            products, verify: as in `torchbcos.explain`.
 
         Raises:
             InputError: there are more or fewer targets than pictures, or a class is unknown.
@@ -291,7 +294,7 @@ class Classifier(metaclass=_Kind):
         """
         options: dict[str, Any] = {
             "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
-            "progress": progress,
+            "progress": progress, "products": products, "verify": verify,
         }  # fmt: skip
         e = Explanation.join(list(self._explanations(images, targets, **options)))
         warn_incomplete(e)
@@ -308,12 +311,14 @@ class Classifier(metaclass=_Kind):
         value_range: Range | None = None,
         fit: str | None = None,
         progress: bool = False,
+        products: str | None = None,
+        verify: bool = False,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory; arguments as `explain`."""
         warned = False
         options: dict[str, Any] = {
             "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
-            "progress": progress,
+            "progress": progress, "products": products, "verify": verify,
         }  # fmt: skip
         for e in self._explanations(images, targets, **options):
             warned = warned or warn_incomplete(e)
@@ -321,7 +326,7 @@ class Classifier(metaclass=_Kind):
 
     def _explanations(
         self, images: Any, targets: Any, *, top_k: int, contrast: Any, batch_size: int, value_range: Range | None,
-        fit: str | None, progress: bool,
+        fit: str | None, progress: bool, products: str | None, verify: bool,
     ) -> Iterator[Explanation]:  # fmt: skip
         """One a batch."""
         chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
@@ -333,7 +338,9 @@ class Classifier(metaclass=_Kind):
             alone = last and start == 0 and len(x) == 1
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
             with one_sentence(x):
-                found = explain_through(self.model, prepare, x, rows, top_k=top_k, contrast=rest)
+                found = explain_through(
+                    self.model, prepare, x, rows, top_k=top_k, contrast=rest, products=products, verify=verify
+                )
             check_logits(found.outputs, x, len(self.class_names) or None)
             photos = self.transform.decode(found.inputs) if prepare is None else photos_of(found.inputs)
             yield self._captioned(found, photos, files, seen)
@@ -370,15 +377,6 @@ class Classifier(metaclass=_Kind):
         if isinstance(target, (list, tuple)):
             return [self.class_index(t) for t in target]
         return target
-
-
-def _transform_of(card: Card, values: dict[str, Any]) -> Preprocess:
-    """The preprocessing that a card says; one from before cards named channels has those of its network."""
-    found = Preprocess.from_dict(values)
-    if "raw_channels" in values or found.channels == card.in_channels or found.encoding == "normalize":
-        return found
-    raw, odd = divmod(card.in_channels, 2) if found.encoding == "add_inverse" else (card.in_channels, 0)
-    return found if odd else dataclasses.replace(found, raw_channels=raw)
 
 
 def _shown(batches: Iterator[_Batch], images: Any, wanted: bool) -> Iterator[_Batch]:

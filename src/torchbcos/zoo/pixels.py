@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchbcos.nn import Normalize
 from torchbcos.pictures import Preprocess
+from torchbcos.zoo.card import Card
 
-__all__ = ["FromPixels", "normaliser", "photos_of", "to_explain"]
+__all__ = ["FromPixels", "normaliser", "photos_of", "to_explain", "transform_of"]
 
 _FULL = (torch.float32, torch.float64)
 
@@ -47,6 +50,15 @@ class FromPixels(nn.Module):
     def plain(names: Iterable[str]) -> tuple[str, ...]:
         """Names of constants as `Classifier.explain` has them: those of the network without its place here."""
         return tuple(name.removeprefix("network.") for name in names)
+
+
+def transform_of(card: Card, values: dict[str, Any]) -> Preprocess:
+    """The preprocessing that a card says; one from before cards named channels has those of its network."""
+    found = Preprocess.from_dict(values)
+    if "raw_channels" in values or found.channels == card.in_channels or found.encoding == "normalize":
+        return found
+    raw, odd = divmod(card.in_channels, 2) if found.encoding == "add_inverse" else (card.in_channels, 0)
+    return found if odd else dataclasses.replace(found, raw_channels=raw)
 
 
 def to_explain(pixels: Tensor, network: nn.Module) -> Tensor:

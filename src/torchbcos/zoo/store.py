@@ -34,8 +34,8 @@ from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
 
 __all__ = [
-    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "of_today", "open_folder", "read_card",
-    "read_folder", "read_weights", "renamed", "write_folder",
+    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "of_today", "open_folder",
+    "read_card", "read_folder", "read_weights", "renamed", "write_folder",
 ]  # fmt: skip
 
 WEIGHTS, CARD = "model.safetensors", "card.json"

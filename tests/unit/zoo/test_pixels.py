@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import torchbcos
+from torchbcos._core.errors import InputError, StateError
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo import Classifier
 
@@ -50,8 +52,6 @@ def test_bars_of_a_letterbox_stay_the_mean(classifier: Classifier) -> None:
 
 
 def test_half_precision_keeps_its_pixels(classifier: Classifier) -> None:
-    import copy
-
     half = Classifier(copy.deepcopy(classifier.model).to(torch.bfloat16), classifier.card)
     picture = (torch.arange(3 * 12 * 12) % 256).reshape(3, 12, 12) / 255
     e = half.explain(picture, 0)
@@ -96,3 +96,28 @@ def test_without_preprocessing_a_file_explains_what_it_takes(classifier: Classif
     extra = {"torchbcos.json": ""}
     torch.export.load(tmp_path / "why.pt2", extra_files=extra)
     assert json.loads(extra["torchbcos.json"])["explained"] == "encoded" and "preprocess.mean" not in made.constants
+
+
+class Product(nn.Module):
+    """Multiplies two signals, neither of which comes from an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.one(x) * self.two(x)).mean((2, 3))
+
+
+def test_products_of_signals_are_the_callers_word(recwarn: pytest.WarningsRecorder) -> None:
+    torch.manual_seed(0)
+    found = Classifier(Product(), preprocess=Preprocess(crop=8, encoding="normalize", mean=MEAN, std=STD))
+    assert any("a product of two signals" in str(warning.message) for warning in recwarn)
+    picture = torch.rand(3, 8, 8)
+    with pytest.raises(StateError, match="products"):
+        found.explain(picture, 0)
+    half, first = (found.explain(picture, 0, products=word, verify=True) for word in ("half", "first"))
+    assert bool(half.complete.all()) and bool(first.complete.all()) and not torch.allclose(half.weights, first.weights)
+    assert torch.equal(next(found.iter_explain([picture], 0, products="half")).weights, half.weights)
+    with pytest.raises(InputError, match="products must be"):
+        found.explain(picture, 0, products="all")
