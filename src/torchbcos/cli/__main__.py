@@ -47,14 +47,21 @@ def program(
     """Image classifiers whose every decision is exactly a linear map of the input."""
 
 
-app.command(cls=Command, epilog="Examples: torchbcos explain photo.jpg; torchbcos explain photos/ --top-k 2 --out explanations")(
-    explain
-)
-app.command(cls=Command, epilog="Example: torchbcos predict photo.jpg --top-k 3")(predict)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos explain photo.jpg; torchbcos explain photos/ --top-k 2 --out explanations; torchbcos explain "
+    "photo.jpg --model torchvision:resnet18 --weights resnet18.pth",
+)(explain)
+app.command(
+    cls=Command, epilog="Examples: torchbcos predict photo.jpg --top-k 3; torchbcos predict photo.jpg --model timm:resnet18"
+)(predict)
 app.command(cls=Command, epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
 app.command(cls=Command, epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
 app.command(cls=Command, epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
-app.command(cls=Command, epilog="Example: torchbcos export --model runs/mine -o why.onnx")(export)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 -o why.onnx",
+)(export)
 app.add_typer(evaluate)
 
 

@@ -24,7 +24,7 @@ from torchbcos.cli.completing import model_names
 __all__ = [
     "MACHINE", "READING", "AllowCode", "BatchSize",
     "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
-    "RangeOption", "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
+    "RangeOption", "Weights", "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
     "usage_errors", "voice",
 ]  # fmt: skip
 
@@ -72,14 +72,15 @@ Model = Annotated[
     typer.Option(
         "--model", metavar="SOURCE", show_default="the embedded ten-class model", autocompletion=model_names,
         help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
-        "torchbcos.save or 'torchbcos train', or hf-hub:org/name, with @revision if need be.",
+        "torchbcos.save or 'torchbcos train', or hf-hub:org/name, with @revision if need be. Any other classifier: timm:NAME, "
+        "torchvision:NAME, import:package.module:builder, or a program FILE.pt2.",
     ),
 ]  # fmt: skip
 AllowCode = Annotated[
     bool,
     typer.Option(
         "--allow-code", metavar="",
-        help="Let a model of somebody's own network run code: the function that its card names is imported and called.",
+        help="Let a model run code: import:… and the function that a card names are imported and called, a program .pt2 is run.",
     ),
 ]  # fmt: skip
 DeviceOption = Annotated[
@@ -193,6 +194,16 @@ def given_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the path is empty")
     return Path(text)
+
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", metavar="FILE", parser=given_path, show_default="those of the model",
+        help="A file of weights (.pth, .safetensors) for the network that --model names: --model timm:resnet18 --weights "
+        "resnet18.pth.",
+    ),
+]  # fmt: skip
 
 
 def parse_range(text: str | None) -> tuple[float, float] | None:

@@ -30,7 +30,10 @@ from torchbcos.cli.train import OnError
 
 __all__ = ["accuracy", "evaluate", "group"]
 
-_EXAMPLE = "Example: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json"
+_EXAMPLE = (
+    "Examples: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json; torchbcos evaluate accuracy "
+    "--model timm:resnet18 --weights resnet18.pth --data my-photos"
+)
 evaluate = typer.Typer(
     name="evaluate", cls=Group, help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
     epilog=_EXAMPLE,
@@ -45,15 +48,6 @@ class _Split(str, enum.Enum):
     all = "all"
     selection = "selection"
     report = "report"
-
-
-class _Weights(str, enum.Enum):
-    """Which weights of a run."""
-
-    auto = "auto"
-    ema = "ema"
-    last = "last"
-    best = "best"
 
 
 class _Uncertain(str, enum.Enum):
@@ -110,8 +104,12 @@ def accuracy(
     ] = "default",
     allow_code: AllowCode = False,
     weights: Annotated[
-        _Weights, typer.Option("--weights", help="Of a run's folder: averaged, last or best weights.")
-    ] = _Weights.auto,
+        str,
+        typer.Option(
+            "--weights", metavar="auto|ema|last|best|FILE",
+            help="Of a run's folder: averaged, last or best weights; or a file of weights for the network that --model names.",
+        ),
+    ] = "auto",
     split: Annotated[
         _Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
     ] = _Split.val,
@@ -142,7 +140,7 @@ def accuracy(
     with usage_errors():
         from torchbcos.evaluation import measure_accuracy, open_model
 
-        classifier = open_model(model, weights=weights.value, device=device.value, allow_code=allow_code)
+        classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code)
         classifier = classifier.fitted(fit.value if fit else None)
         result = measure_accuracy(
             classifier, data, split=split.value, batch_size=batch_size, workers=workers, on_error=on_error.value, out=out,

@@ -24,6 +24,7 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
+    Weights,
     given_path,
     parse_range,
     percent,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
-__all__ = ["Format", "explain", "parse_slices"]
+__all__ = ["Format", "Products", "explain", "parse_slices"]
 
 _PARTS = {"signal": "samples", "picture": "pixels", "volume": "voxels"}
 _MOST_SLICES = 64  # of one panel
@@ -58,9 +59,18 @@ class Format(str, enum.Enum):
     webp = "webp"
 
 
+class Products(str, enum.Enum):
+    """To which of two signals their product goes."""
+
+    half = "half"
+    first = "first"
+    second = "second"
+
+
 def explain(
     paths: Paths,
     model: Model = "default",
+    weights: Weights = None,
     allow_code: AllowCode = False,
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", parser=given_path, help="Where the pictures go; made if need be.")
@@ -73,6 +83,13 @@ def explain(
     contrast: Annotated[
         str | None,
         typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
+    ] = None,
+    products: Annotated[
+        Products | None,
+        typer.Option(
+            "--products", show_default="such a network is refused",
+            help="Where a network multiplies two signals: half of the product goes to each, or all of it to one.",
+        ),
     ] = None,
     json: Json = False,
     skip_existing: Annotated[
@@ -130,17 +147,18 @@ def explain(
             raise InputError("--dpi is for png, jpg and pdf: files of webp have no place for it.")
         refuse_missing(paths, as_json=json)
         check_writable(out)
-        classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
+        classifier = load(model, weights=weights, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
         named = [classifier.class_index(c) for c in classes] if classes else None
         other = classifier.class_index(contrast) if contrast is not None else None
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
         places = Places(out, file_parts(classifier.class_names), other, f".{form.value}", arrays)
-        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi)
+        how = products.value if products else None
+        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi, how)
         job = gather(paths, classifier, as_json=json)
         job.found = without_results(job.found, paths, out)
         if skip_existing:
-            request.skip(job, changed_last(model))
+            request.skip(job, max(changed_last(model), changed_last(str(weights)) if weights else 0.0))
         if not json:
             _announce(classifier)
         show = None if json else partial(_print_record, _PARTS[job.kind])
@@ -181,6 +199,7 @@ class _Request:
         top_k: how many.
         view: arguments of a panel.
         dpi: of its file; None: the file says none.
+        products: what becomes of products of two signals.
     """
 
     places: Places
@@ -188,6 +207,7 @@ class _Request:
     top_k: int
     view: dict[str, Any] = field(default_factory=dict)
     dpi: int | None = None
+    products: str | None = None
 
     def answer(self, classifier: Classifier, batch: Batch) -> Iterator[Record]:
         """Explain the pictures of one batch, and write what is asked for of each."""
@@ -203,8 +223,9 @@ class _Request:
             return str(e.save(target, 0, k, dpi=self.dpi, **self.view))
 
         return iter_explained(
-            classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw
-        )
+            classifier, files, pictures, self.classes, top_k=self.top_k, contrast=self.places.contrast, draw=draw,
+            products=self.products,
+        )  # fmt: skip
 
     def skip(self, job: Walk, since: float) -> None:
         """Leave out the pictures whose explanations are there already."""

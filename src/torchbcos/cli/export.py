@@ -9,7 +9,7 @@ import typer
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import brief
-from torchbcos.cli.common import AllowCode, Model, given_path, print_json, tell, usage_errors
+from torchbcos.cli.common import AllowCode, Model, Weights, given_path, print_json, tell, usage_errors
 
 __all__ = ["export"]
 
@@ -20,6 +20,7 @@ def export(
         typer.Option("--out", "-o", metavar="FILE", parser=given_path, help="FILE.onnx, or FILE.pt2 for torch.export.load."),
     ],
     model: Model = "default",
+    weights: Weights = None,
     top_k: Annotated[
         int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes; with --any-class, any K.")
     ] = 1,
@@ -64,8 +65,8 @@ def export(
             raise InputError("--floats and --no-preprocessing exclude each other: the file takes pictures, or encoded input.")
         check_target(out)
         made = write(
-            load(model, device="cpu", allow_code=allow_code), out, top_k=top_k, targets=classes or any_class, size=_sides(size),
-            preprocessing="pixels" if floats else not no_preprocessing,
+            load(model, weights=weights, device="cpu", allow_code=allow_code), out, top_k=top_k,
+            targets=classes or any_class, size=_sides(size), preprocessing="pixels" if floats else not no_preprocessing,
         )  # fmt: skip
     if json:
         print_json(made.to_dict())

@@ -81,6 +81,10 @@ def _list_networks(pattern: str, *, json: bool) -> None:
     used = next((r["name"] for r in records if r["weights"]), None)
     if used is not None:
         say(f"Next: torchbcos explain photo.jpg --model {used} (official weights are downloaded once).")
+    say(
+        "Any other classifier: --model timm:NAME, torchvision:NAME, import:package.module:builder or FILE.pt2, with "
+        "--weights FILE where it has none."
+    )
     if any(r["weights"] is None for r in records):
         say("Those with – have no weights yet: torchbcos.create_model(NAME) builds one, 'torchbcos train' trains it.")
 

@@ -17,6 +17,7 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
+    Weights,
     parse_range,
     percent,
     remarks,
@@ -37,6 +38,7 @@ __all__ = ["predict"]
 def predict(
     paths: Paths,
     model: Model = "default",
+    weights: Weights = None,
     allow_code: AllowCode = False,
     top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="How many classes to name for each picture.")] = 5,
     fit: FitOption = None,
@@ -52,7 +54,7 @@ def predict(
     with answering_signals(), usage_errors():
         value_range = parse_range(number_range)
         refuse_missing(paths, as_json=json)
-        classifier = load(model, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
+        classifier = load(model, weights=weights, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
         job = gather(paths, classifier, as_json=json)
 
         def work(classifier: Classifier, batch: Batch) -> list[Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from torchbcos._core.errors import InputError, MissingFileError
+from torchbcos._core.errors import InputError, MissingFileError, shorten
 from torchbcos.models import Network
 from torchbcos.runs import RunFolder
 from torchbcos.zoo import Classifier, load
@@ -17,13 +17,16 @@ from torchbcos.zoo.store import fill, read_card
 
 __all__ = ["open_model"]
 
+_OF_A_RUN = ("ema", "last", "best")
+
 
 def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto", allow_code: bool = False) -> Classifier:
     """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
 
     Args:
         source: a model, or the folder of a run (`torchbcos train --out`).
-        weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints.
+        weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints. Of another source: the file
+            of weights that `load` takes for it.
         device, allow_code: as in `load`.
 
     Raises:
@@ -31,8 +34,10 @@ def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto
     """
     if weights == "auto":
         return load(source, device=device, allow_code=allow_code)
-    if weights not in ("ema", "last", "best"):
-        raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {weights!r}.")
+    if weights not in _OF_A_RUN:
+        if RunFolder(Path(source)).card.is_file():
+            raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {shorten(repr(weights), 120)}.")
+        return load(source, weights=weights, device=device, allow_code=allow_code)
     run = RunFolder(Path(source))
     if not run.card.is_file() or not run.checkpoints.is_dir():
         raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")

@@ -8,6 +8,7 @@ from torchbcos.nn.conv import BcosConv2d as BcosConv2d
 from torchbcos.nn.conv import BcosConv3d as BcosConv3d
 from torchbcos.nn.conv import LowPass as LowPass
 from torchbcos.nn.encode import AddInverse as AddInverse
+from torchbcos.nn.encode import Normalize as Normalize
 from torchbcos.nn.folded import Folded as Folded
 from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
 from torchbcos.nn.head import Logits as Logits
@@ -31,7 +32,7 @@ from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 __all__ = [
     "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear", "Conv2d",
     "Folded", "GlobalAveragePool", "GroupNorm", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm",
-    "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
+    "Normalize", "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip
 
 

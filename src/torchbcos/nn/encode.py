@@ -1,13 +1,19 @@
-"""The input encoding as a module."""
+"""Input encodings as modules."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from torchbcos import functional
+from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.frozen import add_constant
 from torchbcos.nn.layer import Layer
 
-__all__ = ["AddInverse"]
+__all__ = ["AddInverse", "Normalize"]
 
 
 class AddInverse(Layer):
@@ -15,7 +21,6 @@ class AddInverse(Layer):
 
     Inside a network the explained input is x, and the one is a constant of this layer: "inverse".
 
-    >>> import torch
     >>> AddInverse()(torch.rand(2, 3, 4, 4)).shape
     torch.Size([2, 6, 4, 4])
     """
@@ -27,3 +32,56 @@ class AddInverse(Layer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, 2C, *S)."""
         return functional.add_inverse(x, self.dim)
+
+
+class Normalize(Layer):
+    """`(x - mean) / std`, a number a channel: what ordinary networks take instead of pixels.
+
+    The numbers are those of `torchbcos.pictures.Preprocess.encode`, bit for bit. Inside a network the explained input is x; what
+    the subtracted mean gives is a constant of this layer: "mean".
+
+    Args:
+        mean: a number a channel.
+        std: a number above 0 a channel.
+        dtype: of the output, where a network computes in another than its pixels are in; None: as the input.
+
+    Raises:
+        InputError: they are not.
+
+    >>> Normalize(mean=(0.5,), std=(0.25,))(torch.ones(1, 1, 2, 2)).unique()
+    tensor([2.])
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{self.mean} and {self.std}', 200)}.")
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, C, *S) to the same shape.
+
+        Raises:
+            InputError: x has other channels.
+        """
+        if x.dim() < 2 or x.shape[1] != len(self.mean):
+            raise InputError(f"Normalize has a mean and std for {len(self.mean)} channels; got x of shape {tuple(x.shape)}.")
+        shape = (-1, *[1] * (x.dim() - 2))
+        mean, std = x.new_tensor(self.mean).reshape(shape), x.new_tensor(self.std).reshape(shape)
+        return (add_constant(x, -mean, "mean") / std).to(self.dtype or x.dtype)
+
+    def extra_repr(self) -> str:
+        """Both numbers."""
+        return f"mean={self.mean}, std={self.std}"
+
+
+def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """One finite number a channel."""
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
+        raise InputError(f"{name} is a finite number a channel, not {shorten(repr(values), 80)}.")
+    return found

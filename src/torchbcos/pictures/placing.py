@@ -30,7 +30,7 @@ class Frame:
     Args:
         resize: length of the shorter side; None: as it is.
         crop: side of the square; None: the whole picture.
-        fit: "crop" or "letterbox".
+        fit: "crop", "letterbox" or "squash".
         interpolation: "bilinear" or "bicubic".
         bars: the colour of a letterbox's bars, a number a channel or one for all.
 
@@ -51,7 +51,7 @@ class Frame:
     def seen(self, width: int, height: int) -> Seen:
         """What part of a picture of that size is looked at."""
         box, share = [0, 0, width, height], 1.0
-        if self.crop is not None and self.fit == "crop":
+        if self.crop is not None and self.fit != "letterbox":
             for axis, (side, now) in enumerate(zip((width, height), self.resized(width, height), strict=True)):
                 start = _offset(now, self.crop)
                 first, last = max(start, 0), min(start + self.crop, now)
@@ -60,7 +60,8 @@ class Frame:
         return Seen(fit=self.fit if self.crop is not None else "crop", share=share, box=(box[0], box[1], box[2], box[3]))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after resizing: the shorter side exactly, the longer one rounded down; the longer one under bars.
+        """(width, height) after resizing: the shorter side exactly, the longer one rounded down; the longer one under bars;
+        both where the picture is squashed.
 
         Raises:
             InputError: the picture is so long that its longer side would become enormous.
@@ -70,6 +71,8 @@ class Frame:
             return max(1, round(width * scale)), max(1, round(height * scale))
         if self.resize is None:
             return width, height
+        if self.fit == "squash":
+            return self.resize, self.resize
         longer = int(self.resize * max(width, height) / min(width, height))
         if self.resize * longer > MAX_PIXELS:
             raise InputError(
@@ -83,7 +86,7 @@ class Frame:
         width, height = self.resized(image.width, image.height)
         if (width, height) != image.size:
             image = image.resize((width, height), INTERPOLATIONS[self.interpolation])
-        if self.crop is not None and self.fit == "crop":
+        if self.crop is not None and self.fit != "letterbox":
             left, top = _offset(width, self.crop), _offset(height, self.crop)
             image = image.crop((left, top, left + self.crop, top + self.crop))  # outside it is black
         pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
@@ -95,14 +98,14 @@ class Frame:
         if (height, width) != image.shape[1:]:
             resized = F.interpolate(image[None], (height, width), mode=self.interpolation, antialias=True, align_corners=False)
             image = resized[0].clamp(0, 1)  # bicubic weights overshoot, and 1 - x must not be negative
-        if self.crop is not None and self.fit == "crop":
+        if self.crop is not None and self.fit != "letterbox":
             left, top = _offset(width, self.crop), _offset(height, self.crop)
             image = F.pad(image, (-left, left + self.crop - width, -top, top + self.crop - height))
         return self._with_bars(image)
 
     def _with_bars(self, pixels: Tensor) -> Tensor:
         """A square of `crop` with the picture in its middle; as it is where the picture is cropped."""
-        if self.crop is None or self.fit == "crop":
+        if self.crop is None or self.fit != "letterbox":
             return pixels
         height, width = pixels.shape[1:]
         colour = pixels.new_tensor(self.bars)[:, None, None].expand(len(pixels), self.crop, self.crop)

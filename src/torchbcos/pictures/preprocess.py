@@ -30,12 +30,12 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
 _Encoding = Literal["add_inverse", "normalize", "none"]
 _Interpolation = Literal["bilinear", "bicubic"]
-_Fit = Literal["crop", "letterbox"]
+_Fit = Literal["crop", "letterbox", "squash"]
 
 _MOST_CHANNELS = 4096
 # of the colours of ImageNet's training pictures, which plain networks have been trained with since torchvision's first
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_FITS = ("crop", "letterbox")
+_FITS = ("crop", "letterbox", "squash")
 _ENCODINGS = ("add_inverse", "normalize", "none")
 _LATER = {"fit": "crop", "raw_channels": 3, "axes": 2, "value_range": None}  # defaults that earlier releases' cards do not name
 
@@ -60,8 +60,9 @@ class Preprocess:
         interpolation: "bilinear" or "bicubic".
         fit: "crop", or "letterbox": the longer side becomes `crop` pixels, and bars fill the square, so that the network sees the
             whole picture. Bars have the colour whose encoding has the least norm, for the bound of a B-cos layer grows with it:
-            mid-grey under "add_inverse", `mean` under "normalize" (encoded as zero), zero under "none". Without `crop` both are
-            the whole picture as it is.
+            mid-grey under "add_inverse", `mean` under "normalize" (encoded as zero), zero under "none". "squash": both sides
+            become `resize` pixels, whatever the picture's shape, and the centre is cut. Without `crop` (of "squash": `resize`)
+            all are the whole picture as it is.
         raw_channels: of an input before it is encoded: 3 of RGB pictures, 1 of grey ones, as which any picture is then read.
         axes: of space: 1 of signals (C, L), 2 of pictures (C, H, W), 3 of volumes (C, D, H, W).
         value_range: the stored numbers that become 0 and 1, (0, 4095) say, wherever a caller gives none; what lies outside is cut
@@ -211,9 +212,9 @@ class Preprocess:
         return self.look(items, value_range=value_range)[0]
 
     def look(
-        self, items: Sequence[tuple[str, Any]], *, value_range: Range | None = None
-    ) -> tuple[Tensor, tuple[Seen, ...]]:  # fmt: skip
-        """`stack`, and what part of each input is seen.
+        self, items: Sequence[tuple[str, Any]], *, value_range: Range | None = None, encode: bool = True
+    ) -> tuple[Tensor, tuple[Seen, ...]]:
+        """`stack`, and what part of each input is seen; `encode=False` leaves it as it is before it is encoded.
 
         Raises:
             InputError: the encoded inputs differ in size, which `crop` would prevent.
@@ -221,7 +222,7 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).look([("a.png", Image.new("RGB", (24, 8)))])[1][0].note
         'centre crop, 33 % of the picture'
         """
-        looked = [self._look(self.read(item, name, value_range=value_range)) for name, item in items]
+        looked = [self._look(self.read(item, name, value_range=value_range), encode) for name, item in items]
         encoded = [tensor for tensor, _ in looked]
         first = encoded[0]
         for (name, _), tensor in zip(items, encoded, strict=True):
@@ -246,12 +247,14 @@ class Preprocess:
             f"{self.form.kind.capitalize()}s of one batch need one size: {first} is {sides[0]} long, {second} {sides[1]}. {fix}"
         )
 
-    def _look(self, item: Image.Image | Tensor | Scan) -> tuple[Tensor, Seen]:
+    def _look(self, item: Image.Image | Tensor | Scan, encode: bool = True) -> tuple[Tensor, Seen]:
         facts = item.facts if isinstance(item, Scan) else None
         image = item.pixels if isinstance(item, Scan) else item
         width, height = (image.width, image.height) if isinstance(image, Image.Image) else (1, *image.shape[1:])[:-3:-1]
         seen = self.seen(width, height)
-        return self.encode(self.place(image)), seen if facts is None else dataclasses.replace(seen, scan=facts)
+        placed = self.place(image)
+        seen = seen if facts is None else dataclasses.replace(seen, scan=facts)
+        return self.encode(placed) if encode else placed, seen
 
     def seen(self, width: int, height: int) -> Seen:
         """What part of a picture of that size is looked at.

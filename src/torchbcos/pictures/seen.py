@@ -18,7 +18,7 @@ class Seen:
     """What part of a picture a network looks at.
 
     Attributes:
-        fit: "crop" (the centre is cut out) or "letterbox" (the whole picture, with bars).
+        fit: "crop" (the centre is cut out), "letterbox" (the whole picture, with bars) or "squash" (made a square first).
         share: of the picture's area, in (0, 1].
         box: left, top, right and bottom of that part in pixels of the upright picture.
         scan: what a scan's file says of its numbers (see `torchbcos.pictures.Scan`); None where it is no scan.
@@ -49,8 +49,11 @@ class Seen:
         if self.fit == "letterbox":
             return "whole picture, letterboxed"
         if self.share >= _WHOLE:
-            return ""
-        return f"centre crop, {max(self.share, 0.0001):.{0 if self.share >= 0.01 else 2}%} of the picture".replace("%", " %")
+            return "whole picture, squashed to a square" if self.fit == "squash" else ""
+        squashed = "squashed to a square, " if self.fit == "squash" else ""
+        return f"{squashed}centre crop, {max(self.share, 0.0001):.{0 if self.share >= 0.01 else 2}%} of the picture".replace(
+            "%", " %"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The part that is seen, ready for JSON.

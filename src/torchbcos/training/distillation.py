@@ -16,9 +16,9 @@ from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.pictures import Preprocess
 from torchbcos.training.guidance import TINY
-from torchbcos.training.program import load_program
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
+from torchbcos.zoo.program import load_program
 
 __all__ = ["Taught", "Teacher", "explanation_distance"]
 

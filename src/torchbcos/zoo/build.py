@@ -19,6 +19,7 @@ from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.importing import IMPORT, run_builder
+from torchbcos.zoo.libraries import build_named, library_of
 from torchbcos.zoo.probe import samples
 from torchbcos.zoo.remembered import deviation
 from torchbcos.zoo.sequential import SEQUENTIAL, build_sequential
@@ -35,6 +36,7 @@ __all__ = [
     "from_card",
     "inputs_of",
     "is_own",
+    "maker_of",
     "remember",
 ]
 
@@ -64,9 +66,14 @@ def builder_of(card: Card) -> str | None:
     return card.architecture.removeprefix(IMPORT) if card.architecture.startswith(IMPORT) else None
 
 
+def maker_of(card: Card) -> str | None:
+    """What code builds the network of a card that is none of this library: a builder, or a name of timm or torchvision."""
+    return card.architecture if library_of(card.architecture) is not None else builder_of(card)
+
+
 def is_own(card: Card) -> bool:
     """Whether the network of a card is none of `create_model`."""
-    return card.architecture == SEQUENTIAL or builder_of(card) is not None
+    return card.architecture == SEQUENTIAL or maker_of(card) is not None
 
 
 def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module:
@@ -80,6 +87,8 @@ def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module
         return run_builder(builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options)
     if card.architecture == SEQUENTIAL:
         return build_sequential(card.options)
+    if (named := build_named(card)) is not None:
+        return named
     return models.build(
         card.architecture, num_classes=card.num_classes, in_channels=card.in_channels, plain=card.plain,
         **{**card.options, **(options or {})},
@@ -105,9 +114,9 @@ def assemble(
         remember(network, card)
     if card.probe is not None and (found := deviation(network, card.in_channels, card.probe)) is not None:
         raise WeightsError(
-            f"{shorten(where, 80)!r}: {shorten(str(builder_of(card)), 120)} gives other numbers than when this model was saved "
-            f"({found}): its code was changed since. Use the code of then, or train and save the model with that of now; if the "
-            "change is meant to act on these weights, take 'probe' out of card.json."
+            f"{shorten(where, 80)!r}: {shorten(str(maker_of(card)), 120)} gives other numbers than when this model was saved "
+            f"({found}): its code was changed since{_releases(card)}. Use the code of then, or train and save the model with "
+            "that of now; if the change is meant to act on these weights, take 'probe' out of card.json."
         )
     return network
 
@@ -139,6 +148,8 @@ def build_fitting(
         network = as_deployed(network, card, entries)
         check_fit(network, entries, where=where)
         return network
+    if library_of(card.architecture) is not None:
+        return _fitting_of_library(card, entries, where)
     try:
         with torch.device("meta"):
             network = from_card(card, options)
@@ -151,6 +162,39 @@ def build_fitting(
     check_fit(twin, entries, where=where)
     network = from_card(card, options)
     return as_deployed(network, card, entries)  # before its weights: a twin has fewer
+
+
+def _fitting_of_library(card: Card, entries: Mapping[str, Entry], where: str) -> nn.Module:
+    """`build_fitting` of a network of timm or torchvision, some of which cannot be built without memory.
+
+    Raises:
+        InputError, MissingPackageError: there is no such network, or no such library.
+        WeightsError: the weights are another one's.
+    """
+    try:
+        with torch.device("meta"):
+            check_fit(from_card(card), entries, where=where)
+    except BcosError:
+        raise
+    except _BUILD_ERRORS as error:
+        if not any(entry.shape[:1] == (card.num_classes,) for entry in entries.values()):
+            raise WeightsError(f"{where}: its card speaks of {card.num_classes:,} classes, and its weights do not.") from error
+    try:
+        network = from_card(card)
+    except BcosError:
+        raise
+    except _BUILD_ERRORS as error:
+        reason = shorten(" ".join(str(error).split()) or type(error).__name__, 200).rstrip(".")
+        raise WeightsError(f"{where}: {card.architecture} cannot be built: {reason}.") from error
+    check_fit(network, entries, where=where)
+    return network
+
+
+def _releases(card: Card) -> str:
+    """With which release of its library a model was saved, and which is here, as a part of a sentence."""
+    found = library_of(card.architecture)
+    saved = card.notes.get(found[0].name) if found is not None and isinstance(card.notes, Mapping) else None
+    return f" (saved with {found[0].name} {saved}, here is {found[0].version})" if found is not None and saved else ""
 
 
 def as_deployed(network: nn.Module, card: Card, names: Iterable[str]) -> nn.Module:

@@ -17,13 +17,15 @@ from torchbcos._core.habits import CLASSIFIER, CLASSIFIER_CLASS, no_attribute
 from torchbcos._core.names import brief, hint, whole_number
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
-from torchbcos.explanation import Explanation, explain
+from torchbcos.explanation import Explanation
+from torchbcos.explanation.engine import explain_through
 from torchbcos.explanation.finite import check_finite
 from torchbcos.pictures import Preprocess, Range, Seen, title_of
 from torchbcos.zoo.asked import Asked
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.describe import Builder, card_around
 from torchbcos.zoo.looked import look, warn_incomplete
+from torchbcos.zoo.pixels import normaliser, photos_of, to_explain, transform_of
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
 from torchbcos.zoo.progress import counted
 from torchbcos.zoo.sizes import other_size, trained_sides, warn_of_size
@@ -114,7 +116,7 @@ class Classifier(metaclass=_Kind):
             raise InputError(f"The card of {card.name} has no preprocessing: use the network itself on encoded tensors.")
         self.model, self.card = model, card
         self.class_names = card.class_names()
-        self.transform = _transform_of(card, dict(card.preprocess))
+        self.transform = transform_of(card, dict(card.preprocess))
         if facts_given:
             look(model, self.transform)
 
@@ -206,19 +208,22 @@ class Classifier(metaclass=_Kind):
             check_finite(self.model, x, {"outputs": outputs})
             yield from zip(self.predictions(outputs, top_k=top_k), seen, strict=True)
 
-    def _batches(self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False) -> Iterator[_Batch]:
+    def _batches(
+        self, images: Any, batch_size: int, value_range: Range | None, *, ahead: bool = False, encode: bool = True
+    ) -> Iterator[_Batch]:
         """Encoded batches, the file's name of each picture ("" where it is no file), what is seen of it, each read once.
 
-        And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it.
+        And whether this batch is known to be the last. `ahead`: look whether another picture follows, without reading it;
+        `encode=False`: pixels, not yet encoded.
         """
         named, size = self.transform.items(images), _checked(batch_size)
         while items := list(itertools.islice(named, size)):
             files = [title_of(item) for _, item in items]
             following = list(itertools.islice(named, 1)) if ahead else []
             named = itertools.chain(following, named) if following else named
-            x, seen = self.transform.look(items, value_range=value_range)
+            x, seen = self.transform.look(items, value_range=value_range, encode=encode)
             warn_of_size(self.other_size(x.shape[2:]))
-            yield files, self._moved(x), seen, ahead and not following
+            yield files, self._moved(x) if encode else to_explain(x, self.model), seen, ahead and not following
 
     def other_size(self, sides: Sequence[int]) -> str | None:
         """A sentence where signals or volumes of these sides (*S) are not of the size that was trained on; None otherwise."""
@@ -263,6 +268,8 @@ class Classifier(metaclass=_Kind):
         value_range: Range | None = None,
         fit: str | None = None,
         progress: bool = False,
+        products: str | None = None,
+        verify: bool = False,
     ) -> Explanation:
         """Exact explanations of all pictures; arguments as `torchbcos.explain`, classes also by name.
 
@@ -276,6 +283,7 @@ class Classifier(metaclass=_Kind):
             value_range: the numbers of black and white, see `preprocess`.
             fit: as `fitted` takes it.
             progress: show a bar on stderr, or in a notebook.
+            products, verify: as in `torchbcos.explain`.
 
         Raises:
             InputError: there are more or fewer targets than pictures, or a class is unknown.
@@ -286,7 +294,7 @@ class Classifier(metaclass=_Kind):
         """
         options: dict[str, Any] = {
             "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
-            "progress": progress,
+            "progress": progress, "products": products, "verify": verify,
         }  # fmt: skip
         e = Explanation.join(list(self._explanations(images, targets, **options)))
         warn_incomplete(e)
@@ -303,12 +311,14 @@ class Classifier(metaclass=_Kind):
         value_range: Range | None = None,
         fit: str | None = None,
         progress: bool = False,
+        products: str | None = None,
+        verify: bool = False,
     ) -> Iterator[Explanation]:
         """One explanation a batch: folders, and iterators, of any size in constant memory; arguments as `explain`."""
         warned = False
         options: dict[str, Any] = {
             "top_k": top_k, "contrast": contrast, "batch_size": batch_size, "value_range": value_range, "fit": fit,
-            "progress": progress,
+            "progress": progress, "products": products, "verify": verify,
         }  # fmt: skip
         for e in self._explanations(images, targets, **options):
             warned = warned or warn_incomplete(e)
@@ -316,28 +326,33 @@ class Classifier(metaclass=_Kind):
 
     def _explanations(
         self, images: Any, targets: Any, *, top_k: int, contrast: Any, batch_size: int, value_range: Range | None,
-        fit: str | None, progress: bool,
+        fit: str | None, progress: bool, products: str | None, verify: bool,
     ) -> Iterator[Explanation]:  # fmt: skip
         """One a batch."""
         chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
         start = 0
-        batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=chosen.several or other.several)
+        prepare = normaliser(self.transform, self.model)
+        several = chosen.several or other.several
+        batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=several, encode=prepare is None)
         for files, x, seen, last in _shown(batches, images, progress):
             alone = last and start == 0 and len(x) == 1
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
             with one_sentence(x):
-                found = explain(self.model, x, rows, top_k=top_k, contrast=rest)
+                found = explain_through(
+                    self.model, prepare, x, rows, top_k=top_k, contrast=rest, products=products, verify=verify
+                )
             check_logits(found.outputs, x, len(self.class_names) or None)
-            yield self._captioned(found, files, seen)
+            photos = self.transform.decode(found.inputs) if prepare is None else photos_of(found.inputs)
+            yield self._captioned(found, photos, files, seen)
             start += len(x)
         for asked in (chosen, other):
             asked.check_all(start)
 
-    def _captioned(self, e: Explanation, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
+    def _captioned(self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
         card = self.card
         named = dataclasses.replace(e, class_names=self.class_names, probability=card.probability, temperature=card.temperature)
-        return named.shown_with(photos=self.transform.decode(e.inputs), titles=files, seen=seen)
+        return named.shown_with(photos=photos, titles=files, seen=seen)
 
     def class_index(self, target: Any) -> Any:
         """A class by name or number; other forms are passed on.
@@ -362,15 +377,6 @@ class Classifier(metaclass=_Kind):
         if isinstance(target, (list, tuple)):
             return [self.class_index(t) for t in target]
         return target
-
-
-def _transform_of(card: Card, values: dict[str, Any]) -> Preprocess:
-    """The preprocessing that a card says; one from before cards named channels has those of its network."""
-    found = Preprocess.from_dict(values)
-    if "raw_channels" in values or found.channels == card.in_channels or found.encoding == "normalize":
-        return found
-    raw, odd = divmod(card.in_channels, 2) if found.encoding == "add_inverse" else (card.in_channels, 0)
-    return found if odd else dataclasses.replace(found, raw_channels=raw)
 
 
 def _shown(batches: Iterator[_Batch], images: Any, wanted: bool) -> Iterator[_Batch]:

@@ -14,13 +14,14 @@ from torchbcos import models
 from torchbcos._core.errors import ArgumentTypeError, InputError, shorten
 from torchbcos.deployment import is_deployed
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from torchbcos.zoo.card import Card
+from torchbcos.zoo.card import Card, imagenet_classes
+from torchbcos.zoo.fields import IMAGENET
 from torchbcos.zoo.importing import IMPORT, builder_path, can_build, class_path
 from torchbcos.zoo.probe import check_channels, check_logits, first_convolution, outputs_of, samples
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 
-__all__ = ["UNKNOWN", "Builder", "card_around", "card_of", "described"]
+__all__ = ["UNKNOWN", "Builder", "card_around", "card_of", "as_card", "described"]
 
 UNKNOWN = "own:"  # what the architecture of a network begins with of which nobody knows how it is built: it cannot be saved
 
@@ -111,8 +112,8 @@ def card_around(
     elif prepare.channels != base.in_channels:
         raise InputError(f"The network takes {base.in_channels} channels, and this preprocessing gives {prepare.channels}.")
     return dataclasses.replace(
-        base, classes=base.classes if names is None else names, preprocess=prepare.to_dict(), deployed=is_deployed(network),
-        probability=base.probability if probability is None else probability,
+        base, classes=base.classes if names is None else as_card(names), preprocess=prepare.to_dict(),
+        deployed=is_deployed(network), probability=base.probability if probability is None else probability,
     )  # fmt: skip
 
 
@@ -123,6 +124,11 @@ def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
     if not names or not all(isinstance(name, str) for name in names):
         raise ArgumentTypeError(f"class_names is a list of texts, not {shorten(repr(class_names), 80)}.")
     return tuple(map(str, names))  # numpy's texts are their own class
+
+
+def as_card(names: tuple[str, ...]) -> tuple[str, ...] | str:
+    """Names as a card holds them: ImageNet's, of which two are alike, by that word."""
+    return IMAGENET if names == imagenet_classes() else names
 
 
 def _check_count(names: int, classes: int) -> None:

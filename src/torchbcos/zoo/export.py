@@ -6,6 +6,7 @@ Shapes: N images, C channels, *S space, K targets.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from torchbcos._core.names import hint, quote
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.optional import require
 from torchbcos.explanation.graph import NAMES, ExplanationGraph, explanation_graph
+from torchbcos.pictures import Preprocess
 from torchbcos.runs.provenance import version_of
 from torchbcos.zoo.classifier import Classifier
+from torchbcos.zoo.pixels import FromPixels, normaliser
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.served import KINDS, form_of
 from torchbcos.zoo.served_files import ONNX, SUFFIXES, write
@@ -88,8 +91,10 @@ def export(
     """Write a network with its explanation into one file that runs without this library, for any number of images.
 
     The file gives logits (N, classes), targets (N, K), weights W (N, K, C, *S) of the encoded input, contributions
-    (N, K, *S) and constants (N, K, names), by name; `Σ contributions + Σ constants` is the logit of the target. It holds the
-    names of classes and constants and the card, too, and is compared with `explain` before it takes the place of `path`.
+    (N, K, *S) and constants (N, K, names), by name; `Σ contributions + Σ constants` is the logit of the target. Where it
+    normalises pixels itself, W belongs to pixels in [0, 1], as in the classifier's own explanations; its "explained" says which.
+    It holds the names of classes and constants and the card, too, and is compared with `explain` before it takes the place of
+    `path`.
 
     Args:
         model: a classifier, or a network in eval mode on encoded input.
@@ -128,8 +133,12 @@ def export(
     preprocess = None if classifier is None else classifier.transform
     _check_preprocessing(preprocessing)
     form = form_of(preprocess, preprocessing)
+    first = normaliser(preprocess, network) if preprocess is not None and form != "x" else None
+    if preprocess is not None and first is not None:  # W is of pixels, as in the classifier's own explanations
+        network = FromPixels(first, network).eval()
+        preprocess = dataclasses.replace(preprocess, encoding="none", mean=None, std=None)
     classes, count = _chosen(classifier, targets, top_k)
-    raw, x = _examples(network, classifier, form, size, example)
+    raw, x = _examples(network, classifier, preprocess, form, size, example)
     given = torch.zeros(len(x), count, dtype=torch.int64) if targets is not False and targets is not None else None
     if classes is not None:
         given = torch.tensor(classes).expand(len(x), -1)
@@ -139,8 +148,10 @@ def export(
             f"{type(network).__name__} computes in another way for another number of images, so no file can take any number: "
             f"torchbcos.explanation_graph(model, x) records it for one."
         )
+    if first is not None:
+        graph.constants, graph.fixed = FromPixels.plain(graph.constants), FromPixels.plain(graph.fixed)
     served = KINDS[form](graph, preprocess if form != "x" else None, classes).eval()
-    size_, runtimes = write(served, network, raw, target, _facts(classifier, graph, form))
+    size_, runtimes = write(served, network, raw, target, _facts(classifier, graph, form, first is not None))
     arguments = served.arguments(raw)
     with torch.no_grad():
         found = served(**arguments)
@@ -211,17 +222,18 @@ def _chosen(classifier: Classifier | None, targets: Any, top_k: object) -> tuple
     return classes, len(classes)
 
 
-def _examples(network: nn.Module, classifier: Classifier | None, form: str, size: object, example: Any) -> tuple[Tensor, Tensor]:
-    """Inputs to record and check with: in the form of the file, and encoded (1, C, *S)."""
+def _examples(
+    network: nn.Module, classifier: Classifier | None, preprocess: Preprocess | None, form: str, size: object, example: Any
+) -> tuple[Tensor, Tensor]:
+    """Inputs to record and check with: in the form of the file, and as `preprocess` encodes it (1, C, *S)."""
     if size is not None and example is not None:
         raise InputError("size and example both say how large images are: give one of them.")
-    if classifier is None:
+    if classifier is None or preprocess is None:
         if not isinstance(example, Tensor):
             raise InputError("A network alone does not say what it takes: give example, an encoded batch (N, C, *S).")
         return example.detach().cpu().float(), example.detach().cpu().float()
     sides = _sides(classifier, size, example)
     generator = torch.Generator().manual_seed(0)
-    preprocess = classifier.transform
     bytes_ = torch.randint(0, 256, (1, preprocess.raw_channels, *sides), generator=generator, dtype=torch.uint8)
     numbers = bytes_.float() / 255
     x = preprocess.encode(numbers, 1)
@@ -279,11 +291,11 @@ def _ports(tensors: dict[str, Tensor]) -> tuple[Port, ...]:
     return tuple(Port(name, str(t.dtype).removeprefix("torch."), ("N", *t.shape[1:])) for name, t in tensors.items())
 
 
-def _facts(classifier: Classifier | None, graph: ExplanationGraph, form: str) -> str:
-    """What whoever runs the file should know, as JSON."""
+def _facts(classifier: Classifier | None, graph: ExplanationGraph, form: str, pixels: bool) -> str:
+    """What whoever runs the file should know, as JSON; `pixels`: W belongs to these, not to encoded input."""
     known: dict[str, Any] = {
         "format": 1, "torchbcos": version_of("torchbcos"), "input": form, "outputs": list(NAMES),
-        "constants": list(graph.constants),
+        "constants": list(graph.constants), "explained": "pixels" if pixels else "encoded",
         "fixed": list(graph.fixed), "classes": None, "probability": None, "temperature": None, "preprocess": None,
         "card": None,
     }  # fmt: skip

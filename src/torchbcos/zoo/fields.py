@@ -22,6 +22,7 @@ __all__ = ["IMAGENET", "fault_of", "parse_json"]
 IMAGENET = "imagenet"  # instead of a list: the 1,000 classes in their usual order
 
 _MOST_CLASSES, _MOST_CHANNELS = 1_000_000, 65_536
+_LIBRARIES = ("timm:", "torchvision:")  # which have networks of names
 _LONGEST_NAME, _LONGEST_TEXT, _DEEPEST = 200, 10_000, 32
 _MOST_DIGITS = 100
 _TOO_DEEP = f"is nested deeper than {_DEEPEST}"
@@ -52,7 +53,7 @@ def fault_of(values: Mapping[str, Any]) -> str | None:
 
 def _misplaced(probe: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
     """What is wrong with a probe on this card."""
-    if not str(values.get("architecture")).startswith(IMPORT):
+    if not str(values.get("architecture")).startswith((IMPORT, *_LIBRARIES)):
         return f"the field 'probe' is of networks that code builds ('{IMPORT}…') only"
     numbers = values.get("in_channels", 6) * math.prod(probe["size"])
     return f"the field 'probe' has an input of {numbers:,} numbers" if numbers > MOST_NUMBERS else None
@@ -254,6 +255,8 @@ def _architecture(value: Any) -> str | None:
     fault = _NAME(value)
     if fault is None and value.startswith(IMPORT) and builder_fault(value.removeprefix(IMPORT)) is not None:
         return f"must be '{IMPORT}package.module:function', not {_shown(value)}"
+    if fault is None and value.startswith(_LIBRARIES) and re.fullmatch(r"\w+:[\w.-]{1,150}", value, re.ASCII) is None:
+        return f"must be the name of a library and of a network in it, 'timm:resnet18', not {_shown(value)}"
     return fault
 
 

@@ -24,7 +24,7 @@ from torch import nn
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, shorten
 from torchbcos._core.names import hint, quote
 
-__all__ = ["IMPORT", "builder_fault", "builder_path", "can_build", "class_path", "run_builder"]
+__all__ = ["IMPORT", "builder_fault", "builder_path", "call_builder", "can_build", "class_path", "run_builder"]
 
 IMPORT = "import:"  # what the architecture of a network of one's own begins with; the builder follows
 
@@ -97,7 +97,7 @@ def can_build(builder: Callable[..., Any]) -> bool:
 
 
 def run_builder(
-    path: str, *, num_classes: int, in_channels: int, options: Mapping[str, Any], named: str = "",
+    path: str, *, num_classes: int | None, in_channels: int | None, options: Mapping[str, Any], named: str = "",
     avoid: Iterable[Path] = (),
 ) -> nn.Module:  # fmt: skip
     """Import a function, or a class, and call it: this runs code.
@@ -106,13 +106,13 @@ def run_builder(
 
     Args:
         path: "package.module:function".
-        num_classes, in_channels: of the network; channels as it sees them, encoded.
+        num_classes, in_channels: of the network; channels as it sees them, encoded. None: nobody knows, and it is not told.
         options: what else it is to be called with; all of them are taken, or it is an error.
         named: what messages call the builder.
         avoid: folders from which nothing is imported meanwhile.
 
     Returns:
-        The network.
+        The network, also where it builds a classifier around it.
 
     Raises:
         InputError: there is no such function, it needs other arguments or takes too few, it fails, or it gives no network.
@@ -121,21 +121,30 @@ def run_builder(
     Identity()
     """
     named = named or f"builder={shorten(repr(path), 120)}"
+    sizes = {name: size for name, size in (("num_classes", num_classes), ("in_channels", in_channels)) if size is not None}
+    made = call_builder(path, sizes, options, named, avoid)
+    network = made if isinstance(made, nn.Module) else getattr(made, "model", None)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{named} must return a torch.nn.Module, and returned {type(made).__name__}.")
+    return network
+
+
+def call_builder(
+    path: str, sizes: Mapping[str, int], options: Mapping[str, Any], named: str, avoid: Iterable[Path] = ()
+) -> Any:  # fmt: skip
+    """`run_builder` with whatever the builder returns; it gets those of `sizes` that it takes."""
     if (fault := builder_fault(path)) is not None:
         raise InputError(f"A builder {fault}.")
     with _importable([form(folder) for folder in avoid for form in (os.path.abspath, os.path.realpath)]):
         make = _imported(path, named)
-        arguments = _arguments(make, {"num_classes": num_classes, "in_channels": in_channels}, options, named)
+        arguments = _arguments(make, sizes, options, named)
         try:
-            network = make(**arguments)
+            return make(**arguments)
         except (BcosError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise InputError(f"{named}, called with {shorten(given, 100) or 'nothing'}, failed: {_reason(error)}.") from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{named} must return a torch.nn.Module, and returned {type(network).__name__}.")
-    return network
 
 
 def _imported(path: str, named: str) -> Callable[..., Any]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError
+from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError, shorten
 from torchbcos._core.names import natural_key
 from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_
+from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile, open_weights, refuse_foreign
 from torchbcos.zoo.build import Code, assemble, builder_of, inputs_of, is_own, remember
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
+from torchbcos.zoo.describe import card_of
+from torchbcos.zoo.foreign_sources import Wishes, chosen, is_foreign, open_foreign
+from torchbcos.zoo.libraries import library_of
 from torchbcos.zoo.probe import differ
 from torchbcos.zoo.sources import has_card, named, pick_device, places_of, read_carded, read_source
 from torchbcos.zoo.store import classes_in, fetch, fill, read_weights
@@ -136,7 +141,8 @@ def _architecture_of(name: str) -> str:
 
 
 def load(
-    source: str | Path = "default", *, device: str = "auto", deploy: bool = True, fit: str | None = None,
+    source: str | Path = "default", *, weights: str | Path | None = None, class_names: Sequence[str] | None = None,
+    preprocess: Preprocess | Mapping[str, Any] | None = None, device: str = "auto", deploy: bool = True, fit: str | None = None,
     allow_code: bool = False,
 ) -> Classifier:  # fmt: skip
     """A classifier: network, preprocessing and class names.
@@ -147,17 +153,23 @@ def load(
     Args:
         source: "default", an embedded name ("imagenette"), a name with official weights
             ("resnet50"), a folder written by `save` or `torchbcos train`, or "hf-hub:org/name", also of a branch, tag or
-            commit: "hf-hub:org/name@v2".
+            commit: "hf-hub:org/name@v2". Any other classifier: "timm:NAME" and "torchvision:NAME" (with ".TAG" for weights of
+            several), which these installed libraries build; "import:package.module:builder", a function of somebody's that
+            returns a network or a `Classifier`; a file FILE.pt2 of `torch.export.save`, which takes pixels in [0, 1].
+        weights: a file of weights (.pth, .safetensors) for a network that the source names. None: its own: those of timm and
+            torchvision are downloaded once.
+        class_names, preprocess: instead of those that the source has; see `Classifier`.
         device: "auto", "cpu", "cuda", "mps", …
         deploy: use the twin made for inference and explanation, which refuses to train; False gives the network
             itself, unless it was saved as a twin. Of somebody's own network, the twin is used if it gives the same numbers.
         fit: how pictures become squares: "crop" cuts out the centre, "letterbox" keeps the whole picture between bars; None:
             as the card says.
-        allow_code: the card may name a module and a function that build its network, and they are imported and called: code of
-            whoever wrote them. They are looked for in the folder where you work and among what Python can import, never in the
-            model's own folder. Without, such a model is refused, in a sentence that names them.
+        allow_code: "import:…" and programs are code, and a card may name a module and a function that build its network, which
+            are imported and called: code of whoever wrote them. They are looked for in the folder where you work and among what
+            Python can import, never in the model's own folder. Without, such a model is refused, in a sentence that names them.
 
     Raises:
+        MissingPackageError: the library that builds the network is not installed.
         InputError: unknown source, device or fit; or the model needs code, and `allow_code` does not say that it may run.
         MissingFileError, WeightsError: weights are missing or broken.
 
@@ -166,17 +178,59 @@ def load(
     """
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(f"load needs a name or a folder, not {type(source).__name__}.")
-    file, card = read_source(named(source, "a model"))
-    code = Code(allow_code, places_of(source, file))
-    network = assemble(card, file, {}, where=str(source), code=code).eval().to(pick_device(device))
+    named(source, "a model")
+    wishes, where = _wishes(weights, preprocess, class_names), pick_device(device)
+    if is_foreign(source):
+        network, card = open_foreign(source, wishes, Code(allow_code), where)
+        return Classifier(network.requires_grad_(not deploy), chosen(card, wishes)).fitted(fit)
+    if wishes.weights is not None:
+        network, card = _with_weights(source, wishes.weights)
+    else:
+        file, card = read_source(source)
+        network = assemble(card, file, {}, where=str(source), code=Code(allow_code, places_of(source, file)))
+    network = network.eval().to(where)
     if deploy and not card.deployed:
         network = _own_twin(network, card) if is_own(card) else make_twin_(network, check=False)
-    return Classifier(network, card).fitted(fit)
+    return Classifier(network, chosen(card, wishes)).fitted(fit)
+
+
+def _wishes(weights: object, preprocess: Any, class_names: Any) -> Wishes:
+    """What a caller says beside the source.
+
+    Raises:
+        InputError, ArgumentTypeError: `weights` is no path of a file.
+    """
+    refuse_foreign(weights)
+    if weights is not None and has_card(str(weights)):
+        raise InputError(f"weights={shorten(repr(str(weights)), 120)} is a whole model, with its card: load it as the source.")
+    file = None if weights is None else Path(named(str(weights), "weights"))
+    return Wishes(file, preprocess, class_names)
+
+
+def _with_weights(source: str | Path, weights: Path) -> tuple[models.Network, Card]:
+    """A network of `list_models` with the weights of a file.
+
+    Raises:
+        InputError: the source is none, but a model with weights of its own.
+    """
+    text = str(source)
+    if text not in models.names() and text not in read_official_cards():
+        raise InputError(
+            f"weights={shorten(repr(str(weights)), 120)} goes with the name of a network: one of torchbcos.list_models(), "
+            f"timm:NAME, torchvision:NAME or import:package.module:builder. {shorten(repr(text), 120)} is none, or a model that "
+            "has its weights."
+        )
+    with torch.device("meta"):
+        classes = classes_in(models.build(_architecture_of(text)), open_weights(weights).entries)
+    network = create_model(text, weights=weights, num_classes=classes)
+    return network, card_of(network)
 
 
 def _own_twin(network: nn.Module, card: Card) -> nn.Module:
     """The deployed twin of somebody's own network; the network itself where it has none that gives the same numbers."""
     network = network.requires_grad_(False)
+    if library_of(card.architecture) is not None:  # there is nothing of ours in it
+        return network
     try:
         twin = twin_of(network)
     except Exception:  # of somebody's own code: it cannot be copied, or not without its hooks

@@ -95,15 +95,16 @@ def predicted(classifier: Classifier, files: Sequence[str], pictures: Sequence[A
 
 def explained(
     classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
-    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None,
+    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None, products: str | None = None,
 ) -> list[Record]:  # fmt: skip
     """A record with predictions and explanations for each picture of one batch; arguments as `iter_explained`."""
-    return list(iter_explained(classifier, files, pictures, targets, top_k=top_k, contrast=contrast, draw=draw))
+    options: dict[str, Any] = {"top_k": top_k, "contrast": contrast, "draw": draw, "products": products}
+    return list(iter_explained(classifier, files, pictures, targets, **options))
 
 
 def iter_explained(
     classifier: Classifier, files: Sequence[str], pictures: Sequence[Any], targets: Sequence[int] | None = None, *,
-    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None,
+    top_k: int = 1, contrast: int | None = None, draw: _Draw | None = None, products: str | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """`explained`, each record as soon as its panels are drawn: whoever is interrupted has those of what is finished.
 
@@ -116,11 +117,14 @@ def iter_explained(
         contrast: the class to which each is compared.
         draw: writes or keeps the panel of an explanation, and gives what "picture" says of it; if it raises a BcosError, that
             picture's record is a failed one. None: "picture" is None.
+        products: what becomes of products of two signals, as `torchbcos.explain` takes it.
     """
     rows = None if targets is None else [list(targets)] * len(pictures)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplanationWarning)  # the records say it
-        e = classifier.explain(list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures))
+        e = classifier.explain(
+            list(pictures), rows, top_k=top_k, contrast=contrast, batch_size=len(pictures), products=products
+        )  # fmt: skip
     e = e.shown_with(titles=[title_of(file) for file in files])
     predictions = classifier.predictions(e.outputs)
     for i, file in enumerate(files):

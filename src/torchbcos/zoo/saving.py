@@ -16,17 +16,18 @@ from torchbcos.deployment import is_deployed
 from torchbcos.models import Network
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import entry_of
-from torchbcos.zoo.build import as_deployed, builder_of, from_card, inputs_of, is_own
+from torchbcos.zoo.build import as_deployed, builder_of, from_card, inputs_of, is_own, maker_of
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.describe import UNKNOWN, Builder, card_around, card_of, described
 from torchbcos.zoo.importing import builder_path
 from torchbcos.zoo.looked import look
 from torchbcos.zoo.probe import NO_INPUT, differ
+from torchbcos.zoo.program import Program
 from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
-from torchbcos.zoo.store import check_fit, write_folder
+from torchbcos.zoo.store import check_fit, of_today, write_folder
 
 __all__ = ["save", "write_model"]
 
@@ -105,9 +106,9 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)
-    if (builder := builder_of(card)) is not None:
+    if (builder := maker_of(card)) is not None:
         rebuilt = _rebuilt(card, builder, state)
-        check_same(network, rebuilt, OWN_MAKER)
+        check_same(network, rebuilt, OWN_MAKER if builder_of(card) else builder)
     else:
         if card.architecture == SEQUENTIAL and not card.deployed:  # as it is now
             card = dataclasses.replace(card, options=_layers_of(network))
@@ -118,12 +119,12 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
     check_fit(rebuilt, {name: entry_of(value) for name, value in state.items()}, where="The network")
     if builder is not None:
         own = {name: value.dtype for name, value in rebuilt.state_dict().items()}
-        rebuilt.load_state_dict(state, assign=True)
+        rebuilt.load_state_dict(of_today(state, rebuilt.state_dict()), assign=True)
         given = [example] if example is not None else list(inputs_of(card))
         _check_outputs(network, rebuilt, iter(given), builder)
         if any(state[name].dtype is not kind for name, kind in own.items()):  # load fills what the builder makes
             rebuilt = _rebuilt(card, builder, state)
-            rebuilt.load_state_dict(state)
+            rebuilt.load_state_dict(of_today(state, rebuilt.state_dict()))
         card = dataclasses.replace(card, probe=_probe_of(rebuilt.cpu(), card, given))
     write_folder(Path(directory), state, card)
 
@@ -150,6 +151,8 @@ _ADVICE = (
 def _unknown(network: nn.Module) -> InputError:
     """That nobody knows how a network is built, and what to do."""
     kind = type(network)
+    if kind is Program:
+        return InputError("A program is not saved as a folder: its file is the model; copy it.")
     try:
         path, reason = builder_path(kind), "its class needs arguments that no module remembers"
     except InputError:

@@ -9,6 +9,7 @@ import math
 import time
 import urllib.error
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +34,8 @@ from torchbcos.zoo.fields import parse_json
 from torchbcos.zoo.official import from_official
 
 __all__ = [
-    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "open_folder", "read_card",
-    "read_folder", "read_weights", "write_folder",
+    "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "of_today", "open_folder",
+    "read_card", "read_folder", "read_weights", "renamed", "write_folder",
 ]  # fmt: skip
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -68,28 +69,43 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """
     check_fit(model, {name: entry_of(tensor) for name, tensor in state.items()}, where=where)
     own = model.state_dict()
-    given = _renamed(model, own, state)
+    given = renamed(model, own, state)
     for key, tensor in given.items():
         if tensor.is_floating_point() and not own[key].is_floating_point() and not _is_whole(tensor, own[key].dtype):
             raise WeightsError(f"{where}: {quote(key)} counts, and holds a number that is not whole: these are no such weights.")
-    model.load_state_dict(given)
+    model.load_state_dict(of_today(given, own))
     fault = fault_in(own)  # as they are on the network: what is finite in float64 may not be in float32
     if fault is not None:
         raise WeightsError(f"{where}: {fault}: these weights are of a training that failed, or damaged.")
 
 
-def check_fit(model: nn.Module, entries: Mapping[str, Entry], *, where: str) -> None:
+def of_today(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A state dict that says that it was written by modules like those that it is for: some read older ones in another way."""
+    found = OrderedDict(state)
+    found._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
+    return found
+
+
+def check_fit(model: nn.Module, entries: Mapping[str, Entry], *, where: str, advice: str = "") -> None:
     """Whether tensors like these are the weights of a network; of the network, names, shapes and dtypes are enough ("meta").
+
+    Args:
+        model: the network.
+        entries: the dtype and shape of each tensor, by name.
+        where: what the weights are called in messages.
+        advice: what is to be checked where they belong to another network.
 
     Raises:
         WeightsError: names, shapes or dtypes are others.
     """
     own = model.state_dict()
-    given = _renamed(model, own, entries)
+    given = renamed(model, own, entries)
     missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     if missing or extra:
         example = f"{quote(missing[0])} is missing" if missing else f"{quote(extra[0])} is unknown"
-        what = "the model name and its options" if isinstance(model, Network) else "what builds it: it may have changed since"
+        what = advice or (
+            "the model name and its options" if isinstance(model, Network) else "what builds it: it may have changed since"
+        )
         raise WeightsError(
             f"{where} does not belong to this network ({type(model).__name__}): {len(missing)} tensors are missing, "
             f"{len(extra)} are unknown; {example}. Check {what}."
@@ -147,24 +163,29 @@ _T = TypeVar("_T")
 _Shaped = TypeVar("_Shaped", Tensor, Entry)
 
 
-def _renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
+def renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
     """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
     if set(state) == set(own):
         return dict(state)
-    return from_official(model, _unwrapped(state)) if isinstance(model, Network) else _unwrapped(state)
+    return from_official(model, _unwrapped(state)) if isinstance(model, Network) else _unwrapped(state, own)
 
 
-def _unwrapped(state: Mapping[str, _T]) -> dict[str, _T]:
+def _unwrapped(state: Mapping[str, _T], own: Mapping[str, Any] | None = None) -> dict[str, _T]:
     """A state dict without what `DataParallel`, `AveragedModel` and `torch.compile` put before every name.
 
+    And without the "model" that wrappers for training put there, where the network's `own` names have none.
+
+    >>> _unwrapped({"model.a": 1}, {"a": 0}), _unwrapped({"model.a": 1}, {"model.b": 0})
+    ({'a': 1}, {'model.a': 1})
     >>> _unwrapped({"module._orig_mod.a": 1, "module._orig_mod.b": 2}), _unwrapped({"module.a": 1, "b": 2})
     ({'a': 1, 'b': 2}, {'module.a': 1, 'b': 2})
     """
     found = dict(state)
+    outer = {"module"} if own is None or any(name.startswith("model.") for name in own) else {"module", "model"}
     for _ in range(_MOST_WRAPPERS):
         rest = {name: value for name, value in found.items() if name != "n_averaged"}  # which `AveragedModel` counts
         heads = {name.partition(".")[0] for name in rest}
-        if len(heads) != 1 or not all(head == "module" or (head and not plain_name(head)) for head in heads):
+        if len(heads) != 1 or not all(head in outer or (head and not plain_name(head)) for head in heads):
             break
         found = {name.partition(".")[2]: value for name, value in rest.items()}
     return found

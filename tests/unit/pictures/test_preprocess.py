@@ -268,6 +268,8 @@ def test_the_box_is_in_pixels_of_the_picture_whatever_it_is_resized_to(width: in
     [
         ("crop", 1.0, ""), ("crop", 0.995, ""), ("crop", 0.98, "centre crop, 98 % of the picture"),
         ("crop", 0.0042, "centre crop, 0.42 % of the picture"), ("letterbox", 1.0, "whole picture, letterboxed"),
+        ("squash", 1.0, "whole picture, squashed to a square"),
+        ("squash", 0.5, "squashed to a square, centre crop, 50 % of the picture"),
     ],
 )  # fmt: skip
 def test_the_words(fit: str, share: float, note: str) -> None:
@@ -296,6 +298,26 @@ def test_a_letterbox_holds_the_whole_picture(width: int, height: int, crop: int,
     assert all(float(p.encode(torch.rand(3, 1, 1)).norm()) >= float(least) - 1e-6 for _ in range(3))
 
 
+@given(sides, sides, st.integers(1, 64), st.integers(1, 64), st.booleans())
+def test_a_squashed_picture_is_a_square_whatever_its_shape(width: int, height: int, resize: int, crop: int, tensor: bool) -> None:
+    """Left half black, right half white: half of what is seen is white, and as much of both sides as is cut."""
+    p = Preprocess(resize=resize, crop=crop, encoding="none", fit="squash")
+    image: Any = torch.zeros(3, height, width) if tensor else Image.new("RGB", (width, height))
+    assert p._frame.resized(width, height) == (resize, resize) and p(image).shape == (3, crop, crop)
+    seen, share = p.seen(width, height), min(crop, resize) / resize
+    assert seen.fit == "squash" and seen.share == pytest.approx(share**2)
+    left, top, right, bottom = seen.box
+    assert abs((right - left) - width * share) <= 1.5 and abs((bottom - top) - height * share) <= 1.5
+
+
+def test_squashed_as_pillow_does_it() -> None:
+    image = photo(50, 30)
+    wanted = torch.from_numpy(np.array(image.resize((20, 20), Image.Resampling.BILINEAR))).permute(2, 0, 1).float() / 255
+    assert torch.equal(Preprocess(resize=20, crop=20, encoding="none", fit="squash")(image), wanted)
+    whole = Preprocess(fit="squash", encoding="none")  # without a size: the picture as it is
+    assert torch.equal(whole(image), Preprocess(encoding="none")(image))
+
+
 def test_a_letterbox_without_a_crop_is_the_picture() -> None:
     a, b = Preprocess(resize=20, fit="letterbox"), Preprocess(resize=20)
     assert torch.equal(a(photo(50, 30)), b(photo(50, 30))) and a.seen(50, 30) == b.seen(50, 30)
@@ -305,7 +327,9 @@ def test_cards_name_a_letterbox_and_nothing_new_otherwise() -> None:
     assert "fit" not in Preprocess(crop=8).to_dict()
     boxed = Preprocess(crop=8, fit="letterbox")
     assert boxed.to_dict()["fit"] == "letterbox" and Preprocess.from_dict(boxed.to_dict()) == boxed
-    with pytest.raises(InputError, match=r"fit must be 'crop' or 'letterbox', got 'leterbox'\. Did you mean 'letterbox'"):
+    with pytest.raises(
+        InputError, match=r"fit must be 'crop' or 'letterbox' or 'squash', got 'leterbox'\. Did you mean 'letterbox'"
+    ):
         Preprocess(fit="leterbox")  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, MissingFileError
-from torchbcos.training.program import load_program
+from torchbcos.zoo.program import load_program
 
 Members = list[tuple[str, bytes]]
 
