@@ -54,7 +54,7 @@ def _innermost(model: nn.Module, x: Tensor, bound: float, products: str | None) 
     """Names and classes of the modules that miss, without those around them."""
     inputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, given: tuple[Any, ...]) -> None:
             if len(given) == 1 and isinstance(given[0], Tensor) and given[0].is_floating_point():
                 inputs[name] = given[0].detach().clone()
