@@ -63,20 +63,15 @@ class Hides(bnn.Layer):
 # -- operations that the table does not have, and rules for them ------------------------------------------------------------
 
 
-def _operation(name: str, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """An operation of `torch.library` that computes a function; its derivatives are those of the function."""
-    operation = torch.library.custom_op(f"torchbcos_tests::{name}", lambda x: function(x), mutates_args=(), schema="(Tensor x) -> Tensor")
+_LIBRARY = torch.library.Library("torchbcos_tests", "DEF")
 
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        with torch.enable_grad():
-            leaf = x if x.requires_grad else x.detach().requires_grad_()
-            (found,) = torch.autograd.grad(function(leaf), leaf, g, create_graph=torch.is_grad_enabled())
-        return found
 
-    operation.register_fake(lambda x: torch.empty_like(x))
-    operation.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]))
-    torchbcos.register_rule(operation, rules.linear_map)
+def _with_rule(name: str, rule: Callable[[Call], Outcome], function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An operation of `torch.library` that computes a function, with this rule."""
+    _LIBRARY.define(f"{name}(Tensor x) -> Tensor")
+    _LIBRARY.impl(name, function, "CompositeImplicitAutograd")
+    operation = getattr(torch.ops.torchbcos_tests, name).default
+    torchbcos.register_rule(operation, rule)
     return lambda x: operation(x)  # a function, which copies as itself
 
 
@@ -85,17 +80,8 @@ def ratio(x: Tensor) -> Tensor:
     return x * x.abs() / x.norm(dim=1, keepdim=True)
 
 
-softplus = _operation("softplus", F.softplus)
-degree_one = _operation("degree_one", ratio)
-
-
-def _with_rule(name: str, rule: Callable[[Call], Outcome], function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """An operation with this rule."""
-    operation = torch.library.custom_op(
-        f"torchbcos_tests::{name}", lambda x: function(x), mutates_args=(), schema="(Tensor x) -> Tensor"
-    )  # fmt: skip
-    torchbcos.register_rule(operation, rule)
-    return lambda x: operation(x)
+softplus = _with_rule("softplus", rules.linear_map, F.softplus)
+degree_one = _with_rule("degree_one", rules.linear_map, ratio)
 
 
 def _live(call: Call) -> Outcome:
