@@ -50,11 +50,11 @@ class Says(bnn.Layer):
 
 
 class Hides(bnn.Layer):
-    """An affine map that names no constant."""
+    """An affine map that names no constant: `bias` to twice as much."""
 
     def __init__(self, size: int, bias: float) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.eye(size)), nn.Parameter(torch.full((size,), bias))
+        self.weight, self.bias = nn.Parameter(torch.eye(size)), nn.Parameter(torch.linspace(bias, 2 * bias, size))
 
     def compute(self, x: Tensor) -> Tensor:
         return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
