@@ -180,8 +180,9 @@ ADDS_UP: dict[str, tuple[Callable[[], Between], str]] = {
 KNOWN: dict[str, Callable[[], Between]] = {
     "nothing": Between, "relu": lambda: Between(torch.relu), "no bias": lambda: Between(behind=nn.Linear(3, 3, bias=False)),
     "our norm": lambda: Between(bnn.BatchNorm(8)), "our bias": lambda: Between(behind=bnn.Logits(bias=-2.0)),
-    "a norm": lambda: Between(_shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)), "gelu": lambda: Between(nn.GELU()),
-    "softplus": lambda: Between(F.softplus), "layer norm": lambda: Between(behind=nn.LayerNorm(3)),
+    "a norm": lambda: Between(_shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)),
+    "gelu": lambda: Between(nn.GELU()), "softplus": lambda: Between(F.softplus),
+    "layer norm": lambda: Between(behind=nn.LayerNorm(3)),
 }  # fmt: skip
 """Networks that are explained."""
 

@@ -131,7 +131,8 @@ from torchbcos import nn as bnn
 class Hides(bnn.Layer):  # taken at its word, and it names no constant
     def __init__(self, size, num_classes):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(num_classes, size) / size), nn.Parameter(torch.full((num_classes,), 0.5))
+        self.weight = nn.Parameter(torch.randn(num_classes, size) / size)
+        self.bias = nn.Parameter(torch.full((num_classes,), 0.5))
 
     def compute(self, x):
         return nn.functional.linear(x, self.weight, self.bias)

@@ -9,10 +9,12 @@ from torch import nn
 from tests.planted import ADDS_UP, WRONG, Between, Hides, Says
 from torchbcos.testing import LawBroken, check_model
 
+ITSELF = "the forward of Between itself, outside of its modules"
+
 
 @pytest.mark.parametrize(("what", "where"), [
     ("a norm", r"'between' \(Says\)"), ("a bias", r"'behind' \(Hides\)"), ("gelu", r"'between' \(Says\)"),
-    ("softplus", "the forward of Between itself, outside of its modules"), ("a number", r"'behind' \(Says\)"), ("layer norm", r"'behind' \(Says\)"),
+    ("softplus", ITSELF), ("a number", r"'behind' \(Says\)"), ("layer norm", r"'behind' \(Says\)"),
     ("a cut", r"'between' \(Says\)"),
 ])  # fmt: skip
 def test_it_names_the_module(what: str, where: str) -> None:
@@ -22,7 +24,7 @@ def test_it_names_the_module(what: str, where: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "where"), [
-    ("a factor in a layer", r"'between' \(Says\)"), ("a factor in an operation", "the forward of Between itself"),
+    ("a factor in a layer", r"'between' \(Says\)"), ("a factor in an operation", ITSELF),
     ("two gates", r"'between' \(Says\)"), ("no second derivative", r"'between' \(Says\)"),
 ])  # fmt: skip
 def test_it_names_the_module_whose_w_moves(what: str, where: str) -> None:

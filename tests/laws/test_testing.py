@@ -249,8 +249,13 @@ def test_layers_that_are_not_are_named(layer: nn.Module, shape: tuple[int, ...],
     assert len(str(caught.value)) <= 500
 
 
-@pytest.mark.parametrize("constant", [lambda x: x.detach().mean(), lambda x: x.detach()[:, :1].abs(), lambda x: x.new_ones(len(x), 1, 1, 1)
-                                      * float(x.detach().amax())], ids=["mean", "channel", "read out"])  # fmt: skip
+MOVING: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.detach().mean(), "channel": lambda x: x.detach()[:, :1].abs(),
+    "read out": lambda x: x.new_ones(len(x), 1, 1, 1) * float(x.detach().amax()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("constant", MOVING.values(), ids=MOVING)
 def test_a_constant_that_moves_is_named(constant: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(LawBroken, match="Constants are constant: what is added as 'added' depends on the input"):
         check_layer(Maps(lambda x: add_constant(x, constant(x), "added")), torch.randn(MAPS).double())

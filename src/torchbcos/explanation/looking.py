@@ -39,6 +39,5 @@ def objection(network: nn.Module, x: Tensor) -> str | None:
     missing, value = format_number(float(e.residual[i, k])), format_number(float(e.values[i, k]))
     return (
         f"Pixels and constants do not add up to the logit: {missing} of {value} is missing, as the network does something that "
-        "its explanation does not know (a layer or a registered rule that says what is not so); torchbcos.testing.check_model(model, x) "
-        "names it."
+        "its explanation does not know (a layer or a rule says what is not so); torchbcos.testing.check_model(model, x) names it."
     )

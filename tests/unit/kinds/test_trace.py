@@ -116,7 +116,7 @@ def test_products_are_as_in_explain() -> None:
     assert not trace(network, pictures()).explained and trace(network, pictures(), products="half").explained
     with pytest.raises(InputError, match="products must be"):
         trace(network, pictures(), products="both")
-    with pytest.raises(ArgumentTypeError, match="trace needs a torch.nn.Module and a tensor, not function and Tensor"):
+    with pytest.raises(ArgumentTypeError, match=r"trace needs a torch\.nn.Module and a tensor, not function and Tensor"):
         trace(F.relu, pictures())  # type: ignore[arg-type]
 
 
