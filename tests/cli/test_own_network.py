@@ -124,19 +124,31 @@ def test_a_network_that_cannot_be_built_again_loses_no_training(here: Path) -> N
 
 
 WRONG = """
+import torch
 from torch import nn
 from torchbcos import nn as bnn
 
+class Hides(bnn.Layer):  # taken at its word, and it names no constant
+    def __init__(self, size, num_classes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_classes, size) / size)
+        self.bias = nn.Parameter(torch.full((num_classes,), 0.5))
+
+    def compute(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
 class Wrong(nn.Sequential):
     def __init__(self, num_classes):
-        super().__init__(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), nn.Linear(4, num_classes))
-        nn.init.constant_(self[2].bias, 0.5)
+        super().__init__(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), Hides(4, num_classes))
 
 def wrong(num_classes):
     return Wrong(num_classes)
 
 def ordinary(num_classes):
     return nn.Sequential(nn.Conv2d(6, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+def refused(num_classes):
+    return nn.Sequential(ordinary(num_classes), nn.LogSoftmax(1))
 """
 FAST = ["--set", "max_steps=1", "--set", "lr=1e-6", "--device", "cpu", "--devices", 1, *SMALL]
 
@@ -164,18 +176,25 @@ def test_a_network_whose_explanation_does_not_add_up_is_never_silent(here: Path)
     assert code == 2 and "explanation does not add up" in err and not Path("net.pt2").exists()
 
 
-def test_an_ordinary_network_trains_and_is_told_that_it_is_not_explained(here: Path) -> None:
+def test_a_network_that_is_refused_trains_and_is_told_that_it_is_not_explained(here: Path) -> None:
     Path("cli_own_net.py").write_text(WRONG)
     for settings in ([], ["--set", "selection_share=0", "--set", "report_share=0", "--set", "ema_decay=0"]):
         out_folder = f"run{len(settings)}"
         code, out, err = call(
-            "train", "folder", "--data", "data", "--out", out_folder, "--set", "model=cli_own_net:ordinary", *FAST, *settings
+            "train", "folder", "--data", "data", "--out", out_folder, "--set", "model=cli_own_net:refused", *FAST, *settings
         )
         assert code == 0, err
-        assert (
-            out.count("This network trains, but explain does not explain it exactly: No torchbcos layer ran in this model") == 1
-        )
+        assert out.count("This network trains, but explain does not explain it exactly: ") == 1
+        assert "'log_softmax' in '1' (LogSoftmax) is not linear in the input once its factors are held" in out
         forget()
+
+
+def test_an_ordinary_network_trains_and_is_explained(here: Path) -> None:
+    Path("cli_own_net.py").write_text(WRONG)
+    code, out, err = call("train", "folder", "--data", "data", "--out", "run", "--set", "model=cli_own_net:ordinary", *FAST)
+    assert code == 0 and "explain does not explain" not in out, err
+    code, out, err = call("explain", "data/red/00.png", "--model", "run", "--allow-code", "--device", "cpu", "--out", "why")
+    assert code == 0 and not err and "of which the pixels carry" in out, (out, err)
 
 
 def test_the_line_says_what_stands_aside(here: Path) -> None:

@@ -72,16 +72,19 @@ def test_complete_in_float32(net: ResNet) -> None:
     assert incompleteness(torchbcos.explain(net.float(), pictures(dtype=torch.float32), top_k=2)) <= 1e-4
 
 
+class Adds(bnn.Layer):
+    """A layer, so it is believed, that adds a constant and names none."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.number = number
+
+    def compute(self, x: Tensor) -> Tensor:
+        return x + self.number
+
+
 def test_completeness_can_fail() -> None:
-    class Planted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = tiny(Style())
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x) + 0.5  # a constant that nobody names
-
-    e = torchbcos.explain(Planted(), pictures())
+    e = torchbcos.explain(nn.Sequential(tiny(Style()), Adds(0.5)), pictures())
     assert incompleteness(e) > 1e-2
     torch.testing.assert_close(e.residual, torch.full_like(e.residual, 0.5))
 
@@ -202,15 +205,8 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_can_fail(dtype: torch.dtype) -> None:
-    class Planted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = tiny(Style()).to(dtype)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x) + 0.06  # a constant that nobody names
-
-    assert incompleteness(torchbcos.explain(Planted(), pictures().to(dtype))) > 4 * torch.finfo(dtype).eps
+    planted = nn.Sequential(tiny(Style()).to(dtype), Adds(0.06))
+    assert incompleteness(torchbcos.explain(planted, pictures().to(dtype))) > 4 * torch.finfo(dtype).eps
 
 
 def test_share_and_fixed_bias() -> None:

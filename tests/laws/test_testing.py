@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 import torchbcos
+from tests.planted import ADDS_UP, KNOWN, WRONG, WRONG_RULES, Between
 from torchbcos import nn as bnn
+from torchbcos._core.frozen import add_constant
 from torchbcos.functional import norm
 from torchbcos.testing import LawBroken, check_layer, check_model
 
@@ -27,33 +29,33 @@ def test_layers_keep_the_laws(b: float, max_out: int) -> None:
     check_layer(bnn.BcosLinear(5, 3, b=b, max_out=max_out).double(), torch.randn(2, 5).double())
 
 
-class Unfrozen(nn.Module):
-    """Adds an input-dependent factor that nobody holds."""
-
+class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(bnn.BcosConv2d(6, 3, 3), bnn.GlobalAveragePool())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x) * x.mean((1, 2, 3)).unsqueeze(1)
+        out: Tensor = self.net(x)
+        return out
 
 
-class Crosstalk(Unfrozen):
+class Crosstalk(Small):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x) + self.net(x).detach().mean() * self.net(x)
 
 
-class Counter(Unfrozen):
+class Counter(Small):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         self.count.add_(1)
-        return self.net(x)
+        out: Tensor = self.net(x)
+        return out
 
 
-class Dice(Unfrozen):
+class Dice(Small):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x) * (1 + 0 * torch.rand(()))
 
@@ -77,11 +79,68 @@ class Live(bnn.BcosLinear):
 
 @pytest.mark.parametrize(
     ("model", "law"),
-    [(Unfrozen(), "Complete"), (Crosstalk(), "Batch"), (Counter(), "Nothing left"), (Dice(), "Nothing left")],
+    [(Crosstalk(), "Batch"), (Counter(), "Nothing left"), (Dice(), "Nothing left")],
 )
 def test_broken_models_are_named(model: nn.Module, law: str) -> None:
     with pytest.raises(LawBroken, match=law):
         check_model(model.eval().double(), torch.rand(3, 6, 8, 8).double())
+
+
+DTYPES = [torch.float64, torch.float32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("what", WRONG)
+def test_sums_that_do_not_add_up_are_named(what: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(LawBroken, match=r"^Complete: .* miss the value by"):
+        check_model(WRONG[what]().eval().to(dtype), torch.rand(2, 6, 12, 12, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("what", ADDS_UP)
+def test_sums_that_add_up_prove_nothing(what: str, dtype: torch.dtype) -> None:
+    """Of degree 1 with a factor that lives: pixels and constants are the value, and W is another."""
+    torch.manual_seed(0)
+    make, law = ADDS_UP[what]
+    model, x = make().eval().to(dtype), torch.rand(2, 6, 12, 12, dtype=dtype)
+    assert torchbcos.explain(model, x, [0, 1]).complete.all()
+    with pytest.raises(LawBroken, match=law):
+        check_model(model, x)
+
+
+@pytest.mark.parametrize("what", WRONG_RULES)
+def test_wrong_rules_are_named(what: str) -> None:
+    torch.manual_seed(0)
+    function, law = WRONG_RULES[what]
+    with pytest.raises(torchbcos.BcosError, match=law):
+        check_model(Between(function).eval().double(), torch.rand(2, 6, 12, 12).double())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("what", KNOWN)
+def test_what_is_right_passes(what: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, x = KNOWN[what]().eval().to(dtype), torch.rand(2, 6, 12, 12, dtype=dtype)
+    check_model(model, x)
+    one, two = torchbcos.explain(model, x, 1), torchbcos.explain(model, x, 1, create_graph=True)
+    # held by other steps of autograd, which differentiate their factors later
+    torch.testing.assert_close(one.weights, two.weights.detach(), rtol=1e-4 if dtype is torch.float32 else 1e-9, atol=1e-6)
+
+
+def test_products_and_outputs_are_as_in_explain() -> None:
+    class Several(Between):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            first = self.first(x)
+            return {"features": first, "logits": self.pool(self.second(first[:, :4] * first[:, 4:]))}
+
+    model, x = Several().eval().double(), torch.rand(2, 6, 12, 12).double()
+    model.second = bnn.BcosConv2d(4, 3, 3).double()
+    for refused in ({}, {"output": "logits"}, {"products": "first"}, {"products": "first", "output": "features"}):
+        with pytest.raises(torchbcos.BcosError):
+            check_model(model, x, **refused)  # type: ignore[arg-type]
+    for products in ("half", "first", "second"):
+        check_model(model, x, products=products, output="logits")
 
 
 @pytest.mark.parametrize(("layer", "law"), [(Loud(4, 3), "Bounded"), (Squared(4, 3), "Homogeneous"), (Live(4, 3), "Linear")])
@@ -177,6 +236,7 @@ BENT: list[tuple[nn.Module, tuple[int, ...], str]] = [
     (Maps(lambda x: x + 0.5), MAPS, "miss the output"),  # a constant that nobody names
     (drawn(nn.BatchNorm2d(4)).eval(), MAPS, "miss the output"),  # its running mean is another
     (Maps(lambda x: x.detach()), MAPS, "no gradient flows"),
+    (Maps(lambda x: x / x.std(1, keepdim=True) * x.abs().amax(1, keepdim=True)), MAPS, "W depends on the input"),  # of degree 1
 ]
 
 
@@ -187,6 +247,19 @@ def test_layers_that_are_not_are_named(layer: nn.Module, shape: tuple[int, ...],
     with pytest.raises(LawBroken, match=f"Linear once held.*{text}") as caught:
         check_layer(layer.to(dtype), torch.randn(shape, dtype=dtype))
     assert len(str(caught.value)) <= 500
+
+
+MOVING: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.detach().mean(), "channel": lambda x: x.detach()[:, :1].abs(),
+    "read out": lambda x: x.new_ones(len(x), 1, 1, 1) * float(x.detach().amax()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("constant", MOVING.values(), ids=MOVING)
+def test_a_constant_that_moves_is_named(constant: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(LawBroken, match="Constants are constant: what is added as 'added' depends on the input"):
+        check_layer(Maps(lambda x: add_constant(x, constant(x), "added")), torch.randn(MAPS).double())
+    check_layer(Maps(lambda x: add_constant(x, torch.ones_like(x), "added")), torch.randn(MAPS).double())
 
 
 def test_a_norm_of_ours_that_forgets_to_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

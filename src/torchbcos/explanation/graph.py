@@ -226,8 +226,8 @@ def _check_complete(e: Explanation) -> None:
     i, k = (int(place) for place in (~e.complete).nonzero()[0])
     raise StateError(
         f"This network's explanation does not add up: {float(e.residual[i, k]):.2g} of {float(e.values[i, k]):.2g} is missing. "
-        "The network does something that its explanation does not know (an ordinary bias or norm, say), so it must not be "
-        "recorded or exported: torchbcos.testing.check_model(model, x) names it."
+        "The network does something that its explanation does not know (a layer or a rule that says what is not so), so it "
+        "must not be recorded or exported: torchbcos.testing.check_model(model, x) names it."
     )
 
 

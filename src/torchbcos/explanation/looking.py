@@ -19,8 +19,8 @@ def objection(network: nn.Module, x: Tensor) -> str | None:
         network: in any mode; it is asked in eval mode, and each of its modules is as it was afterwards.
         x: (N, C, *S) encoded input that it takes.
 
-    >>> objection(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(1, 3, 2, 2))[:37]
-    'No torchbcos layer ran in this model,'
+    >>> objection(nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Softmax(1)), torch.rand(1, 3, 2, 2))[:47]
+    'The outputs of this network cannot be explained'
     """
     modes = [(module, module.training) for module in network.modules()]
     try:
@@ -39,5 +39,5 @@ def objection(network: nn.Module, x: Tensor) -> str | None:
     missing, value = format_number(float(e.residual[i, k])), format_number(float(e.values[i, k]))
     return (
         f"Pixels and constants do not add up to the logit: {missing} of {value} is missing, as the network does something that "
-        "its explanation does not know (an ordinary bias or norm, say); torchbcos.testing.check_model(model, x) names it."
+        "its explanation does not know (a layer or a rule says what is not so); torchbcos.testing.check_model(model, x) names it."
     )

@@ -111,7 +111,8 @@ class Explanation:
 
         `|residual| <= tolerance · max(1, |value|, 0.1·(Σ|contributions| + Σ|constants|))`; the tolerance is 1e-9 in float64,
         1e-4 in float32, 5e-3 where float32 is multiplied as TF32, 5e-2 below. Where it is false, the network does something that
-        its explanation does not know: an ordinary bias or norm, say. `torchbcos.testing.check_model` names it.
+        its explanation does not know: a layer, or a rule of `register_rule`, says what is not so. That it is true proves no W:
+        `torchbcos.testing.check_model` does.
         """
         return self._once("complete", self._complete)
 

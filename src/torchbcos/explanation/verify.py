@@ -22,7 +22,22 @@ from torchbcos.explanation.complete import unit_of
 from torchbcos.explanation.forward import Asked, picked
 from torchbcos.explanation.result import Explanation
 
-__all__ = ["Forward", "Proof", "first_broken", "incomplete", "moved_constant", "other_input", "relative", "unheld"]
+__all__ = [
+    "Forward",
+    "Proof",
+    "dice",
+    "drawn",
+    "first_broken",
+    "incomplete",
+    "moved_constant",
+    "other_input",
+    "relative",
+    "unheld",
+]
+
+_SEED = 5_402_617_938_117
+# the mean that a norm takes of its batch in training: it depends on every image alike, and is held by definition
+_OF_THE_BATCH = "batch_mean"
 
 Forward = Callable[[Session], tuple[Tensor, Tensor]]
 """Runs the network of a session: its outputs, and (N, channels) of which the targets are columns."""
@@ -86,7 +101,7 @@ def _unlike_itself(proof: Proof, bound: float) -> str | None:
 
 def _another(values: Tensor, e: Explanation, state: Session, bound: float) -> str | None:
     """The W that was given is that of the pass that is proved."""
-    m = _drawn(values)
+    m = drawn(values, dice())
     (found,) = torch.autograd.grad((mark(values, state) * m).sum(), state.inputs, retain_graph=True)
     given = (e.weights.detach() * m.reshape(*m.shape, *[1] * (e.weights.dim() - 2))).sum(1)
     far = relative(given, found)
@@ -104,9 +119,10 @@ def unheld(out: Tensor, leaves: list[Tensor], bound: float, what: str) -> str | 
         bound: how far W may move when x moves by its own size, in units of W.
         what: what a message calls it: "layer", "network".
     """
-    direction = _drawn(out).requires_grad_()
+    generator = dice()
+    direction = drawn(out, generator).requires_grad_()
     found = torch.autograd.grad((out * direction).sum(), leaves, create_graph=True, allow_unused=True)
-    parts = [g * _drawn(g) for g in found if g is not None]
+    parts = [g * drawn(g, generator) for g in found if g is not None]
     total = sum((part.sum() for part in parts), torch.zeros((), device=out.device))
     try:
         moved, along = (
@@ -123,7 +139,8 @@ def unheld(out: Tensor, leaves: list[Tensor], bound: float, what: str) -> str | 
             f"Linear once held: the {what} has no second derivative ({reason}), so nobody can see whether W depends on the "
             "input: compute its backward pass by differentiable operations."
         )
-    worst = 0.0 if moved is None else float((moved * leaves[0]).detach().abs().sum()) / size
+    x = leaves[0].detach().abs()
+    worst = 0.0 if moved is None else float((moved.detach().abs() * x.clamp_min(float(x.mean()))).sum()) / size
     if worst <= bound:
         return None
     return (
@@ -148,7 +165,7 @@ def _moved(proof: Proof, added: list[tuple[str, Tensor]]) -> str | None:
 
 def moved_constant(first: list[tuple[str, Tensor]], second: list[tuple[str, Tensor]]) -> str | None:
     """What is said of a constant that another input changes: each is looked up by its name and how often it was added."""
-    for name in dict.fromkeys(name for name, _ in first):
+    for name in dict.fromkeys(name for name, _ in first if name.rpartition(".")[2] != _OF_THE_BATCH):
         one, two = ([value for key, value in added if key == name] for added in (first, second))
         if len(one) == len(two) and not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, two, strict=True)):
             return f"Constants are constant: what is added as {name!r} depends on the input."
@@ -188,9 +205,16 @@ def _generators(devices: list[torch.device]) -> list[Tensor]:
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
 
 
-def _drawn(like: Tensor) -> Tensor:
-    """Random numbers of this shape, the same every time."""
-    generator = torch.Generator().manual_seed(0)
+def dice() -> torch.Generator:
+    """Random numbers, the same every time, and none that a caller draws by a usual seed.
+
+    A mixture that happens to be the input itself would show nothing: W(x)·x is f(x) by Euler's theorem.
+    """
+    return torch.Generator().manual_seed(_SEED)
+
+
+def drawn(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers of this shape."""
     return torch.randn(like.shape, dtype=torch.float64, generator=generator).to(like.device, like.dtype)
 
 

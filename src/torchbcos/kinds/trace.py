@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import torch
 from rich.console import Group
@@ -29,7 +29,8 @@ _HERE = "<- here"
 _NO_RULE = "no rule"
 
 
-class Met(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Met:
     """An operation, as often as it gave the same kind in the same module.
 
     Attributes:
@@ -196,7 +197,7 @@ class _Listening:
 
     def trace(self, explained: bool, verdict: str, state: Session) -> Trace:
         """What was heard."""
-        rows = [row._replace(count=count, here=row in self.here) for row, count in self.counts.items()]
+        rows = [dataclasses.replace(row, count=count, here=row in self.here) for row, count in self.counts.items()]
         return Trace(rows, explained, _printable_lines(("" if explained else "Not explained. ") + verdict), list(state.probes))
 
 

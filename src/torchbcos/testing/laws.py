@@ -20,7 +20,17 @@ from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.forward import Asked, run
-from torchbcos.explanation.verify import Proof, first_broken, incomplete, moved_constant, other_input, relative, unheld
+from torchbcos.explanation.verify import (
+    Proof,
+    dice,
+    drawn,
+    first_broken,
+    incomplete,
+    moved_constant,
+    other_input,
+    relative,
+    unheld,
+)
 from torchbcos.kinds import OneByOne
 from torchbcos.testing.places import places_of
 
@@ -181,7 +191,7 @@ def _gradient_when_held(layer: nn.Module, x: Tensor, bound: float) -> tuple[Tens
         out = _output_of(layer, leaf)
     if not out.requires_grad:
         raise LawBroken("Linear once held: inside frozen() no gradient flows from the layer's output to its input.")
-    direction = torch.randn(out.shape, dtype=torch.float64).to(out)
+    direction = drawn(out, dice())
     (held,) = torch.autograd.grad((out * direction).sum(), leaf, allow_unused=True, retain_graph=True)
     law = unheld(out, [leaf], bound, "layer")
     if law is not None:

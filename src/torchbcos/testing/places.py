@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core.errors import shorten
 from torchbcos._core.frozen import Session
-from torchbcos.explanation.verify import unheld
+from torchbcos.explanation.verify import dice, drawn, unheld
 from torchbcos.kinds import Kind, Watch
 
 __all__ = ["places_of"]
@@ -54,7 +54,7 @@ def _innermost(model: nn.Module, x: Tensor, bound: float, products: str | None) 
     """Names and classes of the modules that miss, without those around them."""
     inputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, given: tuple[Any, ...]) -> None:
             if len(given) == 1 and isinstance(given[0], Tensor) and given[0].is_floating_point():
                 inputs[name] = given[0].detach().clone()
@@ -82,7 +82,7 @@ def _misses(module: nn.Module, x: Tensor, bound: float, products: str | None) ->
             out = module(state.inputs)
         if not isinstance(out, Tensor) or watch.known(out).kind is not Kind.LINEAR:
             return False
-        direction = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(out)
+        direction = drawn(out, dice())
         leaves = [state.inputs, *state.probes.values()]
         total = (out * direction).sum()
         found = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)

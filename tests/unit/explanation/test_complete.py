@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 import torchbcos
+from tests.planted import KNOWN, WRONG, Between
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
 from torchbcos.explanation import Explanation
@@ -20,46 +21,9 @@ from torchbcos.explanation.complete import precision_here, unit_of, usual_tolera
 from torchbcos.explanation.graph import explanation_graph
 
 
-class Between(nn.Module):
-    """B-cos layers with something between them, and something behind."""
-
-    def __init__(self, between: Callable[[Tensor], Tensor] | None = None, behind: nn.Module | None = None) -> None:
-        super().__init__()
-        self.first, self.between = bnn.BcosConv2d(6, 8, 3), between or nn.Identity()
-        self.second, self.pool = bnn.BcosConv2d(8, 3, 3), bnn.GlobalAveragePool()
-        self.behind = behind or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.behind(self.pool(self.second(self.between(self.first(x)))))
-        return out
-
-
-def shifted_norm() -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(8)
-    nn.init.constant_(norm.bias, 0.5)
-    return norm
-
-
-class Plus(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + 0.25
-
-
-WRONG: dict[str, Callable[[], Between]] = {
-    "a norm": lambda: Between(shifted_norm()), "a bias": lambda: Between(behind=nn.Linear(3, 3)),
-    "gelu": lambda: Between(nn.GELU()),
-    "softplus": lambda: Between(nn.functional.softplus), "a number": lambda: Between(behind=Plus()),
-    "layer norm": lambda: Between(behind=nn.LayerNorm(3)),
-}  # fmt: skip
-KNOWN: dict[str, Callable[[], Between]] = {
-    "nothing": Between, "relu": lambda: Between(torch.relu), "no bias": lambda: Between(behind=nn.Linear(3, 3, bias=False)),
-    "our norm": lambda: Between(bnn.BatchNorm(8)), "our bias": lambda: Between(behind=bnn.Logits(bias=-2.0)),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("what", WRONG)
 def test_what_no_explanation_knows_is_missed(what: str) -> None:
-    """Each was explained without a word; no list of operations says which they are: the sum does."""
+    """Layers and rules that are believed, and lie: no list of operations says which they are; the sum does."""
     torch.manual_seed(0)
     model, x = WRONG[what]().eval(), torch.rand(2, 6, 12, 12)
     assert not torchbcos.explain(model, x, [0, 1]).complete.any()

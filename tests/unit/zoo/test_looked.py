@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import torchbcos
-from tests.unit.explanation.test_complete import KNOWN, WRONG, Between
+from tests.planted import KNOWN, WRONG, Between, Hides
 from torchbcos import Classifier, ExplanationWarning
 from torchbcos._core.errors import StateError
 from torchbcos.zoo.records import explained
@@ -20,8 +20,8 @@ from torchbcos.zoo.records import explained
 NAMES = ("a", "b", "c")
 
 
-def cnn() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(6, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def held() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(6, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Sigmoid())
 
 
 def warned(work: Any) -> list[str]:
@@ -32,23 +32,35 @@ def warned(work: Any) -> list[str]:
     return [str(w.message) for w in caught]
 
 
-@pytest.mark.parametrize("what", [*WRONG, *KNOWN])
+CASES = {**{f"wrong: {what}": make for what, make in WRONG.items()}, **{f"right: {what}": make for what, make in KNOWN.items()}}
+
+
+@pytest.mark.parametrize("what", CASES)
 def test_a_classifier_around_it_says_so(what: str) -> None:
     torch.manual_seed(0)
-    said = warned(lambda: Classifier((WRONG | KNOWN)[what](), class_names=NAMES))
-    assert len(said) == (what in WRONG) and all("predicts, but explain cannot explain it exactly: Pixels and" in s for s in said)
+    said = warned(lambda: Classifier(CASES[what](), class_names=NAMES))
+    assert len(said) == what.startswith("wrong") and all(
+        "predicts, but explain cannot explain it exactly: Pixels and" in s for s in said
+    )
 
 
-def test_an_ordinary_network_predicts_and_says_why_it_is_not_explained(tmp_path: Path) -> None:
+def test_a_network_that_is_refused_predicts_and_says_why_it_is_not_explained(tmp_path: Path) -> None:
     made: list[Classifier] = []
-    (said,) = warned(lambda: made.append(Classifier(cnn(), class_names=NAMES)))
-    assert "No torchbcos layer ran in this model" in said
+    (said,) = warned(lambda: made.append(Classifier(held(), class_names=NAMES)))
+    assert "they are values that are held, not a linear map of the input" in said
     assert len(made[0].predict(torch.rand(3, 16, 16))[0]) == 3
-    with pytest.raises(StateError, match="No torchbcos layer ran"):
+    with pytest.raises(StateError, match="they are values that are held"):
         made[0].explain(torch.rand(3, 16, 16))
-    assert len(warned(lambda: torchbcos.save(cnn(), tmp_path / "one"))) == 1
+    assert len(warned(lambda: torchbcos.save(held(), tmp_path / "one"))) == 1
     assert not warned(lambda: torchbcos.save(made[0], tmp_path / "two"))  # it was said when the classifier was made
     assert not warned(lambda: torchbcos.load(tmp_path / "two", device="cpu"))
+
+
+def test_an_ordinary_network_is_explained_without_a_word() -> None:
+    torch.manual_seed(0)
+    made: list[Classifier] = []
+    assert not warned(lambda: made.append(Classifier(held()[:-1], class_names=NAMES)))  # type: ignore[index]
+    assert made[0].explain(torch.rand(3, 16, 16)).complete.all()
 
 
 def test_our_own_networks_and_their_plain_twins() -> None:
@@ -86,7 +98,7 @@ def test_records_say_what_is_missing() -> None:
     other = explained(clf, ["x.png"], [torch.rand(3, 12, 12)], [0], contrast=1)[0]
     assert other["explanations"][0]["complete"] and "warning" not in other  # what is missing in both cancels
     bias = WRONG["a bias"]()
-    assert isinstance(bias.behind, nn.Linear)
+    assert isinstance(bias.behind, Hides)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrong = Classifier(bias, class_names=NAMES)
