@@ -68,7 +68,10 @@ class Watch(TorchFunctionMode):
         if operation.name == "look":
             return func(*args, **kwargs)
         given = tensors_in(args, kwargs)
-        if all(self.known(t).kind is Kind.CONSTANT for t in given):
+        for t in given:
+            if self.known(t).kind is not Kind.CONSTANT:
+                break
+        else:
             return self._constant(operation.name, func, args, kwargs, given)
         call = Call(self, func, operation, tuple(args), kwargs)
         value, known = rule(call)
@@ -94,7 +97,7 @@ class Watch(TorchFunctionMode):
         """Keep the kind of every tensor that came out."""
         if call.inplace:
             self._written(call, known)
-        for t in tensors_in((value,), {}):
+        for t in (value,) if isinstance(value, Tensor) else tensors_in((value,), {}):
             kept = call.apart.get(id(t), known)
             self.record(t, kept if t.is_floating_point() or t.is_complex() else GATE)
 
