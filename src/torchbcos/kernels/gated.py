@@ -1,4 +1,4 @@
-"""Activations and norms in an explanation, one step of autograd each: the usual forward pass, a held factor in the backward."""
+"""Activations and norms in an explanation, one step of autograd each: the usual forward pass, a held factor backward."""
 
 from __future__ import annotations
 
@@ -11,43 +11,93 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 
-__all__ = ["Gated", "GatedInPlace", "HeldBatchNorm", "HeldGroupNorm"]
+from torchbcos._core.torch_private import transformed
+from torchbcos.kernels.blocks import blocks
+
+__all__ = ["Gated", "GatedInPlace", "HeldBatchNorm", "HeldGroupNorm", "gelu_gate", "times_gate"]
+
+Gate = Callable[[Tensor], Tensor]
+# added to x where f(x) / x is wanted: too small to show beside any x that is not itself as small, and then f(x) / x is f'(0)
+_OFF_ZERO = {torch.float32: 1.1111e-30, torch.bfloat16: 1.1111e-30, torch.float64: 1.1111e-200}
 
 
 class Gated(Function):
-    """`f(x)`, whose gradient is `gate(x)` with the gate a constant: linear in x, and x alone is kept."""
+    """`f(x)`, whose gradient is `gate(x)` with the gate a constant: linear in x, and x alone is kept.
+
+    `Gated.apply(x, function, gate, alone)`: `gate` gives a new tensor each time, `alone` is as in `times_gate`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], gate: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.gate = gate
+    def forward(ctx: Any, x: Tensor, function: Gate, gate: Gate, alone: bool) -> Tensor:
+        ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x)
         return function(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
-        with torch.no_grad():
-            factor = ctx.gate(x)
-        return g * factor, None, None
+        return times_gate(g, x, ctx.gate, alone=ctx.alone), None, None, None
 
 
 class GatedInPlace(Function):
-    """The same where `function` writes into x: what comes out are the bits that it writes."""
+    """The same where `function` writes its result into x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], gate: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.gate = gate
+    def forward(ctx: Any, x: Tensor, function: Gate, gate: Gate, alone: bool) -> Tensor:
+        ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x.clone())
-        function(x)
         ctx.mark_dirty(x)
-        return x
+        return function(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
+        return times_gate(g, x, ctx.gate, alone=ctx.alone), None, None, None
+
+
+def times_gate(g: Tensor, x: Tensor, gate: Gate, *, alone: bool = True) -> Tensor:
+    """`g · gate(x)` with the gate a constant, block by block where the two lie alike in memory.
+
+    Args:
+        alone: whether each number of the gate is made of one number of x, wherever it stands.
+
+    >>> times_gate(torch.ones(2), torch.tensor([-1.0, 1.0]), lambda t: (t > 0).float())
+    tensor([0., 1.])
+    """
+    rows = _flat(g, x) if alone and not g.requires_grad and not transformed() else None
+    if rows is None:
         with torch.no_grad():
-            factor = ctx.gate(x)
-        return g * factor, None, None
+            factor = gate(x)
+        return g * factor
+    out = torch.empty_like(x)
+    given, found, to = *rows, (_flat(out, x) or rows)[0]
+    with torch.no_grad():
+        for block in blocks(x.numel(), 1):
+            torch.mul(gate(found[block]), given[block], out=to[block])
+    return out
+
+
+def _flat(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Two tensors as rows of numbers in the order of memory, which must be the same order; None where it is not."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return None
+    if a.is_contiguous() and b.is_contiguous():
+        return a.view(-1), b.view(-1)
+    last = torch.channels_last
+    if a.dim() == 4 and a.is_contiguous(memory_format=last) and b.is_contiguous(memory_format=last):
+        return a.permute(0, 2, 3, 1).reshape(-1), b.permute(0, 2, 3, 1).reshape(-1)
+    return None
+
+
+def gelu_gate(x: Tensor, approximate: str = "none") -> Tensor:
+    """`gelu(x) / x`, the normal distribution Φ(x), as exact as the GELU of torch: `gate · x` is what it gave.
+
+    >>> gelu_gate(torch.tensor([-30.0, 0.0, 30.0]))
+    tensor([-0.0000, 0.5000, 1.0000])
+    """
+    off = _OFF_ZERO.get(x.dtype)
+    moved = x + off if off is not None else x.float() + _OFF_ZERO[torch.float32]
+    return F.gelu(moved, approximate=approximate).div_(moved).to(x.dtype)
 
 
 class HeldBatchNorm(Function):

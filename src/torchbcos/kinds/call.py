@@ -59,7 +59,6 @@ class Call:
         name: of the operation, as the table has it.
         args, kwargs: of the call.
         inplace: whether it writes into its first argument.
-        naming: how constants get their names.
         apart: results of another kind than the rest, by `id`.
     """
 
@@ -69,8 +68,12 @@ class Call:
         self.watch, self.func, self.args, self.kwargs = watch, func, args, kwargs
         self.name = operation.name or spelled(func)
         self.inplace = operation.inplace or asks_in_place(func, args, kwargs)
-        self.naming = Naming(watch)
         self.apart: dict[int, Known] = {}
+
+    @property
+    def naming(self) -> Naming:
+        """How constants get their names."""
+        return Naming(self.watch)
 
     # -- what came in --------------------------------------------------------------------------------------------------
 

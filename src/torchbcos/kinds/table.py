@@ -106,6 +106,10 @@ def _rules() -> dict[Any, tuple[Rule, Operation]]:
 
 def rule_of(function: Callable[..., Any]) -> tuple[Rule, Operation]:
     """The rule of a function and the name of its operation; for one that the table does not have, "everything else"."""
+    if function not in _registered:  # most functions stand in the table as they are
+        found = _rules().get(function)
+        if found is not None:
+            return found
     key = key_of(function)
     if key in _registered:
         return _registered[key], Operation(str(getattr(function, "__name__", key)))

@@ -138,7 +138,7 @@ class Watch(TorchFunctionMode):
                 self.origins.edited(target)
             for target, before in targets:
                 known = self._written(call, target, before, known)
-        for t in tensors_in((value,), {}):
+        for t in (value,) if isinstance(value, Tensor) else tensors_in((value,), {}):
             kept = call.apart.get(id(t), known)
             if kept.kind is Kind.CONSTANT and t.requires_grad and not t.is_leaf:
                 continue  # its history tells, when it is used

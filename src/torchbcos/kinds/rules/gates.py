@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,20 +11,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.torch_private import is_view
-from torchbcos.kernels.gated import Gated, GatedInPlace
+from torchbcos.kernels.gated import Gated, GatedInPlace, gelu_gate
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import ACTIVATED, Kind
 from torchbcos.kinds.named import Part
 
 __all__ = ["activation", "glu", "held", "rectifier"]
 
-# gates in closed form; all others are (f(x) - f(0)) / x
-_CLOSED: dict[str, Callable[[Tensor], Tensor]] = {
+_Gate = Callable[[Tensor], Tensor]
+
+
+def _tanh_gate(x: Tensor) -> Tensor:
+    return ((x + 0.044715 * x**3) * math.sqrt(2 / math.pi)).tanh() * 0.5 + 0.5
+
+
+# gates in closed form, of functions that are 0 at 0; all others are (f(x) - f(0)) / x
+_CLOSED: dict[str, _Gate] = {
     "gelu": torch.special.ndtr,
+    "gelu, tanh": _tanh_gate,
     "silu": torch.sigmoid,
     "hardswish": F.hardsigmoid,
     "mish": lambda x: F.softplus(x).tanh(),
+    "relu6": lambda x: 6 / x.clamp_min(6) * (x > 0),
 }
+# the same, sooner, where no derivative of the gate is wanted
+_QUICK: dict[str, _Gate] = {"gelu": gelu_gate, "gelu, tanh": lambda x: gelu_gate(x, "tanh")}
 
 
 def held(call: Call) -> Outcome:
@@ -59,12 +71,14 @@ def activation(call: Call) -> Outcome:
         return y
 
     inplace = call.inplace or any(a is True for a in call.args[1:])
+    name = call.name
+    if name == "gelu" and call.argument(1, "approximate", default="none") != "none":
+        name = "gelu, tanh"
+    if name in _CLOSED:
+        return _closed(call, x, run, name, inplace), ACTIVATED
     offset, slope = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
-    closed = None if call.name == "gelu" and call.argument(1, "approximate", default="none") != "none" else _CLOSED.get(call.name)
 
     def gate(t: Tensor) -> Tensor:
-        if closed is not None:
-            return closed(t)
         y = run(t.clone() if inplace else t) - offset
         zero = t == 0
         return torch.where(zero, slope.to(t.dtype), y / t.masked_fill(zero, 1))
@@ -76,8 +90,19 @@ def activation(call: Call) -> Outcome:
         factor = gate(call.held(x.clone() if inplace else x))
         y = x.mul_(factor).add_(offset) if inplace else x * factor + offset
     else:
-        y = GatedInPlace.apply(x, run, gate) if inplace else Gated.apply(x, run, gate)
+        y = GatedInPlace.apply(x, run, gate, False) if inplace else Gated.apply(x, run, gate, False)
     return call.naming.added(y, [Part(offset, "offset", own=True)]) if shifted else y, ACTIVATED
+
+
+def _closed(call: Call, x: Tensor, run: _Gate, name: str, inplace: bool) -> Tensor:
+    """An activation whose gate is known, and which is 0 at 0."""
+    gate = _CLOSED[name]
+    if inplace and (call.watch.full or is_view(x)):
+        return x.mul_(gate(call.held(x).clone()))
+    if call.watch.full:
+        return x * gate(call.held(x))
+    y: Tensor = (GatedInPlace if inplace else Gated).apply(x, run, _QUICK.get(name, gate), True)
+    return y
 
 
 def _moving(call: Call) -> Outcome | None:
