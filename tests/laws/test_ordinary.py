@@ -47,9 +47,8 @@ def numbers(e: torchbcos.Explanation) -> dict[str, Tensor]:
     return {"outputs": e.outputs, "values": e.values, "weights": e.weights, **e.constants}
 
 
-def check(steps: list[Step], seed: int) -> None:
+def check(net: nn.Module, x: Tensor) -> None:
     """Complete, outputs untouched, a batch as one by one, the same numbers again."""
-    net, x = network(steps, seed)
     with torch.no_grad():
         outputs = net(x)
     e = torchbcos.explain(net, x, top_k=2)
@@ -70,7 +69,27 @@ def check(steps: list[Step], seed: int) -> None:
 @example([("add_", ["softplus", "batch"]), ("cat", [("add", ["attention"]), "conv relu_"])], 0)
 @example(["prelu", "max", "layer", "swiglu"], 1)
 def test_laws(steps: list[Step], seed: int) -> None:
-    check(steps, seed)
+    check(*network(steps, seed))
+
+
+class Changing(nn.Module):
+    """Another bias at every call; or a signal that comes from the images beside it."""
+
+    def __init__(self, net: nn.Module, mixes: bool) -> None:
+        super().__init__()
+        self.net, self.mixes, self.calls = net, mixes, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.net(x)
+        return y + y.mean(0) if self.mixes else y + 1e-3 * self.calls
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_the_laws_can_fail(mixes: bool) -> None:
+    net, x = network(["silu"], 0)
+    with pytest.raises((AssertionError, torchbcos.BcosError)):
+        check(Changing(net, mixes), x)
 
 
 @given(STEPS, SEEDS)
@@ -79,7 +98,16 @@ def test_laws(steps: list[Step], seed: int) -> None:
 @example(ALL[: len(ALL) // 2], 0)
 @example(ALL[len(ALL) // 2 :], 0)
 def test_equal_to_the_referee(steps: list[Step], seed: int) -> None:
-    net, x = network(steps, seed)
+    compare(steps, *network(steps, seed))
+
+
+def test_another_network_is_not_equal() -> None:
+    with pytest.raises(AssertionError):
+        compare(["silu"], *network(["gelu"], 0))
+
+
+def compare(steps: list[Step], net: nn.Module, x: Tensor) -> None:
+    """W and each constant, with the weights of `net`, as the referee has them for these steps."""
     e = torchbcos.explain(net, x[:1], torch.arange(3)[None])
     answer = explain(twin(steps), Held(net.state_dict()), x[:1])
     assert apart(e.weights[0], answer.weights) <= BOUND
