@@ -46,11 +46,10 @@ from torchbcos._core.stack import in_checkpoint
 from torchbcos._core.trial import Trial as Trial
 
 __all__ = [
-    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "HOOKED", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
-    "base_of", "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager",
-    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "memory_of",
-    "node_of", "original", "packing", "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed",
-    "version",
+    "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial", "base_of",
+    "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager", "forward_hooks",
+    "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "original", "packing", "plain_name",
+    "qualified", "record", "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
@@ -140,23 +139,6 @@ _VERSION: Any = getattr(Tensor, "_version", None)
 def version(tensor: Tensor) -> int | None:
     """How often `tensor` was changed in place; None where torch does not count (inference tensors) or does not say."""
     return None if _VERSION is None or tensor.is_inference() else tensor._version
-
-
-# what autograd calls the identity that torch puts around a module with hooks on its backward pass
-HOOKED = "BackwardHookFunctionBackward"
-
-
-def node_of(tensor: Tensor) -> str:
-    """What autograd calls the operation that made `tensor`; empty for leaves."""
-    return "" if tensor.grad_fn is None else str(tensor.grad_fn.name())
-
-
-def memory_of(tensor: Tensor) -> int:
-    """Where the numbers of `tensor` lie: the same for all that share them; 0 where it has no memory of its own."""
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):  # sparse, or inside a transform
-        return 0
 
 
 _BASE: Any = getattr(Tensor, "_base", None)

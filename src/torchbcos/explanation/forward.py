@@ -93,7 +93,7 @@ def _refuse_if_it_runs(state: Session, asked: Asked, error: RuntimeError) -> Non
     if _runs(state, asked, gradients=True):
         raise StateError(
             f"This network runs, but not while its operations are watched for an explanation: {shorten(str(error), 200)} Look "
-            "for a gradient that its forward takes, or tensors that it exchanges: torchbcos.kinds.trace(model, x) lists what was met."
+            "for a gradient that its forward takes, or tensors that it exchanges: trace(model, x) of torchbcos.kinds lists them."
         ) from error
     if _runs(state, asked, gradients=False):
         raise StateError(
@@ -122,7 +122,9 @@ def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
     if not first:
         return
     x = state.inputs.detach()
-    other = x.flip(tuple(range(2, x.dim()))) * 0.7 + 0.1
+    # each number by another factor: neither a shift nor a scale of the whole, which means, spreads and ratios would not show
+    slope = torch.linspace(0.4, 0.9, x[0].numel(), dtype=torch.float64, device=x.device).to(x.dtype).reshape(x.shape[1:])
+    other = x.flip(tuple(range(2, x.dim()))) * slope + 0.1
     with torch.random.fork_rng(devices=[]), Session.of(state.model, other) as again:
         second = run(again, None, asked).watch.origins.doubtful()
     for one, two in itertools.zip_longest(first, second):

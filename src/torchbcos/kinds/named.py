@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.torch_private import base_of, is_view, memory_of
+from torchbcos._core.identity import memory_of
+from torchbcos._core.torch_private import base_of, is_view
 from torchbcos.kernels.named import Named
 from torchbcos.kinds.place import place_here
 

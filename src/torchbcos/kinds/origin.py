@@ -11,8 +11,9 @@ from torch import Tensor
 
 from torchbcos._core.errors import shorten
 from torchbcos._core.frozen import Session
+from torchbcos._core.identity import memory_of
 from torchbcos._core.names import quote
-from torchbcos._core.torch_private import memory_of, version
+from torchbcos._core.torch_private import version
 from torchbcos.kinds.kind import Bend, Kind, Known, Place
 
 __all__ = ["Origins"]

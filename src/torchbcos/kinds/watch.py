@@ -15,7 +15,8 @@ from torchbcos._core.atoms import watched
 from torchbcos._core.checkpoints import keeping, reentrant
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, hold
-from torchbcos._core.torch_private import HOOKED, base_of, memory_of, node_of, version
+from torchbcos._core.identity import HOOKED, memory_of, node_of
+from torchbcos._core.torch_private import base_of, version
 from torchbcos.kinds.call import Call, tensors_in, written
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
