@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 
 from torchbcos._core.errors import StateError
+from torchbcos.explanation.complete import unit_of
 from torchbcos.explanation.result import Explanation
 
 __all__ = ["check_adds_up", "check_alone"]
 
-# How many times its tolerance a sum may miss its value before no rounding explains it.
-_ROUNDING = 10
+# How many times its tolerance a sum may miss its value before no rounding explains it, and the least of that: networks in
+# float64 may compute parts in float32.
+_ROUNDING, _LEAST = 10, 1e-3
 
 
 def check_adds_up(e: Explanation) -> None:
@@ -23,8 +23,8 @@ def check_adds_up(e: Explanation) -> None:
     """
     if bool(e.complete.all()):
         return
-    bound = _ROUNDING * (e.tolerance or 0.0)
-    wrong = ~dataclasses.replace(e, tolerance=bound).complete & e.residual.detach().isfinite()
+    missed = e.residual.detach().abs().double()
+    wrong = missed > _bound(e) * unit_of(e.values, e.contributions, e.constants.values())  # never where something is not finite
     if bool(wrong.any()):
         i, k = (int(place) for place in wrong.nonzero()[0])
         raise StateError(
@@ -35,6 +35,10 @@ def check_adds_up(e: Explanation) -> None:
         )
 
 
+def _bound(e: Explanation) -> float:
+    return max(_LEAST, _ROUNDING * (e.tolerance or 0.0))
+
+
 def check_alone(together: Tensor, alone: Explanation) -> None:
     """Raise StateError where images give other outputs alone than together: the explanation of one would be that of another.
 
@@ -43,7 +47,7 @@ def check_alone(together: Tensor, alone: Explanation) -> None:
         alone: the explanation of the same images, one by one.
     """
     scale = float(together.detach().abs().max().clamp_min(1))
-    if not float((together.detach() - alone.outputs.detach()).abs().max()) <= _ROUNDING * (alone.tolerance or 0.0) * scale:
+    if not float((together.detach() - alone.outputs.detach()).abs().max()) <= _bound(alone) * scale:
         raise StateError(
             "The outputs of this network for one image depend on the other images in its batch, so no explanation of one "
             "belongs to them: explain images one at a time (batch_size=1), or look for an operation over the first axis."

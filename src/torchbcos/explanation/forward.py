@@ -122,7 +122,9 @@ def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
     if not first:
         return
     x = state.inputs.detach()
-    other = x.flip(tuple(range(2, x.dim()))) * 0.7 + 0.1
+    # each number by another factor: neither a shift nor a scale of the whole, which means, spreads and ratios would not show
+    slope = torch.linspace(0.4, 0.9, x[0].numel(), dtype=torch.float64, device=x.device).to(x.dtype).reshape(x.shape[1:])
+    other = x.flip(tuple(range(2, x.dim()))) * slope + 0.1
     with torch.random.fork_rng(devices=[]), Session.of(state.model, other) as again:
         second = run(again, None, asked).watch.origins.doubtful()
     for one, two in itertools.zip_longest(first, second):

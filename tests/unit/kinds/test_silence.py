@@ -55,7 +55,7 @@ def test_a_twin_is_what_it_says(case: Case) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # foreign operations warn, and that is not what is tested
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize("case", [case for case in CASES if case.held is None], ids=name_of)
 def test_a_case_runs(case: Case) -> None:
     model = build(case, "conv")
     y = model(picture())
@@ -100,7 +100,7 @@ def refuses(model: nn.Module, x: Tensor) -> Explanation:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_catalogue_can_fail() -> None:
-    caught = [case for case in TWINS if "W is off" in str(first_silent(plain_gradient, [case]))]
+    caught = [case for case in TWINS if "W is off" in judge(plain_gradient, case, "conv")]
     assert len(caught) >= 60
     assert {"GRN", "QK-normalised attention", "x|x|/||x|| by hand", "degree 0: einsum"} <= {case.name for case in caught}
     without = [case for case in CASES if case.held is None]
