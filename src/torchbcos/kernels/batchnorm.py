@@ -48,27 +48,16 @@ def fused_batch_norm(
     Returns:
         A tensor like x.
     """
-    alone = x.shape[0] == 1 and x.dim() > 3
+    alone = x.shape[0] == 1 and x.dim() > 3 and not torch.compiler.is_compiling() and not torch_private.transformed()
     y = F.batch_norm(_regular(x) if alone else x, mean, var, weight, bias, training, momentum, eps)
-    regular: Tensor = _RegularGradient.apply(y) if alone and y.requires_grad else y
-    return regular
+    if alone and y.requires_grad:
+        y.register_hook(_regular)  # type: ignore[no-untyped-call]
+    return y
 
 
 def _regular(x: Tensor) -> Tensor:
     """One image (1, C, *S), copied where the stride of its first axis is another than its size."""
     return x.contiguous() if x.stride(0) != x.numel() else x
-
-
-class _RegularGradient(Function):
-    """Identity, whose gradient lies in memory as one image does."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return _regular(g)
 
 
 def per_channel(values: Tensor, ndim: int) -> Tensor:

@@ -225,6 +225,18 @@ def test_tokens_of_one_image_made_a_map(images: int, space: tuple[int, ...], tra
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_transforms_and_forward_mode_go_through() -> None:
+    net, x, v = bnn.BatchNorm(4).double().eval(), double(1, 4, 3, 3).detach(), torch.randn(1, 4, 3, 3, dtype=torch.float64)
+    scale = torch.diag(torch.full((36,), (1 + 1e-5) ** -0.5, dtype=torch.float64))
+    torch.testing.assert_close(torch.func.jacrev(net)(x).reshape(36, 36), scale)
+    torch.testing.assert_close(torch.func.jvp(net, (x,), (v,))[1], v * (1 + 1e-5) ** -0.5)
+    with torch.autograd.forward_ad.dual_level():
+        tangent = torch.autograd.forward_ad.unpack_dual(net(torch.autograd.forward_ad.make_dual(x, v))).tangent
+    torch.testing.assert_close(tangent, v * (1 + 1e-5) ** -0.5)
+    edited = nn.Sequential(net, nn.ReLU(inplace=True))
+    assert torch.autograd.grad(edited(x.requires_grad_()).sum(), x)[0].shape == x.shape
+
+
 def test_other_images_are_not_copied() -> None:
     """The layout that torch's own batch norm gives, and no step of autograd more."""
     mean, var = torch.zeros(4), torch.ones(4)
