@@ -21,7 +21,11 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     ),
     **_all("value-range min max vmin vmax clip bits", "--range", "It is '--range LOW..HIGH' here, black and white."),
     **_all("output outdir out-dir output-dir save save-dir dest destination project", "--out"),
-    **_all("weights checkpoint ckpt network net arch resume-from", "--model"),
+    **_all("weights network net arch resume-from", "--model"),
+    **_all(
+        "checkpoint ckpt state-dict pretrained-path checkpoint-path", "--weights",
+        "A file of weights is '--weights FILE' here, and '--model' names its network; a model's or a run's folder is '--model'.",
+    ),
     **_all("gpu gpus cuda cpu mps accelerator", "--device"),
     **_all("topk top", "--top-k"),
     **_all("target targets label class-index class-name", "--class"),

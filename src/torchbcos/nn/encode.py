@@ -15,6 +15,8 @@ from torchbcos.nn.layer import Layer
 
 __all__ = ["AddInverse", "Normalize"]
 
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
 
 class AddInverse(Layer):
     """Append `1 - x` along the channels: pictures in [0, 1] become the network's input.
@@ -43,7 +45,8 @@ class Normalize(Layer):
     Args:
         mean: a number a channel.
         std: a number above 0 a channel.
-        dtype: of the output, where a network computes in another than its pixels are in; None: as the input.
+        dtype: of the output, or its name, "bfloat16", where a network computes in another than its pixels are in; None: as
+            the input.
 
     Raises:
         InputError: they are not.
@@ -52,9 +55,11 @@ class Normalize(Layer):
     tensor([2.])
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, dtype: torch.dtype | str | None = None) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+        if self.dtype not in (None, *_DTYPES):
+            raise InputError(f"dtype is one of {', '.join(_DTYPES)}, not {shorten(repr(dtype), 80)}.")
         self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{self.mean} and {self.std}', 200)}.")
@@ -69,11 +74,12 @@ class Normalize(Layer):
             raise InputError(f"Normalize has a mean and std for {len(self.mean)} channels; got x of shape {tuple(x.shape)}.")
         shape = (-1, *[1] * (x.dim() - 2))
         mean, std = x.new_tensor(self.mean).reshape(shape), x.new_tensor(self.std).reshape(shape)
-        return (add_constant(x, -mean, "mean") / std).to(self.dtype or x.dtype)
+        y = add_constant(x, -mean, "mean") / std
+        return y if self.dtype is None else y.to(_DTYPES[self.dtype])
 
     def extra_repr(self) -> str:
-        """Both numbers."""
-        return f"mean={self.mean}, std={self.std}"
+        """Its arguments."""
+        return f"mean={self.mean}, std={self.std}{f', dtype={self.dtype!r}' if self.dtype else ''}"
 
 
 def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:

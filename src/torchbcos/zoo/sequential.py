@@ -93,6 +93,7 @@ _OURS = (
     _kind(bnn.Logits, "bias temperature"),
     _kind(bnn.LowPass, "stride"),
     _kind(bnn.AddInverse, "dim"),
+    _kind(bnn.Normalize, "mean std dtype"),
     _kind(bnn.Folded, "into"),
     _kind(bnn.Conv2d, _CONV, bias=_has("bias")),
     _kind(bnn.Linear, "in_features out_features", bias=_has("bias")),
@@ -286,7 +287,7 @@ class _Builder:
                 _, part, of_part = _parts(value, 0)
                 arguments[argument] = self._module(part, of_part, argument)
                 continue
-            if not _fits(value, kind.default(argument)):
+            if not _fits(value, kind.default(argument), fractions=kind.make is bnn.Normalize):
                 raise InputError(f"{name}({argument}={shorten(repr(value), 80)}) cannot be: that value has the wrong type.")
             arguments[argument] = tuple(value) if isinstance(value, list | tuple) else value
         made = kind.make(**arguments)
@@ -311,20 +312,28 @@ def _parts(entry: Any, place: int) -> tuple[str, Any, Mapping[str, Any]]:
     return name, entry["layer"], given
 
 
-def _fits(value: Any, default: Any) -> bool:
-    """Whether a value is of a type that an argument with this default may have: a number, several for several axes, a word."""
+def _fits(value: Any, default: Any, *, fractions: bool) -> bool:
+    """Whether a value is of a type that an argument with this default may have: a number, several for several axes, a word.
+
+    Of several numbers each is whole, but where `fractions` may be among them.
+    """
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
     several = not isinstance(default, str | float)
     if isinstance(value, list | tuple):
-        return several and len(value) <= _MOST_NUMBERS and all(_is_whole_or_none(part) for part in value)
+        fits = _is_number if fractions else _is_whole_or_none
+        return several and len(value) <= _MOST_NUMBERS and all(map(fits, value))
     if isinstance(default, str) or isinstance(value, str):
         return isinstance(value, str) and not isinstance(default, float)
     if default is None or isinstance(default, float):
         return value is None or (isinstance(value, int | float) and math.isfinite(value))
     return _is_whole_or_none(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_whole_or_none(value: Any) -> bool:

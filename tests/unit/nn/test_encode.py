@@ -57,6 +57,8 @@ def test_another_dtype_behind_it() -> None:
 def test_numbers_that_are_none(mean: tuple[float, ...], std: tuple[float, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         bnn.Normalize(mean, std)
+    with pytest.raises(InputError, match="dtype is one of float64, "):
+        bnn.Normalize((0.5,), (1.0,), dtype="int8")
 
 
 def test_other_channels() -> None:

@@ -80,6 +80,9 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "Attention": attention(), "SinCosPosition2d": st.fixed_dictionaries({"dim": st.just(8), "temperature": EPS}),
     "Logits": st.fixed_dictionaries({"bias": NUMBER, "temperature": st.sampled_from([None, 3.0])}),
     "LowPass": st.fixed_dictionaries({"stride": st.integers(1, 3)}), "AddInverse": st.fixed_dictionaries({"dim": st.just(1)}),
+    "Normalize": st.fixed_dictionaries({
+        "mean": st.just((0.5, -1.25)), "std": st.just((0.25, 3.0)), "dtype": st.sampled_from([None, "bfloat16", torch.float64]),
+    }),
     "Folded": st.fixed_dictionaries({"into": st.just("conv1")}),
     **dict.fromkeys(("GlobalAveragePool", "ReLU", "GELU"), st.just({})),
 }  # fmt: skip
