@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core import torch_private
+from torchbcos._core.eagerly import eagerly
 from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session, current
 from torchbcos.kinds import Watch
@@ -67,7 +68,7 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
     if asked.prepare is not None:
         state.names[id(asked.prepare)] = "preprocess"
     try:
-        with watch, _capture(module, seen, state):
+        with eagerly(), watch, _capture(module, seen, state):
             given = state.inputs if asked.prepare is None else asked.prepare(state.inputs)
             outputs = picked(_forward(state.model, given), asked.output)
     except RuntimeError as error:

@@ -44,6 +44,7 @@ class Origins:
         self._edits: dict[int, int | None] = {}  # by memory: the version that the last edit which was seen left
         self._shown: set[int] = set()  # memory that something outside torch may write into
         self._owners: dict[int, list[tuple[str, Tensor]]] | None = None  # by memory
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors made in inference mode, by `id`
         self._kept: dict[int, tuple[Tensor, Tensor, int | None]] = {}  # of the network's own tensors, as they were
 
     def name_of(self, t: Tensor) -> str | None:
@@ -105,6 +106,16 @@ class Origins:
         self._made[id(t)] = _Made(weakref.ref(t), version(t), names.pop() if len(names) == 1 else None)
         if version(t):
             self.edited(t)
+
+    def usable(self, value: Any) -> Any:
+        """The same arguments with ordinary tensors for those made in inference mode, which autograd cannot record."""
+        if isinstance(value, Tensor) and value.is_inference():
+            copy = self._copies.setdefault(id(value), (value, value.clone().requires_grad_(value.requires_grad)))[1]
+            self.made(copy, [value])
+            return copy
+        if type(value) in (list, tuple):
+            return type(value)(self.usable(v) for v in value)
+        return {key: self.usable(v) for key, v in value.items()} if type(value) is dict else value
 
     def edited(self, t: Tensor) -> None:
         """Whoever watches saw all edits of this memory up to here."""

@@ -88,7 +88,11 @@ class Watch(TorchFunctionMode):
         rule, operation = rule_of(func)
         if operation.name == "look":
             return func(*args, **kwargs)
-        given, targets = tensors_in(args, kwargs), written(func, operation, tuple(args), kwargs)
+        given = tensors_in(args, kwargs)
+        if any(t.is_inference() for t in given):
+            args, kwargs = self.origins.usable(tuple(args)), self.origins.usable(kwargs)
+            given = tensors_in(args, kwargs)
+        targets = written(func, operation, tuple(args), kwargs)
         for target in targets:
             self.origins.keep(target)
         with keeping():
