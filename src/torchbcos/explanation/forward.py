@@ -18,7 +18,7 @@ from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session, current
 from torchbcos.kinds import Watch
 
-__all__ = ["Asked", "Ran", "check_constants", "outputs_of", "picked", "run"]
+__all__ = ["Asked", "Ran", "check_constants", "other_input", "outputs_of", "picked", "run"]
 
 _hook_lock = threading.Lock()
 
@@ -30,11 +30,13 @@ class Asked(NamedTuple):
         prepare: runs before the network, inside the explained map: it encodes or normalises the input.
         products: what becomes of a product of two signals.
         output: which entry of what the network gives is explained, where it gives several tensors.
+        prove: keep every constant that is named, for `check_constants`.
     """
 
     prepare: nn.Module | None = None
     products: str | None = None
     output: str | int | None = None
+    prove: bool = False
 
 
 class Ran(NamedTuple):
@@ -63,7 +65,7 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
         StateError: the network is none that can be explained, or `module` did not run exactly once.
     """
     asked = asked or Asked()
-    watch = Watch(state, products=asked.products)
+    watch = Watch(state, products=asked.products, prove=asked.prove)
     seen: list[object] = []
     if asked.prepare is not None:
         state.names[id(asked.prepare)] = "preprocess"
@@ -122,15 +124,22 @@ def check_constants(state: Session, watch: Watch, asked: Asked) -> None:
     first = watch.origins.doubtful()
     if not first:
         return
-    x = state.inputs.detach()
-    # each number by another factor: neither a shift nor a scale of the whole, which means, spreads and ratios would not show
-    slope = torch.linspace(0.4, 0.9, x[0].numel(), dtype=torch.float64, device=x.device).to(x.dtype).reshape(x.shape[1:])
-    other = x.flip(tuple(range(2, x.dim()))) * slope + 0.1
+    other = other_input(state.inputs)
     with torch.random.fork_rng(devices=[]), Session.of(state.model, other) as again:
         second = run(again, None, asked).watch.origins.doubtful()
     for one, two in itertools.zip_longest(first, second):
         if one is None or two is None or one[0] != two[0] or not _same(one[1], two[1]):
             raise StateError(watch.origins.moving((one or two or ("", 0))[0]))
+
+
+def other_input(x: Tensor) -> Tensor:
+    """Another input of the same form: (N, C, *S) mirrored, and each number paler by another factor.
+
+    A shift or a scale of the whole would not show what is added by a ratio, or by a normalised statistic.
+    """
+    x = x.detach()
+    slope = torch.linspace(0.4, 0.9, x[0].numel(), dtype=torch.float32, device=x.device).to(x.dtype).reshape(x.shape[1:])
+    return x.flip(tuple(range(2, x.dim()))) * slope + 0.1
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -17,10 +17,12 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos._core import torch_private
+from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import Session, mark
 from torchbcos.explanation.complete import unit_of
-from torchbcos.explanation.forward import Asked, picked
+from torchbcos.explanation.forward import Asked, check_constants, other_input, picked, run
 from torchbcos.explanation.result import Explanation
+from torchbcos.kinds import OneByOne
 
 __all__ = [
     "Forward",
@@ -30,7 +32,6 @@ __all__ = [
     "first_broken",
     "incomplete",
     "moved_constant",
-    "other_input",
     "relative",
     "unheld",
 ]
@@ -70,7 +71,23 @@ def first_broken(proof: Proof, bound: float) -> str | None:
         proof: what is to be proved.
         bound: how far numbers may be apart, relative to their size.
     """
-    return incomplete(proof.e, bound) or _unlike_itself(proof, bound)
+    return incomplete(proof.e, bound) or _unlike_itself(proof, bound) or _moving(proof)
+
+
+def _moving(proof: Proof) -> str | None:
+    """Another input meets the same constants, however they came to be; in training those of a batch are its own."""
+    if any(m.training for m in proof.model.modules()):
+        return None
+    asked = proof.asked._replace(prove=True)
+    try:
+        with Session.of(proof.model, proof.x.detach()) as state:
+            watch = run(state, None, asked).watch
+        check_constants(state, watch, asked)
+    except OneByOne:
+        raise
+    except StateError as error:
+        return f"Constants are constant: {error}"
+    return None
 
 
 def incomplete(e: Explanation, bound: float) -> str | None:
@@ -191,12 +208,6 @@ def moved_constant(first: list[tuple[str, Tensor]], second: list[tuple[str, Tens
         if len(one) == len(two) and not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, two, strict=True)):
             return f"Constants are constant: what is added as {name!r} depends on the input."
     return None
-
-
-def other_input(x: Tensor) -> Tensor:
-    """Another input of the same form: (N, C, *S) mirrored, and paler."""
-    x = x.detach()
-    return x.flip(tuple(range(2, x.dim()))) * 0.7 + 0.1
 
 
 # -- running --------------------------------------------------------------------------------------------------------------

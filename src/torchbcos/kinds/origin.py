@@ -40,6 +40,7 @@ class Origins:
         self._buffers = list(state.model.named_buffers())
         owned = [*self._buffers, *state.model.named_parameters()]
         self._state = {id(t): (name, t, version(t)) for name, t in reversed(owned)}
+        self._doubts: list[tuple[str, Any]] | None = None  # what was edited unseen, once the network is as it was
         self._made: dict[int, _Made] = {}
         self._edits: dict[int, int | None] = {}  # by memory: the version that the last edit which was seen left
         self._shown: set[int] = set()  # memory that something outside torch may write into
@@ -75,6 +76,7 @@ class Origins:
 
     def restore(self) -> None:
         """The network's own tensors are what they were: an explanation counts, averages and learns nothing."""
+        self._doubts = self._edited_unseen()
         with torch.no_grad():
             for own, before, since in self._kept.values():
                 if version(own) == since is not None:
@@ -141,10 +143,12 @@ class Origins:
 
     def doubtful(self) -> list[tuple[str, Any]]:
         """Constants that another input must give, too: those named unseen, and what in the network was edited unseen."""
-        edited = [
+        return self.unproven + (self._edited_unseen() if self._doubts is None else self._doubts)
+
+    def _edited_unseen(self) -> list[tuple[str, Any]]:
+        return [
             (name, t.detach().clone()) for name, t, _ in self._state.values() if t.is_floating_point() and not self.is_known(t)
         ]
-        return self.unproven + edited
 
     def depends_on_input(self, t: Tensor) -> bool:
         """Whether the explained input is in the history of a tensor."""

@@ -78,6 +78,7 @@ TABLE: tuple[Row, ...] = (
     Row(reading.cut, "detach data"), Row(reading.listen, "register_hook register_post_accumulate_grad_hook"),
     Row(reading.read, """item tolist numpy __array__ __float__ __int__ __index__ __complex__ data_ptr untyped_storage storage
         __dlpack__ __reduce_ex__ __repr__ __str__ __format__"""),
+    Row(reading.counted, "nonzero argwhere unique unique_consecutive bincount"),
     Row(look, """size dim ndimension ndim numel nelement stride storage_offset element_size get_device shape dtype device
         layout is_contiguous is_floating_point is_complex is_cuda is_cpu is_leaf is_sparse is_mps is_meta is_quantized
         is_mkldnn is_nested is_inference is_same_size requires_grad grad grad_fn output_nr names nbytes itemsize __len__

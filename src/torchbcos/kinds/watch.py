@@ -50,14 +50,16 @@ class Watch(TorchFunctionMode):
     Args:
         state: the explanation that runs.
         products: what becomes of a product of two signals: None (bent), "half", "first" or "second".
+        prove: keep every constant that is named, so that another input can show that it is one.
         listener: told of every operation on something that moves: the call, the name of its rule, what came out.
     """
 
     def __init__(
-        self, state: Session, *, products: str | None = None, listener: Callable[[Call, str, Known], None] | None = None
-    ) -> None:
+        self, state: Session, *, products: str | None = None, prove: bool = False,
+        listener: Callable[[Call, str, Known], None] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()  # type: ignore[no-untyped-call]
-        self.state, self.products, self.listener = state, products, listener
+        self.state, self.products, self.prove, self.listener = state, products, prove, listener
         self.origins = Origins(state)
         self.folded = False  # whether images were folded into another axis when a constant was named
         self.foreign = False  # whether a rule held something or named a constant

@@ -19,7 +19,7 @@ from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
 from torchbcos.explanation.complete import usual_tolerance
-from torchbcos.explanation.forward import Asked, run
+from torchbcos.explanation.forward import Asked, other_input, run
 from torchbcos.explanation.verify import (
     Proof,
     dice,
@@ -27,7 +27,6 @@ from torchbcos.explanation.verify import (
     first_broken,
     incomplete,
     moved_constant,
-    other_input,
     relative,
     unheld,
 )

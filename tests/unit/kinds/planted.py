@@ -10,8 +10,9 @@ from tests.unit.kinds.planted_gates import GATES
 from tests.unit.kinds.planted_layers import LAYERS
 from tests.unit.kinds.planted_own import OWN
 from tests.unit.kinds.planted_signals import SIGNALS
+from tests.unit.kinds.planted_state import STATE
 from tests.unit.kinds.planting import Case
 
 __all__ = ["CASES"]
 
-CASES: list[Case] = [*FACTORS, *GATES, *LAYERS, *SIGNALS, *EDITS, *ESCAPES, *OWN, *CORNERS]
+CASES: list[Case] = [*FACTORS, *GATES, *LAYERS, *SIGNALS, *EDITS, *ESCAPES, *OWN, *CORNERS, *STATE]

@@ -5,7 +5,6 @@ Each was tried as a way to a W that is silently wrong. What is linear once held 
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.unit.kinds.planting import ANY, Case, gate, gated, gated_held, refused, twins
+from tests.unit.kinds.planting import ANY, Case, elsewhere, gate, gated, gated_held, refused, twins
 
 __all__ = ["ESCAPES"]
 
@@ -184,15 +183,6 @@ def _fx(f: Callable[[Tensor], Tensor]) -> Any:
 
 
 # -- threads, modes, subclasses ---------------------------------------------------------------------
-
-
-def elsewhere(f: Callable[[], Tensor]) -> Tensor:
-    """What f gives in another thread."""
-    found: list[Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(f()))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def _added_elsewhere(x: Tensor) -> Tensor:

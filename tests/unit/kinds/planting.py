@@ -8,8 +8,10 @@ case has a twin: the same output with those factors detached by hand. Its gradie
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,8 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import frozen
 
 __all__ = [
-    "ANY", "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "factor", "first_silent", "gate",
-    "gated", "gated_held", "judge", "off", "picture", "refused", "same", "twin_of", "twins",
+    "ANY", "HOSTS", "Between", "Case", "Form", "Held", "Planted", "alive", "build", "doubles", "elsewhere", "factor",
+    "first_silent", "gate", "gated", "gated_held", "judge", "off", "picture", "refused", "same", "twin_of", "twins",
 ]  # fmt: skip
 
 Hold = Callable[[Tensor], Tensor]
@@ -80,6 +82,15 @@ def gated(x: Tensor) -> Tensor:
 def gated_held(x: Tensor) -> Tensor:
     """Its twin."""
     return x * gate(x).detach()
+
+
+def elsewhere(f: Callable[[], Any]) -> Any:
+    """What f gives in another thread."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(f()))
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 def same(t: Tensor) -> Tensor:

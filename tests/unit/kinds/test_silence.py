@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from tests.unit.kinds.planted import CASES
 from tests.unit.kinds.planted_layers import official_cases
+from tests.unit.kinds.planted_state import PROVED
 from tests.unit.kinds.planting import Case, build, doubles, first_silent, judge, off, picture
 from torchbcos import Explanation, explain
 from torchbcos._core.errors import BcosError, StateError
 from torchbcos._core.frozen import frozen
-from torchbcos.testing import check_model
+from torchbcos.testing import LawBroken, check_model
 
 TWINS = [case for case in CASES if case.held is not None]
 
@@ -126,3 +127,15 @@ def test_check_model_agrees(name: str) -> None:
         else:
             with pytest.raises(BcosError):
                 check_model(model, x)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", PROVED, ids=name_of)
+def test_what_a_proof_alone_can_see(case: Case) -> None:
+    """Numbers of another thread are numbers like any other; at another input they are others."""
+    model, x = build(case, "conv"), picture()
+    explain(model, x)
+    with pytest.raises(BcosError, match=r"Constants are constant: .*planted\.(added|norm\.bias)"):
+        explain(model, x, verify=True)
+    with pytest.raises(LawBroken, match=r"Constants are constant: .*planted\.(added|norm\.bias)"):
+        check_model(model, x)

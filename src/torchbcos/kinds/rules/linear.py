@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torchbcos._core.atoms import atoms, unnamed
@@ -12,6 +13,7 @@ from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import CONSTANT, Kind
 from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
+from torchbcos.kinds.rules.reading import note
 
 __all__ = ["alpha_dropout", "atom", "like", "linear_map", "map_with_bias", "shaped_as", "view"]
 
@@ -57,6 +59,8 @@ def _along(call: Call, *, keeps: bool) -> Outcome:
         return call.bent()
     if call.name != "grid_sample" and any(call.kind(t) is not Kind.CONSTANT for t in others):
         return call.bent("another of its arguments depends on the input")
+    if any(t.dtype is torch.bool and call.kind(t) is not Kind.CONSTANT for t in tensors_in(call.args[1:], call.kwargs)):
+        note(call)  # a mask: how many there are can be read from the size
     value = call.run(*call.args, **call.kwargs) if call.inplace else call.run_with(call.signal)
     return value, known if keeps else known._replace(activated=False)
 

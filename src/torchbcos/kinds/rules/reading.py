@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from torchbcos.kinds.call import Call, Outcome
+from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind
 from torchbcos.kinds.place import place_here
 
-__all__ = ["cut", "listen", "read", "unknown"]
+__all__ = ["counted", "cut", "listen", "note", "read", "unknown"]
 
 
 def cut(call: Call) -> Outcome:
     """A tensor without its gradient is a value that is held."""
     if call.name == "data":
-        _note(call)
+        note(call)
     if call.kind(call.signal) is Kind.BENT:
         value = call.run(*call.args, **call.kwargs)
         return value, call.bend()
@@ -25,7 +25,7 @@ def cut(call: Call) -> Outcome:
 
 def read(call: Call) -> Outcome:
     """Numbers leave torch: whatever comes back is a constant nobody has seen."""
-    _note(call)
+    note(call)
     return call.run(*call.args, **call.kwargs), CONSTANT
 
 
@@ -43,11 +43,22 @@ def unknown(call: Call) -> Outcome:
     """Everything else that touches something that moves: good only as a factor."""
     value, known = call.bent()
     if not _tensors(value):
-        _note(call)
+        note(call)
+    # some operations of torch update statistics that they are given without saying so
+    call.watch.origins.shown(
+        t for t in tensors_in(call.args, call.kwargs) if not t.requires_grad and call.kind(t) is Kind.CONSTANT
+    )
     return value, known
 
 
-def _note(call: Call) -> None:
+def counted(call: Call) -> Outcome:
+    """A result whose size depends on the numbers: a size can be read out of it."""
+    note(call)
+    return call.bent()
+
+
+def note(call: Call) -> None:
+    """Remember that numbers of something that moves left torch here."""
     origins = call.watch.origins
     if origins.read is None:
         origins.read = Bend(call.name, place_here(call.watch.state.names))
