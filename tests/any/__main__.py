@@ -4,6 +4,7 @@
     python -m tests.any convnext timm:vit       # those whose name has one of these words
     python -m tests.any --part 2/4 --json two.json
     python -m tests.any --markdown docs/benchmark/any.md
+    python -m tests.any --join one.json two.json --markdown docs/benchmark/any.md      # of parts that ran before
 
 The exit code is 1 where something is wrong: a refusal is no fault, a wrong explanation is.
 """
@@ -57,23 +58,39 @@ def _rows(entries: list[Entry], products: str | None = None) -> list[Row]:
     return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="words of names; all without any")
-    parser.add_argument("--part", default="1/1", metavar="N/M", help="every M-th architecture, from the N-th on")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of the documentation")
-    args = parser.parse_args()
+def _measured(entries: list[Entry]) -> tuple[list[Row], list[Row]]:
+    """All of them, then the refused ones with products in halves."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # else a network that fades out is slow, and nothing else changes
-    entries = chosen(args.names, args.part)
     rows = _rows(entries)
     refused = {row.name for row in rows if row.verdict == "refused"}
     print(summary(rows), flush=True)
     if refused:
         print('\nThe refused ones with products="half":', flush=True)
-    halves = _rows([entry for entry in entries if entry.title in refused], "half")
+    return rows, _rows([entry for entry in entries if entry.title in refused], "half")
+
+
+def _joined(files: list[Path]) -> tuple[list[Row], list[Row]]:
+    """The rows of earlier runs, in the order of the list."""
+    order = {entry.title: place for place, entry in enumerate(ARCHITECTURES)}
+    found = [json.loads(file.read_text("utf-8")) for file in files]
+    rows, halves = ([Row(**row) for part in found for row in part[key]] for key in ("rows", "half"))
+    newest = [list({row.name: row for row in many}.values()) for many in (rows, halves)]
+    joined, again = (sorted(many, key=lambda row: order.get(row.name, len(order))) for many in newest)
+    print(summary(joined))
+    return joined, again
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="words of names; all without any")
+    parser.add_argument("--part", default="1/1", metavar="N/M", help="every M-th architecture, from the N-th on")
+    parser.add_argument("--join", type=Path, nargs="+", metavar="FILE", help="numbers of earlier runs, in place of new ones")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of the documentation")
+    args = parser.parse_args()
+    rows, halves = _joined(args.join) if args.join else _measured(chosen(args.names, args.part))
     if args.json:
         found = {"rows": [dataclasses.asdict(row) for row in rows], "half": [dataclasses.asdict(row) for row in halves]}
         args.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

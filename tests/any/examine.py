@@ -78,7 +78,10 @@ def row_of(entry: Entry, products: str | None = None, explain: Explain = torchbc
         return Row(entry.title, entry.size, "failed", f"{type(error).__name__}: {error}".replace("\n", " ")[:300])
     options: dict[str, Any] = {"output": entry.output} if entry.output else {}
     options |= {"products": products} if products else {}
-    row = examine(fresh, pictures(entry.size), explain=explain, **options)
+    try:
+        row = examine(fresh, pictures(entry.size), explain=explain, **options)
+    except Exception as error:  # an error that is none of ours, which no user may meet
+        row = Row(entry.title, entry.size, "wrong", f"{type(error).__name__}: {error}".replace("\n", " ")[:300])
     return dataclasses.replace(
         row, name=entry.title, size=entry.size, spread=spread, seconds=time.perf_counter() - begun,
         parameters=sum(p.numel() for p in fresh.parameters()),

@@ -74,6 +74,16 @@ def test_a_product_of_two_signals_is_refused_by_name_or_split() -> None:
         assert (row.verdict, row.note) == ("exact", "")
 
 
+def test_an_error_that_is_not_ours_is_a_fault() -> None:
+    pytest.importorskip("timm")
+
+    def breaks(*_args: object, **_options: object) -> torchbcos.Explanation:
+        raise IndexError("out of range")
+
+    row = row_of(entry("timm:test_vit 64 img_size=64"), explain=breaks)
+    assert (row.verdict, row.note) == ("wrong", "IndexError: out of range")
+
+
 class Small(nn.Module):
     """A convolution, an operation, and a head."""
 
