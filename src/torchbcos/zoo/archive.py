@@ -140,8 +140,12 @@ def open_weights(path: Path) -> WeightsFile:
     raise WeightsError(f"{path.name} is damaged or no weights file: download it again.")
 
 
-def refuse_foreign(weights: object) -> None:
+def refuse_foreign(weights: object, instead: str = "official weights are pretrained=True here") -> None:
     """Refuse what torchvision calls weights.
+
+    Args:
+        weights: what a caller gave.
+        instead: of its words.
 
     Raises:
         ArgumentTypeError: `weights` is one of its words, or no path at all.
@@ -150,7 +154,7 @@ def refuse_foreign(weights: object) -> None:
     """
     if not isinstance(weights, str | os.PathLike | None) or weights in ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2"):
         what = shorten(str(weights), 80)
-        raise ArgumentTypeError(f"weights is a file or a folder, not {what!r}: official weights are pretrained=True here.")
+        raise ArgumentTypeError(f"weights is a file or a folder, not {what!r}: {instead}.")
 
 
 def pointer_fault(head: bytes) -> str | None:

@@ -21,7 +21,7 @@ from torchbcos.zoo.probe import check_channels, check_logits, first_convolution,
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 
-__all__ = ["UNKNOWN", "Builder", "card_around", "card_of", "as_card", "described"]
+__all__ = ["UNKNOWN", "Builder", "card_around", "card_of", "as_card", "described", "names_of"]
 
 UNKNOWN = "own:"  # what the architecture of a network begins with of which nobody knows how it is built: it cannot be saved
 
@@ -93,7 +93,7 @@ def card_around(
             f": torchbcos.load({shorten(repr(os.fspath(module)), 150)}) gives the classifier of a name or folder" if named else ""
         )
         raise ArgumentTypeError(f"A classifier needs a torch.nn.Module, not {type(module).__name__}{instead}.")
-    names = _names(class_names)
+    names = names_of(class_names)
     network = unwrapped(module)
     made_here = isinstance(network, models.Network) and network.architecture is not None and builder is None
     base = card_of(network) if made_here else None
@@ -117,7 +117,7 @@ def card_around(
     )  # fmt: skip
 
 
-def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
+def names_of(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
     if class_names is None:
         return None
     names = () if isinstance(class_names, str | Mapping | Set) or not isinstance(class_names, Iterable) else tuple(class_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torchbcos.zoo.archive import WeightsFile, open_weights
 from torchbcos.zoo.build import Code
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.describe import UNKNOWN, as_card, card_around, card_of
+from torchbcos.zoo.describe import UNKNOWN, as_card, card_around, card_of, names_of
 from torchbcos.zoo.from_timm import preprocess_of
 from torchbcos.zoo.importing import IMPORT, builder_fault, call_builder
 from torchbcos.zoo.libraries import build_named, library_of
@@ -169,7 +169,14 @@ def _called(builder: str, wishes: Wishes, seed: int = 0) -> nn.Module | Classifi
     sizes = {} if wishes.class_names is None else {"num_classes": len(wishes.class_names)}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        made = call_builder(builder, sizes, {}, named)
+        try:
+            made = call_builder(builder, sizes, {}, named)
+        except InputError as error:
+            if "needs 'num_classes', which it is not given" not in str(error):
+                raise
+            raise InputError(
+                f"{named} needs 'num_classes': say them, load(…, class_names=[…]), or give that argument a default."
+            ) from error
     if not isinstance(made, nn.Module | Classifier):
         raise InputError(f"{named} must return a torch.nn.Module or a torchbcos.Classifier, and returned {type(made).__name__}.")
     return made
@@ -221,13 +228,11 @@ def chosen(card: Card, wishes: Wishes) -> Card:
     """A card with what a caller says of class names and preprocessing.
 
     Raises:
-        InputError: they do not fit the network.
+        InputError, ArgumentTypeError: they do not fit the network, or are none.
     """
-    names, prepare = wishes.class_names, wishes.preprocess
+    names, prepare = names_of(wishes.class_names), wishes.preprocess
     if names is not None:
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise InputError(f"class_names is a list of texts, not {shorten(repr(names), 80)}.")
-        card = dataclasses.replace(card, classes=as_card(tuple(map(str, names))))
+        card = dataclasses.replace(card, classes=as_card(names))
     if prepare is not None:
         found = prepare if isinstance(prepare, Preprocess) else Preprocess.from_dict(prepare)
         card = dataclasses.replace(card, preprocess=found.to_dict())

@@ -200,11 +200,15 @@ def _wishes(weights: object, preprocess: Any, class_names: Any) -> Wishes:
     Raises:
         InputError, ArgumentTypeError: `weights` is no path of a file.
     """
-    refuse_foreign(weights)
-    if weights is not None and has_card(str(weights)):
-        raise InputError(f"weights={shorten(repr(str(weights)), 120)} is a whole model, with its card: load it as the source.")
-    file = None if weights is None else Path(named(str(weights), "weights"))
-    return Wishes(file, preprocess, class_names)
+    refuse_foreign(weights, "leave it out for those that belong to the source")
+    if weights is None:
+        return Wishes(None, preprocess, class_names)
+    if has_card(named(str(weights), "weights")):
+        raise InputError(
+            f"weights={shorten(repr(str(weights)), 120)} is a folder, and a file of weights is needed; a model's folder, or one "
+            "on the hub, is a source by itself."
+        )
+    return Wishes(Path(str(weights)), preprocess, class_names)
 
 
 def _with_weights(source: str | Path, weights: Path) -> tuple[models.Network, Card]:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import torchbcos
-from torchbcos._core.errors import BcosError, InputError, MissingFileError, MissingPackageError, WeightsError
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, MissingFileError, MissingPackageError, WeightsError
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo import Classifier, from_timm, from_torchvision, store
 from torchbcos.zoo.card import imagenet_classes
@@ -242,6 +242,23 @@ def test_refused_in_a_sentence(folder: Path, source: str, file: str, message: st
     assert len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"weights": ""}, InputError, "'' names no weights"),
+        ({"weights": "hf-hub:org/name"}, InputError, "is a folder, and a file of weights is needed"),
+        ({"weights": "DEFAULT"}, ArgumentTypeError, "leave it out for those that belong to the source"),
+        ({"weights": 3}, ArgumentTypeError, "weights is a file or a folder, not '3'"),
+        ({"class_names": "abc"}, ArgumentTypeError, "class_names is a list of texts"),
+        ({"preprocess": {"nosuch": 1}}, InputError, "Preprocessing has no setting 'nosuch'"),
+        ({"device": "nosuch"}, InputError, "Unknown device"),
+    ],
+)
+def test_arguments_that_are_none(folder: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        torchbcos.load("timm:test_resnet", **{"weights": folder / "test_resnet.safetensors", **options})
+
+
 def test_a_damaged_number(folder: Path, tmp_path: Path) -> None:
     state = torch.load(folder / "squeeze.pth", weights_only=True)
     state["classifier.1.bias"][3] = torch.nan
@@ -368,6 +385,9 @@ def of_timm():
     import timm
     return timm.create_model("test_resnet")
 
+def counted(num_classes):
+    return small(num_classes)
+
 def number():
     return 3
 """
@@ -408,6 +428,7 @@ def test_a_builder_of_somebodys(nets: Path, folder: Path) -> None:
         ("import:foreign_nets:number", "must return a torch.nn.Module or a torchbcos.Classifier, and returned int"),
         ("import:foreign_nets:nosuch", "has no 'nosuch'"),
         ("import:os:system", "which builds no network"),
+        ("import:foreign_nets:counted", r"needs 'num_classes': say them, load\(…, class_names=\["),
     ):
         with pytest.raises(InputError, match=message):
             torchbcos.load(source, allow_code=True)
