@@ -18,6 +18,10 @@ ELSEWHERE = {
 SUBJECTS = {
     "kinds/test_referees.py": "whole ordinary networks against a twin without autograd and without rules",
     "kinds/test_architectures.py": "architectures of other libraries, which need every rule",
+    "kinds/test_wrappers.py": "what stands around ordinary networks, and how they are written",
+    "kinds/test_wrappers_in_place.py": "networks that edit tensors in place",
+    "kinds/test_wrappers_around.py": "hooks, modes, threads, training and compiled code around ordinary networks",
+    "kinds/test_wrappers_derivatives.py": "derivatives, inner layers and recorded graphs of ordinary networks",
     "kinds/test_silence.py": "planted operations: no explanation is silently another one's",
     "models/test_families.py": "what holds for every registered family",
     "models/test_plain.py": "plain twins of all families",

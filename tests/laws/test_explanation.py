@@ -276,13 +276,19 @@ def test_tracing_explains_the_same() -> None:
 
 
 @pytest.mark.newest
-def test_graphs_that_recorded_one_mode_are_refused() -> None:
+def test_graphs_that_recorded_one_mode_are_explained_as_the_network() -> None:
     net, x = tiny(Style()), pictures(2)
     exported = torch.export.export(net, (x,)).module()
-    with pytest.raises(torchbcos.BcosError, match="exported or traced"):
-        torchbcos.explain(exported, x)
-    with pytest.raises(torchbcos.BcosError, match="No torchbcos layer ran"):
-        torchbcos.explain(nn.Sequential(nn.Flatten(), nn.Linear(6 * 24 * 24, 3)).double(), x)
+    found, expected = torchbcos.explain(exported, x, 1), torchbcos.explain(net, x, 1)
+    torch.testing.assert_close(found.weights, expected.weights)
+    assert incompleteness(found) <= 1e-9
+    totals = [sum(e.constants.values(), torch.zeros_like(e.values)) for e in (found, expected)]
+    torch.testing.assert_close(*totals)
+    with pytest.raises(torchbcos.BcosError, match="explain the network it was made from"):
+        torchbcos.explain(torch.export.export(net, (x,)).run_decompositions().module(), x)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(6 * 24 * 24, 3)).double()
+    w = torchbcos.explain(plain, x, 1).weights
+    torch.testing.assert_close(w.flatten(2), plain[1].weight.detach()[1].expand(len(x), 1, -1))
 
 
 @pytest.mark.newest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import StateError
-from torchbcos._core.identity import memory_of
+from torchbcos._core.identity import memory_of, node_of
 from torchbcos._core.torch_private import base_of, is_view
 from torchbcos.kernels.named import Named
 from torchbcos.kinds.place import place_here
@@ -66,9 +66,10 @@ class Naming:
 
     def in_place(self, t: Tensor, label: str) -> None:
         """Measure a constant from here on whose tensor a signal is about to be written into, or into a view of it."""
-        t = base_of(t)
-        if self.watch.origins.owner_of(memory_of(t)) is None and not _nothing(t) and bool(t.detach().any()):
-            t.mul_(self.one(t, self.key(t, label)).to(t.dtype))
+        whole = base_of(t)
+        if self.watch.origins.owner_of(memory_of(t)) is None and not _nothing(whole) and bool(whole.detach().any()):
+            whole.mul_(self.one(whole, self.key(whole, label)).to(t.dtype))
+            node_of(t)  # a view learns of its new history when it is asked for it
 
     def leaf(self, c: Any, label: str, like: Tensor, *, owner: Tensor | None = None, own: bool = False) -> Tensor:
         """A constant as a tensor of its own (it is joined to a signal, or chosen instead of one), measured from here on.

@@ -223,7 +223,9 @@ def _told(bend: Bend) -> str:
 
 
 def _official(bend: Bend) -> str:
-    """A word about layers of the official package."""
+    """A word about layers of the official package, and about recorded graphs."""
+    if bend.place.family in ("GraphModule", "InterpreterModule"):
+        return "This is a recorded graph (torch.export, torch.fx): explain the network it was made from. "
     if bend.place.package.partition(".")[0] != "bcos":
         return ""
     return (

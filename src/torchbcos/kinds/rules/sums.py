@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos._core.torch_private import base_of
 from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import GATE, LINEAR, Kind
 from torchbcos.kinds.named import Part
@@ -217,6 +218,8 @@ def overwrite(call: Call) -> Outcome:
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
         return call.bent(_JOINED if Kind.GATE in kinds else "")
     if call.name == "copy":
+        if call.kind(x) is Kind.CONSTANT and base_of(x) is not x:  # what is left of a constant around it
+            call.naming.in_place(x, "joined")
         return call.run(*call.args, **call.kwargs), call.known(value)
     args, kwargs = list(call.args), dict(call.kwargs)
     if call.kind(x) is Kind.CONSTANT and call.inplace:
