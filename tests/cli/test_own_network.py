@@ -129,20 +129,20 @@ from torch import nn
 from torchbcos import nn as bnn
 
 class Hides(bnn.Layer):  # taken at its word, and it names no constant
-    def __init__(self, size, num_classes):
+    def __init__(self, size, num_classes, bias):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_classes, size) / size)
-        self.bias = nn.Parameter(torch.full((num_classes,), 0.5))
+        self.bias = nn.Parameter(torch.full((num_classes,), bias))
 
     def compute(self, x):
         return nn.functional.linear(x, self.weight, self.bias)
 
 class Wrong(nn.Sequential):
-    def __init__(self, num_classes):
-        super().__init__(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), Hides(4, num_classes))
+    def __init__(self, num_classes, bias):
+        super().__init__(bnn.BcosConv2d(6, 4, 3), bnn.GlobalAveragePool(), Hides(4, num_classes, bias))
 
-def wrong(num_classes):
-    return Wrong(num_classes)
+def wrong(num_classes, bias):
+    return Wrong(num_classes, bias)
 
 def ordinary(num_classes):
     return nn.Sequential(nn.Conv2d(6, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -156,24 +156,36 @@ FAST = ["--set", "max_steps=1", "--set", "lr=1e-6", "--device", "cpu", "--device
 def test_a_network_whose_explanation_does_not_add_up_is_never_silent(here: Path) -> None:
     """Training says it before the first step, each explanation says it, nothing is exported, and the exit code is no 0."""
     Path("cli_own_net.py").write_text(WRONG)
-    code, out, err = call("train", "folder", "--data", "data", "--out", "run", "--set", "model=cli_own_net:wrong", *FAST)
+    wrong = ["--set", "model=cli_own_net:wrong", "--set", "options.bias=0.0005"]  # a few times the bound: explained, and said
+    code, out, err = call("train", "folder", "--data", "data", "--out", "run", *wrong, *FAST)
     assert code == 0, err
     lines = out.splitlines()
     said = next(
         i for i, line in enumerate(lines) if line.startswith("This network trains, but explain does not explain it exactly")
     )
-    assert "0.500 of" in lines[said] and "is missing" in lines[said]
+    assert "5.0e-04 of" in lines[said] and "is missing" in lines[said]
     assert said < next(i for i, line in enumerate(lines) if line.startswith("epoch 1"))
     model = ["--model", "run", "--allow-code", "--device", "cpu"]
     code, out, err = call("explain", "data/red/00.png", "data/red/01.png", *model, "--out", "why")
-    assert code == 1 and err.count("\n") == 1 and "Pixels and constants do not add up to this logit: 0.50" in err
-    assert out.count("which pixels and constants miss by 0.5: not explained exactly -> why") == 2 and "carry" not in out
+    assert code == 1 and err.count("\n") == 1 and "Pixels and constants do not add up to this logit: 5.0e-04" in err
+    assert out.count("which pixels and constants miss by 0.0005: not explained exactly -> why") == 2 and "carry" not in out
     assert out.endswith("2 of 2 pictures done, 2 of them not explained exactly.\n") and len(list(Path("why").rglob("*.png"))) == 2
     code, out, err = call("explain", "data/red/00.png", *model, "--out", "why", "--json", "--range", "0..255")
     record = json.loads(out)[0]
     assert code == 1 and not record["explanations"][0]["complete"] and record["warning"] in err.replace(" (Said once.)", "")
     code, _, err = call("export", *model[:3], "--out", "net.pt2")
     assert code == 2 and "explanation does not add up" in err and not Path("net.pt2").exists()
+
+
+def test_a_network_whose_explanation_is_far_off_is_refused(here: Path) -> None:
+    Path("cli_own_net.py").write_text(WRONG)
+    wrong = ["--set", "model=cli_own_net:wrong", "--set", "options.bias=0.5"]
+    code, out, err = call("train", "folder", "--data", "data", "--out", "run", *wrong, *FAST)
+    assert code == 0 and "explain does not explain it exactly: The explanation of image 0" in out and "0.5 of" in out, err
+    for wanted, words in ((1, ["explain", "data/red/00.png", "--out", "why"]), (2, ["export", "--out", "net.pt2"])):
+        code, out, err = call(*words, "--model", "run", "--allow-code")
+        assert code == wanted and "does not add up: 0.5 of" in err, (out, err)
+    assert not Path("net.pt2").exists() and not list(Path().rglob("why/**/*.png"))
 
 
 def test_a_network_that_is_refused_trains_and_is_told_that_it_is_not_explained(here: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 import torchbcos
-from tests.planted import ADDS_UP, KNOWN, WRONG, WRONG_RULES, Between
+from tests.planted import ADDS_UP, KNOWN, SLIGHTLY, WRONG, WRONG_RULES, Between
 from torchbcos import nn as bnn
 from torchbcos._core.frozen import add_constant
 from torchbcos.functional import norm
@@ -95,6 +95,16 @@ def test_sums_that_do_not_add_up_are_named(what: str, dtype: torch.dtype) -> Non
     torch.manual_seed(0)
     with pytest.raises(LawBroken, match=r"^Complete: .* miss the value by"):
         check_model(WRONG[what]().eval().to(dtype), torch.rand(2, 6, 12, 12, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("what", SLIGHTLY)
+def test_sums_that_miss_by_little_are_named(what: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, x = SLIGHTLY[what](dtype).eval().to(dtype), torch.rand(2, 6, 12, 12, dtype=dtype)
+    with pytest.raises(LawBroken, match=r"^Complete: .* miss the value by .* happens in 'behind' \((Says|Hides)\)"):
+        check_model(model, x)
+    check_model(model, x, tolerance=1e-2)  # as the caller wants it
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,15 +8,23 @@ from torchbcos._core.errors import StateError
 from torchbcos.explanation.complete import unit_of
 from torchbcos.explanation.result import Explanation
 
-__all__ = ["check_adds_up", "check_alone"]
+__all__ = ["DoesNotAddUp", "check_adds_up", "check_alone"]
 
 # How many times its tolerance a sum may miss its value before no rounding explains it, and the least of that: networks in
 # float64 may compute parts in float32.
 _ROUNDING, _LEAST = 10, 1e-3
 
 
+class DoesNotAddUp(StateError):
+    """A sum that misses its value by more than any rounding; `explanation` is the one that it was found in."""
+
+    def __init__(self, message: str, explanation: Explanation) -> None:
+        super().__init__(message)
+        self.explanation = explanation
+
+
 def check_adds_up(e: Explanation) -> None:
-    """Raise StateError where contributions and constants miss a value by more than any rounding.
+    """Raise DoesNotAddUp where contributions and constants miss a value by more than any rounding.
 
     W is right by the rules of the operations that were seen. What they cannot see is a hook that changes gradients, a tensor
     that is edited through `.data`, numpy or another thread, or images that look at each other.
@@ -27,11 +35,12 @@ def check_adds_up(e: Explanation) -> None:
     wrong = missed > _bound(e) * unit_of(e.values, e.contributions, e.constants.values())  # never where something is not finite
     if bool(wrong.any()):
         i, k = (int(place) for place in wrong.nonzero()[0])
-        raise StateError(
+        raise DoesNotAddUp(
             f"The explanation of image {i}, target {int(e.targets[i, k])}, does not add up: {float(e.residual[i, k]):.2g} of "
             f"{float(e.values[i, k]):.2g} is missing. Something in this network changes numbers or gradients where it cannot be "
             "watched: a hook that changes gradients, an edit through .data, numpy or another thread, images that look "
-            "at each other."
+            "at each other, a layer or a rule that says what is not so. torchbcos.testing.check_model(model, x) names the module.",
+            e,
         )
 
 

@@ -166,9 +166,9 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
         alone = _in_parts(model, x, targets, contrast, question, 1)
         check_alone(e.outputs, alone)
         return alone
-    check_adds_up(e)
     if question.verify:
         _verify(model, x, e, question)
+    check_adds_up(e)
     return e
 
 

@@ -18,6 +18,7 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
+from torchbcos.explanation.adding import DoesNotAddUp
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.forward import Asked, other_input, run
 from torchbcos.explanation.verify import (
@@ -69,7 +70,10 @@ def check_model(
     bound = tolerance if tolerance is not None else usual_tolerance(x.dtype)
     before = _snapshot(model)
     rng = torch.get_rng_state()
-    e = explain(model, x, products=products, output=output)
+    try:
+        e = explain(model, x, products=products, output=output)
+    except DoesNotAddUp as error:  # the bound is the caller's
+        e = error.explanation
     _raise(incomplete(e, bound), model, x, bound, products)
     if not torch.equal(rng, torch.get_rng_state()):
         raise LawBroken("Nothing left behind: explain moved the random number generator.")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.planted import KNOWN, WRONG, Between
+from tests.planted import KNOWN, SLIGHTLY, WRONG, Between
 from torchbcos.explanation.looking import objection
 
 
@@ -14,6 +14,13 @@ from torchbcos.explanation.looking import objection
 def test_what_is_said_of_what_lies(what: str) -> None:
     torch.manual_seed(0)
     said = objection(WRONG[what](), torch.rand(1, 6, 12, 12)) or ""
+    assert "not add up" in said and "is missing" in said
+
+
+@pytest.mark.parametrize("what", SLIGHTLY)
+def test_what_is_said_of_what_lies_by_little(what: str) -> None:
+    torch.manual_seed(0)
+    said = objection(SLIGHTLY[what](torch.float32), torch.rand(1, 6, 12, 12)) or ""
     assert "do not add up to the logit" in said and "check_model(model, x) names it" in said
 
 
