@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torchbcos._core.atoms import atoms
 from torchbcos.kinds.call import Call, Outcome, Rule
-from torchbcos.kinds.operation import Operation, functions_of, key_of, writes
+from torchbcos.kinds.operation import Operation, functions_of, key_of, spelled, writes
 from torchbcos.kinds.rules import attention, choices, gates, linear, norms, products, reading, sums
 
 __all__ = ["TABLE", "Row", "look", "register_rule", "rule_of"]
@@ -112,7 +112,7 @@ def rule_of(function: Callable[..., Any]) -> tuple[Rule, Operation]:
             return found
     key = key_of(function)
     if key in _registered:
-        return _registered[key], Operation(str(getattr(function, "__name__", key)))
+        return _registered[key], Operation(spelled(function), writes(function))
     found = _rules().get(key)
     return found if found is not None else (reading.unknown, Operation("", writes(function)))
 
