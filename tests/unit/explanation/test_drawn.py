@@ -93,7 +93,7 @@ def test_pixels_of_an_ordinary_network_are_their_own_photo(options: list[dict[st
         assert options[-1]["image"] is None
     of_space(4, 5, 6, raw=3, paired=False).panel(1)
     assert options[-1]["image"] is None
-    with pytest.raises(InputError, match=r"ordinary network's pixels, say no colour: e\.heatmap\(\) draws"):
+    with pytest.raises(InputError, match=r"ordinary network's pixels, say no colour: use heatmap.*e\.panel\(\)"):
         e.rgba(1)
 
 
