@@ -1,6 +1,6 @@
 """An ordinary network of one's own for docs/how-to/any-network.md: nothing in it knows of torchbcos but the last lines.
 
-    python plain_net.py own.pth
+python plain_net.py own.pth
 """
 
 import sys

@@ -75,7 +75,7 @@ class Caption:
 
     @property
     def warning(self) -> str | None:
-        """What a reader must know: a sum that does not add up; a small share, for constants explain nothing; pixels that cancel."""
+        """What a reader must know: a sum that does not add up; a small share, as constants explain nothing; pixels that cancel."""
         if not self.complete:
             return missing_words(self.residual, parts=self.parts, difference=self.contrast is not None)
         return " ".join(sentence for sentence in (self._share_words, self._cancelling_words) if sentence) or None
@@ -86,8 +86,10 @@ class Caption:
             return ""
         what, part = "logit" if self.contrast is None else "difference", format_share(self.share)
         if self.share < 0:
-            return f"The {self.parts} together speak against it ({part}): this {what} is made by constants, which no picture can show."
-        return f"The {self.parts} carry only {part} of this {what}; the rest are constants, which no picture can show."
+            said = f"together speak against it ({part}): this {what} is made by constants"
+        else:
+            said = f"carry only {part} of this {what}; the rest are constants"
+        return f"The {self.parts} {said}, which no picture can show."
 
     @property
     def _cancelling_words(self) -> str:
