@@ -75,7 +75,7 @@ class Caption:
 
     @property
     def warning(self) -> str | None:
-        """What a reader must know: a sum that does not add up; a small share, as constants explain nothing; pixels that cancel."""
+        """What a reader must know: a sum that does not add up; a small share: constants explain nothing; pixels that cancel."""
         if not self.complete:
             return missing_words(self.residual, parts=self.parts, difference=self.contrast is not None)
         return " ".join(sentence for sentence in (self._share_words, self._cancelling_words) if sentence) or None
