@@ -1,4 +1,4 @@
-"""Write docs/reference/*.md from the docstrings, and docs/how-to/settings.md from the settings: `make docs`."""
+"""Write docs/reference/*.md from the docstrings, and what pages print from the code: settings, rules of kinds. `make docs`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 from pathlib import Path
 
+from torchbcos.kinds.page import page_with_rules
 from torchbcos.training.recipe import settings_page
 
 ROOMS = (
@@ -24,8 +25,10 @@ def entry(name: str, thing: object) -> str:
 
 
 def main() -> None:
-    """One page a room, and the page of settings, which is in git."""
+    """One page a room; and, in git, the page of settings and the table of rules."""
     (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
+    kinds = Path(__file__).parent / "explanation" / "kinds.md"
+    kinds.write_text(page_with_rules(kinds.read_text("utf-8")), "utf-8")
     out = Path(__file__).parent / "reference"
     out.mkdir(exist_ok=True)
     for room in ROOMS:

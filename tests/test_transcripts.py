@@ -18,7 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("signals", "volumes", "scans", "own-model", "grey-scans")
+PAGES = ("signals", "volumes", "scans", "own-model", "grey-scans", "any-network")
+_NEEDS = {"any-network": "timm"}
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 
 
@@ -75,6 +76,8 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_transcript(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page in _NEEDS:
+        pytest.importorskip(_NEEDS[page])
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))

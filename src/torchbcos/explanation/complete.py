@@ -51,7 +51,7 @@ def unit_of(values: Tensor, contributions: Tensor, constants: Iterable[Tensor]) 
 
     Args:
         values: (N, K).
-        contributions: (N, K, *S).
+        contributions: (N, K, *S); (N, K) of inputs without space.
         constants: each (N, K).
 
     >>> unit_of(torch.tensor([[0.5]]), torch.tensor([[[30.0, -29.5]]]), []).item()
@@ -59,7 +59,7 @@ def unit_of(values: Tensor, contributions: Tensor, constants: Iterable[Tensor]) 
     """
     wide = torch.float64 if values.device.type != "mps" else torch.float32
     # target by target: the sizes of a thousand targets need not stand in memory together
-    size = torch.stack([c.detach().to(wide).abs().flatten(1).sum(1) for c in contributions.unbind(1)], 1)
+    size = torch.stack([c.detach().to(wide).abs().reshape(len(c), -1).sum(1) for c in contributions.unbind(1)], 1)
     for constant in constants:
         size = size + constant.detach().to(wide).abs()
     return torch.maximum(values.detach().to(wide).abs().clamp_min(1), 0.1 * size)

@@ -53,7 +53,8 @@ def _input_of(e: Explanation, i: int) -> Tensor | None:
         return e.photos[i]
     if (axes == 2 and len(x) == 6) or _paired(x):  # the network saw x, 1 - x
         return x[: len(x) // 2].float().clamp(0, 1)
-    shades = len(x) == 1 and bool((x >= 0).all() & (x <= 1).all())
+    coloured = axes == 2 and len(x) == 3  # the pixels of an ordinary network
+    shades = (len(x) == 1 or coloured) and bool((x >= 0).all() & (x <= 1).all())
     return x.float() if axes == 1 or shades else None
 
 
@@ -99,7 +100,7 @@ def caption_of(e: Explanation, i: int, k: int) -> Caption:
         constants=sum(float(c[i, k]) for c in e.constants.values()),
         share=float(e.share[i, k]) if complete else math.nan, residual=float(e.residual[i, k]),
         note=e.seen[i].note if e.seen else "", parts=_KINDS.get(e.inputs.ndim - 2, _KINDS[2])[1],
-        complete=complete, aside=float(e.aside[i, k]),
+        complete=complete, aside=float(e.aside[i, k]), size=float(e.contributions[i, k].detach().abs().sum()),
     )  # fmt: skip
 
 

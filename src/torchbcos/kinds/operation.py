@@ -22,7 +22,7 @@ _OPERATORS = {
     "mul": ("__mul__", "__rmul__", "__imul__"), "div": ("__truediv__", "__itruediv__", "__div__", "__idiv__"),
     "rdiv": ("__rtruediv__", "__rdiv__"), "matmul": ("__matmul__", "__imatmul__"), "rmatmul": ("__rmatmul__",),
     "pow": ("__pow__", "__ipow__"), "rpow": ("__rpow__",), "neg": ("__neg__",), "abs": ("__abs__",),
-    "getitem": ("__getitem__",), "setitem": ("__setitem__",),
+    "getitem": ("__getitem__",), "setitem": ("__setitem__",), "where_method": ("where",),  # x.where(condition, other)
 }  # fmt: skip
 
 

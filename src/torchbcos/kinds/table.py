@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torchbcos._core.atoms import atoms
 from torchbcos.kinds.call import Call, Outcome, Rule
-from torchbcos.kinds.operation import Operation, functions_of, key_of, writes
+from torchbcos.kinds.operation import Operation, functions_of, key_of, spelled, writes
 from torchbcos.kinds.rules import attention, choices, gates, linear, norms, products, reading, sums
 
 __all__ = ["TABLE", "Row", "look", "register_rule", "rule_of"]
@@ -39,7 +39,7 @@ TABLE: tuple[Row, ...] = (
         type float double half bfloat16 cpu cuda getitem select narrow index_select take_along_dim gather take
         masked_select split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit diagonal diag flip fliplr flipud
         roll rot90 unfold pixel_shuffle pixel_unshuffle channel_shuffle real tril triu dropout dropout1d dropout2d dropout3d
-        feature_dropout identity neg negative positive interpolate upsample grid_sample upsample_nearest2d
+        feature_dropout neg negative positive interpolate upsample grid_sample upsample_nearest2d
         upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
     Row(linear.shaped_as, "view_as reshape_as expand_as type_as to"),
     Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"),
@@ -52,7 +52,7 @@ TABLE: tuple[Row, ...] = (
         aminmax"""),
     Row(choices.largest, "max min"),
     Row(sums.extremum, "maximum minimum fmax fmin"),
-    Row(sums.choose, "where where_method"),
+    Row(sums.choose, "where_method where"),
     Row(sums.fill, "masked_fill"), Row(sums.refill, "fill zero"),
     Row(sums.add, "add"),
     Row(sums.subtract, "sub subtract rsub"),
@@ -113,7 +113,7 @@ def rule_of(function: Callable[..., Any]) -> tuple[Rule, Operation]:
             return found
     key = key_of(function)
     if key in _registered:
-        return _registered[key], Operation(str(getattr(function, "__name__", key)))
+        return _registered[key], Operation(spelled(function), writes(function))
     found = _rules().get(key)
     return found if found is not None else (reading.unknown, Operation("", writes(function)))
 

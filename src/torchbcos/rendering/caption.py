@@ -16,6 +16,7 @@ __all__ = ["MOST_PREDICTIONS", "Caption", "drawable", "missing_words", "undrawab
 
 MOST_PREDICTIONS = 5
 _SMALL_SHARE = 0.5
+_CANCELS = 20.0  # so many times what is left of them, contributions cancel: B-cos networks have 1 to 2, ordinary ones hundreds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Caption:
         residual: value - contribution - constants.
         complete: Whether the residual is no more than rounding.
         aside: Of the constants, the fixed logit bias, which the share leaves aside.
+        size: Sum of the magnitudes of all pixels' contributions; 0 where it is not known.
         note: What part of the picture the network saw, or "".
         parts: What the input is made of: "pixels", "samples" of a signal, "voxels" of a volume.
     """
@@ -51,6 +53,7 @@ class Caption:
     parts: str = "pixels"
     complete: bool = True
     aside: float = 0.0
+    size: float = 0.0
 
     @property
     def question(self) -> str:
@@ -72,14 +75,31 @@ class Caption:
 
     @property
     def warning(self) -> str | None:
-        """A sentence where the sum does not add up, or the pixels carry less than half: constants alone explain nothing."""
+        """What a reader must know: a sum that does not add up; a small share: constants explain nothing; pixels that cancel."""
         if not self.complete:
             return missing_words(self.residual, parts=self.parts, difference=self.contrast is not None)
-        if not abs(self.share) < _SMALL_SHARE:  # NaN has no share to warn about
-            return None
-        what = "logit" if self.contrast is None else "difference"
-        part = format_share(self.share)
-        return f"The {self.parts} carry only {part} of this {what}; the rest are constants, which no picture can show."
+        return " ".join(sentence for sentence in (self._share_words, self._cancelling_words) if sentence) or None
+
+    @property
+    def _share_words(self) -> str:
+        if not self.share < _SMALL_SHARE:  # NaN has no share to warn about
+            return ""
+        what, part = "logit" if self.contrast is None else "difference", format_share(self.share)
+        if self.share < 0:
+            said = f"together speak against it ({part}): this {what} is made by constants"
+        else:
+            said = f"carry only {part} of this {what}; the rest are constants"
+        return f"The {self.parts} {said}, which no picture can show."
+
+    @property
+    def _cancelling_words(self) -> str:
+        if not self.size > _CANCELS * max(1.0, abs(self.value), abs(self.contribution)):
+            return ""
+        up, down = (self.size + self.contribution) / 2, (self.size - self.contribution) / 2
+        return (
+            f"Nearly all that the {self.parts} say cancels: {format_number(up)} for it, {format_number(down)} against it, "
+            f"{format_number(self.contribution)} is left."
+        )
 
 
 def missing_words(residual: float, *, parts: str = "pixels", difference: bool = False) -> str:

@@ -85,7 +85,8 @@ def _check_shapes(weights: Tensor, inputs: Tensor) -> None:
     if weights.shape[0] not in (2, 6):
         raise InputError(
             f"rgba needs the six channels r, g, b, 1-r, 1-g, 1-b, or the two x, 1-x of a grey picture, got {weights.shape[0]} "
-            "channels. Other inputs have no colours: use heatmap(contributions)."
+            "channels. The weights of other inputs, such as an ordinary network's pixels, say no colour: use "
+            "heatmap(contributions); of an explanation e.heatmap(), or e.panel() with its photo."
         )
 
 

@@ -140,3 +140,13 @@ def test_what_is_fixed_stands_aside() -> None:
     assert e.aside.tolist() == [[-2.0, -2.0]] and e.to_dict()["explanations"][0][0]["aside"] == -2.0
     other = torchbcos.explain(Between(behind=bnn.Logits(bias=-2.0)), torch.rand(1, 6, 12, 12), [[0, 1]], contrast=2)
     assert other.aside.tolist() == [[0.0, 0.0]] and torchbcos.explain(Between(), torch.rand(1, 6, 12, 12)).aside.item() == 0
+
+
+def test_inputs_without_space_are_explained_together() -> None:
+    """Rows of numbers (N, C): contributions are (N, K), and whether several rows are complete is asked of them, too."""
+    network = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2)).double()
+    x = torch.randn(3, 4, dtype=torch.float64)
+    e = torchbcos.explain(network, x, [0, 1, 1])
+    assert e.contributions.shape == e.complete.shape == (3, 1) and bool(e.complete.all())
+    alone = torch.cat([torchbcos.explain(network, x[i : i + 1], k).weights for i, k in enumerate([0, 1, 1])])
+    assert torch.allclose(e.weights, alone, atol=1e-12)

@@ -79,6 +79,32 @@ def test_what_is_shown_of_other_inputs(options: list[dict[str, Any]]) -> None:
         assert (options[-1]["picture"] is not None) == (e.inputs.shape[1:] == (2, 8, 8) and drawn._paired(e.inputs[1]))
 
 
+def test_pixels_of_an_ordinary_network_are_their_own_photo(options: list[dict[str, Any]]) -> None:
+    """Three channels in [0, 1]: photo, signed map, and the map over the photo; normalised ones are no photo, nor is a volume."""
+    e = of_space(8, 8, raw=3, paired=False)
+    picture = e.panel(1)
+    assert torch.equal(options[-1]["image"], e.inputs[1]) and options[-1]["picture"] is None
+    photo, contributions, overlay = (tile(picture, i) for i in range(3))
+    assert np.array_equal(photo[::40, ::40], (e.inputs[1].movedim(0, -1).numpy() * 255).round().astype(np.uint8))
+    assert np.array_equal(contributions[::40, ::40], (e.heatmap(1) * 255).round().astype(np.uint8))
+    assert not np.array_equal(overlay, contributions)
+    for other in (2 * e.inputs - 1, e.inputs + 0.2, e.inputs - 0.2):
+        dataclasses.replace(e, inputs=other).panel(1)
+        assert options[-1]["image"] is None
+    of_space(4, 5, 6, raw=3, paired=False).panel(1)
+    assert options[-1]["image"] is None
+    with pytest.raises(InputError, match=r"ordinary network's pixels, say no colour: use heatmap.*e\.panel\(\)"):
+        e.rgba(1)
+
+
+def test_the_caption_knows_how_far_contributions_cancel() -> None:
+    e = of_space(8, 8, raw=3, paired=False)
+    words = drawn.caption_of(e, 1, 1)
+    parts = (e.weights[1, 1].double() * e.inputs[1].double()).sum(0)
+    assert words.size == pytest.approx(float(parts.abs().sum()), rel=1e-5)
+    assert words.contribution == pytest.approx(float(parts.sum()), rel=1e-4)
+
+
 @pytest.mark.parametrize(("space", "channels"), [((8, 8), 1), ((8, 8), 4), ((9,), 2), ((4, 5, 6), 1)])
 def test_photos_of_any_channels_and_axes(options: list[dict[str, Any]], space: tuple[int, ...], channels: int) -> None:
     """What a classifier decoded of an input that was normalised, say."""

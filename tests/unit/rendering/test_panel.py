@@ -99,9 +99,23 @@ def test_a_small_share_is_said_and_costs_room() -> None:
     assert small.warning == ("The pixels carry only 4.0 % of this logit; the rest are constants, which no picture can show.")
     assert full(8, 8, small).height == full(8, 8).height + 42
     assert "difference" in str(dataclasses.replace(small, contrast="springer").warning)
-    for share in (0.5, 0.9, 7.0, -3.0, math.nan):
+    for share in (0.5, 0.9, 7.0, math.nan):
         assert dataclasses.replace(words, share=share).warning is None
-    assert dataclasses.replace(words, share=-0.3).warning is not None
+    for share, said in ((-0.3, "-30 %"), (-3.0, "-300 %")):
+        assert dataclasses.replace(words, share=share).warning == (
+            f"The pixels together speak against it ({said}): this logit is made by constants, which no picture can show."
+        )
+
+
+def test_pixels_that_cancel_are_said_with_what_is_left_of_them() -> None:
+    """As those of ordinary networks do: thousands for and against the class leave a few."""
+    noisy = dataclasses.replace(words, value=11.0, contribution=-3.0, share=0.9, size=1603.0)
+    assert noisy.warning == "Nearly all that the pixels say cancels: 800.00 for it, 803.00 against it, -3.00 is left."
+    both = dataclasses.replace(noisy, share=-0.35, parts="samples").warning
+    assert both is not None and both.startswith("The samples together speak against it") and both.endswith("-3.00 is left.")
+    for size in (0.0, 2.0 * 11.0, 20.0 * 11.0):  # B-cos networks: one to two times
+        assert dataclasses.replace(noisy, size=size).warning is None
+    assert dataclasses.replace(noisy, value=0.01, contribution=0.02, size=1.0).warning is None  # a logit near zero is no fault
 
 
 def test_a_sum_that_does_not_add_up_is_said_in_as_many_lines_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +183,7 @@ def test_the_widest_numbers_do_not_run_into_each_other() -> None:
         words, contrast="b", value=-1.2e-30, contribution=-1.2e-30, constants=-1.2e30, residual=-1e-30, share=-99999.0
     )
     picture = panel(wide, torch.randn(8, 8))
-    bottom = np.asarray(picture)[-(72 - 38) - MARGIN : -MARGIN + 4]
+    bottom = np.asarray(picture)[-(72 - 38) - MARGIN - 42 : -MARGIN + 4 - 42]  # above the line that warns of the share
     ink = (bottom < 128).all(-1).any(0)
     gaps = np.diff(np.flatnonzero(ink))
     assert gaps.max() >= 20  # the share stands apart from the sum
