@@ -39,7 +39,7 @@ def check_adds_up(e: Explanation) -> None:
             f"The explanation of image {i}, target {int(e.targets[i, k])}, does not add up: {float(e.residual[i, k]):.2g} of "
             f"{float(e.values[i, k]):.2g} is missing. Something in this network changes numbers or gradients where it cannot be "
             "watched: a hook that changes gradients, an edit through .data, numpy or another thread, images that look "
-            "at each other, a layer or a rule that says what is not so. torchbcos.testing.check_model(model, x) names the module.",
+            "at each other, a layer or rule that says what is not so. torchbcos.testing.check_model(model, x) names the module.",
             e,
         )
 

@@ -1,4 +1,4 @@
-"""Ordinary networks of a few layers, written in two ways: whatever stands around a network, or inside, its W is that of the plain one."""
+"""Ordinary networks of a few layers, each written twice: whatever stands around one, or inside, its W is the plain one's."""
 
 from __future__ import annotations
 
