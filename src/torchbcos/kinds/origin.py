@@ -55,6 +55,10 @@ class Origins:
             return kept[0]
         return made.name if made is not None and made.tensor() is t else None
 
+    def is_own(self, t: Tensor) -> bool:
+        """Whether this is a parameter or a buffer of the network."""
+        return id(t) in self._state
+
     def owner_of(self, memory: int) -> str | None:
         """The name of the parameter or buffer that this memory belongs to."""
         owned = self._owned_at(memory)
