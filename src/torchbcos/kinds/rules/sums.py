@@ -209,6 +209,8 @@ def overwrite(call: Call) -> Outcome:
     """A part is overwritten, or added to: both what was there and what comes must be signals or constants."""
     x, place = call.signal, _COMES.get(call.name, 3)
     value = call.argument(place, "source", "src", "values", "value")
+    if call.name == "scatter" and not isinstance(value, Tensor) and call.kind(x) is Kind.LINEAR and "reduce" not in call.kwargs:
+        return _scatter_number(call, x, value)
     floats = [t for t in tensors_in(call.args[1:], call.kwargs) if t.is_floating_point() and t is not value]
     kinds = {call.kind(v) for v in (x, value, *floats)}
     if Kind.LINEAR not in kinds:
@@ -236,3 +238,10 @@ def overwrite(call: Call) -> Outcome:
         elif value:
             return call.bent("it writes a number into a signal", "Write y = torch.where(mask, number, x).")
     return call.run(*args, **kwargs), LINEAR
+
+
+def _scatter_number(call: Call, x: Tensor, value: float) -> Outcome:
+    """`x.scatter(dim, index, number)`: as with a tensor of that number, which can be measured."""
+    dim, index = call.argument(1, "dim"), call.argument(2, "index")
+    source = torch.full(index.shape, value, dtype=x.dtype, device=x.device)
+    return call.again(lambda: x.scatter_(dim, index, source) if call.inplace else x.scatter(dim, index, source))
