@@ -263,7 +263,7 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
                 "This network edits a tensor in place (y += …, y[…] = …, y.relu_()) after an operation whose gradient needs its "
                 "old numbers, perhaps in a hook or another thread: write y = y + … there, or edit a copy (y.clone())."
             ) from error
-        if "not implemented" in str(error):
+        if "not implemented" in str(error) or "returned an invalid gradient" in str(error):
             raise StateError(f"This network has an operation without a derivative: {shorten(str(error), 200)}.") from error
         if "_will_engine_execute_node" in str(error):
             raise StateError(

@@ -220,7 +220,12 @@ def _untouched(proof: Proof) -> Tensor:
         given = x if asked.prepare is None else asked.prepare(x)
         training = any(m.training for m in model.modules())
         copies = {name: b.clone() for name, b in model.named_buffers()} if training else {}
-        outputs: Tensor = picked(functional_call(model, copies, (given,)) if copies else model(given), asked.output)
+        try:
+            outputs: Tensor = picked(functional_call(model, copies, (given,)) if copies else model(given), asked.output)
+        except RuntimeError:  # it takes gradients, or listens to them, in its own forward
+            with torch.enable_grad():
+                given = given.clone().requires_grad_()
+                outputs = picked(functional_call(model, copies, (given,)) if copies else model(given), asked.output).detach()
     return outputs
 
 

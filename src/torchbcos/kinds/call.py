@@ -11,7 +11,7 @@ from torchbcos._core.names import quote
 from torchbcos.kinds.kind import CONSTANT, GATE, LINEAR, Bend, Kind, Known
 from torchbcos.kinds.named import Naming
 from torchbcos.kinds.operation import Operation, asks_in_place, spelled
-from torchbcos.kinds.place import place_here
+from torchbcos.kinds.place import place_here, placed
 
 if TYPE_CHECKING:
     from torchbcos.kinds.watch import Watch
@@ -142,6 +142,14 @@ class Call:
             if known.kind is Kind.BENT:
                 return Known(Kind.BENT, bend=known.bend)
         return Known(Kind.BENT, bend=Bend(self.name, place_here(self.watch.state.names), why, help))
+
+    def giver(self) -> str:
+        """Which operation gave the value among the arguments that is held: the end of a reason."""
+        for t in tensors_in(self.args, self.kwargs):
+            known = self.known(t)
+            if known.kind is Kind.GATE and known.bend is not None and t.is_floating_point():
+                return f"; {placed(known.bend)} gave it"
+        return ""
 
     def bent(self, why: str = "", help: str = "") -> Outcome:
         """The result of the operation, good only as a factor."""

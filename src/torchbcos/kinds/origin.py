@@ -15,6 +15,7 @@ from torchbcos._core.identity import memory_of
 from torchbcos._core.names import quote
 from torchbcos._core.torch_private import version
 from torchbcos.kinds.kind import Bend, Kind, Known, Place
+from torchbcos.kinds.place import placed
 
 __all__ = ["Origins"]
 
@@ -54,6 +55,10 @@ class Origins:
         if kept is not None:
             return kept[0]
         return made.name if made is not None and made.tensor() is t else None
+
+    def is_own(self, t: Tensor) -> bool:
+        """Whether this is a parameter or a buffer of the network."""
+        return id(t) in self._state
 
     def owner_of(self, memory: int) -> str | None:
         """The name of the parameter or buffer that this memory belongs to."""
@@ -174,7 +179,7 @@ class Origins:
             return self._cut(what)
         if known.kind is Kind.GATE:
             made = known.bend
-            where = "the result of a softmax, a sigmoid, a comparison or detach" if made is None else f"{_placed(made)} gave them"
+            where = "the result of a softmax, a sigmoid, a comparison or detach" if made is None else f"{placed(made)} gave them"
             return (
                 f"The {what} of this network cannot be explained: they are values that are held, not a linear map of the input "
                 f"({where}). Explain the logits: leave out what follows them, or name the module that gives them with at=…."
@@ -190,7 +195,7 @@ class Origins:
     def moving(self, name: str) -> str:
         """Why something that was added under this name is no constant."""
         how = "numbers that leave torch and come back, edits or code that cannot be watched"
-        how = how if self.read is None else f"numbers left torch in {_placed(self.read)}"
+        how = how if self.read is None else f"numbers left torch in {placed(self.read)}"
         return (
             f"What this network adds as {quote(name)} depends on its input in a way that torch does not see ({how}), so it is no "
             "constant: compute it with tensors of torch, in variables of forward."
@@ -201,7 +206,7 @@ class Origins:
         if self.read is not None:
             return (
                 f"The {what} of this network do not depend on its input in a way that torch knows: numbers left torch by "
-                f"{_placed(self.read)}. Compute with tensors all the way."
+                f"{placed(self.read)}. Compute with tensors all the way."
             )
         return (
             f"The model's {what} do not depend on its input, or were computed without gradients: look for torch.no_grad, "
@@ -209,17 +214,10 @@ class Origins:
         )
 
 
-def _placed(bend: Bend) -> str:
-    """An operation and its place, in words."""
-    place = bend.place
-    outside = f" in the forward of {place.family}" if place.family else ""
-    return f"{bend.operation!r}{f' in {quote(place.name)} ({place.family})' if place.name else outside}"
-
-
 def _told(bend: Bend) -> str:
     """What an operation does, in words."""
     why = f" ({bend.why})" if bend.why else ""
-    return f"{_placed(bend)} is not linear in the input once its factors are held{why}"
+    return f"{placed(bend)} is not linear in the input once its factors are held{why}"
 
 
 def _official(bend: Bend) -> str:

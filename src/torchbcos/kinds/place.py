@@ -7,9 +7,10 @@ from types import FrameType
 
 from torch import nn
 
-from torchbcos.kinds.kind import Place
+from torchbcos._core.names import quote
+from torchbcos.kinds.kind import Bend, Place
 
-__all__ = ["place_here"]
+__all__ = ["place_here", "placed"]
 
 
 def place_here(names: dict[int, str]) -> Place:
@@ -27,3 +28,10 @@ def place_here(names: dict[int, str]) -> Place:
                 return Place(names[id(given)], type(given).__name__, type(given).__module__)
         frame = frame.f_back
     return Place("", "")
+
+
+def placed(bend: Bend) -> str:
+    """An operation and its place, in words."""
+    place = bend.place
+    outside = f" in the forward of {place.family}" if place.family else ""
+    return f"{bend.operation!r}{f' in {quote(place.name)} ({place.family})' if place.name else outside}"

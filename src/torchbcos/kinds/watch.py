@@ -119,7 +119,8 @@ class Watch(TorchFunctionMode):
         sure = self.origins.read is None and all(self.origins.is_known(t) for t in given)
         if operation.name in _SHOWS:
             self.origins.shown(given)
-        if self.state.detach and any(t.requires_grad for t in given):
+        learned = [t for t in given if t.requires_grad]
+        if self.state.detach and learned and all(self.origins.is_own(t) for t in learned):  # not where forward takes gradients
             with torch.no_grad():  # what a network keeps for its next call (a table of positions, say) must not keep a graph
                 value = func(*args, **kwargs)
         else:

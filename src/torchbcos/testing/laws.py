@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos._core.frozen import Session, frozen
 from torchbcos._core.torch_private import hook_counts, version
 from torchbcos.explanation import Explanation, explain
@@ -157,7 +157,11 @@ def _check_frozen(module: nn.Module, x: Tensor, bound: float) -> None:
 def _check_batch(model: nn.Module, x: Tensor, e: Explanation, asked: Asked, bound: float) -> None:
     """The explanation of an image does not depend on the others."""
     for i in range(min(len(x), 4)):
-        one = explain(model, x[i : i + 1], e.targets[i : i + 1], products=asked.products, output=asked.output)
+        try:
+            one = explain(model, x[i : i + 1], e.targets[i : i + 1], products=asked.products, output=asked.output)
+        except Exception as error:  # of somebody's own forward: of any class
+            what = shorten(" ".join(str(error).split()), 300)
+            raise LawBroken(f"Batch = one by one: image {i} alone is not explained: {what}") from error
         worst = relative(one.weights[0], e.weights[i])
         if not worst <= max(bound, 1e-7):
             raise LawBroken(f"Batch = one by one: W of image {i} differs by {worst:.1e} when it is alone.")

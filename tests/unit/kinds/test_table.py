@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import torchbcos
+from torchbcos._core.errors import StateError
 from torchbcos.kinds import table
 from torchbcos.kinds.operation import functions_of, key_of
 from torchbcos.kinds.table import TABLE, Row, register_rule, rule_of
@@ -64,28 +66,53 @@ def test_every_function_of_a_name_has_its_rule(row: Row) -> None:
             assert operation.inplace == inplace or shared, (name, function)
 
 
-class Chosen(nn.Module):
-    """A linear layer, a choice between its output and a number, a linear layer."""
+class Written(nn.Module):
+    """A linear layer, something that is written as a function or as a method, a linear layer."""
 
-    def __init__(self, method: bool) -> None:
+    def __init__(self, write: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.first, self.second, self.method = nn.Linear(4, 6), nn.Linear(6, 2), method
+        self.first, self.second, self.write = nn.Linear(4, 6), nn.Linear(6, 2), write
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.first(x)
-        other = torch.full_like(y, 0.5)
-        out: Tensor = self.second(y.where(y > 0, other) if self.method else torch.where(y > 0, y, other))
+        out: Tensor = self.second(self.write(self.first(x)))
         return out
 
 
-def test_where_as_a_method_has_its_arguments_in_another_order() -> None:
-    method, function = Chosen(True).double(), Chosen(False).double()
-    function.load_state_dict(method.state_dict())
+def first_of(y: Tensor) -> Tensor:
+    """The index of the first column, for every row."""
+    return torch.zeros(len(y), 1, dtype=torch.long)
+
+
+def halves(y: Tensor) -> Tensor:
+    return torch.full((len(y), 1), 0.5, dtype=y.dtype)
+
+
+SPELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "where": (lambda y: y.where(y > 0, torch.full_like(y, 0.5)), lambda y: torch.where(y > 0, y, torch.full_like(y, 0.5))),
+    "where, a number": (lambda y: y.where(y > 0, 0.5), lambda y: torch.where(y > 0, y, 0.5)),  # type: ignore[arg-type]
+    "scatter, a number": (lambda y: y.scatter(1, first_of(y), 0.5), lambda y: y.scatter(1, first_of(y), halves(y))),
+    "scatter, by name": (lambda y: y.scatter(1, first_of(y), value=0.5), lambda y: y.scatter(1, first_of(y), halves(y))),
+    "scatter_": (lambda y: y.clone().scatter_(1, first_of(y), 0.5), lambda y: y.scatter(1, first_of(y), halves(y))),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_methods_and_functions_of_one_name_give_one_explanation(name: str) -> None:
+    """Also where their arguments stand in another order, or one of them is a number."""
+    one, other = (Written(write).double() for write in SPELLINGS[name])
+    other.load_state_dict(one.state_dict())
     x = torch.randn(3, 4, dtype=torch.float64)
-    one, other = torchbcos.explain(method, x), torchbcos.explain(function, x)
-    assert torch.equal(one.weights, other.weights) and torch.equal(one.outputs, method(x))
-    assert float(one.residual.abs().max()) < 1e-12
-    assert {k: v.tolist() for k, v in one.constants.items()} == {k: v.tolist() for k, v in other.constants.items()}
+    e, f = torchbcos.explain(one, x, verify=True), torchbcos.explain(other, x)
+    assert torch.equal(e.outputs, one(x)) and torch.allclose(e.weights, f.weights, atol=1e-14)
+    assert float(e.residual.abs().max()) < 1e-12 and e.constants.keys() == f.constants.keys()
+    assert all(torch.allclose(e.constants[key], f.constants[key], atol=1e-14) for key in e.constants)
+
+
+def test_what_torch_cannot_differentiate_is_said() -> None:
+    """The gradient of scatter has the index's shape, which a larger source has not."""
+    network = Written(lambda y: y.scatter(1, first_of(y), 2 * y))
+    with pytest.raises(StateError, match=r"an operation without a derivative: .*invalid gradient"):
+        torchbcos.explain(network, torch.randn(3, 4))
 
 
 def test_a_rule_of_somebody_goes_before_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

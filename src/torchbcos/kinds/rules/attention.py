@@ -19,7 +19,7 @@ def attention(call: Call) -> Outcome:
     """`softmax(q kᵀ / sqrt(d)) v`, linear in v."""
     q, k, v = call.argument(0, "query"), call.argument(1, "key"), call.argument(2, "value")
     if call.kind(v) is not Kind.LINEAR:
-        return call.bent()
+        return call.bent(f"its values are held{call.giver()}" if call.kind(v) is Kind.GATE else "")
     rest = [call.held(a) for a in call.args[3:]]
     options = {name: call.held(a) for name, a in call.kwargs.items() if name not in ("query", "key", "value")}
     if call.watch.full or not call.watch.state.detach:  # only the math backend has a second derivative

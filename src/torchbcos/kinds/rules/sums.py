@@ -39,7 +39,7 @@ def _sum(call: Call, a: Any, b: Any, second: float, *, first: float = 1.0) -> Ou
     if Kind.LINEAR not in kinds:
         return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
-        return call.bent(_HELD if Kind.GATE in kinds else "")
+        return call.bent(_HELD + call.giver() if Kind.GATE in kinds else "")
     if kinds == {Kind.LINEAR}:
         return call.run(*call.args, **call.kwargs), LINEAR
     c, factor = (b, second) if known[0].kind is Kind.LINEAR else (a, first)
@@ -105,7 +105,7 @@ def join(call: Call) -> Outcome:
     if Kind.LINEAR not in kinds:
         return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
-        return call.bent(_JOINED if Kind.GATE in kinds else "")
+        return call.bent(_JOINED + call.giver() if Kind.GATE in kinds else "")
     like = next(part for part in parts if call.kind(part) is Kind.LINEAR)
     named = [part if call.kind(part) is Kind.LINEAR else call.naming.leaf(part, "joined", like) for part in parts]
     rest = call.args[1:] if not many else ()
@@ -126,7 +126,7 @@ def choose(call: Call) -> Outcome:
     if Kind.LINEAR not in kinds:
         return call.bent()
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
-        return call.bent(_HELD if Kind.GATE in kinds else "")
+        return call.bent(_HELD + call.giver() if Kind.GATE in kinds else "")
     like = a if call.kind(a) is Kind.LINEAR else b
     shape = torch.broadcast_shapes(condition.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))  # type: ignore[no-untyped-call]
     first, second = (_chosen(call, v, like, shape) for v in (a, b))
@@ -152,7 +152,7 @@ def extremum(call: Call) -> Outcome:
         smaller = call.name in ("minimum", "fmin")
         return call.again(lambda: torch.where(a <= b if smaller else a >= b, a, b))
     return (
-        call.bent(_HELD if Kind.GATE in kinds and Kind.LINEAR in kinds else "")
+        call.bent(_HELD + call.giver() if Kind.GATE in kinds and Kind.LINEAR in kinds else "")
         if Kind.BENT in kinds or Kind.LINEAR in kinds
         else call.gate()
     )
@@ -177,7 +177,7 @@ def fill(call: Call) -> Outcome:
     if call.kind(x) is not Kind.LINEAR:
         return call.bent()
     if call.kind(value) is not Kind.CONSTANT:
-        return call.bent(_HELD)
+        return call.bent(_HELD + call.giver())
     known, finite = call.known(x), bool(torch.isfinite(torch.as_tensor(value)).all())
     if not finite:
         return call.run(*call.args, **call.kwargs), known
@@ -209,6 +209,8 @@ def overwrite(call: Call) -> Outcome:
     """A part is overwritten, or added to: both what was there and what comes must be signals or constants."""
     x, place = call.signal, _COMES.get(call.name, 3)
     value = call.argument(place, "source", "src", "values", "value")
+    if call.name == "scatter" and not isinstance(value, Tensor) and call.kind(x) is Kind.LINEAR and "reduce" not in call.kwargs:
+        return _scatter_number(call, x, value)
     floats = [t for t in tensors_in(call.args[1:], call.kwargs) if t.is_floating_point() and t is not value]
     kinds = {call.kind(v) for v in (x, value, *floats)}
     if Kind.LINEAR not in kinds:
@@ -216,7 +218,7 @@ def overwrite(call: Call) -> Outcome:
     if call.kwargs.get("reduce") is not None:
         return call.bent("it does not only add")
     if kinds - {Kind.LINEAR, Kind.CONSTANT}:
-        return call.bent(_JOINED if Kind.GATE in kinds else "")
+        return call.bent(_JOINED + call.giver() if Kind.GATE in kinds else "")
     if call.name == "copy":
         if call.kind(x) is Kind.CONSTANT and base_of(x) is not x:  # what is left of a constant around it
             call.naming.in_place(x, "joined")
@@ -236,3 +238,10 @@ def overwrite(call: Call) -> Outcome:
         elif value:
             return call.bent("it writes a number into a signal", "Write y = torch.where(mask, number, x).")
     return call.run(*args, **kwargs), LINEAR
+
+
+def _scatter_number(call: Call, x: Tensor, value: float) -> Outcome:
+    """`x.scatter(dim, index, number)`: as with a tensor of that number, which can be measured."""
+    dim, index = call.argument(1, "dim"), call.argument(2, "index")
+    source = torch.full(index.shape, value, dtype=x.dtype, device=x.device)
+    return call.again(lambda: x.scatter_(dim, index, source) if call.inplace else x.scatter(dim, index, source))
