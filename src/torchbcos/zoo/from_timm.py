@@ -104,7 +104,7 @@ def preprocess_of(config: Mapping[str, Any], source: str) -> Preprocess:
 
 
 def _timm() -> ModuleType:
-    return require("timm", extra="train", why="A network of timm")
+    return require("timm", extra="networks", why="A network of timm")
 
 
 @functools.cache

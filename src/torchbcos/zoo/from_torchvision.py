@@ -89,7 +89,7 @@ class Torchvision(Library):
 
 
 def _models() -> ModuleType:
-    return require("torchvision.models", extra="train", why="A network of torchvision")
+    return require("torchvision.models", extra="networks", why="A network of torchvision")
 
 
 def _split(network: str) -> tuple[str, str]:
