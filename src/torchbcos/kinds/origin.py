@@ -57,8 +57,8 @@ class Origins:
         return made.name if made is not None and made.tensor() is t else None
 
     def is_own(self, t: Tensor) -> bool:
-        """Whether this is a parameter or a buffer of the network."""
-        return id(t) in self._state
+        """Whether this is a parameter or a buffer of the network, or a view of one."""
+        return id(t) in self._state or self.owner_of(memory_of(t)) is not None
 
     def owner_of(self, memory: int) -> str | None:
         """The name of the parameter or buffer that this memory belongs to."""
