@@ -267,8 +267,8 @@ def gradients_of(value: Tensor, leaves: list[Tensor], *, create_graph: bool, ret
             raise StateError(f"This network has an operation without a derivative: {shorten(str(error), 200)}.") from error
         if "_will_engine_execute_node" in str(error):
             raise StateError(
-                "Hooks that count or wait for gradients (FlopCounterMode, register_multi_grad_hook) stand on this network's input, "
-                "and torch allows them in backward() only: call explain outside of them."
+                "Hooks that count or wait for gradients (FlopCounterMode, register_multi_grad_hook) stand on this network's "
+                "input, and torch allows them in backward() only: call explain outside of them."
             ) from error
         if "checkpoint" in str(error).lower():
             raise StateError(

@@ -1,4 +1,4 @@
-"""Ordinary networks of a few layers, written in two ways: whatever stands around a network, or inside, its W is that of the plain one."""
+"""Ordinary networks of a few layers, written in two ways: whatever stands around one, its W is that of the plain one."""
 
 from __future__ import annotations
 
