@@ -1,4 +1,4 @@
-"""Ordinary networks of a few layers, each written twice: whatever stands around one, or inside, its W is the plain one's."""
+"""Ordinary networks of a few layers, written in two ways: whatever stands around one, its W is that of the plain one."""
 
 from __future__ import annotations
 
