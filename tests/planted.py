@@ -81,7 +81,7 @@ def ratio(x: Tensor) -> Tensor:
     return x * x.abs() / x.norm(dim=1, keepdim=True)
 
 
-softplus = _with_rule("softplus", rules.linear_map, F.softplus)
+softplus = _with_rule("softplus", rules.linear_map, lambda x: 30 * F.softplus(x))
 degree_one = _with_rule("degree_one", rules.linear_map, ratio)
 
 
@@ -160,7 +160,7 @@ def _moving_constant(x: Tensor) -> Tensor:
 
 WRONG: dict[str, Callable[[], Between]] = {
     "a norm": lambda: Between(Says(lambda x: F.group_norm(x, 2) + 0.5)), "a bias": lambda: Between(behind=Hides(3, 0.5)),
-    "gelu": lambda: Between(Says(F.gelu)), "softplus": lambda: Between(softplus),
+    "gelu": lambda: Between(Says(lambda x: F.gelu(30 * x))), "softplus": lambda: Between(softplus),
     "a number": lambda: Between(behind=Says(lambda x: x + 0.25)),
     "layer norm": lambda: Between(behind=Says(lambda x: F.layer_norm(x, x.shape[1:]))),
     "a cut": lambda: Between(Says(lambda x: x + x.detach())),

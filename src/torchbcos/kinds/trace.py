@@ -237,7 +237,7 @@ def _praise(entries: dict[str, Tensor], watch: Watch) -> str:
     count = len(watch.state.probes)
     constants = "no constant" if not count else "1 named constant" if count == 1 else f"{count} named constants"
     what = f"Explained: the {', '.join(entries)} are a linear map of the input, once factors are held, and {constants}."
-    unproven = sorted({name for name, _ in watch.origins.unproven})
+    unproven = sorted({name for name, _ in watch.origins.doubtful()})
     if unproven:
         what += f" On condition that {', '.join(map(repr, unproven[:3]))} is the same for another input, which explain looks at."
     if all(t.dim() != 2 for t in entries.values()):

@@ -144,6 +144,20 @@ def test_other_outputs_while_they_are_explained() -> None:
         torchbcos.explain(Looks().eval(), pictures(dtype=torch.float32), verify=True)
 
 
+def test_a_network_that_listens_to_its_gradients() -> None:
+    class Listens(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            y.register_hook(lambda g: 3 * g)  # asks for gradients, also when nobody watches
+            out: Tensor = self.pool(self.second(F.silu(y)))
+            return out
+
+    model, x = Listens().eval().double(), pictures()
+    model.first, model.second = nn.Conv2d(6, 8, 3).double(), nn.Conv2d(8, 3, 3).double()
+    torchbcos.explain(model, x, verify=True)
+    torchbcos.testing.check_model(model, x)
+
+
 def test_verify_is_yes_or_no() -> None:
     with pytest.raises(InputError, match="verify must be True or False, not 'full'"):
         torchbcos.explain(Between(), pictures(dtype=torch.float32), verify="full")  # type: ignore[arg-type]

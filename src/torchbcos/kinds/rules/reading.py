@@ -33,8 +33,9 @@ def listen(call: Call) -> Outcome:
     """A hook on a gradient may look at it; what it gives back would be another W."""
     tensor, hook = call.args[0], call.argument(1, "hook")
 
-    def heard(gradient: Tensor) -> None:
-        hook(gradient)
+    def heard(gradient: Tensor | None) -> None:
+        if gradient is not None:  # in a second derivative there may be none
+            hook(gradient)
 
     return call.run(tensor, heard), CONSTANT
 
