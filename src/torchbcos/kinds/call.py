@@ -47,7 +47,7 @@ def written(func: Callable[..., Any], operation: Operation, args: tuple[Any, ...
         targets.append(args[0] if args else next(iter(kwargs.values()), None))
     elif (schema := getattr(func, "_schema", None)) is not None:  # an operation of torch.ops says so itself
         targets += [a for a, said in zip(args, schema.arguments, strict=False) if said.is_write]
-    elif operation.name in _STATISTICS:
+    elif operation.name in _STATISTICS and (len(args) < 6 or args[5] is not False):  # in eval mode they are only read
         targets += [a for a in (*args[1:5], kwargs.get("running_mean"), kwargs.get("running_var")) if a is not None]
     return tensors_in(targets, {})
 

@@ -80,7 +80,7 @@ def asks_in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     """
     if "inplace" in kwargs:
         return kwargs["inplace"] is True
-    if not any(a is True for a in args):
+    if not [a for a in args if a is True]:
         return False
     place = _place_of_inplace(function)
     return place is not None and place < len(args) and args[place] is True

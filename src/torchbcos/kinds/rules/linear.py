@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from torchbcos._core.atoms import atoms, unnamed
 from torchbcos.kinds.call import Call, Outcome, tensors_in
-from torchbcos.kinds.kind import CONSTANT, Kind
+from torchbcos.kinds.kind import ACTIVATED, CONSTANT, LINEAR, Kind
 from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
 from torchbcos.kinds.rules.reading import note
@@ -103,7 +105,7 @@ def atom(call: Call) -> Outcome:
     if facts.gives == "gate":
         return call.func(*values, **kwargs), CONSTANT._replace(kind=Kind.GATE)
     if known.kind is Kind.LINEAR:
-        return call.func(*values, **kwargs), known._replace(activated=facts.gives == "activation")
+        return call.func(*values, **kwargs), ACTIVATED if facts.gives == "activation" else LINEAR
     with unnamed():  # of a factor, or of a constant beside something that moves
         value = call.func(*values, **kwargs)
     return value, known if known.kind is Kind.BENT else CONSTANT._replace(kind=Kind.GATE)
@@ -111,5 +113,12 @@ def atom(call: Call) -> Outcome:
 
 def _shifts(call: Call) -> list[Any]:
     """What an atom adds to its signal: arguments that are called a bias."""
-    names = inspect.signature(call.func).parameters
-    return [v for name, v in (*zip(names, call.args, strict=False), *call.kwargs.items()) if name == "bias"]
+    place = _place_of_bias(call.func)
+    given = [call.kwargs["bias"]] if "bias" in call.kwargs else []
+    return [*given, call.args[place]] if place is not None and place < len(call.args) else given
+
+
+@functools.cache  # atoms are functions of this library: few, and for good
+def _place_of_bias(atom: Callable[..., Any]) -> int | None:
+    names = list(inspect.signature(atom).parameters)
+    return names.index("bias") if "bias" in names else None
