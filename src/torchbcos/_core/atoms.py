@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-__all__ = ["Atom", "atom", "atoms", "unnamed", "unnamed_here", "watched"]
+__all__ = ["Atom", "atom", "atoms", "unnamed", "unnamed_here", "unwatched", "watched"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _watching: ContextVar[bool] = ContextVar("torchbcos_watching", default=False)
@@ -72,6 +72,16 @@ def atoms() -> dict[Callable[..., Any], Atom]:
 def watched() -> Iterator[None]:
     """Inside this block, and in this thread, atoms ask who is watching."""
     token = _watching.set(True)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Inside this block, and in this thread, atoms run without asking."""
+    token = _watching.set(False)
     try:
         yield
     finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from torchbcos._core.torch_private import may_hold_compiled
 
 __all__ = ["eagerly"]
 
@@ -25,7 +26,7 @@ def eagerly() -> Iterator[None]:
     only where something was compiled in this process, and explanations in several threads share it.
     """
     global _running
-    if "torch._dynamo" not in sys.modules:
+    if not may_hold_compiled():
         yield
         return
     with _lock:

@@ -7,7 +7,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 
 | name | without it |
 |---|---|
-| `_C._current_graph_task_id` | models with `torch.utils.checkpoint` are refused by `explain` |
+| `_C._current_graph_task_id` | layers under `torch.utils.checkpoint` inside `frozen()` are refused, as ever; `explain` needs none |
 | `_C._functorch.maybe_current_level` | plain operations everywhere, and nothing is packed |
 | `_C._autograd._top_saved_tensors_default_hooks` | checkpoints are found on the stack; a batch norm keeps its own input |
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
@@ -48,7 +48,7 @@ from torchbcos._core.trial import Trial as Trial
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "base_of", "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager",
-    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "original", "packing",
+    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "may_hold_compiled", "original", "packing",
     "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed",
     "version",
 ]  # fmt: skip
@@ -221,8 +221,13 @@ def eager(model: nn.Module) -> Callable[..., Any]:
     return functools.partial(_forced_eager, model)
 
 
+def may_hold_compiled() -> bool:
+    """False where nothing was ever compiled in this process."""
+    return "torch._dynamo" in sys.modules
+
+
 def _forced_eager(model: nn.Module, *arguments: Any) -> Any:
-    if "torch._dynamo" not in sys.modules:  # nothing was ever compiled in this process
+    if not may_hold_compiled():
         return model(*arguments)
     with torch.compiler.set_stance("force_eager"):
         return model(*arguments)

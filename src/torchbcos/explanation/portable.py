@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from torchbcos._core import torch_private
+from torchbcos._core.atoms import atoms, unwatched
 
 __all__ = ["OPERATIONS", "Written"]
 
@@ -84,6 +85,9 @@ class Written(TorchFunctionMode):
     ) -> Any:  # fmt: skip
         """The other form, or `func` itself where it has none for these arguments."""
         kwargs = kwargs or {}
+        if func in atoms():  # a layer's own function, whose insides call others
+            with self, unwatched():
+                return func(*args, **kwargs)
         instead = self.instead.get(func)
         found = NotImplemented if instead is None else instead(*args, **kwargs)
         return func(*args, **kwargs) if found is NotImplemented else found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchbcos.functional.norm import affine, normalize
 from torchbcos.functional.transform import bcos_transform, held_wide
-from torchbcos.kernels import batchnorm, layernorm, onednn, unitnorm
+from torchbcos.kernels import batchnorm, gated, layernorm, named, onednn, unitnorm
 from torchbcos.kernels.conv import conv
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.linear import linear
@@ -153,7 +153,68 @@ def _draw_packed(generator: torch.Generator) -> _Drawn:
     return (x, torch.randn(192, 192, *kernel, generator=generator)), {"geometry": geometry}
 
 
+def _gate(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x).detach()
+
+
+def _draw_gate(generator: torch.Generator) -> _Drawn:
+    return (_normal(generator, *_some(generator, (7,), (3, 5), (2, 3, 4, 5))),), {}
+
+
+def _statistics(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
+    shape = [-1, *[1] * (x.dim() - 2)]
+    scale = (var + eps).rsqrt() * weight
+    return (x - mean.reshape(shape)) * scale.reshape(shape) + bias.reshape(shape)
+
+
+def _draw_statistics(generator: torch.Generator) -> _Drawn:
+    (x, weight), options = _draw_batch_norm(generator)
+    mean, bias = (_normal(generator, 4) for _ in range(2))
+    return (x, mean, _normal(generator, 4).square(), weight, bias), options
+
+
+def _groups(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
+    y = normalize(x.reshape(x.shape[0], 2, -1), [2], eps=eps, centered=True).reshape(x.shape)
+    return affine(y, weight, bias, 1)
+
+
+def _draw_groups(generator: torch.Generator) -> _Drawn:
+    (x, weight), options = _draw_batch_norm(generator)
+    return (x, weight, _normal(generator, 4)), options
+
+
+def _measured(probe: Tensor, base: Tensor, constant: Tensor) -> Tensor:
+    rows: Tensor = named.Named.apply(base + constant, 1, constant, probe)
+    return rows
+
+
+def _draw_probe(generator: torch.Generator) -> _Drawn:
+    wide = _some(generator, (3,), (4, 3), (1, 3))
+    base = _normal(generator, 2 * _some(generator, 1, 3), *((4, 3) if len(wide) > 1 else (3,)))
+    return (torch.zeros(2, dtype=torch.float64), base, _normal(generator, *wide)), {}
+
+
+def _probed(probe: Tensor, base: Tensor, constant: Tensor) -> Tensor:
+    one = (1 + probe).repeat_interleave(len(base) // 2)
+    return base + constant * one.reshape(-1, *[1] * (base.dim() - 1))
+
+
 TWINS = (
+    Twin("activation, held", lambda x: gated.Gated.apply(x, F.silu, torch.sigmoid, True), _gate, _draw_gate, free=False),
+    Twin(
+        "activation in place, held",
+        lambda x: gated.GatedInPlace.apply(x.clone(), lambda t: F.silu(t, inplace=True), torch.sigmoid, True), _gate, _draw_gate,
+        free=False,
+    ),
+    Twin(
+        "batch norm of given statistics", lambda x, *rest, eps: gated.HeldBatchNorm.apply(x, *rest, eps), _statistics,
+        _draw_statistics, free=False,
+    ),
+    Twin(
+        "group norm, held", lambda x, weight, bias, eps: gated.HeldGroupNorm.apply(x, 2, weight, bias, eps), _groups, _draw_groups,
+        free=False,
+    ),
+    Twin("a constant that is measured", _measured, _probed, _draw_probe, free=False),
     Twin("B-cos convolution, b = 2", conv, _convolution, _draw_convolution),
     Twin(
         "B-cos convolution of filters at unit norm", functools.partial(conv, unit=True),

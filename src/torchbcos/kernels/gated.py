@@ -16,7 +16,7 @@ from torchbcos.kernels.blocks import blocks
 
 __all__ = ["Gated", "GatedInPlace", "HeldBatchNorm", "HeldGroupNorm", "gelu_gate", "times_gate"]
 
-Gate = Callable[[Tensor], Tensor]
+_Gate = Callable[[Tensor], Tensor]
 # added to x where f(x) / x is wanted: too small to show beside any x that is not itself as small, and then f(x) / x is f'(0)
 _OFF_ZERO = {torch.float32: 1.1111e-30, torch.bfloat16: 1.1111e-30, torch.float64: 1.1111e-200}
 
@@ -28,7 +28,7 @@ class Gated(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Gate, gate: Gate, alone: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool) -> Tensor:
         ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x)
         return function(x)
@@ -43,7 +43,7 @@ class GatedInPlace(Function):
     """The same where `function` writes its result into x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Gate, gate: Gate, alone: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool) -> Tensor:
         ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x.clone())
         ctx.mark_dirty(x)
@@ -55,7 +55,7 @@ class GatedInPlace(Function):
         return times_gate(g, x, ctx.gate, alone=ctx.alone), None, None, None
 
 
-def times_gate(g: Tensor, x: Tensor, gate: Gate, *, alone: bool = True) -> Tensor:
+def times_gate(g: Tensor, x: Tensor, gate: _Gate, *, alone: bool = True) -> Tensor:
     """`g · gate(x)` with the gate a constant, block by block where the two lie alike in memory.
 
     Args:

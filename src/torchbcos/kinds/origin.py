@@ -38,8 +38,8 @@ class Origins:
         self.state = state
         self.read: Bend | None = None
         self.unproven: list[tuple[str, Any]] = []
-        self._buffers = list(state.model.named_buffers())
-        owned = [*self._buffers, *state.model.named_parameters()]
+        self._slots = list(state.model.named_buffers())
+        owned = [*self._slots, *state.model.named_parameters()]
         self._state = {id(t): (name, t, version(t)) for name, t in reversed(owned)}
         self._doubts: list[tuple[str, Any]] | None = None  # what was edited unseen, once the network is as it was
         self._made: dict[int, _Made] = {}
@@ -92,7 +92,7 @@ class Origins:
                 self.edited(own)
         self._kept.clear()
         now = dict(self.state.model.named_buffers())
-        for name, t in self._buffers:
+        for name, t in self._slots:
             if now.get(name) is not t:
                 place, _, last = name.rpartition(".")
                 setattr(self.state.model.get_submodule(place), last, t)
@@ -182,7 +182,8 @@ class Origins:
             where = "the result of a softmax, a sigmoid, a comparison or detach" if made is None else f"{placed(made)} gave them"
             return (
                 f"The {what} of this network cannot be explained: they are values that are held, not a linear map of the input "
-                f"({where}). Explain the logits: leave out what follows them, or name the module that gives them with at=…."
+                f"({where}). Explain the logits: leave out what follows them, or name the module that gives them with at=…; no "
+                "torch.no_grad or detach may stand around what gives them."
             )
         bend = known.bend or Bend("an operation", Place("", ""))
         tail = (
