@@ -7,7 +7,7 @@ parts of torch (tests/architecture/test_private.py), and tests/unit/_core/test_t
 
 | name | without it |
 |---|---|
-| `_C._current_graph_task_id` | layers under `torch.utils.checkpoint` inside `frozen()` are refused, as ever; `explain` needs none |
+| `_C._current_graph_task_id` | layers under `torch.utils.checkpoint` inside `frozen()` are refused, as ever |
 | `_C._functorch.maybe_current_level` | plain operations everywhere, and nothing is packed |
 | `_C._autograd._top_saved_tensors_default_hooks` | checkpoints are found on the stack; a batch norm keeps its own input |
 | `utils._python_dispatch._get_current_dispatch_mode` | no weight is packed |
@@ -48,9 +48,8 @@ from torchbcos._core.trial import Trial as Trial
 __all__ = [
     "AVERAGE_POOL_BACKWARD", "CONVOLUTION_BACKWARD", "OF_EVERY_MODULE", "Operation", "Packing", "SAVED", "Trial",
     "base_of", "channel_statistics", "checkpointed", "compiled", "convolution_backward", "dispatch_mode", "eager",
-    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "may_hold_compiled", "original", "packing",
-    "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed",
-    "version",
+    "forward_hooks", "graph_task", "hook_counts", "inside_transform", "is_view", "knows_graph_tasks", "may_hold_compiled",
+    "original", "packing", "plain_name", "qualified", "record", "records", "saved_tensor_hooks", "transformed", "version",
 ]  # fmt: skip
 
 
