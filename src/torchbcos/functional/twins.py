@@ -211,8 +211,8 @@ TWINS = (
         _draw_statistics, free=False,
     ),
     Twin(
-        "group norm, held", lambda x, weight, bias, eps: gated.HeldGroupNorm.apply(x, 2, weight, bias, eps), _groups, _draw_groups,
-        free=False,
+        "group norm, held", lambda x, weight, bias, eps: gated.HeldGroupNorm.apply(x, 2, weight, bias, eps), _groups,
+        _draw_groups, free=False,
     ),
     Twin("a constant that is measured", _measured, _probed, _draw_probe, free=False),
     Twin("B-cos convolution, b = 2", conv, _convolution, _draw_convolution),
