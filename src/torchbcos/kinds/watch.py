@@ -91,7 +91,7 @@ class Watch(TorchFunctionMode):
         if operation.name == "look" or current() is not self.state:  # an explanation inside this one has a watch of its own
             return func(*args, **kwargs)
         given = tensors_in(args, kwargs)
-        if any([t.is_inference() for t in given]):
+        if any(t.is_inference() for t in given):
             args, kwargs = self.origins.usable(tuple(args)), self.origins.usable(kwargs)
             given = tensors_in(args, kwargs)
         targets = written(func, operation, tuple(args), kwargs)
