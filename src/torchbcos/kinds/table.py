@@ -44,7 +44,7 @@ TABLE: tuple[Row, ...] = (
     Row(linear.shaped_as, "view_as reshape_as expand_as type_as to"),
     Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"),
     Row(linear.like, """zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
-        new_full new_tensor new_empty_strided"""),
+        new_full new_tensor new_empty_strided empty empty_strided empty_permuted"""),
     Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
         adaptive_avg_pool2d adaptive_avg_pool3d fold im2col col2im affine_grid sum_to_size"""),
     Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d

@@ -22,6 +22,7 @@ from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
 from torchbcos.kinds.origin import Origins
 from torchbcos.kinds.place import place_here
+from torchbcos.kinds.rules.linear import settled
 from torchbcos.kinds.table import rule_of
 
 __all__ = ["Watch"]
@@ -125,7 +126,7 @@ class Watch(TorchFunctionMode):
                 value = func(*args, **kwargs)
         else:
             value = func(*args, **kwargs)
-        found = tensors_in((value,), {})
+        found = tensors_in((settled(operation.name, value),), {})
         for t in found:
             self.origins.made(t, given)
             if t.requires_grad and not t.is_leaf:

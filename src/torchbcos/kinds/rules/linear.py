@@ -17,7 +17,7 @@ from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
 from torchbcos.kinds.rules.reading import note
 
-__all__ = ["alpha_dropout", "atom", "like", "linear_map", "map_with_bias", "shaped_as", "view"]
+__all__ = ["alpha_dropout", "atom", "like", "linear_map", "map_with_bias", "settled", "shaped_as", "view"]
 
 
 def view(call: Call) -> Outcome:
@@ -44,9 +44,14 @@ def like(call: Call) -> Outcome:
     filled = tensors_in(call.args[1:], {**call.kwargs, "input": None, "self": None})
     if any(call.kind(t) is not Kind.CONSTANT for t in filled):
         return call.bent("it is filled with what depends on the input")
-    value = call.run(*call.args, **call.kwargs)
+    value = settled(call.name, call.run(*call.args, **call.kwargs))
     call.watch.origins.made(value, filled)
     return value, CONSTANT
+
+
+def settled(name: str, value: Any) -> Any:
+    """A new tensor; what `empty` leaves in it is no constant of anybody's, and may be no number: zeros instead."""
+    return value.zero_() if name.startswith(("empty", "new_empty")) and isinstance(value, Tensor) else value
 
 
 def alpha_dropout(call: Call) -> Outcome:
