@@ -123,7 +123,7 @@ class Watch(TorchFunctionMode):
         learned = [t for t in given if t.requires_grad]
         if self.state.detach and learned and all(self.origins.is_own(t) for t in learned):  # not where forward takes gradients
             with torch.no_grad():  # what a network keeps for its next call (a table of positions, say) must not keep a graph
-                value = func(*args, **kwargs)
+                value = self._bare(func(*args, **kwargs))
         else:
             value = func(*args, **kwargs)
         found = tensors_in((settled(operation.name, value),), {})
@@ -135,6 +135,12 @@ class Watch(TorchFunctionMode):
             for t in given:
                 self.origins.edited(t)
         return value
+
+    def _bare(self, value: Any) -> Any:
+        """Views of parameters that were made without gradients: torch lets them require one all the same."""
+        if isinstance(value, Tensor):
+            return value.detach() if value.requires_grad and not self.origins.is_own(value) else value
+        return type(value)(self._bare(v) for v in value) if type(value) in (list, tuple) else value
 
     def _remember(self, call: Call, value: Any, known: Known, targets: list[tuple[Tensor, Known]]) -> None:
         """Keep the kind of every tensor that came out."""

@@ -63,10 +63,10 @@ def test_in_place_is_the_same(view: Callable[[Tensor], Tensor]) -> None:
     x = torch.randn(2, 4, 3, requires_grad=True)
     apart = x * 2
     aside = view(apart)
-    out = Gated.apply(aside, F.silu, torch.sigmoid)
+    out = Gated.apply(aside, F.silu, torch.sigmoid, True)
     (expected,) = torch.autograd.grad(out.sum(), x)
     y = x * 2
-    inside = GatedInPlace.apply(view(y), lambda t: F.silu(t, inplace=True), torch.sigmoid)
+    inside = GatedInPlace.apply(view(y), lambda t: F.silu(t, inplace=True), torch.sigmoid, True)
     assert torch.equal(inside, out) and torch.equal(view(y), out)
     (found,) = torch.autograd.grad(view(y).sum(), x)
     assert torch.equal(found, expected)
