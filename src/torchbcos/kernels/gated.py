@@ -28,7 +28,7 @@ class Gated(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool = False) -> Tensor:
         ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x)
         return function(x)
@@ -43,7 +43,7 @@ class GatedInPlace(Function):
     """The same where `function` writes its result into x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: _Gate, gate: _Gate, alone: bool = False) -> Tensor:
         ctx.gate, ctx.alone = gate, alone
         ctx.save_for_backward(x.clone())
         ctx.mark_dirty(x)
