@@ -51,7 +51,9 @@ def like(call: Call) -> Outcome:
 
 def settled(name: str, value: Any) -> Any:
     """A new tensor; what `empty` leaves in it is no constant of anybody's, and may be no number: zeros instead."""
-    return value.zero_() if name.startswith(("empty", "new_empty")) and isinstance(value, Tensor) else value
+    if name.startswith(("empty", "new_empty")) and isinstance(value, Tensor):
+        value.detach().zero_()
+    return value
 
 
 def alpha_dropout(call: Call) -> Outcome:
