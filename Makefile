@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check any parity fuzz bench docs
+.PHONY: help demo test test-torch check any parity fuzz bench bench-any docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -79,6 +79,10 @@ parity: $(READY) ## compare with the official package, a line a model
 bench: $(READY) ## speed and memory against others, into docs/benchmark (about an hour; BENCH="--networks resnet50" for a part)
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity,bench]')
 	$(PY) benchmarks/bench.py $(BENCH)
+
+bench-any: $(READY) ## what explanations of ordinary networks cost, into docs/benchmark (half an hour)
+	$(if $(READY),$(PY) $(PIP) --editable '.[bench]')
+	$(PY) benchmarks/any_network.py $(BENCH)
 
 docs: $(READY) ## build the reference from docstrings
 	$(PY) docs/build.py
