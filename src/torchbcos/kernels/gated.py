@@ -92,8 +92,8 @@ def _flat(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
 def gelu_gate(x: Tensor, approximate: str = "none") -> Tensor:
     """`gelu(x) / x`, the normal distribution Φ(x), as exact as the GELU of torch: `gate · x` is what it gave.
 
-    >>> gelu_gate(torch.tensor([-30.0, 0.0, 30.0]))
-    tensor([-0.0000, 0.5000, 1.0000])
+    >>> gelu_gate(torch.tensor([-1.0, 0.0, 30.0]))
+    tensor([0.1587, 0.5000, 1.0000])
     """
     off = _OFF_ZERO.get(x.dtype)
     moved = x + off if off is not None else x.float() + _OFF_ZERO[torch.float32]
