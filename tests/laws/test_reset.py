@@ -22,7 +22,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "Conv2d": lambda: bnn.Conv2d(2, 3, 3), "GroupNorm": lambda: bnn.GroupNorm(2, 4), "InstanceNorm": lambda: bnn.InstanceNorm(4),
     "LayerNorm": lambda: bnn.LayerNorm(4), "Linear": lambda: bnn.Linear(3, 4), "PositionNorm": lambda: bnn.PositionNorm(4),
     "TokenNorm": lambda: bnn.TokenNorm(4, bias=False), "Norm": lambda: bnn.Norm(4), "GELU": bnn.GELU, "ReLU": bnn.ReLU,
-    "AddInverse": bnn.AddInverse, "Normalize": lambda: bnn.Normalize([0.5], [0.2]), "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
+    "AddInverse": bnn.AddInverse, "Normalize": lambda: bnn.Normalize([0.5], [0.2]),
+    "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
     "Logits": lambda: bnn.Logits(-1.0),
     "SinCosPosition2d": lambda: bnn.SinCosPosition2d(4), "Folded": lambda: bnn.Folded("a"), "Layer": bnn.Layer,
 }  # fmt: skip

@@ -83,7 +83,9 @@ class Naming:
         """
         own = own or not isinstance(c, Tensor)
         c = c if isinstance(c, Tensor) else torch.as_tensor(c, dtype=like.dtype, device=like.device)
-        if _nothing(c) or not bool(c.is_floating_point()):
+        if not (c.is_floating_point() or c.is_complex()):  # it is written or chosen as the numbers that it holds
+            c, owner = c.to(like.dtype), c if owner is None else owner
+        if _nothing(c) or c.is_complex():
             return torch.as_tensor(c)
         measured: Tensor = self.watch.plain(c) * self.one(c, self.key(c, label, owner, own=own)).to(c.dtype)
         return measured

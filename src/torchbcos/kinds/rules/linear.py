@@ -68,6 +68,8 @@ def _along(call: Call, *, keeps: bool) -> Outcome:
         return call.bent()
     if call.name != "grid_sample" and any(call.kind(t) is not Kind.CONSTANT for t in others):
         return call.bent("another of its arguments depends on the input")
+    if call.name == "diff" and others:
+        return call.bent("with something before or after it", "Write torch.diff(torch.cat([before, x, after])).")
     if any(t.dtype is torch.bool and call.kind(t) is not Kind.CONSTANT for t in tensors_in(call.args[1:], call.kwargs)):
         note(call)  # a mask: how many there are can be read from the size
     value = call.run(*call.args, **call.kwargs) if call.inplace else call.run_with(call.signal)
@@ -79,7 +81,7 @@ def map_with_bias(call: Call) -> Outcome:
     x, weight, bias = call.signal, call.argument(1, "weight"), call.argument(2, "bias")
     if call.kind(bias) is not Kind.CONSTANT or not isinstance(x, Tensor):
         return call.bent("its bias depends on the input")
-    flat = call.name == "linear" and x.dim() > 2  # its result would be a view else
+    flat = call.name == "linear" and x.dim() > 2 and weight.dim() == 2  # its result would be a view else
     options = {key: value for key, value in call.kwargs.items() if key not in ("input", "weight", "bias")}
     plain = call.watch.plain(bias) if isinstance(bias, Tensor) else None
 

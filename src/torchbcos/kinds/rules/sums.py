@@ -21,13 +21,20 @@ _HELD = "a value that depends on the input, and is held, is added to a signal"
 _JOINED = "a value that depends on the input, and is held, is joined to a signal"
 
 
+_OLD = "numbers stand before its tensors, a spelling that torch calls deprecated", "Give value=, alpha= and beta= by name."
+
+
 def add(call: Call) -> Outcome:
     """A sum of signals is linear; a constant in it is named."""
+    if len(call.args) > 2:
+        return call.bent(*_OLD)
     return _sum(call, call.signal, call.argument(1, "other"), float(call.kwargs.get("alpha", 1)))
 
 
 def subtract(call: Call) -> Outcome:
     """A difference of signals is linear; a constant in it is named."""
+    if len(call.args) > 2:
+        return call.bent(*_OLD)
     a, b, alpha = call.signal, call.argument(1, "other"), float(call.kwargs.get("alpha", 1))
     return _sum(call, a, b, 1.0, first=-alpha) if call.name == "rsub" else _sum(call, a, b, -alpha)
 
@@ -67,24 +74,31 @@ def _add_in_place(call: Call, a: Tensor, b: Any, scaled: Any) -> Tensor:
 def addcmul(call: Call) -> Outcome:
     """`x + value · a · b`: a sum of a product."""
     x, a, b, value = call.signal, call.argument(1, "tensor1"), call.argument(2, "tensor2"), call.kwargs.get("value", 1)
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return call.bent(*_OLD)
     return call.again(lambda: x.add_(a * b * value) if call.inplace else x + a * b * value)
 
 
 def addcdiv(call: Call) -> Outcome:
     """`x + value · a / b`: a sum of a quotient."""
     x, a, b, value = call.signal, call.argument(1, "tensor1"), call.argument(2, "tensor2"), call.kwargs.get("value", 1)
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return call.bent(*_OLD)
     return call.again(lambda: x.add_(a / b * value) if call.inplace else x + a / b * value)
 
 
 def addmm(call: Call) -> Outcome:
     """`β · x + α · A B`: a sum of a product."""
     x, a, b = call.signal, call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
+    if not all(isinstance(part, Tensor) for part in (x, a, b)) or len(call.args) > 3:
+        return call.bent(*_OLD)
     if call.inplace:
         return call.bent("", "Write it as y = x + a @ b.")
     alpha, beta = call.kwargs.get("alpha", 1), call.kwargs.get("beta", 1)
 
     def run() -> Any:
-        y = a @ b if alpha == 1 else (a @ b) * alpha
+        y = (a @ b).sum(0) if call.name == "addbmm" else a @ b
+        y = y if alpha == 1 else y * alpha
         return y if beta == 0 else y + (x if beta == 1 else x * beta)
 
     return call.again(run)
@@ -162,6 +176,8 @@ def pad(call: Call) -> Outcome:
     """Padding by zeros or by the signal itself is linear; another number around it is a named constant."""
     x, known = call.signal, call.known(call.signal)
     mode, value = call.argument(2, "mode", default="constant"), call.argument(3, "value")
+    if call.name == "constant_pad_nd":
+        mode, value = "constant", call.argument(2, "value")
     if known.kind is not Kind.LINEAR:
         return call.bent()
     y = call.run(*call.args, **call.kwargs)
@@ -222,6 +238,8 @@ def overwrite(call: Call) -> Outcome:
     if call.name == "copy":
         if call.kind(x) is Kind.CONSTANT and base_of(x) is not x:  # what is left of a constant around it
             call.naming.in_place(x, "joined")
+        if call.kind(value) is Kind.CONSTANT:
+            return x.copy_(call.naming.leaf(value.expand_as(x), "joined", x, owner=value)), LINEAR
         return call.run(*call.args, **call.kwargs), call.known(value)
     args, kwargs = list(call.args), dict(call.kwargs)
     if call.kind(x) is Kind.CONSTANT and call.inplace:
