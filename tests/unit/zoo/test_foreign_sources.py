@@ -191,7 +191,7 @@ def test_a_folder_without_its_library(loaded: Classifier, tmp_path: Path, monkey
     torchbcos.save(loaded, tmp_path / "m")
     monkeypatch.setitem(sys.modules, "timm", None)
     for source in (tmp_path / "m", "timm:test_resnet"):
-        with pytest.raises(MissingPackageError, match=r"needs the package 'timm', which is not installed.*\[train\]"):
+        with pytest.raises(MissingPackageError, match=r"needs the package 'timm', which is not installed.*\[networks\]"):
             torchbcos.load(source)
 
 
