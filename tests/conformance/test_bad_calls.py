@@ -61,7 +61,7 @@ EXPLAIN: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "position": ({"targets": 0, "at": "layer1", "position": (99, 0)}, ValueError, r"^position \(99, 0\) .* axes are \(32, 32\)"),
     "position axes": ({"targets": 0, "at": "layer1", "position": 3}, ValueError, r"^position \(3,\) .* axes are \(32, 32\)"),
     "model": ({"model": "resnet18"}, TypeError, r"^explain needs a torch\.nn\.Module, not str"),
-    "foreign": ({"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LSTM(3072, 3))}, RuntimeError, r"output=0, say\.$"),
+    "foreign": ({"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LSTM(6144, 3))}, RuntimeError, r"output=0, say\.$"),
     "bent": ({"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LogSoftmax(1))}, RuntimeError, r"'log_softmax' in '1'"),
     "products": ({"products": "both"}, ValueError, r"^products must be None, 'half', 'first' or 'second', not 'both'"),
     "output": ({"output": "logits"}, ValueError, r"^output='logits': the network gives one Tensor, which has no entries"),
