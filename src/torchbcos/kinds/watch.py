@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.atoms import watched
@@ -16,13 +16,13 @@ from torchbcos._core.checkpoints import keeping, reentrant
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, current, hold
 from torchbcos._core.identity import HOOKED, memory_of, node_of
-from torchbcos._core.torch_private import base_of, version
+from torchbcos._core.torch_private import base_of, saved_tensor_hooks, version
 from torchbcos.kinds.call import Call, tensors_in, written
-from torchbcos.kinds.kind import CONSTANT, GATE, Bend, Kind, Known
+from torchbcos.kinds.kind import CONSTANT, GATE, LINEAR, Bend, Kind, Known
 from torchbcos.kinds.operation import Operation
 from torchbcos.kinds.origin import Origins
 from torchbcos.kinds.place import place_here
-from torchbcos.kinds.rules.linear import settled
+from torchbcos.kinds.rules.linear import atom, settled
 from torchbcos.kinds.table import rule_of
 
 __all__ = ["Watch"]
@@ -91,6 +91,11 @@ class Watch(TorchFunctionMode):
         rule, operation = rule_of(func)
         if operation.name == "look" or current() is not self.state:  # an explanation inside this one has a watch of its own
             return func(*args, **kwargs)
+        if rule is atom and self._plainly(args, kwargs):
+            value = func(*args)
+            for t in tensors_in((value,), {}):
+                self.record(t, LINEAR if t.is_floating_point() else GATE)
+            return value
         given = tensors_in(args, kwargs)
         if any(t.is_inference() for t in given):
             args, kwargs = self.origins.usable(tuple(args)), self.origins.usable(kwargs)
@@ -110,6 +115,15 @@ class Watch(TorchFunctionMode):
         if self.listener is not None:
             self.listener(call, rule.__name__, next((self.known(t) for t in tensors_in((value,), {})), known))
         return value
+
+    def _plainly(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether one of our layers gets a signal and nothing else, as nearly always: then there is nothing to ask."""
+        if len(args) != 2 or kwargs or not isinstance(args[0], nn.Module) or self.listener is not None:
+            return False
+        x = args[1]
+        if not isinstance(x, Tensor) or x.is_inference() or not torch.is_grad_enabled() or saved_tensor_hooks():
+            return False
+        return self.known(x).kind is Kind.LINEAR
 
     def _constant(
         self, operation: Operation, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]
