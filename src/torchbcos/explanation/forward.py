@@ -280,7 +280,14 @@ def _entries(outputs: Any) -> dict[Any, Any]:
 
 
 def _several(outputs: Any) -> str:
-    """What to say where a network gives several things."""
+    """What to say where a network gives several things, or an answer at every place."""
+    if isinstance(outputs, Tensor) and outputs.dim() > 2:
+        axes = tuple(range(2, outputs.dim()))
+        place = "(row, column)" if len(axes) == 2 else "(…)"
+        return (
+            f" Average over space in a module around it: `self.network(x).mean({axes})`. There "
+            f'explain(at="network", position={place}) explains the answer at one place.'
+        )
     entries = _entries(outputs)
     fits = [name for name, value in entries.items() if isinstance(value, Tensor) and value.dim() == 2]
     if not entries:

@@ -62,3 +62,27 @@ def test_what_is_explained_must_be_linear() -> None:
     for at in ("1", "2"):
         with pytest.raises(StateError):
             torchbcos.explain(network, torch.rand(1, 3, 8, 8), 1, at=at)
+
+
+class Averaged(nn.Module):
+    """What the refusal of an answer at every place advises."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(x).mean((2, 3))
+        return out
+
+
+def test_an_answer_at_every_place_is_averaged_or_one_place_is_explained() -> None:
+    dense, x = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 1)).double(), torch.rand(1, 3, 8, 8).double()
+    advice = r"\(1, classes\), got \(1, 4, 6, 6\). Average over space .*mean\(\(2, 3\)\).*position=\(row, column\)"
+    with pytest.raises(StateError, match=advice):
+        torchbcos.explain(dense, x, 1)
+    e = torchbcos.explain(Averaged(dense), x, 2, at="network", position=(1, 4))
+    assert torch.allclose(e.values, dense(x)[:, 2:3, 1, 4]) and float(e.residual.abs().max()) < 1e-12
+    assert torch.allclose(torchbcos.explain(Averaged(dense), x, 2).values, dense(x)[:, 2:3].mean((2, 3)))
+    with pytest.raises(StateError, match=r"mean\(\(2,\)\)"):
+        torchbcos.explain(nn.Sequential(nn.Flatten(2), nn.Linear(64, 3)), torch.rand(1, 3, 8, 8), 1)
