@@ -111,7 +111,7 @@ def explain_through(
         targets, top_k, contrast, at, position, batch_size, create_graph, products, output, verify: as in `explain`.
     """
     check_arguments(model, x, batch_size, create_graph, at=at, position=position, products=products, verify=verify)
-    question = _Question(top_k, at, position, create_graph, Asked(prepare, products, output), verify)
+    question = _Question(top_k, at, position, create_graph, Asked(prepare, products, output, inner=at is not None), verify)
     size = positive_integer(batch_size) or usual_batch(model, x, create_graph)
     if size >= len(x):
         return _explain_batch(model, x, targets, contrast, question)

@@ -31,12 +31,14 @@ class Asked(NamedTuple):
         products: what becomes of a product of two signals.
         output: which entry of what the network gives is explained, where it gives several tensors.
         prove: keep every constant that is named, for `check_constants`.
+        inner: what a module gives is explained: only that must be a linear map of the input, not what the network gives.
     """
 
     prepare: nn.Module | None = None
     products: str | None = None
     output: str | int | None = None
     prove: bool = False
+    inner: bool = False
 
 
 class Ran(NamedTuple):
@@ -81,7 +83,8 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
     _check_outputs(outputs, state, watch)
     if feature is not None:
         watch.require_linear(feature, f"outputs of {state.names[id(module)]!r}")
-    watch.require_linear(outputs, "outputs")
+    if not asked.inner:
+        watch.require_linear(outputs, "outputs")
     return Ran(outputs, feature, watch)
 
 
@@ -277,7 +280,14 @@ def _entries(outputs: Any) -> dict[Any, Any]:
 
 
 def _several(outputs: Any) -> str:
-    """What to say where a network gives several things."""
+    """What to say where a network gives several things, or an answer at every place."""
+    if isinstance(outputs, Tensor) and outputs.dim() > 2:
+        axes = tuple(range(2, outputs.dim()))
+        place = "(row, column)" if len(axes) == 2 else "(…)"
+        return (
+            f" Average over space in a module around it: `self.network(x).mean({axes})`. There "
+            f'explain(at="network", position={place}) explains the answer at one place.'
+        )
     entries = _entries(outputs)
     fits = [name for name, value in entries.items() if isinstance(value, Tensor) and value.dim() == 2]
     if not entries:

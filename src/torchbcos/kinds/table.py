@@ -42,15 +42,15 @@ TABLE: tuple[Row, ...] = (
         feature_dropout neg negative positive interpolate upsample grid_sample upsample_nearest2d
         upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
     Row(linear.shaped_as, "view_as reshape_as expand_as type_as to"),
-    Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"),
+    Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"), Row(linear.each, "atleast_1d atleast_2d atleast_3d"),
     Row(linear.like, """zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
         new_full new_tensor new_empty_strided empty empty_strided empty_permuted"""),
     Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
-        adaptive_avg_pool2d adaptive_avg_pool3d fold im2col col2im affine_grid sum_to_size"""),
+        adaptive_avg_pool2d adaptive_avg_pool3d max_unpool1d max_unpool2d max_unpool3d fold im2col col2im affine_grid sum_to_size"""),
     Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
         max_pool2d_with_indices fractional_max_pool2d amax amin sort topk kthvalue median nanmedian msort cummax cummin
         aminmax"""),
-    Row(choices.largest, "max min"),
+    Row(choices.largest, "max min"), Row(choices.finite, "nan_to_num"),
     Row(sums.extremum, "maximum minimum fmax fmin"),
     Row(sums.choose, "where_method where"),
     Row(sums.fill, "masked_fill"), Row(sums.refill, "fill zero"),
@@ -66,14 +66,14 @@ TABLE: tuple[Row, ...] = (
     Row(products.divide, "div divide true_divide"), Row(products.reversed_divide, "rdiv"),
     Row(products.einsum, "einsum"),
     Row(products.power, "pow float_power"), Row(products.square, "square"),
-    Row(gates.rectifier, "relu leaky_relu prelu"),
+    Row(gates.rectifier, "relu leaky_relu prelu rrelu"),
     Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip
         softplus softsign tanhshrink hardshrink softshrink logsigmoid threshold"""),
     Row(gates.held, """sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign
         heaviside bucketize"""), Row(gates.glu, "glu"),
     Row(norms.batch_norm, "batch_norm"), Row(norms.layer_norm, "layer_norm"), Row(norms.group_norm, "group_norm"),
     Row(norms.instance_norm, "instance_norm"), Row(norms.rms_norm, "rms_norm"), Row(norms.normalize, "normalize"),
-    Row(norms.moments, "var_mean std_mean"),
+    Row(norms.moments, "var_mean std_mean"), Row(norms.local_response_norm, "local_response_norm"),
     Row(attention.attention, "scaled_dot_product_attention"), Row(attention.multihead, "multi_head_attention_forward"),
     Row(reading.cut, "detach data"), Row(reading.listen, "register_hook register_post_accumulate_grad_hook"),
     Row(reading.read, """item tolist numpy __array__ __float__ __int__ __index__ __complex__ data_ptr untyped_storage storage

@@ -41,8 +41,8 @@ def multihead(call: Call) -> Outcome:
     given: dict[str, Any] = {"training": True, "need_weights": True, "average_attn_weights": True}
     given |= dict(zip(_NAMES, call.args, strict=False)) | call.kwargs
     odd = [n for n in ("bias_k", "bias_v", "static_k", "static_v") if given.get(n) is not None]
-    if odd or given.get("add_zero_attn") or (given.get("dropout_p") and given["training"]):
-        return call.bent(f"with {odd[0] if odd else 'dropout or added zeros'}")
+    if odd or given.get("add_zero_attn"):
+        return call.bent(f"with {odd[0] if odd else 'added zeros'}")
     (value, weights), _ = call.again(lambda: _multihead(call, given))
     if weights is not None:
         call.apart[id(weights)] = call.known(weights)
@@ -62,12 +62,14 @@ def _multihead(call: Call, given: dict[str, Any]) -> tuple[Tensor, Tensor | None
     size = d // heads
     q, k, v = (a.reshape(n, -1, heads, size).transpose(1, 2) for a in (q, k, v))
     mask = _mask(given, n, heads, t, s, q)
+    dropped = float(given.get("dropout_p") or 0.0) if given["training"] else 0.0
     if given["need_weights"]:
         score = q @ k.transpose(-2, -1) * size**-0.5
         share = (score if mask is None else score + mask).softmax(-1)
+        share = F.dropout(share, dropped) if dropped else share
         out = share @ v
     else:
-        share, out = None, F.scaled_dot_product_attention(q, k, v, mask)
+        share, out = None, F.scaled_dot_product_attention(q, k, v, mask, dropped)
     out = F.linear(out.transpose(1, 2).reshape(n, t, d), given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
     if share is not None:
         share = share.mean(1) if given["average_attn_weights"] else share

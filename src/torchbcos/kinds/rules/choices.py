@@ -8,7 +8,7 @@ from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import Kind
 from torchbcos.kinds.rules.sums import extremum
 
-__all__ = ["choice", "largest"]
+__all__ = ["choice", "finite", "largest"]
 
 
 def choice(call: Call) -> Outcome:
@@ -17,6 +17,16 @@ def choice(call: Call) -> Outcome:
     if known.kind is not Kind.LINEAR:
         return call.bent()
     return call.run(*call.args, **call.kwargs), known._replace(activated=False)
+
+
+def finite(call: Call) -> Outcome:
+    """Finite numbers stay as they are: linear where all are; what stands in for others is nobody's constant."""
+    known = call.known(call.signal)
+    if known.kind is not Kind.LINEAR:
+        return call.bent()
+    if not bool(call.held(call.signal).isfinite().all()):
+        return call.bent("it replaces numbers that are not finite")
+    return call.run(*call.args, **call.kwargs), known
 
 
 def largest(call: Call) -> Outcome:

@@ -78,12 +78,16 @@ def activation(call: Call) -> Outcome:
         return _closed(call, x, run, name, inplace), ACTIVATED
     offset, slope = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
 
-    def gate(t: Tensor) -> Tensor:
-        y = run(t.clone() if inplace else t) - offset
-        zero = t == 0
-        return torch.where(zero, slope.to(t.dtype), y / t.masked_fill(zero, 1))
-
     shifted = bool(offset.any())
+
+    def quotient(t: Tensor) -> Tensor:
+        y, a = run(t.clone() if inplace else t) - offset, slope.to(t.dtype)
+        zero = t == 0
+        if shifted:  # where the difference is no more than f'(0) · x and the rounding of f(0), it is f'(0) · x
+            zero = zero | ((y - a * t).abs() <= 2 * torch.finfo(t.dtype).eps * offset.abs())
+        return torch.where(zero, a, y / t.masked_fill(t == 0, 1))
+
+    gate = _soft_gate(call) or quotient
     if inplace and shifted and is_view(x):
         return call.bent("it adds f(0) in place to a view", "Use inplace=False.")
     if call.watch.full:
@@ -103,6 +107,31 @@ def _closed(call: Call, x: Tensor, run: _Gate, name: str, inplace: bool) -> Tens
         return x * gate(call.held(x))
     y: Tensor = (GatedInPlace if inplace else Gated).apply(x, run, _QUICK.get(name, gate), True)
     return y
+
+
+def _soft_gate(call: Call) -> _Gate | None:
+    """The gate of softplus and logsigmoid, whose f(0) swallows a small signal; None of any other."""
+    if call.name == "logsigmoid":  # -softplus(-x)
+        return lambda x: _soft(-x)
+    beta, bound = call.argument(1, "beta", default=1), call.argument(2, "threshold", default=20)
+    if call.name != "softplus" or isinstance(beta, Tensor) or isinstance(bound, Tensor) or bound < 0 or beta == 0:
+        return None
+
+    def gate(x: Tensor) -> Tensor:
+        beyond = x * beta > bound  # there softplus is x itself
+        return torch.where(beyond, 1 - math.log(2) / beta / x.masked_fill(~beyond, 1), _soft(x * beta))
+
+    return gate
+
+
+def _soft(z: Tensor) -> Tensor:
+    """`log((1 + e^z) / 2) / z`, without cancelling, and without overflow: 1/2 at 0."""
+    wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+    small = wide.abs() < 0.1
+    near, far = wide.masked_fill(~small, 0), wide.masked_fill(small, 1)
+    squares = near * near
+    series = 0.5 + near * (1 / 8 - squares * (1 / 192 - squares * (1 / 2880 - squares * (17 / 645120))))
+    return torch.where(small, series, (far.clamp_min(0) + (torch.expm1(-far.abs()) / 2).log1p()) / far).to(z.dtype)
 
 
 def _moving(call: Call) -> Outcome | None:

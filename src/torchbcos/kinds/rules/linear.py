@@ -17,12 +17,22 @@ from torchbcos.kinds.named import Part
 from torchbcos.kinds.rules.products import product
 from torchbcos.kinds.rules.reading import note
 
-__all__ = ["alpha_dropout", "atom", "like", "linear_map", "map_with_bias", "settled", "shaped_as", "view"]
+__all__ = ["alpha_dropout", "atom", "each", "like", "linear_map", "map_with_bias", "settled", "shaped_as", "view"]
 
 
 def view(call: Call) -> Outcome:
     """The same numbers in another order, shape or dtype: linear, and still what an activation gave."""
     return _along(call, keeps=True)
+
+
+def each(call: Call) -> Outcome:
+    """The same numbers with more axes; of several tensors each by itself."""
+    if isinstance(call.signal, Tensor) and len(call.args) < 2:
+        return view(call)
+    given = call.args if isinstance(call.signal, Tensor) else call.signal
+    value, known = call.again(lambda: tuple(call.func(t) for t in given))
+    call.apart |= {id(t): call.known(t) for t in value}
+    return value, known
 
 
 def linear_map(call: Call) -> Outcome:

@@ -15,7 +15,7 @@ from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import LINEAR, Kind, Known
 from torchbcos.kinds.named import Part
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "moments", "normalize", "rms_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "moments", "normalize", "rms_norm"]
 
 
 def batch_norm(call: Call) -> Outcome:
@@ -129,6 +129,18 @@ def normalize(call: Call) -> Outcome:
         return call.bent()
     p, dim, eps = call.argument(1, "p", default=2.0), call.argument(2, "dim", default=1), call.argument(3, "eps", default=1e-12)
     return x / call.held(x).norm(p, dim, keepdim=True).clamp_min(eps), LINEAR
+
+
+def local_response_norm(call: Call) -> Outcome:
+    """`x / (k + α · mean of squares in neighbouring channels)^β`, the denominator held."""
+    x = call.signal
+    if call.kind(x) is not Kind.LINEAR:
+        return call.bent()
+    size, alpha = call.argument(1, "size"), call.argument(2, "alpha", default=1e-4)
+    beta, k = call.argument(3, "beta", default=0.75), call.argument(4, "k", default=1.0)
+    squares = call.held(x).square().reshape(x.shape[0], 1, x.shape[1], -1)
+    squares = F.avg_pool2d(F.pad(squares, (0, 0, size // 2, (size - 1) // 2)), (size, 1), 1).reshape(x.shape)
+    return x / squares.mul(alpha).add(k).pow(beta), LINEAR
 
 
 def moments(call: Call) -> Outcome:

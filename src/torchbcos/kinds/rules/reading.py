@@ -42,7 +42,7 @@ def listen(call: Call) -> Outcome:
 
 def unknown(call: Call) -> Outcome:
     """Everything else that touches something that moves: good only as a factor."""
-    value, known = call.bent()
+    value, known = call.bent("", _help(call.name))
     if not _tensors(value):
         note(call)
     # some operations of torch update statistics that they are given without saying so
@@ -63,6 +63,20 @@ def note(call: Call) -> None:
     origins = call.watch.origins
     if origins.read is None:
         origins.read = Bend(call.name, place_here(call.watch.state.names))
+
+
+_RECURRENT = 'Explain what goes into it: explain(…, at="…") with the name of the module that gives that.'
+_LOGITS = 'Explain the logits: leave {} out, or say explain(…, at="…") with the name of the module that gives them.'
+_HELPS = {
+    **{name: _LOGITS.format(name) for name in ("log_softmax", "logsumexp", "gumbel_softmax", "cross_entropy", "nll_loss")},
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _RECURRENT),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _RECURRENT),
+}
+
+
+def _help(name: str) -> str:
+    """What would help where an operation that many networks end in bends the signal."""
+    return _HELPS.get(name.removeprefix("aten::").strip("_").partition(".")[0], "")
 
 
 def _tensors(value: Any) -> bool:
