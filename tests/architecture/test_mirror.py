@@ -16,6 +16,7 @@ ELSEWHERE = {
 }
 # Subjects that cross the files of a room
 SUBJECTS = {
+    "explanation/test_watched_errors.py": "what a network raises while it is watched",
     "kinds/test_referees.py": "whole ordinary networks against a twin without autograd and without rules",
     "kinds/test_architectures.py": "architectures of other libraries, which need every rule",
     "kinds/test_wrappers.py": "what stands around ordinary networks, and how they are written",
