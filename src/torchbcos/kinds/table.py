@@ -46,7 +46,8 @@ TABLE: tuple[Row, ...] = (
     Row(linear.like, """zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
         new_full new_tensor new_empty_strided empty empty_strided empty_permuted"""),
     Row(linear.linear_map, """sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
-        adaptive_avg_pool2d adaptive_avg_pool3d max_unpool1d max_unpool2d max_unpool3d fold im2col col2im affine_grid sum_to_size"""),
+        adaptive_avg_pool2d adaptive_avg_pool3d max_unpool1d max_unpool2d max_unpool3d fold im2col col2im affine_grid
+        sum_to_size"""),
     Row(choices.choice, """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
         max_pool2d_with_indices fractional_max_pool2d amax amin sort topk kthvalue median nanmedian msort cummax cummin
         aminmax"""),

@@ -16,6 +16,7 @@ __all__ = ["MOST_PREDICTIONS", "Caption", "drawable", "missing_words", "undrawab
 
 MOST_PREDICTIONS = 5
 _SMALL_SHARE = 0.5
+_LARGE_SHARE = 1.5
 _CANCELS = 20.0  # so many times what is left of them, contributions cancel: B-cos networks have 1 to 2, ordinary ones hundreds
 
 
@@ -75,18 +76,20 @@ class Caption:
 
     @property
     def warning(self) -> str | None:
-        """What a reader must know: a sum that does not add up; a small share: constants explain nothing; pixels that cancel."""
+        """What a reader must know: a sum that does not add up; a share far from all; pixels that cancel."""
         if not self.complete:
             return missing_words(self.residual, parts=self.parts, difference=self.contrast is not None)
         return " ".join(sentence for sentence in (self._share_words, self._cancelling_words) if sentence) or None
 
     @property
     def _share_words(self) -> str:
-        if not self.share < _SMALL_SHARE:  # NaN has no share to warn about
+        if not (self.share < _SMALL_SHARE or self.share > _LARGE_SHARE):  # NaN has no share to warn about
             return ""
         what, part = "logit" if self.contrast is None else "difference", format_share(self.share)
         if self.share < 0:
             said = f"together speak against it ({part}): this {what} is made by constants"
+        elif self.share > _LARGE_SHARE:
+            said = f"carry {part} of this {what}: what is above 100 % is taken back by constants"
         else:
             said = f"carry only {part} of this {what}; the rest are constants"
         return f"The {self.parts} {said}, which no picture can show."

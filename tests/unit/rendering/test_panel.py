@@ -99,8 +99,15 @@ def test_a_small_share_is_said_and_costs_room() -> None:
     assert small.warning == ("The pixels carry only 4.0 % of this logit; the rest are constants, which no picture can show.")
     assert full(8, 8, small).height == full(8, 8).height + 42
     assert "difference" in str(dataclasses.replace(small, contrast="springer").warning)
-    for share in (0.5, 0.9, 7.0, math.nan):
+    for share in (0.5, 0.9, 1.5, math.nan):
         assert dataclasses.replace(words, share=share).warning is None
+    for share, said in ((1.51, "151 %"), (7.0, "700 %")):
+        large = dataclasses.replace(words, share=share)
+        assert large.warning == (
+            f"The pixels carry {said} of this logit: what is above 100 % is taken back by constants, which no picture can show."
+        )
+        assert full(8, 8, large).height == full(8, 8, small).height
+    assert dataclasses.replace(words, share=math.inf, contrast="springer").warning is not None
     for share, said in ((-0.3, "-30 %"), (-3.0, "-300 %")):
         assert dataclasses.replace(words, share=share).warning == (
             f"The pixels together speak against it ({said}): this logit is made by constants, which no picture can show."

@@ -78,7 +78,7 @@ def test_a_numbers_stand_in_is_refused() -> None:
     def hole(x: Tensor) -> Tensor:
         return torch.nan_to_num(x.masked_fill(x > 0.5, torch.inf), posinf=1.0)
 
-    with pytest.raises(StateError, match="nan_to_num.*not finite"):
+    with pytest.raises(StateError, match=r"nan_to_num.*not finite"):
         torchbcos.explain(Between(hole).eval(), torch.randn(1, 3, 8, 8, dtype=torch.float64), 1)
 
 
