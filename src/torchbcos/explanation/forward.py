@@ -73,7 +73,7 @@ def run(state: Session, module: nn.Module | None, asked: Asked | None = None) ->
         with eagerly(), watch, _capture(module, seen, state):
             given = state.inputs if asked.prepare is None else asked.prepare(state.inputs)
             outputs = picked(_forward(state.model, given), asked.output)
-    except RuntimeError as error:
+    except Exception as error:
         if not isinstance(error, BcosError):
             _refuse_if_it_runs(state, asked, error)
         raise
@@ -91,7 +91,7 @@ def outputs_of(model: nn.Module, x: Tensor, asked: Asked) -> Any:
     return picked(_uncompiled(torch_private.original(model))(x if asked.prepare is None else asked.prepare(x)), asked.output)
 
 
-def _refuse_if_it_runs(state: Session, asked: Asked, error: RuntimeError) -> None:
+def _refuse_if_it_runs(state: Session, asked: Asked, error: Exception) -> None:
     """Raise StateError where a network runs, but not while it is watched; its own errors are its own."""
     if _runs(state, asked, gradients=True):
         raise StateError(
@@ -110,7 +110,7 @@ def _runs(state: Session, asked: Asked, *, gradients: bool) -> bool:
     try:
         with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
             outputs_of(state.model, state.inputs, asked)
-    except RuntimeError:
+    except Exception:
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ __all__ = ["Call", "Outcome", "Rule", "tensors_in", "written"]
 Outcome = tuple[Any, Known]
 _STATISTICS = ("batch_norm", "instance_norm")  # they update running ones
 Rule = Callable[["Call"], Outcome]
+_SIGNALS = ("input", "self", "x", "tensors", "query")  # what torch calls the first argument
+# what torch's own functions take as well, as numpy has it
+_NUMPY = {"x": "input", "a": "input", "x1": "input", "x2": "other", "axis": "dim", "keepdims": "keepdim"}
+_BUILTIN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 
 
 def tensors_in(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -44,12 +49,17 @@ def written(func: Callable[..., Any], operation: Operation, args: tuple[Any, ...
     """The tensors that a call writes into."""
     targets = [kwargs["out"]] if kwargs.get("out") is not None else []
     if operation.inplace or asks_in_place(func, args, kwargs):
-        targets.append(args[0] if args else next(iter(kwargs.values()), None))
+        targets.append(args[0] if args else kwargs.get(_first_name(kwargs)))
     elif (schema := getattr(func, "_schema", None)) is not None:  # an operation of torch.ops says so itself
         targets += [a for a, said in zip(args, schema.arguments, strict=False) if said.is_write]
     elif operation.name in _STATISTICS and (len(args) < 6 or args[5] is not False):  # in eval mode they are only read
         targets += [a for a in (*args[1:5], kwargs.get("running_mean"), kwargs.get("running_var")) if a is not None]
     return tensors_in(targets, {})
+
+
+def _first_name(kwargs: Mapping[str, Any]) -> str:
+    """The name under which the first argument was given: keywords have no order."""
+    return next((name for name in (*_SIGNALS, "a", "x1") if name in kwargs), next(iter(kwargs), ""))
 
 
 class Call:
@@ -65,6 +75,8 @@ class Call:
     def __init__(
         self, watch: Watch, func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ):
+        if kwargs and isinstance(func, _BUILTIN):
+            kwargs = {_NUMPY.get(key, key): value for key, value in kwargs.items()}
         self.watch, self.func, self.args, self.kwargs = watch, func, args, kwargs
         self.name = operation.name or spelled(func)
         self.inplace = operation.inplace or asks_in_place(func, args, kwargs)
@@ -86,7 +98,7 @@ class Call:
     @property
     def signal(self) -> Any:
         """The first argument, by whatever name."""
-        return self.argument(0, "input", "self", "x", "tensors", "query")
+        return self.argument(0, *_SIGNALS)
 
     def known(self, value: Any) -> Known:
         """What is known of an argument; numbers are constants."""
@@ -115,16 +127,12 @@ class Call:
         """The operation itself, on these arguments."""
         return self.func(*args, **kwargs)
 
-    def run_with(self, *signals: Any) -> Any:
-        """The operation on these in the place of its first arguments; whatever else it got is held."""
-        rest = [self.held(a) for a in self.args[len(signals) :]]
+    def run_with(self, signal: Any) -> Any:
+        """The operation on this in the place of its signal; whatever else it got is held."""
         kwargs = {key: self.held(a) for key, a in self.kwargs.items()}
-        if len(self.args) < len(signals):  # given by name
-            given = iter(signals[len(self.args) :])
-            for key in list(self.kwargs)[: len(signals) - len(self.args)]:
-                kwargs[key] = next(given)
-            signals = signals[: len(self.args)]
-        return self.func(*signals, *rest, **kwargs)
+        if self.args:
+            return self.func(signal, *(self.held(a) for a in self.args[1:]), **kwargs)
+        return self.func(**{**kwargs, _first_name(kwargs): signal})
 
     def again(self, function: Callable[[], Any]) -> Outcome:
         """What `function` computes by operations that have rules, watched."""

@@ -109,6 +109,7 @@ class Naming:
             raise OneByOne(
                 f"A constant is added to {rows} rows, and {images} images are explained: they cannot be told apart there. "
                 "Explain one image at a time, or in eval mode."
+                + (" One image (C, H, W) is explained as x[None]." if self.watch.state.inputs.dim() == 3 else "")
             )
         self.watch.folded = True
 

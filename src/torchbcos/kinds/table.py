@@ -58,8 +58,9 @@ TABLE: tuple[Row, ...] = (
     Row(sums.subtract, "sub subtract rsub"),
     Row(sums.join, "cat concat concatenate stack hstack vstack dstack column_stack row_stack"),
     Row(sums.pad, "pad constant_pad_nd"),
-    Row(sums.overwrite, """setitem copy index_copy index_add scatter scatter_add index_put masked_scatter slice_scatter
+    Row(sums.overwrite, """setitem copy index_copy scatter scatter_add index_put masked_scatter slice_scatter
         select_scatter index_fill"""),
+    Row(sums.index_add, "index_add"),
     Row(sums.addcmul, "addcmul"), Row(sums.addcdiv, "addcdiv"), Row(sums.lerp, "lerp"),
     Row(sums.addmm, "addmm addbmm baddbmm addmv"),
     Row(products.multiply, "mul multiply matmul rmatmul mm bmm mv dot inner outer ger tensordot"),

@@ -23,6 +23,8 @@ from torchbcos.kinds.operation import Operation
 from torchbcos.kinds.origin import Origins
 from torchbcos.kinds.place import place_here
 from torchbcos.kinds.rules.linear import atom, settled
+from torchbcos.kinds.rules.reading import unknown
+from torchbcos.kinds.sizes import note_sizes
 from torchbcos.kinds.table import rule_of
 
 __all__ = ["Watch"]
@@ -111,6 +113,8 @@ class Watch(TorchFunctionMode):
             call = Call(self, func, operation, tuple(args), kwargs)
             before = [self.known(t) for t in targets]
             value, known = rule(call)
+            if self.origins.read is None:
+                note_sizes(call, value, given, known=rule is not unknown)
         self._remember(call, value, known, list(zip(targets, before, strict=True)))
         if self.listener is not None:
             self.listener(call, rule.__name__, next((self.known(t) for t in tensors_in((value,), {})), known))

@@ -250,6 +250,10 @@ def _masked_write(x: Tensor) -> Tensor:
     return y * 1.0 + (x > 1).to(x)
 
 
+def _index_add(x: Tensor, times: Tensor) -> Tensor:
+    return x.index_add(1, torch.tensor([0, 3, 3]), torch.ones(2, 3, 6, 6), alpha=times)  # type: ignore[arg-type]
+
+
 _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "sigmoid, whole": (torch.sigmoid, "sigmoid"),
     "softmax, whole": (lambda x: x.softmax(1) * 8, "softmax"),
@@ -296,6 +300,12 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "clamp by a gate": (lambda x: x.clamp(min=x.sigmoid()), "clamp", "sigmoid"),
     "copy_ of a gate": (lambda x: x.clone().copy_(x.sigmoid()), "copy", "sigmoid"),
     "pow of a moving exponent": (lambda x: _near_one(x) ** x.sigmoid(), "pow", "sigmoid"),
+    "padding by a gate": (lambda x: F.pad(x, (1, 1, 1, 1), value=x.detach().mean()), "pad", "detach"),
+    "padding by a count": (lambda x: F.pad(x, (1, 1, 1, 1), value=(x > 0).sum()), "pad"),
+    "aten padding by a gate": (lambda x: torch.ops.aten.constant_pad_nd(x, [1, 1], x.detach().mean()), "pad", "detach"),
+    "index_add, times a count": (lambda x: _index_add(x, (x > 0).sum()), "index_add"),
+    "index_add, times a gate": (lambda x: _index_add(x, x.detach().mean()), "index_add", "detach"),
+    "diff from a count": (lambda x: x.diff(prepend=(x > 0).sum((0, 1, 2)).expand(2, 8, 6, 6)[..., :1]), "diff"),
     "2 ** x": (lambda x: 2 ** (x / 9), "pow"),
     "x ** 0.5": (lambda x: _near_one(x) ** 0.5, "pow"),
     "matrix_exp": (lambda x: torch.matrix_exp(x / 9), "matrix_exp"),

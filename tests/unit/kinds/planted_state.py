@@ -201,7 +201,40 @@ def _kurtosis(a: Any) -> float:
     return float(((a - a.mean()) ** 4).mean() / a.var() ** 2)
 
 
+def _told(x: Tensor, ask: Callable[[Tensor, Callable[..., float]], Any]) -> float:
+    """The sum of the numbers that a function of Python was told."""
+    told: list[float] = []
+    ask(x.detach().clone(), lambda *numbers: (told.append(numbers[0]), numbers[0])[1])
+    return sum(told)
+
+
+def _above(x: Tensor) -> Tensor:
+    """How many are above nought."""
+    return (x > 0).sum()
+
+
+_ONES = torch.ones(999, dtype=torch.float64)
+
 _SIZES: dict[str, Callable[[Tensor], Any]] = {
+    "how many constants a mask takes": lambda x: _ONES[:576][(x > 0).flatten()].numel() / 1e3,
+    "the same by aten": lambda x: torch.ops.aten.index.Tensor(_ONES[:576], [(x > 0).flatten()]).numel() / 1e3,
+    "how many places where has": lambda x: torch.where(x > 0)[0].numel() / 1e3,
+    "how long a slice is": lambda x: _ONES[: _above(x)].numel() / 1e3,
+    "how long a slice is, in a tuple": lambda x: _ONES[None][..., : _above(x)].numel() / 1e3,
+    "how long an expanded one is": lambda x: _ONES[:1].expand(_above(x)).numel() / 1e3,
+    "how often one is repeated": lambda x: _ONES[:1].repeat_interleave(_above(x)).numel() / 1e3,
+    "how often each is repeated": lambda x: _ONES[:576].repeat_interleave((x > 0).flatten().long()).numel() / 1e3,
+    "how long a range is": lambda x: torch.arange(_above(x)).numel() / 1e3,
+    "how long a range to a float is": lambda x: torch.arange(x.detach().abs().sum()).numel() / 1e3,
+    "how many noughts": lambda x: torch.zeros((1, _above(x))).numel() / 1e3,
+    "how much padding": lambda x: F.pad(_ONES[None], (_above(x), 0)).numel() / 1e3,
+    "how many windows": lambda x: _ONES.unfold(0, _above(x), 1).shape[0] / 1e3,
+    "how many constants are chosen": lambda x: _ONES[:576].masked_select((x > 0).flatten()).numel() / 1e3,
+    "how many classes": lambda x: F.one_hot(_above(x)).numel() / 1e3,
+    "how many are not nought": lambda x: F.relu(x).to_sparse().values().numel() / 1e3,
+    "where it is split": lambda x: _ONES.tensor_split(_above(x).reshape(1))[0].numel() / 1e3,
+    "what apply_ was told": lambda x: _told(x, lambda y, f: y.apply_(f)) / 9,
+    "what map_ was told": lambda x: _told(x, lambda y, f: y.map_(y, f)) / 9,
     "how many are above nought": lambda x: (x > 0).nonzero().shape[0] / 1e3,
     "how many kinds": lambda x: x.detach().mul(9).round().unique().numel() / 1e2,
     "how many are chosen": lambda x: x.masked_select(x > 0).numel() / 1e3,

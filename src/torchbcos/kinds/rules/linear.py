@@ -72,8 +72,14 @@ def _along(call: Call, *, keeps: bool) -> Outcome:
         return call.bent("with something before or after it", "Write torch.diff(torch.cat([before, x, after])).")
     if any(t.dtype is torch.bool and call.kind(t) is not Kind.CONSTANT for t in tensors_in(call.args[1:], call.kwargs)):
         note(call)  # a mask: how many there are can be read from the size
+    if call.name == "diff" and any(call.kind(t) is not Kind.CONSTANT for t in tensors_in(call.args[1:], _options(call))):
+        return call.bent("what it joins depends on the input")
     value = call.run(*call.args, **call.kwargs) if call.inplace else call.run_with(call.signal)
     return value, known if keeps else known._replace(activated=False)
+
+
+def _options(call: Call) -> dict[str, Any]:
+    return {key: value for key, value in call.kwargs.items() if value is not call.signal}
 
 
 def map_with_bias(call: Call) -> Outcome:

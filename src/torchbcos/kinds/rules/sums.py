@@ -13,7 +13,7 @@ from torchbcos.kinds.call import Call, Outcome, tensors_in
 from torchbcos.kinds.kind import GATE, LINEAR, Kind
 from torchbcos.kinds.named import Part
 
-__all__ = ["add", "addcdiv", "addcmul", "addmm", "choose", "extremum", "fill", "join", "lerp", "overwrite", "pad",
+__all__ = ["add", "addcdiv", "addcmul", "addmm", "choose", "extremum", "fill", "index_add", "join", "lerp", "overwrite", "pad",
     "refill", "subtract",
 ]  # fmt: skip
 
@@ -180,6 +180,8 @@ def pad(call: Call) -> Outcome:
         mode, value = "constant", call.argument(2, "value")
     if known.kind is not Kind.LINEAR:
         return call.bent()
+    if call.kind(value) is not Kind.CONSTANT:
+        return call.bent(_HELD + call.giver())
     y = call.run(*call.args, **call.kwargs)
     if mode == "constant" and value:
         border = F.pad(torch.zeros_like(x), call.argument(1, "pad"), value=value)
@@ -256,6 +258,13 @@ def overwrite(call: Call) -> Outcome:
         elif value:
             return call.bent("it writes a number into a signal", "Write y = torch.where(mask, number, x).")
     return call.run(*args, **kwargs), LINEAR
+
+
+def index_add(call: Call) -> Outcome:
+    """Something is added to a part: as above, and what it is multiplied by must be a number that does not move."""
+    if call.kind(call.kwargs.get("alpha")) is not Kind.CONSTANT:
+        return call.bent("what it adds is multiplied by a value that depends on the input" + call.giver())
+    return overwrite(call)
 
 
 def _scatter_number(call: Call, x: Tensor, value: float) -> Outcome:
