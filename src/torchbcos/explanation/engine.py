@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import InputError, StateError, shorten
+from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session, mark
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
@@ -152,10 +152,15 @@ def _explain_batch(model: nn.Module, x: Tensor, targets: object, contrast: objec
     """`explain` for images that fit into memory together; where they cannot be told apart, each by itself."""
     try:
         e, named = _explain_together(model, x, targets, contrast, question)
-    except OneByOne:
+    except OneByOne as together_only:
         if len(x) == 1 or any(m.training for m in model.modules()):  # in training an image alone is another one
             raise
-        alone = _in_parts(model, x, targets, contrast, question, 1)
+        try:
+            alone = _in_parts(model, x, targets, contrast, question, 1)
+        except Exception as error:
+            if isinstance(error, BcosError) or x.dim() != 3:
+                raise
+            raise together_only from error  # one image that was given without its batch
         with torch.no_grad():
             together = outputs_of(model, x, question.asked)
         check_alone(together, alone)

@@ -13,22 +13,27 @@ from torchbcos.kinds.rules.reading import note
 
 __all__ = ["note_sizes"]
 
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 # how long their results are, or what a function of Python is told, depends on the numbers of their arguments, floats or not
-_COUNTS = frozenset(
+_COUNTS = _names(
     """one_hot arange range linspace logspace
     zeros ones full empty eye rand randn randint randperm tril_indices triu_indices apply map map2 to_sparse to_sparse_csr
     to_sparse_csc to_sparse_coo to_sparse_bsr to_sparse_bsc sparse_mask nonzero argwhere unique unique_consecutive bincount
-    combinations resize set""".split()
+    combinations resize set"""
 )
 # the same of their arguments but the first
-_SIZED = frozenset("masked_select repeat_interleave tensor_split expand broadcast_to tile repeat narrow".split())
+_SIZED = _names("masked_select repeat_interleave tensor_split expand broadcast_to tile repeat narrow")
 # an index says which numbers are taken and a factor how often, not how many there are
-_PLACES = frozenset(
+_PLACES = _names(
     """gather take take_along_dim index_select embedding scatter scatter_add scatter_reduce index_add index_copy index_fill
     index_put masked_fill masked_scatter where_method where copy setitem select roll fill full_like new_full maximum minimum
-    max_unpool1d max_unpool2d max_unpool3d any all count_nonzero prod logsumexp var std norm mul multiply add sub subtract rsub div
-    divide true_divide rdiv floor_divide remainder fmod pow rpow square bitwise_and bitwise_or bitwise_xor and or xor logical_and
-    logical_or logical_xor gt lt ge le eq ne addcmul addcdiv lerp cat concat concatenate stack hstack vstack dstack""".split()
+    max_unpool1d max_unpool2d max_unpool3d any all count_nonzero prod logsumexp var std norm mul multiply add sub subtract rsub
+    div divide true_divide rdiv floor_divide remainder fmod pow rpow square bitwise_and bitwise_or bitwise_xor and or xor
+    logical_and logical_or logical_xor gt lt ge le eq ne addcmul addcdiv lerp cat concat concatenate stack hstack vstack dstack"""
 )
 _MASKS = (torch.bool, torch.uint8)
 

@@ -302,7 +302,6 @@ _WHOLE = {  # the planted operation itself: (operation, words of the refusal)
     "pow of a moving exponent": (lambda x: _near_one(x) ** x.sigmoid(), "pow", "sigmoid"),
     "padding by a gate": (lambda x: F.pad(x, (1, 1, 1, 1), value=x.detach().mean()), "pad", "detach"),
     "padding by a count": (lambda x: F.pad(x, (1, 1, 1, 1), value=(x > 0).sum()), "pad"),
-    "aten padding by a gate": (lambda x: torch.ops.aten.constant_pad_nd(x, [1, 1], x.detach().mean()), "pad", "detach"),
     "index_add, times a count": (lambda x: _index_add(x, (x > 0).sum()), "index_add"),
     "index_add, times a gate": (lambda x: _index_add(x, x.detach().mean()), "index_add", "detach"),
     "diff from a count": (lambda x: x.diff(prepend=(x > 0).sum((0, 1, 2)).expand(2, 8, 6, 6)[..., :1]), "diff"),
