@@ -47,7 +47,12 @@ def test_a_twin_is_what_it_says(case: Case) -> None:
     direction = torch.randn(held.shape)
     (w,) = torch.autograd.grad((held * direction).sum(), x, create_graph=True)
     if w.requires_grad:
-        (moved,) = torch.autograd.grad((w * torch.randn(w.shape)).sum(), x, allow_unused=True)
+        try:
+            (moved,) = torch.autograd.grad((w * torch.randn(w.shape)).sum(), x, allow_unused=True)
+        except RuntimeError as error:  # of a moving grid in older releases
+            if "is not implemented" not in str(error):
+                raise
+            pytest.skip("this torch has no second derivative of the twin")
         assert moved is None or not moved.any()
     if not case.constants:
         with torch.no_grad():

@@ -62,7 +62,9 @@ def test_gates_are_exact_at_every_size(name: str, size: float) -> None:
         assert "zero" in str(error)  # flat there
         return
     off = (gate_of(FORMS[name], x) - want).abs()
-    assert float(off.max()) <= 1e-5 * float(want.abs().max())
+    # W times x is what torch gave: of a function whose own digits are lost there (ELU in older releases) no W has more
+    lost = (FORMS[name](x).double() - FORMS[name](x.double())).abs() / x.abs()
+    assert bool((off <= 1e-5 * want.abs().max() + 2 * lost.reshape(off.shape)).all())
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e-3, 0.09, 0.11, 3.0, 300.0])
