@@ -31,6 +31,11 @@ def _below(x: Tensor, scale: float = 1.0) -> Tensor:
     return x.clamp(min=0) + scale * x.clamp(max=0).expm1()
 
 
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), also where exp(x) is no number any more."""
+    return x.clamp(min=0) + (-x.abs()).exp().log1p()
+
+
 _SELU = (1.0507009873554805, 1.6732632423543772)
 _TANH_GELU = math.sqrt(2 / math.pi)
 # What a function does to a number, from its paper or torch's page: a module, and the gate of the rest above f(0).
@@ -44,10 +49,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], Gate]] = {
     "gelu": (nn.GELU, gates.phi),
     "gelu_tanh": (lambda: nn.GELU("tanh"), lambda x: (1 + (_TANH_GELU * (x + 0.044715 * x**3)).tanh()) / 2),
     "silu": (nn.SiLU, gates.sigmoid),
-    "mish": (nn.Mish, lambda x: x.exp().log1p().tanh()),
+    "mish": (nn.Mish, lambda x: _softplus(x).tanh()),
     "hardswish": (nn.Hardswish, gates.hard_sigmoid),
     "tanh": (nn.Tanh, _over_x(torch.tanh)),
-    "softplus": (nn.Softplus, _over_x(lambda x: x.exp().log1p() - math.log(2))),
+    "softplus": (nn.Softplus, _over_x(lambda x: _softplus(x) - math.log(2))),
     "prelu": (lambda: nn.PReLU(CHANNELS), gates.step),  # and its slope below 0, in `_activation`
 }
 EDITED = ("relu", "silu", "hardswish", "elu")  # run in place behind a convolution
@@ -303,7 +308,7 @@ def _activation(h: Held, name: str, word: str, x: Tensor) -> Tensor:
     if word != "softplus":
         return y
     y = h.plus(name + ".offset", y, torch.full_like(x[:1], math.log(2)))
-    return y if h.replaying else x.exp().log1p()  # the picture's own pass loses nothing where log 2 cancels
+    return y if h.replaying else _softplus(x)  # the picture's own pass loses nothing where log 2 cancels
 
 
 def _excite(h: Held, name: str, x: Tensor, outer: Gate) -> Tensor:
