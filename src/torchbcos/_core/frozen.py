@@ -25,8 +25,8 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks, original
 
 __all__ = [
-    "CONSTANT", "FULL", "Session", "add_constant", "current", "frozen", "hold", "mark", "mode", "parameter", "running",
-    "session", "took_part",
+    "CONSTANT", "FULL", "Session", "add_constant", "check_mode", "current", "frozen", "hold", "mark", "mode", "parameter",
+    "running", "session",
 ]  # fmt: skip
 
 # OFF must be falsy. The values are strings because torch.compile guards them cheaply.
@@ -54,7 +54,6 @@ class Session:
             to it is the constant's contribution for each example.
         fixed: by the same names, whether every such constant is the fixed logit bias.
         live: True once the first derivative has been taken (FULL mode only).
-        took_part: True once an operation of this library ran.
         detach: True where no gradient of the parameters is wanted.
         final: True during the last backward pass: what was saved for it may be overwritten.
         batched: True where the inputs must have a batch axis; a layer that is checked alone may do without.
@@ -74,7 +73,6 @@ class Session:
         self.detach = mode == CONSTANT
         self.final = False
         self.batched = True
-        self.took_part = False
         self.tasks: list[int] = []
         self.closing: list[Callable[[], None]] = []  # what brings the network's own tensors back
         self.added: list[tuple[str, Tensor]] | None = None
@@ -222,19 +220,15 @@ def hold(tensor: Tensor) -> Tensor:
     if not here:
         return tensor
     state = current()
-    if state is not None:
-        state.took_part = True
-        if here == FULL:
-            held: Tensor = _Hold.apply(tensor, state)
-            return held
+    if state is not None and here == FULL:
+        held: Tensor = _Hold.apply(tensor, state)
+        return held
     return tensor.detach()
 
 
-def took_part() -> None:
-    """Say that an operation of this library ran here; for those that hold their factor by themselves, or have none."""
-    state = current() if mode() else None  # `mode` refuses what cannot be explained, as in `hold`
-    if state is not None:
-        state.took_part = True
+def check_mode() -> None:
+    """Refuse what `hold` refuses; for operations that hold their factor by themselves, or have none."""
+    mode()
 
 
 def parameter(tensor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import current, parameter, took_part
+from torchbcos._core.frozen import check_mode, current, parameter
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
 from torchbcos.functional.numbers import check_epsilon, check_positive
@@ -109,7 +109,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     widths = [left for left, _ in pads]
     _check_extent(x, kernel, dilation, widths)
     if usable(x, b, max_out):
-        took_part()
+        check_mode()
         geometry = Geometry(kernel, stride, tuple(widths), dilation, groups)
         out = conv(x, parameter(weight), geometry, eps, packed, unit=unit_norm, watched=watched)
         return out if scale is None else out / scale

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import parameter, took_part
+from torchbcos._core.frozen import check_mode, parameter
 from torchbcos.functional.numbers import check_epsilon
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.linear import linear
@@ -61,7 +61,7 @@ def bcos_linear(
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
     if eps == 0 and usable(x, b, max_out):
-        took_part()
+        check_mode()
         return linear(x, parameter(weight), norm_eps, unit=unit_norm)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchbcos._core.atoms import atom
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import add_constant, current, hold, mode, parameter, took_part
+from torchbcos._core.frozen import add_constant, check_mode, current, hold, mode, parameter
 from torchbcos._core.torch_private import transformed
 from torchbcos.functional.numbers import check_epsilon
 from torchbcos.kernels.layernorm import FrozenLayerNorm
@@ -175,7 +175,7 @@ def _held_in_one_step(x: Tensor, weight: Tensor | None, centered: bool) -> bool:
 @atom()
 def frozen_layer_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Layer norm over the last axis with its spread held and no gradient for the weight."""
-    took_part()
+    check_mode()
     out: Tensor = FrozenLayerNorm.apply(x, None if weight is None else parameter(weight), eps)
     return out
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.atoms import atom
-from torchbcos._core.frozen import hold, parameter, took_part
+from torchbcos._core.frozen import check_mode, hold, parameter
 from torchbcos._core.torch_private import transformed
 from torchbcos.functional.numbers import at_least_one, check_epsilon, check_exponent
 from torchbcos.kernels.lengths import never_zero, overflow_shown
@@ -58,7 +58,7 @@ def bcos_transform(
     if not isinstance(b, Tensor):
         check_exponent(b)
         if b == 1:
-            took_part()
+            check_mode()
             return linear
     y = hold(linear)
     # float16 squares overflow at 256: norms and cosines are taken in float32

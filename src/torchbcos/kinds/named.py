@@ -111,7 +111,6 @@ class Naming:
                 "Explain one image at a time, or in eval mode."
                 + (" One image (C, H, W) is explained as x[None]." if self.watch.state.inputs.dim() == 3 else "")
             )
-        self.watch.folded = True
 
     def key(self, c: Any, label: str, owner: Tensor | None = None, *, own: bool = False) -> str:
         """The name of a constant: its own where it is a parameter or a buffer, else that of the module and the label.

@@ -64,7 +64,6 @@ class Watch(TorchFunctionMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.state, self.products, self.prove, self.listener = state, products, prove, listener
         self.origins = Origins(state)
-        self.folded = False  # whether images were folded into another axis when a constant was named
         self.foreign = False  # whether a rule held something or named a constant
         self._records: dict[int, _Record] = {}
         self._moved: dict[int, tuple[Tensor, Known]] = {}  # memory of constants that something moving was written into

@@ -108,13 +108,9 @@ def einsum(call: Call) -> Outcome:
 
         return product(call, operands[i], operands[j], run)
     if len(signals) != 1 or not isinstance(call.args[0], str):
-        return call.bent("a product of several signals" if len(signals) > 1 else "") if signals else _gates(call, operands)
+        return call.bent("a product of several signals" if len(signals) > 1 else "")
     given = [o if i == signals[0] else call.held(o) for i, o in enumerate(operands)]
     return call.run(call.args[0], *given), LINEAR
-
-
-def _gates(call: Call, operands: list[Any]) -> Outcome:
-    return call.bent()
 
 
 def power(call: Call) -> Outcome:
