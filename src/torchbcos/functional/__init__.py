@@ -13,10 +13,12 @@ from torchbcos.functional.norm import layer_norm as layer_norm
 from torchbcos.functional.norm import position_norm as position_norm
 from torchbcos.functional.norm import token_norm as token_norm
 from torchbcos.functional.position import sin_cos_2d as sin_cos_2d
+from torchbcos.functional.replace import noisy as noisy
+from torchbcos.functional.replace import replacement as replacement
 from torchbcos.functional.transform import bcos_transform as bcos_transform
 from torchbcos.functional.transform import unit_norm_weight as unit_norm_weight
 
 __all__ = [
     "add_inverse", "attention", "bcos_conv", "bcos_linear", "bcos_transform", "gelu", "group_norm", "instance_norm",
-    "layer_norm", "low_pass", "position_norm", "relu", "sin_cos_2d", "token_norm", "unit_norm_weight",
+    "layer_norm", "low_pass", "noisy", "position_norm", "relu", "replacement", "sin_cos_2d", "token_norm", "unit_norm_weight",
 ]  # fmt: skip
