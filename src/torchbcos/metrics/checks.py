@@ -35,7 +35,7 @@ def check_maps(maps: object, name: str = "maps", *, images: int | None = None) -
     good = maps.isfinite().flatten(1).all(1)
     if not bool(good.all()):
         first = int((~good).nonzero()[0])
-        raise InputError(f"The map of image {first} has numbers that are not finite (NaN or infinity): no metric is defined on it.")
+        raise InputError(f"The map of image {first} has numbers that are not finite (NaN or infinity): no metric is defined.")
     return maps
 
 
