@@ -18,6 +18,7 @@ _DOOR = {
     "Explanation": "torchbcos.explanation",
     "ExplanationWarning": "torchbcos._core.errors",
     "Prediction": "torchbcos.zoo",
+    "attribute": "torchbcos.attribution",
     "create_model": "torchbcos.zoo",
     "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",
@@ -30,7 +31,7 @@ _DOOR = {
     "register_rule": "torchbcos.kinds",
     "save": "torchbcos.zoo",
 }
-_ROOMS = ("data", "functional", "kinds", "models", "nn", "pictures", "rendering", "testing")
+_ROOMS = ("attribution", "data", "functional", "kinds", "models", "nn", "pictures", "rendering", "testing")
 _MORE = ("evaluation", "metrics", "training")  # need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])

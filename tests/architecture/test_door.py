@@ -26,6 +26,8 @@ PROMISED = {
     "testing", "nn", "functional",
 }  # fmt: skip
 ALSO = {
+    "attribute",
+    "attribution",
     "kinds",
     "register_rule",
     "ExplanationWarning",

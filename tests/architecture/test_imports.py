@@ -145,7 +145,7 @@ def test_the_page_of_rooms_says_what_the_law_says() -> None:
         ("| `nn` |", "| `kitchen` |", "no room kitchen"),
         ("`functional`, `kernels`, `_core` |\n| `pictures`", "`kernels`, `_core` |\n| `pictures`", "nn: what it may import"),
         ("`kernels`, `_core` |\n| `kernels`", "`kernels`, `nn`, `_core` |\n| `kernels`", "functional: what it may import"),
-        ("| logits and targets |", "| |", "metrics: what it may import"),
+        ("| logits and targets; maps, masks and callables |", "| |", "metrics: what it may import"),
     ],
 )
 def test_a_wrong_page_of_rooms_is_seen(old: str, new: str, fault: str) -> None:

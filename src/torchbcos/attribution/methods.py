@@ -1,0 +1,59 @@
+"""`METHODS`: what there is, and what each method is and needs; `register_method` adds another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos._core.names import hint
+from torchbcos.attribution import gradients, inherent
+from torchbcos.attribution.base import Explainer
+from torchbcos.attribution.record import Method
+
+__all__ = ["METHODS", "method_of", "register_method"]
+
+
+# in the order in which they are listed
+_ALL = (*inherent.RECORDS, *gradients.RECORDS)
+
+_methods: dict[str, Method] = {record.name: record for record in _ALL}
+METHODS: Mapping[str, Method] = MappingProxyType(_methods)
+
+
+def register_method(method: Method) -> None:
+    """Add a method of one's own to `METHODS`.
+
+    Args:
+        method: its record; `method.build` is a subclass of `torchbcos.attribution.Explainer` with a `name` and a `compute`.
+
+    Raises:
+        ArgumentTypeError: it is no record.
+        InputError: the name is taken.
+    """
+    if not isinstance(method, Method):
+        raise ArgumentTypeError(f"register_method takes a torchbcos.attribution.Method, not {type(method).__name__}.")
+    if method.name in _methods:
+        raise InputError(f"A method is called {method.name!r} already: give yours another name.")
+    _methods[method.name] = method
+
+
+def method_of(method: object) -> Explainer:
+    """The method of a name with its usual settings, or the one that is given with its own.
+
+    Raises:
+        InputError: there is no method of this name.
+        ArgumentTypeError: it is neither.
+    """
+    if isinstance(method, Explainer):
+        return method
+    if isinstance(method, type) and issubclass(method, Explainer):
+        return method()
+    if not isinstance(method, str):
+        raise ArgumentTypeError(
+            f"method is a name or a method such as IntegratedGradients(steps=50), not {type(method).__name__}."
+        )
+    name = method.replace("-", "_").lower()
+    if name not in _methods:
+        raise InputError(f"Unknown method {method!r}.{hint(name, list(_methods))} There are {', '.join(_methods)}.")
+    return _methods[name].build()
