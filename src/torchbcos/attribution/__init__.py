@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torchbcos.attribution.call import attribute as attribute
 from torchbcos.attribution.base import Explainer as Explainer
 from torchbcos.attribution.base import Found as Found
+from torchbcos.attribution.call import attribute as attribute
 from torchbcos.attribution.gradients import GradientShap as GradientShap
 from torchbcos.attribution.gradients import InputXGradient as InputXGradient
 from torchbcos.attribution.gradients import IntegratedGradients as IntegratedGradients
@@ -15,9 +15,10 @@ from torchbcos.attribution.methods import METHODS as METHODS
 from torchbcos.attribution.methods import register_method as register_method
 from torchbcos.attribution.record import Method as Method
 from torchbcos.attribution.result import Attribution as Attribution
+from torchbcos.attribution.result import gallery as gallery
 from torchbcos.attribution.subject import Subject as Subject
 
 __all__ = [
     "METHODS", "Attribution", "Explainer", "Found", "GradientShap", "Inherent", "InputXGradient", "IntegratedGradients",
-    "Method", "Saliency", "SmoothGrad", "Subject", "attribute", "register_method",
+    "Method", "Saliency", "SmoothGrad", "Subject", "attribute", "gallery", "register_method",
 ]  # fmt: skip

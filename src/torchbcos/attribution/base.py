@@ -91,5 +91,5 @@ class Explainer(ABC):
         found = self.compute(subject)
         return Attribution(
             self.name, found.maps.detach(), None if found.values is None else found.values.detach(), subject.targets,
-            subject.outputs, subject.passes, None if found.delta is None else found.delta.detach(),
+            subject.outputs, subject.passes, subject.x, None if found.delta is None else found.delta.detach(),
         )  # fmt: skip

@@ -9,6 +9,8 @@ from torchbcos.rendering.files import FORMATS as FORMATS
 from torchbcos.rendering.files import save_image as save_image
 from torchbcos.rendering.files import save_png as save_png
 from torchbcos.rendering.files import to_uint8 as to_uint8
+from torchbcos.rendering.gallery import Shown as Shown
+from torchbcos.rendering.gallery import gallery as gallery
 from torchbcos.rendering.heatmap import heat_limit as heat_limit
 from torchbcos.rendering.heatmap import heatmap as heatmap
 from torchbcos.rendering.overlay import numbers as numbers
@@ -27,9 +29,11 @@ from torchbcos.rendering.whole import Whole as Whole
 __all__ = [
     "FORMATS",
     "Caption",
+    "Shown",
     "Whole",
     "format_number",
     "format_share",
+    "gallery",
     "heat_limit",
     "heatmap",
     "missing_words",
