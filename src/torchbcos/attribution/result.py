@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -51,6 +53,30 @@ class Attribution:
     delta: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     photos: Tensor | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[Attribution]) -> Attribution:
+        """Attributions of several batches, by one method, as one.
+
+        Raises:
+            InputError: there are none, or they are not alike.
+        """
+        if not parts:
+            raise InputError("There is nothing to join: no image was attributed to.")
+        first = parts[0]
+        if any(p.method != first.method or p.maps.shape[1:] != first.maps.shape[1:] for p in parts):
+            raise InputError("Attributions of different methods, sizes or numbers of targets cannot be joined.")
+
+        def joined(tensors: list[Tensor | None]) -> Tensor | None:
+            found = [t for t in tensors if t is not None]
+            return torch.cat(found) if len(found) == len(tensors) else None
+
+        return dataclasses.replace(
+            first, maps=torch.cat([p.maps for p in parts]), values=joined([p.values for p in parts]),
+            targets=torch.cat([p.targets for p in parts]), outputs=torch.cat([p.outputs for p in parts]),
+            passes=max(p.passes for p in parts), inputs=torch.cat([p.inputs for p in parts]),
+            delta=joined([p.delta for p in parts]), photos=joined([p.photos for p in parts]),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """N.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.names import hint, whole_number
 from torchbcos._core.targets import as_integers
 
-__all__ = ["Asked"]
+__all__ = ["Asked", "class_index"]
 
 
 class Asked:
@@ -72,3 +75,27 @@ class Asked:
 
 
 _RULE = "give one class for all, one a picture, or a list of classes a picture (of one picture alone: a list of its classes)."
+
+
+def class_index(target: Any, names: Sequence[str]) -> Any:
+    """A class by name or number; other forms are passed on.
+
+    Raises:
+        InputError: there is no such class.
+    """
+    if isinstance(target, str):
+        if target in names:  # "a" where there is "A", too
+            return list(names).index(target)
+        folded = [name.casefold() for name in names]
+        if target.casefold() in folded:
+            return folded.index(target.casefold())
+        if (index := whole_number(target)) is not None and index < len(names):
+            return index
+        first = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        known = f" The model knows {first}; or give an index from 0 to {len(names) - 1}."
+        raise InputError(f"There is no class {target!r} among {len(names)}.{hint(target, names) or known}")
+    if isinstance(target, np.ndarray):
+        return class_index(target.tolist(), names)
+    if isinstance(target, (list, tuple)):
+        return [class_index(t, names) for t in target]
+    return target

@@ -8,26 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.habits import CLASSIFIER, CLASSIFIER_CLASS, no_attribute
-from torchbcos._core.names import brief, hint, whole_number
+from torchbcos._core.names import brief
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import probabilities
+from torchbcos.attribution import Attribution, Explainer
 from torchbcos.explanation import Explanation
 from torchbcos.explanation.engine import explain_through
 from torchbcos.explanation.finite import check_finite
 from torchbcos.pictures import Preprocess, Range, Seen, title_of
-from torchbcos.zoo.asked import Asked
+from torchbcos.zoo.asked import Asked, class_index
+from torchbcos.zoo.attributing import Walk
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.describe import Builder, card_around
 from torchbcos.zoo.looked import look, warn_incomplete
 from torchbcos.zoo.pixels import normaliser, photos_of, to_explain, transform_of
 from torchbcos.zoo.probe import check_logits, moved, one_sentence
-from torchbcos.zoo.progress import counted
+from torchbcos.zoo.progress import shown
 from torchbcos.zoo.sizes import other_size, trained_sides, warn_of_size
 
 __all__ = ["Classifier", "Prediction"]
@@ -348,6 +349,31 @@ class Classifier(metaclass=_Kind):
         for asked in (chosen, other):
             asked.check_all(start)
 
+    def attribute(
+        self, images: Any, targets: Any = None, *, method: str | Explainer, top_k: int = 1, batch_size: int = 16,
+        value_range: Range | None = None, fit: str | None = None, progress: bool = False, **options: Any,
+    ) -> Attribution:  # fmt: skip
+        """Maps of any method for all pictures; arguments as `explain` and `torchbcos.attribute`.
+
+        Args:
+            images, targets, top_k, batch_size, value_range, fit, progress: as `explain` takes them.
+            method: a name of `torchbcos.attribution.METHODS`, or a method with settings.
+            options: scales, baseline, samples, generator: as in `torchbcos.attribute`.
+
+        Raises:
+            InputError, StateError, ArgumentTypeError: as `torchbcos.attribute`.
+        """
+        chosen, prepare = Asked(self.class_index(targets)), normaliser(self.transform, self.model)
+        batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=chosen.several, encode=prepare is None)
+        walk = Walk(self.model, prepare, chosen, method, top_k, options)
+        parts = []
+        for _, x, _, last in _shown(batches, images, progress):
+            found = walk.batch(x, last=last)
+            photos = self.transform.decode(found.inputs) if prepare is None else photos_of(found.inputs)
+            parts.append(dataclasses.replace(found, class_names=self.class_names, photos=photos))
+        chosen.check_all(walk.start)
+        return Attribution.join(parts)
+
     def _captioned(self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
         card = self.card
@@ -360,31 +386,11 @@ class Classifier(metaclass=_Kind):
         Raises:
             InputError: there is no such class.
         """
-        if isinstance(target, str):
-            if target in self.class_names:  # "a" where there is "A", too
-                return self.class_names.index(target)
-            folded = [name.casefold() for name in self.class_names]
-            if target.casefold() in folded:
-                return folded.index(target.casefold())
-            if (index := whole_number(target)) is not None and index < len(self.class_names):
-                return index
-            names = self.class_names
-            first = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            known = f" The model knows {first}; or give an index from 0 to {len(names) - 1}."
-            raise InputError(f"There is no class {target!r} among {len(names)}.{hint(target, names) or known}")
-        if isinstance(target, np.ndarray):
-            return self.class_index(target.tolist())
-        if isinstance(target, (list, tuple)):
-            return [self.class_index(t) for t in target]
-        return target
+        return class_index(target, self.class_names)
 
 
 def _shown(batches: Iterator[_Batch], images: Any, wanted: bool) -> Iterator[_Batch]:
-    """The batches, with a bar where one is wanted."""
-    if not wanted:
-        return batches
-    total = len(images) if isinstance(images, (list, tuple)) else None
-    return counted(batches, total, "inputs", size=lambda batch: len(batch[0]))
+    return shown(batches, images, wanted, size=lambda batch: len(batch[0]))
 
 
 def _checked(batch_size: int) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["counted"]
+__all__ = ["counted", "shown"]
 
 _T = TypeVar("_T")
 
@@ -40,3 +40,10 @@ def counted(
         for batch in batches:
             yield batch
             bar.advance(task, size(batch))
+
+
+def shown(batches: Iterator[_T], images: Any, wanted: bool, *, size: Callable[[_T], int]) -> Iterator[_T]:
+    """The batches, with a bar where one is wanted; it knows the number of pictures where they are a list."""
+    if not wanted:
+        return batches
+    return counted(batches, len(images) if isinstance(images, (list, tuple)) else None, "inputs", size=size)

@@ -1,4 +1,4 @@
-"""Gradient methods: closed forms of linear networks and of B-cos networks, Captum as a black box, any batch, any number of targets."""
+"""Gradient methods: closed forms, Captum as a black box, any batch, any number of targets."""
 
 from __future__ import annotations
 
