@@ -98,7 +98,7 @@ def kendall_tau_b(a: Tensor, b: Tensor) -> Tensor:
     a, b, dtype = _pair(a, b)
     empty = _constant(a) | _constant(b) | a.isnan().any(-1) | b.isnan().any(-1)
     both, in_a, in_b = (torch.zeros(a.shape[:-1], dtype=torch.float64, device=a.device) for _ in range(3))
-    for part in torch.arange(a.shape[-1], device=a.device).split(max(1, _PAIRS // max(1, a.numel()))):
+    for part in torch.split(torch.arange(a.shape[-1], device=a.device), max(1, _PAIRS // a.numel())):
         signs_a, signs_b = (_above(v[..., part], v) for v in (a, b))
         both += (signs_a * signs_b).sum((-2, -1)).double()
         in_a += signs_a.abs().sum((-2, -1)).double()
