@@ -1,0 +1,70 @@
+"""Metrics that remove something, written a second time: float64, plain loops, from their definitions.
+
+A picture is a list of pixels in raster order, each a list of channels; `f` takes such a picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+Picture = list[list[float]]
+Score = Callable[[Picture], float]
+
+
+def order(values: Sequence[float], most: bool, tied: Sequence[int]) -> list[int]:
+    """Pixels, the most (or the least) important first; of equal ones that which stands first in `tied`."""
+    left, found = list(range(len(values))), []
+    while left:
+        best = left[0]
+        for p in left:
+            better = values[p] > values[best] if most else values[p] < values[best]
+            if better or (values[p] == values[best] and tied.index(p) < tied.index(best)):
+                best = p
+        found.append(best)
+        left.remove(best)
+    return found
+
+
+def without(x: Picture, base: Picture, pixels: Sequence[int]) -> Picture:
+    """The picture with some pixels replaced."""
+    return [list(base[p]) if p in set(pixels) else list(x[p]) for p in range(len(x))]
+
+
+def curve(f: Score, x: Picture, base: Picture, goes: Sequence[int], counts: Sequence[int], keep: bool) -> list[float]:
+    """The score with the first pixels gone, or with only them left."""
+    return [f(without(x, base, goes[n:] if keep else goes[:n])) for n in counts]
+
+
+def area(fractions: Sequence[float], values: Sequence[float]) -> float:
+    """Trapezoids."""
+    total = 0.0
+    for i in range(1, len(fractions)):
+        total += (fractions[i] - fractions[i - 1]) * (values[i] + values[i - 1]) / 2
+    return total
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """From 1; equal numbers share the mean."""
+    return [1 + sum(w < v for w in values) + (sum(w == v for w in values) - 1) / 2 for v in values]
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's; NaN where one of them is constant."""
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        return math.nan
+    both = sum((v - mean_a) * (w - mean_b) for v, w in zip(a, b, strict=True))
+    return both / math.sqrt(sum((v - mean_a) ** 2 for v in a) * sum((w - mean_b) ** 2 for w in b))
+
+
+def single_deletion(f: Score, x: Picture, base: Picture, values: Sequence[float], cell_of: Sequence[int]) -> float:
+    """Spearman's correlation of the sums in cells and of the drops."""
+    if len(set(values)) == 1:
+        return math.nan
+    said, came = [], []
+    for cell in sorted(set(cell_of)):
+        pixels = [p for p, c in enumerate(cell_of) if c == cell]
+        said.append(sum(values[p] for p in pixels))
+        came.append(f(x) - f(without(x, base, pixels)))
+    return correlation(ranks(said), ranks(came))
