@@ -55,7 +55,7 @@ def grid_pointing(
     k = check_smooth(smooth, kernel)
     parts = scaled(maps)
     if inside:
-        parts = smoothed(_cut(parts, n, size).flatten(0, 1), k, kernel).unflatten(0, (len(maps), n * n))
+        parts = smoothed(_cut(parts, n, size).flatten(0, 1), k, kernel).view(len(maps), n * n, *size)
     else:
         parts = _cut(smoothed(parts, k, kernel), n, size)
     masses = parts.clamp_min(0).sum((2, 3))
