@@ -16,7 +16,7 @@ from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps
 from torchbcos.metrics.wide import wide
 
-__all__ = ["KERNELS", "METRICS", "GridLines", "grid_lift", "grid_lines", "grid_pointing", "positive"]
+__all__ = ["KERNELS", "METRICS", "GridLines", "grid_lift", "grid_lines", "grid_pointing", "check_n", "positive"]
 
 KERNELS = ("average", "gaussian")
 
@@ -52,12 +52,12 @@ def grid_pointing(
     n = check_n(n)
     size = _cell_size(maps, n)
     cells = _check_cells(cells, len(maps), n).to(maps.device)
-    k = check_smooth(smooth, kernel)
-    parts = scaled(maps)
+    k = _check_smooth(smooth, kernel)
+    parts = _scaled(maps)
     if inside:
-        parts = smoothed(_cut(parts, n, size).flatten(0, 1), k, kernel).view(len(maps), n * n, *size)
+        parts = _smoothed(_cut(parts, n, size).flatten(0, 1), k, kernel).view(len(maps), n * n, *size)
     else:
-        parts = _cut(smoothed(parts, k, kernel), n, size)
+        parts = _cut(_smoothed(parts, k, kernel), n, size)
     masses = parts.clamp_min(0).sum((2, 3))
     total = masses.sum(1)
     share = masses.gather(1, cells[:, None]).squeeze(1) / total
@@ -126,7 +126,7 @@ def check_n(n: object) -> int:
     return found
 
 
-def check_smooth(smooth: object, kernel: str) -> int:
+def _check_smooth(smooth: object, kernel: str) -> int:
     """Pixels of a kernel, as an int.
 
     Raises:
@@ -142,7 +142,7 @@ def check_smooth(smooth: object, kernel: str) -> int:
     return k
 
 
-def scaled(maps: Tensor) -> Tensor:
+def _scaled(maps: Tensor) -> Tensor:
     """Maps in float64, each divided by its largest magnitude: shares stay, and no sum overflows or vanishes."""
     found = wide(maps)
     largest = found.abs().flatten(1).amax(1).view(-1, *(1,) * (maps.dim() - 1))
@@ -150,11 +150,11 @@ def scaled(maps: Tensor) -> Tensor:
 
 
 def positive(maps: Tensor) -> Tensor:
-    """The positive part of `scaled` maps."""
-    return scaled(maps).clamp_min(0)
+    """The positive part of maps, each divided by its largest magnitude, in float64."""
+    return _scaled(maps).clamp_min(0)
 
 
-def smoothed(maps: Tensor, k: int, kernel: str) -> Tensor:
+def _smoothed(maps: Tensor, k: int, kernel: str) -> Tensor:
     """(M, H, W), each pixel the weighted mean of k x k; zeros stand around the picture."""
     if k == 1:
         return maps

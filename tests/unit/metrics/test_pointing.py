@@ -174,9 +174,9 @@ FAULTS: dict[str, dict[str, Any]] = {
         "_cut": lambda maps, n, size, cut=module._cut: cut(maps, n, size).unflatten(1, (n, n)).transpose(1, 2).flatten(1, 2)
     },
     "cut before smoothing": {
-        "smoothed": lambda maps, k, kernel, smoothed=module.smoothed: smoothed(maps.clamp_min(0), k, kernel)
+        "_smoothed": lambda maps, k, kernel, smoothed=module._smoothed: smoothed(maps.clamp_min(0), k, kernel)
     },
-    "the negative part counts": {"scaled": lambda maps: maps.abs()},
+    "the negative part counts": {"_scaled": lambda maps: maps.abs()},
     "zeros for undefined": {"math": SimpleNamespace(nan=0.0)},
 }
 
