@@ -19,6 +19,19 @@ from torchbcos.attribution.result import gallery as gallery
 from torchbcos.attribution.subject import Subject as Subject
 
 __all__ = [
-    "METHODS", "Attribution", "Explainer", "Found", "GradientShap", "Inherent", "InputXGradient", "IntegratedGradients",
-    "Method", "Saliency", "SmoothGrad", "Subject", "attribute", "gallery", "register_method",
-]  # fmt: skip
+    "Attribution",
+    "Explainer",
+    "Found",
+    "GradientShap",
+    "Inherent",
+    "InputXGradient",
+    "IntegratedGradients",
+    "METHODS",
+    "Method",
+    "Saliency",
+    "SmoothGrad",
+    "Subject",
+    "attribute",
+    "gallery",
+    "register_method",
+]

@@ -1,4 +1,4 @@
-"""How good a classifier is: numbers from logits and targets."""
+"""How good a classifier is, and how good its maps are: numbers from logits, targets, maps and masks; one an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from torchbcos.metrics.cells import single_deletion as single_deletion
 from torchbcos.metrics.classification import accuracy as accuracy
 from torchbcos.metrics.classification import score as score
 from torchbcos.metrics.classification import score_each as score_each
+from torchbcos.metrics.objects import area_lift as area_lift
+from torchbcos.metrics.objects import by_size as by_size
+from torchbcos.metrics.objects import energy_pointing as energy_pointing
+from torchbcos.metrics.objects import map_iou as map_iou
+from torchbcos.metrics.objects import mask_fraction as mask_fraction
+from torchbcos.metrics.objects import masks_of_boxes as masks_of_boxes
+from torchbcos.metrics.objects import pointing_hit as pointing_hit
+from torchbcos.metrics.pointing import grid_lift as grid_lift
+from torchbcos.metrics.pointing import grid_lines as grid_lines
+from torchbcos.metrics.pointing import grid_pointing as grid_pointing
 from torchbcos.metrics.ranks import kendall_tau_b as kendall_tau_b
 from torchbcos.metrics.ranks import spearman as spearman
 from torchbcos.metrics.removal import Curve as Curve
@@ -16,8 +26,26 @@ from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
 
 __all__ = [
-    "accuracy", "score", "score_each",
-    "Curve", "area", "gap", "removal_curve", "removal_order",
-    "idsds", "single_deletion",
-    "kendall_tau_b", "spearman",
-]  # fmt: skip
+    "Curve",
+    "accuracy",
+    "area",
+    "area_lift",
+    "by_size",
+    "energy_pointing",
+    "gap",
+    "grid_lift",
+    "grid_lines",
+    "grid_pointing",
+    "idsds",
+    "kendall_tau_b",
+    "map_iou",
+    "mask_fraction",
+    "masks_of_boxes",
+    "pointing_hit",
+    "removal_curve",
+    "removal_order",
+    "score",
+    "score_each",
+    "single_deletion",
+    "spearman",
+]

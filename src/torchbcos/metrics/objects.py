@@ -1,0 +1,317 @@
+"""Maps against objects: energy pointing, intersection over union, pointing hits; masks of boxes, and bins of size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchbcos._core.errors import ArgumentTypeError, InputError
+from torchbcos._core.numbers import positive_integer
+from torchbcos.metrics.about import Metric
+from torchbcos.metrics.checks import check_maps, check_masks
+from torchbcos.metrics.pointing import positive
+
+__all__ = [
+    "METRICS", "SizeBin",
+    "area_lift", "by_size", "energy_pointing", "map_iou", "mask_fraction", "masks_of_boxes", "pointing_hit",
+]  # fmt: skip
+
+_FRACTIONS = tuple(j / 20 for j in range(1, 20))  # of the pixels: 5 % to 95 %
+
+
+def energy_pointing(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of the positive evidence that lies on the object: `Σ_{p in mask} A⁺(p) / Σ_p A⁺(p)`.
+
+    The energy-based pointing game (Score-CAM, arXiv 1910.01279). An even map scores the area of the mask: see `area_lift`.
+
+    Args:
+        maps: (N, *S), signed.
+        masks: (N, *S) bool: all pixels of all objects of the class.
+
+    Returns:
+        (N,) in [0, 1], of the dtype of the maps; NaN where a map has no positive evidence, or the mask is empty.
+
+    Raises:
+        ArgumentTypeError: maps or masks are no tensor.
+        InputError: a map is not finite, or masks have another shape.
+
+    >>> energy_pointing(torch.tensor([[3.0, 1.0, -5.0]]), torch.tensor([[True, False, True]]))
+    tensor([0.7500])
+    """
+    maps = check_maps(maps)
+    inside = check_masks(masks, maps).flatten(1)
+    evidence = positive(maps).flatten(1)
+    total = evidence.sum(1)
+    share = (evidence * inside).sum(1) / total
+    return torch.where((total > 0) & inside.any(1), share, math.nan).to(maps.dtype)
+
+
+def mask_fraction(masks: Tensor) -> Tensor:
+    """Share of the picture that the mask covers: what an even map scores in `energy_pointing`. (N,) in [0, 1].
+
+    >>> mask_fraction(torch.tensor([[True, False, False, False]]))
+    tensor([0.2500])
+    """
+    if not isinstance(masks, Tensor):
+        raise ArgumentTypeError(f"masks must be a tensor (N, H, W) of bool, not {type(masks).__name__}.")
+    if masks.dim() < 2 or masks.numel() == 0:
+        raise InputError(f"masks must be (N, H, W), one mask an image, not {tuple(masks.shape)}.")
+    inside = check_masks(masks, masks).flatten(1)
+    return inside.sum(1) / inside.shape[1]
+
+
+def area_lift(values: Tensor, masks: Tensor) -> Tensor:
+    """How many times more evidence lies on the object than an even map has there: `EPG / area`. 1 says nothing was found.
+
+    Args:
+        values: (N,) of `energy_pointing`.
+        masks: (N, *S) bool, the same.
+
+    Returns:
+        (N,), at most 1 / area; NaN where a value is NaN.
+
+    >>> area_lift(torch.tensor([0.75]), torch.tensor([[True, False, False, False]]))
+    tensor([3.])
+    """
+    fraction = mask_fraction(masks)
+    if values.shape != fraction.shape:
+        raise InputError(f"There are {tuple(values.shape)} values for {len(fraction)} masks.")
+    return torch.where(fraction > 0, values / fraction.to(values), math.nan)
+
+
+@dataclass(frozen=True)
+class SizeBin:
+    """The images whose object has a size in [low, high).
+
+    Attributes:
+        low, high: pixels.
+        images: (M,) which images they are, in order.
+        values: (M,) what was measured of them; NaN where it is undefined.
+    """
+
+    low: float
+    high: float
+    images: Tensor
+    values: Tensor
+
+    @property
+    def undefined(self) -> int:
+        """How many values are NaN."""
+        return int(self.values.isnan().sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values that are defined; NaN if there are none."""
+        return float(self.values.nanmean())
+
+
+def by_size(values: Tensor, masks: Tensor, edges: Sequence[float]) -> tuple[SizeBin, ...]:
+    """Sort values of images into bins of the size of their object.
+
+    Args:
+        values: (N,) one number an image.
+        masks: (N, *S) bool, or (N,) sizes in pixels (of the picture before it was resized, say).
+        edges: increasing, in pixels: (0, 32**2, 96**2, inf) are the bins small, medium and large of COCO.
+
+    Returns:
+        A bin for each pair of neighbours in `edges`: `low <= size < high`. An empty mask is in no bin.
+
+    >>> [b.mean for b in by_size(torch.tensor([0.5, 1.0]), torch.tensor([10, 2000]), (0, 1024, 9216))]
+    [0.5, 1.0]
+    """
+    sizes = _sizes(masks)
+    if values.shape != sizes.shape:
+        raise InputError(f"Expected one value an image, ({len(sizes)},), got {tuple(values.shape)}.")
+    given = [float(edge) for edge in edges]
+    if len(given) < 2 or not all(a < b for a, b in pairwise(given)):
+        raise InputError(f"edges are at least two increasing sizes in pixels, such as (0, 1024, 9216, inf), not {list(edges)!r}.")
+    bins = []
+    for low, high in pairwise(given):
+        images = ((sizes > 0) & (sizes >= low) & (sizes < high)).nonzero().squeeze(1)
+        bins.append(SizeBin(low, high, images, values[images.to(values.device)]))
+    return tuple(bins)
+
+
+def _sizes(masks: Tensor) -> Tensor:
+    if masks.dim() == 1 and masks.dtype != torch.bool:
+        return masks
+    return check_masks(masks, masks).flatten(1).sum(1)
+
+
+def map_iou(maps: Tensor, masks: Tensor, *, threshold: float | None = 0.5) -> Tensor:
+    """Intersection over union of the object and the pixels where a map is high.
+
+    Args:
+        maps: (N, *S), signed; their positive part is stretched to [0, 1], map by map. A constant positive map is high everywhere.
+        masks: (N, *S) bool.
+        threshold: pixels above it are high (Model Guidance, arXiv 2303.11932: 0.5). None: the mean over nineteen sets of pixels:
+            the highest 5 %, 10 %, … 95 % (those with the same value together, and positive ones only).
+
+    Returns:
+        (N,) in [0, 1], of the dtype of the maps; NaN where a map has no positive evidence, or the mask is empty.
+
+    Raises:
+        ArgumentTypeError: maps or masks are no tensor.
+        InputError: a map is not finite, masks have another shape, or the threshold is not in [0, 1).
+
+    >>> map_iou(torch.tensor([[4.0, 3.0, 1.0, -1.0]]), torch.tensor([[True, False, False, False]]))
+    tensor([0.5000])
+    """
+    maps = check_maps(maps)
+    inside = check_masks(masks, maps).flatten(1)
+    evidence = positive(maps).flatten(1)
+    if threshold is None:
+        found = _iou_of_ranks(evidence, inside)
+    else:
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold < 1:
+            raise InputError(f"threshold is a number in [0, 1), or None for all thresholds, not {threshold!r}.")
+        found = _iou(_stretched(evidence) > threshold, inside)
+    return torch.where((evidence > 0).any(1) & inside.any(1), found, math.nan).to(maps.dtype)
+
+
+def _stretched(evidence: Tensor) -> Tensor:
+    low, high = evidence.amin(1, keepdim=True), evidence.amax(1, keepdim=True)
+    return torch.where(high > low, (evidence - low) / (high - low), 1.0)
+
+
+def _iou(high: Tensor, inside: Tensor) -> Tensor:
+    return (high & inside).sum(1) / (high | inside).sum(1).to(torch.float64 if high.device.type != "mps" else torch.float32)
+
+
+def _iou_of_ranks(evidence: Tensor, inside: Tensor) -> Tensor:
+    """Mean over sets of the highest pixels; ties come in together, so that no order of equal pixels decides."""
+    ordered = evidence.sort(1, descending=True).values
+    pixels = evidence.shape[1]
+    levels = ordered[:, [math.ceil(fraction * pixels) - 1 for fraction in _FRACTIONS]]
+    found = [_iou((evidence >= levels[:, j, None]) & (evidence > 0), inside) for j in range(len(_FRACTIONS))]
+    return torch.stack(found).mean(0)
+
+
+def pointing_hit(maps: Tensor, masks: Tensor, *, tolerance: float = 0) -> Tensor:
+    """Whether the highest pixel of a map lies on the object (Zhang et al. 2016, arXiv 1608.00507).
+
+    Args:
+        maps: (N, *S) for tolerance 0, else (N, H, W); signed.
+        masks: the same shape, bool.
+        tolerance: in pixels: the object counts as hit, too, if it is nearer than this to the highest pixel. The published game
+            has 15 at 224 pixels.
+
+    Returns:
+        (N,): 1 for a hit, 0 for a miss; pixels that are equally high share it: the fraction of them that hit, so that a
+        constant map scores the area of the object. NaN where the mask is empty.
+
+    Raises:
+        ArgumentTypeError: maps or masks are no tensor.
+        InputError: a map is not finite, masks have another shape, or the tolerance is negative.
+
+    >>> pointing_hit(torch.tensor([[2.0, 1.0], [2.0, 2.0]]), torch.tensor([[True, False], [True, False]]))
+    tensor([1.0000, 0.5000])
+    """
+    maps = check_maps(maps)
+    inside = check_masks(masks, maps)
+    if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+        raise InputError(f"tolerance is a distance in pixels, 0 or more, not {tolerance!r}.")
+    if tolerance and maps.dim() != 3:
+        raise InputError(f"A tolerance needs maps (N, H, W), not {tuple(maps.shape)}.")
+    near = (_within(inside, float(tolerance)) if tolerance else inside).flatten(1)
+    flat = maps.flatten(1)
+    highest = _highest(flat)
+    share = (highest & near).sum(1) / highest.sum(1).to(maps.dtype)
+    return torch.where(inside.flatten(1).any(1), share, math.nan).to(maps.dtype)
+
+
+def _highest(flat: Tensor) -> Tensor:
+    return flat == flat.amax(1, keepdim=True)
+
+
+def _within(inside: Tensor, tolerance: float) -> Tensor:
+    """(N, H, W): pixels that are nearer than `tolerance` to a mask, and those in it; row by row: large discs are cheap."""
+    height, width = inside.shape[1:]
+    near = inside.clone()
+    counts = torch.nn.functional.pad(inside.cumsum(2, dtype=torch.int32), (1, 0))
+    x = torch.arange(width, device=inside.device)
+    reach = min(math.ceil(tolerance) - 1, height - 1)
+    for dy in range(-reach, reach + 1):
+        half = math.isqrt(math.ceil(tolerance**2 - dy**2) - 1)  # the largest dx with dx² + dy² < tolerance²
+        found = counts[..., (x + half + 1).clamp_max(width)] > counts[..., (x - half).clamp_min(0)]
+        near[:, max(0, -dy) : height + min(0, -dy)] |= found[:, max(0, dy) : height + min(0, dy)]
+    return near
+
+
+def masks_of_boxes(boxes: Sequence[Any] | Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks of the boxes of every image: `mask[ymin:ymax, xmin:xmax]`, so the far edge is outside; overlaps count once.
+
+    Args:
+        boxes: for each image a list of boxes (xmin, ymin, xmax, ymax) in pixels, which may be empty; or (N, B, 4), or (N, 4) for
+            one box an image. What lies outside the picture is cut; of fractions, pixels whose middle is in the box count.
+        size: (H, W).
+
+    Returns:
+        (N, H, W) bool.
+
+    Raises:
+        InputError: a box is no four numbers, is not finite, or ends before it begins.
+
+    >>> masks_of_boxes([[(1, 0, 3, 1)], []], (2, 4)).int()
+    tensor([[[0, 1, 1, 0],
+             [0, 0, 0, 0]],
+    <BLANKLINE>
+            [[0, 0, 0, 0],
+             [0, 0, 0, 0]]], dtype=torch.int32)
+    """
+    sides = [positive_integer(side) for side in size] if len(size) == 2 else []
+    if len(sides) != 2 or None in sides:
+        raise InputError(f"size is (H, W) in pixels, not {size!r}.")
+    height, width = (int(side or 0) for side in sides)
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    for i, given in enumerate(boxes):
+        for xmin, ymin, xmax, ymax in _boxes_of(given, i):
+            masks[i] |= ((y >= ymin) & (y < ymax))[:, None] & ((x >= xmin) & (x < xmax))
+    return masks
+
+
+def _boxes_of(given: Any, image: int) -> list[list[float]]:
+    try:
+        found = torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"The boxes of image {image} are no lists of four numbers (xmin, ymin, xmax, ymax).") from error
+    if found.numel() == 0:
+        return []
+    if found.shape[-1] != 4 or found.dim() > 2:
+        raise InputError(f"Boxes are (xmin, ymin, xmax, ymax): four numbers each, and image {image} has {tuple(found.shape)}.")
+    found = found.view(-1, 4).cpu()
+    if not bool(found.isfinite().all()) or bool((found[:, 2:] < found[:, :2]).any()):
+        raise InputError(
+            f"A box of image {image} is not finite or ends before it begins: expected xmin <= xmax and ymin <= ymax."
+        )
+    rows: list[list[float]] = found.tolist()
+    return rows
+
+
+METRICS = (
+    Metric(
+        "energy-pointing", energy_pointing, "Share of the positive evidence that lies on the object.",
+        best="high", range="[0, 1]; even map the area of the object", needs="masks", cost="0",
+        source="Score-CAM, arXiv 1910.01279, section 4.3", verified="twin, closed forms",
+        blind="the size of objects: compare `area_lift`; one bright pixel on the object is enough.",
+    ),
+    Metric(
+        "map-iou", map_iou, "Intersection over union of the object and the pixels where the map is high.",
+        best="high", range="[0, 1]; constant map the area of the object", needs="masks", cost="0",
+        source="Model Guidance, arXiv 2303.11932, section 4", verified="twin, closed forms",
+        blind="the threshold decides, and one outlier moves it: compare threshold=None.",
+    ),
+    Metric(
+        "pointing-hit", pointing_hit, "Whether the highest pixel of the map lies on the object.",
+        best="high", range="0 or 1, ties between; constant map the area of the object", needs="masks", cost="0",
+        source="Zhang et al. 2016, arXiv 1608.00507, section 4.1", verified="twin, closed forms",
+        blind="all pixels but one.",
+    ),
+)  # fmt: skip
