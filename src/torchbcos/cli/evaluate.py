@@ -81,9 +81,40 @@ def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
         yield f"… and {len(labels) - _MOST_LABELS:,} more labels, which --json names."
 
 
-@evaluate.callback()
-def group() -> None:
+@evaluate.callback(invoke_without_command=True)
+def group(
+    context: typer.Context,
+    list_all: Annotated[
+        bool,
+        typer.Option(
+            "--list", metavar="",
+            help="List the methods and the metrics: what each is, needs and costs, and what it was checked against.",
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="With --list: print one JSON object with both lists.")] = False,
+) -> None:  # fmt: skip
     """Measure a model on labelled data."""
+    if list_all:
+        _list_all(json=json)
+        raise typer.Exit
+    if json:
+        context.fail("--json stands behind the measurement ('torchbcos evaluate accuracy … --json') or beside --list")
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
+def _list_all(*, json: bool) -> None:
+    """Two tables, or one object of two lists."""
+    with usage_errors():
+        from torchbcos.evaluation.listing import list_metrics
+
+        found = {"metrics": list_metrics()}
+    if json:
+        print_json(found)
+        return
+    from torchbcos.cli.listing import tell_table
+
+    tell_table("metric", found["metrics"], {"needs": "needs", "cost": "passes", "best": "best", "verified": "checked against"})
 
 
 @evaluate.command(cls=Command, epilog=_EXAMPLE)
