@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reference import complexity, scores
+from tests.reference import completeness, complexity, likeness, scores
 from torchbcos import metrics
 from torchbcos.metrics import METRICS, Metric
 
@@ -18,7 +18,14 @@ NAMES = (
     "label-sensitivity", "gini", "entropy", "agreement", "funnybirds",
 )  # fmt: skip
 # name -> its slow twin
-TWINS: dict[str, Callable[..., Any]] = {"accuracy": scores.top, "gini": complexity.gini, "entropy": complexity.entropy}
+TWINS: dict[str, Callable[..., Any]] = {
+    "accuracy": scores.top,
+    "residual": completeness.residual,
+    "label-sensitivity": likeness.spearman,
+    "gini": complexity.gini,
+    "entropy": complexity.entropy,
+    "agreement": likeness.spearman,
+}
 
 
 def test_the_names_are_those_that_are_called_from_outside() -> None:
