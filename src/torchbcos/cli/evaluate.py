@@ -106,15 +106,28 @@ def group(
 def _list_all(*, json: bool) -> None:
     """Two tables, or one object of two lists."""
     with usage_errors():
-        from torchbcos.evaluation.listing import list_metrics
+        from torchbcos.evaluation.listing import list_methods, list_metrics
 
-        found = {"metrics": list_metrics()}
+        found = {"methods": list_methods(), "metrics": list_metrics()}
     if json:
         print_json(found)
         return
     from torchbcos.cli.listing import tell_table
 
-    tell_table("metric", found["metrics"], {"needs": "needs", "cost": "passes", "best": "best", "verified": "checked against"})
+    methods = [{**one, "maps": _maps_of(one)} for one in found["methods"]]
+    tell_table("method", methods, {"maps": "maps", "needs": "needs", "cost": "passes", "verified": "checked against"})
+    tell("")
+    metrics = {"best": "best", "needs": "needs", "cost": "passes", "verified": "checked against"}
+    tell_table("metric", found["metrics"], metrics)
+    say("What each number does not see: docs/explanation/metrics.md. --json prints all that is known of each.")
+
+
+def _maps_of(method: dict[str, Any]) -> str:
+    """What the maps of a method are, in words."""
+    said = ["signed" if method["signed"] else "without signs"]
+    said += [f"sum to {method['complete']}"] if method["complete"] else []
+    said += [] if method["class_specific"] else ["the same for every class"]
+    return ", ".join(said)
 
 
 @evaluate.command(cls=Command, epilog=_EXAMPLE)

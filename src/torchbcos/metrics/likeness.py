@@ -162,7 +162,8 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's, row by row."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     sizes = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
-    return ((a * b).sum(1) / sizes).clamp(-1, 1)
+    found: Tensor = ((a * b).sum(1) / sizes).clamp(-1, 1)
+    return found
 
 
 def _ranks(values: Tensor) -> Tensor:
