@@ -1,4 +1,4 @@
-"""Write docs/reference/*.md from the docstrings, and what pages print from the code: settings, rules of kinds. `make docs`."""
+"""Write docs/reference/*.md from the docstrings, and what pages print from the code: settings, rules, metrics. `make docs`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 
 from torchbcos.kinds.page import page_with_rules
+from torchbcos.metrics.page import page_with_metrics
 from torchbcos.training.recipe import settings_page
 
 ROOMS = (
@@ -25,10 +26,11 @@ def entry(name: str, thing: object) -> str:
 
 
 def main() -> None:
-    """One page a room; and, in git, the page of settings and the table of rules."""
+    """One page a room; and, in git, the page of settings, the tables of rules and of metrics."""
     (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
-    kinds = Path(__file__).parent / "explanation" / "kinds.md"
-    kinds.write_text(page_with_rules(kinds.read_text("utf-8")), "utf-8")
+    for name, printed in {"kinds": page_with_rules, "metrics": page_with_metrics}.items():
+        file = Path(__file__).parent / "explanation" / f"{name}.md"
+        file.write_text(printed(file.read_text("utf-8")), "utf-8")
     out = Path(__file__).parent / "reference"
     out.mkdir(exist_ok=True)
     for room in ROOMS:

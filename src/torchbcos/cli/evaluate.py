@@ -81,9 +81,53 @@ def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
         yield f"… and {len(labels) - _MOST_LABELS:,} more labels, which --json names."
 
 
-@evaluate.callback()
-def group() -> None:
+@evaluate.callback(invoke_without_command=True)
+def group(
+    context: typer.Context,
+    list_all: Annotated[
+        bool,
+        typer.Option(
+            "--list", metavar="",
+            help="List the methods and the metrics: what each is, needs and costs, and what it was checked against.",
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="With --list: print one JSON object with both lists.")] = False,
+) -> None:  # fmt: skip
     """Measure a model on labelled data."""
+    if list_all:
+        _list_all(json=json)
+        raise typer.Exit
+    if json:
+        context.fail("--json stands behind the measurement ('torchbcos evaluate accuracy … --json') or beside --list")
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
+def _list_all(*, json: bool) -> None:
+    """Two tables, or one object of two lists."""
+    with usage_errors():
+        from torchbcos.evaluation.listing import list_methods, list_metrics
+
+        found = {"methods": list_methods(), "metrics": list_metrics()}
+    if json:
+        print_json(found)
+        return
+    from torchbcos.cli.listing import tell_table
+
+    methods = [{**one, "maps": _maps_of(one)} for one in found["methods"]]
+    tell_table("method", methods, {"maps": "maps", "needs": "needs", "cost": "passes", "verified": "checked against"})
+    tell("")
+    metrics = {"best": "best", "needs": "needs", "cost": "passes", "verified": "checked against"}
+    tell_table("metric", found["metrics"], metrics)
+    say("What each number does not see: docs/explanation/metrics.md. --json prints all that is known of each.")
+
+
+def _maps_of(method: dict[str, Any]) -> str:
+    """What the maps of a method are, in words."""
+    said = ["signed" if method["signed"] else "without signs"]
+    said += [f"sum to {method['complete']}"] if method["complete"] else []
+    said += [] if method["class_specific"] else ["the same for every class"]
+    return ", ".join(said)
 
 
 @evaluate.command(cls=Command, epilog=_EXAMPLE)

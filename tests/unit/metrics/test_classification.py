@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -276,3 +277,49 @@ def test_targets_that_are_none(targets: torch.Tensor, message: str) -> None:
 def test_classes_of_any_integer(dtype: torch.dtype) -> None:
     logits, targets = torch.randn(6, 5), torch.arange(6) % 5
     assert score(logits, targets.to(dtype)) == score(logits, targets)
+
+
+# -- torchmetrics as a black box, which is not needed ------------------------------------------------------------------
+
+
+LEVELS = st.sampled_from([-30.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 30.0])  # few, so that many examples tie
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), n=st.integers(1, 30))
+def test_torchmetrics_has_the_same_numbers(data: st.DataObject, n: int) -> None:
+    theirs = pytest.importorskip("torchmetrics.functional.classification")
+    logits = torch.tensor(data.draw(st.lists(LEVELS, min_size=n, max_size=n)), dtype=torch.float64)
+    truth = torch.tensor(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    [found] = score_each(logits[:, None], truth[:, None].double())
+    if truth.any():
+        places = torch.unique(logits, return_inverse=True)[1].double() / 10  # theirs would round a sigmoid of 30 to 1
+        assert found["ap"] == pytest.approx(100 * float(theirs.binary_average_precision(places, truth)), rel=1e-5)
+        assert found["f1"] == pytest.approx(100 * float(theirs.binary_f1_score((logits > 0).long(), truth)), rel=1e-5)
+    chances = logits.sigmoid()
+    expected = theirs.binary_calibration_error(chances.clamp(max=1 - 1e-15), truth, n_bins=15)
+    assert score(logits[:, None], truth[:, None].double())["ece"] == pytest.approx(100 * float(expected), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 15])
+def test_chances_on_the_edge_of_a_bin_fall_where_torchmetrics_has_them(classes: int) -> None:
+    theirs = pytest.importorskip("torchmetrics.functional.classification")
+    logits = torch.zeros(6, classes, dtype=torch.float64)
+    logits[:3, 0] = torch.tensor([1e-9, 0.05, 0.3])
+    targets = torch.tensor([0, 1, 0, 1, 1, 0])
+    confidence, best = logits.softmax(1).max(1)
+    expected = 100 * float(theirs.binary_calibration_error(confidence, (best == targets).long(), n_bins=15))
+    assert score(logits, targets, probability="softmax")["ece"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_scores_need_the_core_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.classification", None)
+    assert score(torch.eye(3), torch.arange(3))["top1"] == 100.0 and score(torch.eye(3), torch.eye(3))["map"] == 100.0
+
+
+def test_the_black_box_sees_a_wrong_score() -> None:
+    """Ties that are taken one after the other, as the twin takes them, are another number."""
+    [found] = score_each(torch.zeros(4, 1), torch.tensor([[1.0], [0.0], [1.0], [0.0]]))
+    assert found["ap"] == pytest.approx(50.0)
+    assert 100 * twin.average_precision([0.0] * 4, [True, False, True, False]) == pytest.approx(100 * (1 + 2 / 3) / 2)
