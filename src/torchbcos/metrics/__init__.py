@@ -7,6 +7,10 @@ from torchbcos.metrics.cells import single_deletion as single_deletion
 from torchbcos.metrics.classification import accuracy as accuracy
 from torchbcos.metrics.classification import score as score
 from torchbcos.metrics.classification import score_each as score_each
+from torchbcos.metrics.grids import choose_grids as choose_grids
+from torchbcos.metrics.grids import compose_grids as compose_grids
+from torchbcos.metrics.grids import own_cells as own_cells
+from torchbcos.metrics.grids import window_maps as window_maps
 from torchbcos.metrics.objects import area_lift as area_lift
 from torchbcos.metrics.objects import by_size as by_size
 from torchbcos.metrics.objects import energy_pointing as energy_pointing
@@ -26,26 +30,11 @@ from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
 
 __all__ = [
-    "Curve",
-    "accuracy",
-    "area",
-    "area_lift",
-    "by_size",
-    "energy_pointing",
-    "gap",
-    "grid_lift",
-    "grid_lines",
-    "grid_pointing",
-    "idsds",
-    "kendall_tau_b",
-    "map_iou",
-    "mask_fraction",
-    "masks_of_boxes",
-    "pointing_hit",
-    "removal_curve",
-    "removal_order",
-    "score",
-    "score_each",
-    "single_deletion",
-    "spearman",
-]
+    "accuracy", "score", "score_each",
+    "choose_grids", "compose_grids", "own_cells", "window_maps",
+    "grid_lift", "grid_lines", "grid_pointing",
+    "area_lift", "by_size", "energy_pointing", "map_iou", "mask_fraction", "masks_of_boxes", "pointing_hit",
+    "Curve", "area", "gap", "removal_curve", "removal_order",
+    "idsds", "single_deletion",
+    "kendall_tau_b", "spearman",
+]  # fmt: skip
