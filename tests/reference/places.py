@@ -81,3 +81,31 @@ def hit(a: Map, mask: Mask, tolerance: float) -> float:
     tied = [(y, x) for y, x in places if a[y][x] == highest]
     hits = [(y, x) in inside or min(math.dist((y, x), p) for p in inside) < tolerance for y, x in tied]
     return sum(hits) / len(tied)
+
+
+def odds(row: Sequence[float], label: int, probability: str) -> float:
+    """Logarithm of p / (1 - p) of the right class; -inf where the first of the highest is another."""
+    if list(row).index(max(row)) != label:
+        return -math.inf
+    if probability == "sigmoid":
+        return row[label]
+    return row[label] - math.log(sum(math.exp(z) for c, z in enumerate(row) if c != label))
+
+
+def most_grids(counts: tuple[int, ...], cells: int) -> int:
+    """How many grids of different classes, found by taking the fullest classes each time (largest first is best)."""
+    left, grids = sorted(counts, reverse=True), 0
+    while len(left) >= cells and left[cells - 1] > 0:
+        left = sorted([c - 1 for c in left[:cells]] + left[cells:], reverse=True)
+        grids += 1
+    return grids
+
+
+def window_sums(size: tuple[int, int], window: int, stride: int) -> list[list[int]]:
+    """In how many windows each pixel lies, if as much stands around the picture as a window is wider than its stride."""
+    pad = window - stride
+    starts = [[s - pad for s in range(0, side + 2 * pad - window + 1, stride)] for side in size]
+    return [
+        [sum(y - window < v <= y and x - window < u <= x for v in starts[0] for u in starts[1]) for x in range(size[1])]
+        for y in range(size[0])
+    ]

@@ -11,6 +11,10 @@ from torchbcos.metrics.classification import score_each as score_each
 from torchbcos.metrics.completeness import residual as residual
 from torchbcos.metrics.complexity import entropy as entropy
 from torchbcos.metrics.complexity import gini as gini
+from torchbcos.metrics.grids import choose_grids as choose_grids
+from torchbcos.metrics.grids import compose_grids as compose_grids
+from torchbcos.metrics.grids import own_cells as own_cells
+from torchbcos.metrics.grids import window_maps as window_maps
 from torchbcos.metrics.likeness import agreement as agreement
 from torchbcos.metrics.likeness import label_sensitivity as label_sensitivity
 from torchbcos.metrics.likeness import same_maps as same_maps
@@ -42,6 +46,8 @@ __all__ = [
     "area",
     "area_lift",
     "by_size",
+    "choose_grids",
+    "compose_grids",
     "energy_pointing",
     "entropy",
     "gap",
@@ -55,6 +61,7 @@ __all__ = [
     "map_iou",
     "mask_fraction",
     "masks_of_boxes",
+    "own_cells",
     "pointing_hit",
     "removal_curve",
     "removal_order",
@@ -64,4 +71,5 @@ __all__ = [
     "score_each",
     "single_deletion",
     "spearman",
+    "window_maps",
 ]
