@@ -1,4 +1,4 @@
-"""FunnyBirds (Hesse et al., ICCV 2023, arXiv 2308.06248): a map judged by the parts of a bird, of which pictures without them exist.
+"""FunnyBirds (Hesse et al., ICCV 2023, arXiv 2308.06248): maps judged by pictures of birds without some of their parts.
 
 Subsets of P parts are written as one number: bit p is set where part p is in it. So `kept[n, 0]` belongs to the bird without
 any part and `kept[n, 2 ** P - 1]` to the whole one.
@@ -221,13 +221,14 @@ def choose_threshold(csdc: Tensor, pc: Tensor, dc: Tensor, d: Tensor, *, folds: 
     if folds is None:
         return torch.full((len(csdc),), _best(columns), device=csdc.device)
     folds = folds.cpu()
-    if folds.shape != csdc.shape[:1] or len(folds.unique()) < 2:
+    parts = sorted(set(folds.tolist()))
+    if folds.shape != csdc.shape[:1] or len(parts) < 2:
         raise InputError(
-            f"folds divides {len(csdc)} images into two parts or more, so that a threshold is chosen on others: give more images, or "
-            "a threshold."
+            f"folds divides {len(csdc)} images into two parts or more, so that a threshold is chosen on others: "
+            "give more images, or a threshold."
         )
     found = torch.zeros(len(csdc), dtype=torch.int64)
-    for part in folds.unique().tolist():
+    for part in parts:
         found[folds == part] = _best([one[folds != part] for one in columns])
     return found.to(csdc.device)
 
@@ -298,7 +299,7 @@ METRICS = (
     Metric(
         name="funnybirds",
         function=None,
-        summary="How well a map names the parts of a rendered bird that the network uses: completeness, correctness, contrastivity.",
+        summary="How well a map names the parts of a bird that the network uses: completeness, correctness, contrastivity.",
         best="high",
         range="[0, 1]; a constant map has no correctness (counted)",
         needs="the FunnyBirds folder, the model, explain: torchbcos.evaluation.evaluate_funnybirds",

@@ -45,7 +45,8 @@ def part_importance(maps: Tensor, masks: Tensor, *, groups: Sequence[int] | None
     maps = check_maps(maps)
     if masks.dim() != 4 or maps.dim() != 3 or (len(masks), *masks.shape[2:]) != tuple(maps.shape):
         raise InputError(
-            f"Masks of parts are (N, R, H, W) and maps (N, H, W) of the same size, not {tuple(masks.shape)} and {tuple(maps.shape)}."
+            f"Masks of parts are (N, R, H, W) and maps (N, H, W) of the same size, "
+            f"not {tuple(masks.shape)} and {tuple(maps.shape)}."
         )
     if masks.dtype != torch.bool:
         raise InputError(f"Masks of parts are bool, not {masks.dtype}: compare with a threshold first.")
