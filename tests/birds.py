@@ -66,7 +66,10 @@ class Birds:
     def write(self, folder: Path) -> Path:
         folder.mkdir()
         forms = [max(row[p] for row in self.classes) + 1 for p in range(len(self.parts))]
-        _json(folder / "parts.json", {p: [{"model": f"{p}{i}.glb"} for i in range(n)] for p, n in zip(self.parts, forms, strict=True)})
+        _json(
+            folder / "parts.json",
+            {p: [{"model": f"{p}{i}.glb"} for i in range(n)] for p, n in zip(self.parts, forms, strict=True)},
+        )
         rows = [{"class_idx": i, "parts": dict(zip(self.parts, row, strict=True))} for i, row in enumerate(self.classes)]
         _json(folder / "classes.json", rows)
         pictures = [
@@ -111,9 +114,12 @@ class Reader:
     def evidence(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What every part (N, C, P) and every object (N, B) adds to the logits."""
         red = x[:, 0] * 255
-        forms = torch.stack([red[:, *square(regions_of(part)[0])].mean((1, 2)) for part in self.birds.parts], 1) / STEP - 1
+        forms = (
+            torch.stack([red[(slice(None), *square(regions_of(part)[0]))].mean((1, 2)) for part in self.birds.parts], 1) / STEP
+            - 1
+        )
         same = forms.round()[:, None] == torch.tensor(self.birds.classes)
-        seen = [red[:, *square(len(_REGIONS) + i)].mean((1, 2)) > 0 for i in range(len(self.objects))]
+        seen = [red[(slice(None), *square(len(_REGIONS) + i))].mean((1, 2)) > 0 for i in range(len(self.objects))]
         return same * torch.tensor(self.weights), torch.stack(seen, 1) * torch.tensor(self.objects)
 
     def __call__(self, x: Tensor) -> Tensor:

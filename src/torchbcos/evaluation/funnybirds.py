@@ -199,7 +199,7 @@ def _measure_one(
     masks = birds.masks(bird)
     _check_sizes([f"The map of parts of {name}"], [masks], maps)
     groups = [*birds.regions, *range(parts, parts + bird.objects)]
-    importance, totals = part_importance(maps, masks.expand(len(maps), *masks.shape), groups=groups), maps.sum((1, 2))
+    importance, totals = part_importance(maps, masks[None], groups=groups), maps.sum((1, 2))
     said = important_parts(importance[1:2, :parts], totals[1:2], shares)
     shared = birds.classes[targets[2:]] == birds.classes[bird.label]
     asked = [2**parts - 1 - (1 << p) for p in range(parts)] + subset_codes(~shared).tolist()

@@ -146,8 +146,9 @@ def open_birds(folder: str | os.PathLike[str], *, split: str = "test", limit: in
     place = Path(folder)
     if not place.is_dir():
         raise MissingFileError(f"{quote(folder)} is no folder.{nearby(folder)}")
-    if not split.isidentifier():
+    if not isinstance(split, str) or not split.isidentifier():
         raise InputError(f"split is the word before the names of the folders ('test'), not {quote(split)}.")
+    _check_texts(place, split)
     forms = _read_parts(place / "parts.json")
     classes = _read_classes(place / "classes.json", forms)
     birds = _read_birds(place / f"dataset_{split}.json", len(classes))
@@ -162,10 +163,19 @@ def open_birds(folder: str | os.PathLike[str], *, split: str = "test", limit: in
     lacking = found.missing()
     if lacking is not None:
         raise MissingFileError(
-            f"{quote(lacking)} does not exist.{nearby(lacking)} FunnyBirds has pictures in {split}, maps of parts in "
-            f"{split}_part_map, birds without parts in {split}_interventions."
+            f"{quote(lacking)} does not exist. FunnyBirds has pictures in {split}, maps of parts in {split}_part_map, and the same "
+            f"birds without some parts in {split}_interventions."
         )
     return found
+
+
+def _check_texts(place: Path, split: str) -> None:
+    names = ("parts.json", "classes.json", f"dataset_{split}.json")
+    lacking = next((name for name in names if not (place / name).exists()), None)
+    if lacking is not None:
+        inner = place / "FunnyBirds"
+        hint = f"Is it {quote(inner)}?" if inner.is_dir() else f"FunnyBirds has {', '.join(names)} in one folder."
+        raise MissingFileError(f"{quote(place)} has no {lacking}. {hint}")
 
 
 def _read_parts(file: Path) -> dict[str, int]:

@@ -25,7 +25,8 @@ def part_importance(maps: Tensor, masks: Tensor, *, groups: Sequence[int] | None
 
     Args:
         maps: (N, H, W).
-        masks: (N, R, H, W) bool, one region each. A part that is not seen has an empty mask, and importance 0.
+        masks: (N, R, H, W) bool, one region each, or (1, R, H, W), the same for all maps. A part that is not seen has an empty
+            mask, and importance 0.
         groups: the part of each of the R regions, numbers from 0 on: an eye is left and right. Each region is dilated for
             itself, and a pixel that lies in two dilated regions of a part counts twice, as in the official code. None: each
             region is a part.
@@ -43,7 +44,7 @@ def part_importance(maps: Tensor, masks: Tensor, *, groups: Sequence[int] | None
     (25.0, 1.0)
     """
     maps = check_maps(maps)
-    if masks.dim() != 4 or maps.dim() != 3 or (len(masks), *masks.shape[2:]) != tuple(maps.shape):
+    if masks.dim() != 4 or maps.dim() != 3 or masks.shape[2:] != maps.shape[1:] or len(masks) not in (1, len(maps)):
         raise InputError(
             f"Masks of parts are (N, R, H, W) and maps (N, H, W) of the same size, "
             f"not {tuple(masks.shape)} and {tuple(maps.shape)}."
@@ -52,7 +53,9 @@ def part_importance(maps: Tensor, masks: Tensor, *, groups: Sequence[int] | None
         raise InputError(f"Masks of parts are bool, not {masks.dtype}: compare with a threshold first.")
     if dilation < 1 or dilation % 2 == 0:
         raise InputError(f"dilation is an odd number of pixels, 1 or more, not {dilation}.")
-    grown = F.max_pool2d(masks.to(maps.device).float(), dilation, 1, dilation // 2) > 0
+    reach = dilation // 2
+    rows = F.max_pool2d(masks.to(maps.device).float(), (1, dilation), 1, (0, reach))  # a square is a row of columns
+    grown = F.max_pool2d(rows, (dilation, 1), 1, (reach, 0)) > 0
     sums = (maps.double()[:, None] * grown).flatten(2).sum(2)
     if groups is None:
         return sums
