@@ -163,8 +163,8 @@ def open_birds(folder: str | os.PathLike[str], *, split: str = "test", limit: in
     lacking = found.missing()
     if lacking is not None:
         raise MissingFileError(
-            f"{quote(lacking)} does not exist. FunnyBirds has pictures in {split}, maps of parts in {split}_part_map, and the same "
-            f"birds without some parts in {split}_interventions."
+            f"{quote(lacking)} does not exist. FunnyBirds has pictures in {split}, maps of parts in {split}_part_map, and "
+            f"the same birds without some parts in {split}_interventions."
         )
     return found
 
