@@ -11,6 +11,15 @@ from torchbcos.metrics.classification import score_each as score_each
 from torchbcos.metrics.completeness import residual as residual
 from torchbcos.metrics.complexity import entropy as entropy
 from torchbcos.metrics.complexity import gini as gini
+from torchbcos.metrics.funnybirds import background_independence as background_independence
+from torchbcos.metrics.funnybirds import choose_threshold as choose_threshold
+from torchbcos.metrics.funnybirds import combined_scores as combined_scores
+from torchbcos.metrics.funnybirds import controlled_data_check as controlled_data_check
+from torchbcos.metrics.funnybirds import deletion_check as deletion_check
+from torchbcos.metrics.funnybirds import distractibility as distractibility
+from torchbcos.metrics.funnybirds import part_correlation as part_correlation
+from torchbcos.metrics.funnybirds import preservation_check as preservation_check
+from torchbcos.metrics.funnybirds import target_sensitivity as target_sensitivity
 from torchbcos.metrics.grids import choose_grids as choose_grids
 from torchbcos.metrics.grids import compose_grids as compose_grids
 from torchbcos.metrics.grids import own_cells as own_cells
@@ -25,6 +34,11 @@ from torchbcos.metrics.objects import map_iou as map_iou
 from torchbcos.metrics.objects import mask_fraction as mask_fraction
 from torchbcos.metrics.objects import masks_of_boxes as masks_of_boxes
 from torchbcos.metrics.objects import pointing_hit as pointing_hit
+from torchbcos.metrics.parts import BIRD_THRESHOLDS as BIRD_THRESHOLDS
+from torchbcos.metrics.parts import contrasting_classes as contrasting_classes
+from torchbcos.metrics.parts import important_parts as important_parts
+from torchbcos.metrics.parts import minimal_part_sets as minimal_part_sets
+from torchbcos.metrics.parts import part_importance as part_importance
 from torchbcos.metrics.pointing import grid_lift as grid_lift
 from torchbcos.metrics.pointing import grid_lines as grid_lines
 from torchbcos.metrics.pointing import grid_pointing as grid_pointing
@@ -38,6 +52,7 @@ from torchbcos.metrics.removal import removal_order as removal_order
 from torchbcos.metrics.table import METRICS as METRICS
 
 __all__ = [
+    "BIRD_THRESHOLDS",
     "Curve",
     "METRICS",
     "Metric",
@@ -45,9 +60,16 @@ __all__ = [
     "agreement",
     "area",
     "area_lift",
+    "background_independence",
     "by_size",
     "choose_grids",
+    "choose_threshold",
+    "combined_scores",
     "compose_grids",
+    "contrasting_classes",
+    "controlled_data_check",
+    "deletion_check",
+    "distractibility",
     "energy_pointing",
     "entropy",
     "gap",
@@ -56,13 +78,18 @@ __all__ = [
     "grid_lines",
     "grid_pointing",
     "idsds",
+    "important_parts",
     "kendall_tau_b",
     "label_sensitivity",
     "map_iou",
     "mask_fraction",
     "masks_of_boxes",
+    "minimal_part_sets",
     "own_cells",
+    "part_correlation",
+    "part_importance",
     "pointing_hit",
+    "preservation_check",
     "removal_curve",
     "removal_order",
     "residual",
@@ -71,5 +98,6 @@ __all__ = [
     "score_each",
     "single_deletion",
     "spearman",
+    "target_sensitivity",
     "window_maps",
 ]
