@@ -73,13 +73,14 @@ class Explainer(ABC):
         """
         if self.model is None:
             raise StateError(f"{type(self).__name__} has no network yet: {type(self).__name__}(model).attribute(x, target=…).")
-        subject = Subject(
-            self.model, None, x, target, scales=scales, baseline=baseline, samples=samples, generator=generator,
-            batch_size=batch_size,
-        )  # fmt: skip
-        if subject.count != 1:
-            raise InputError("attribute(x, target) takes one target an image; torchbcos.attribute takes (N, K).")
-        found = self.run(subject)
+        with torch.inference_mode(False):
+            subject = Subject(
+                self.model, None, x, target, scales=scales, baseline=baseline, samples=samples, generator=generator,
+                batch_size=batch_size,
+            )  # fmt: skip
+            if subject.count != 1:
+                raise InputError("attribute(x, target) takes one target an image; torchbcos.attribute takes (N, K).")
+            found = self.run(subject)
         return found.maps if found.values is None else found.values[:, 0]
 
     def run(self, subject: Subject) -> Attribution:

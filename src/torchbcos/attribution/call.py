@@ -65,8 +65,9 @@ def attribute_through(
 ) -> Attribution:  # fmt: skip
     """`attribute` of a network and of what prepares its input, as one map: values belong to the input of `prepare`."""
     chosen = method_of(method)
-    subject = Subject(
-        model, prepare, x, targets, scales=scales, baseline=baseline, samples=samples, generator=generator,
-        batch_size=batch_size, top_k=top_k,
-    )  # fmt: skip
-    return chosen.run(subject)
+    with torch.inference_mode(False):  # what is made in it could not be differentiated
+        subject = Subject(
+            model, prepare, x, targets, scales=scales, baseline=baseline, samples=samples, generator=generator,
+            batch_size=batch_size, top_k=top_k,
+        )  # fmt: skip
+        return chosen.run(subject)
