@@ -68,3 +68,41 @@ def single_deletion(f: Score, x: Picture, base: Picture, values: Sequence[float]
         said.append(sum(values[p] for p in pixels))
         came.append(f(x) - f(without(x, base, pixels)))
     return correlation(ranks(said), ranks(came))
+
+
+def imputed(values: Sequence[Sequence[float]], removed: Sequence[Sequence[bool]]) -> list[list[float]]:
+    """One channel: each removed pixel is the mean of its neighbours that exist, 1/6 direct and 1/12 diagonal, over their sum."""
+    at = [(r, c) for r in range(len(values)) for c in range(len(values[0])) if removed[r][c]]
+    rows = []
+    for r, c in at:
+        row, right, weights = [0.0] * len(at), 0.0, 0.0
+        for dr in (-1, 0, 1):
+            for dc in (-1, 0, 1):
+                there = (r + dr, c + dc)
+                if (dr, dc) == (0, 0) or not (0 <= there[0] < len(values) and 0 <= there[1] < len(values[0])):
+                    continue
+                weight = 1 / 6 if dr == 0 or dc == 0 else 1 / 12
+                weights += weight
+                if there in at:
+                    row[at.index(there)] -= weight
+                else:
+                    right += weight * values[there[0]][there[1]]
+        row[at.index((r, c))] += weights
+        rows.append([v / weights for v in (*row, right)])
+    found = [list(line) for line in values]
+    for (r, c), value in zip(at, solved(rows), strict=True):
+        found[r][c] = value
+    return found
+
+
+def solved(rows: list[list[float]]) -> list[float]:
+    """Gauss's elimination; the right side is the last column."""
+    n = len(rows)
+    for i in range(n):
+        best = max(range(i, n), key=lambda k: abs(rows[k][i]))
+        rows[i], rows[best] = rows[best], rows[i]
+        rows[i] = [v / rows[i][i] for v in rows[i]]
+        for k in range(n):
+            if k != i:
+                rows[k] = [v - rows[k][i] * w for v, w in zip(rows[k], rows[i], strict=True)]
+    return [row[-1] for row in rows]

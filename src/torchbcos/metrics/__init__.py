@@ -11,6 +11,10 @@ from torchbcos.metrics.classification import score_each as score_each
 from torchbcos.metrics.completeness import residual as residual
 from torchbcos.metrics.complexity import entropy as entropy
 from torchbcos.metrics.complexity import gini as gini
+from torchbcos.metrics.deletion import deletion as deletion
+from torchbcos.metrics.deletion import insertion as insertion
+from torchbcos.metrics.deletion import pixel_steps as pixel_steps
+from torchbcos.metrics.deletion import rise_blur as rise_blur
 from torchbcos.metrics.funnybirds import background_independence as background_independence
 from torchbcos.metrics.funnybirds import choose_threshold as choose_threshold
 from torchbcos.metrics.funnybirds import combined_scores as combined_scores
@@ -24,6 +28,7 @@ from torchbcos.metrics.grids import choose_grids as choose_grids
 from torchbcos.metrics.grids import compose_grids as compose_grids
 from torchbcos.metrics.grids import own_cells as own_cells
 from torchbcos.metrics.grids import window_maps as window_maps
+from torchbcos.metrics.imputing import impute_linear as impute_linear
 from torchbcos.metrics.likeness import agreement as agreement
 from torchbcos.metrics.likeness import label_sensitivity as label_sensitivity
 from torchbcos.metrics.likeness import same_maps as same_maps
@@ -49,6 +54,8 @@ from torchbcos.metrics.removal import area as area
 from torchbcos.metrics.removal import gap as gap
 from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
+from torchbcos.metrics.road import road as road
+from torchbcos.metrics.road import road_curves as road_curves
 from torchbcos.metrics.table import METRICS as METRICS
 
 __all__ = [
@@ -68,6 +75,7 @@ __all__ = [
     "compose_grids",
     "contrasting_classes",
     "controlled_data_check",
+    "deletion",
     "deletion_check",
     "distractibility",
     "energy_pointing",
@@ -79,6 +87,8 @@ __all__ = [
     "grid_pointing",
     "idsds",
     "important_parts",
+    "impute_linear",
+    "insertion",
     "kendall_tau_b",
     "label_sensitivity",
     "map_iou",
@@ -88,11 +98,15 @@ __all__ = [
     "own_cells",
     "part_correlation",
     "part_importance",
+    "pixel_steps",
     "pointing_hit",
     "preservation_check",
     "removal_curve",
     "removal_order",
     "residual",
+    "rise_blur",
+    "road",
+    "road_curves",
     "same_maps",
     "score",
     "score_each",

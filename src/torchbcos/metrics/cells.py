@@ -10,7 +10,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.metrics.about import Metric
-from torchbcos.metrics.passes import Predict, Replace, check_count, check_pictures, fitted_maps, outcomes, remover
+from torchbcos.metrics.imputing import remover
+from torchbcos.metrics.passes import Predict, Replace, check_count, check_pictures, fitted_maps, outcomes
 from torchbcos.metrics.ranks import spearman
 
 __all__ = ["METRICS", "cell_numbers", "idsds", "single_deletion"]

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos.functional.replace import replacement
 from torchbcos.metrics.checks import check_maps
 
 __all__ = [
     "Predict", "Replace",
-    "asked", "check_count", "check_pictures", "fitted_maps", "outcomes", "own_generator", "remover",
+    "asked", "check_count", "check_pictures", "fitted_maps", "outcomes", "own_generator",
 ]  # fmt: skip
 
 Predict = Callable[[Tensor], Tensor]  # (b, C, *S) -> (b,); with targets: -> (b, K)
@@ -157,19 +156,3 @@ def _checked_targets(targets: object, images: int, device: torch.device | None) 
     if int(targets.min()) < 0:
         raise InputError(f"A target is {int(targets.min())}: classes are counted from 0.")
     return targets.to(device, torch.int64)
-
-
-def remover(x: Tensor, replace: Replace) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function of (b,) numbers of pictures and of (b, *S) what is removed of each: pictures (b, C, *S).
-
-    Args:
-        x: (N, C, *S).
-        replace: as `functional.replace.replacement` takes it.
-    """
-    base = replacement(x, replace)
-    shared = base.stride(0) == 0  # one for all pictures: nothing to gather
-
-    def removed(images: Tensor, gone: Tensor) -> Tensor:
-        return torch.where(gone.unsqueeze(1), base[:1] if shared else base[images], x[images])
-
-    return removed

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.metrics.checks import check_maps
-from torchbcos.metrics.passes import Predict, Replace, check_count, check_pictures, outcomes, own_generator, remover
+from torchbcos.metrics.imputing import remover
+from torchbcos.metrics.passes import Predict, Replace, check_count, check_pictures, outcomes, own_generator
 
 __all__ = ["Curve", "area", "gap", "removal_curve", "removal_order"]
 
@@ -86,6 +87,7 @@ def removal_curve(
     keep: bool = False,
     batch_size: int = 16,
     targets: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> Curve:
     """The score after the first pixels of an order are removed; or while only they are kept.
 
@@ -102,6 +104,7 @@ def removal_curve(
         keep: keep the first pixels, and remove the others.
         batch_size: pictures of one pass, at most.
         targets: (N,) classes: `predict` then gives all classes (b, K), and each picture is asked for its own.
+        noise: with "linear": (1, C, H, W), added to removed pixels, the same at every step; `road` draws it.
 
     Returns:
         The curve; its fractions are those of whole pixels.
@@ -116,8 +119,10 @@ def removal_curve(
     x = check_pictures(x)
     rank = _ranks(order, x)
     pixels = rank.shape[1]
-    asked, points = torch.unique(_counts(fractions, pixels).to(x.device), return_inverse=True)
-    removed = remover(x, replace)
+    counts = _counts(fractions, pixels)
+    _check_rest(replace, int(counts[0]) if keep else pixels - int(counts[-1]))
+    asked, points = torch.unique(counts.to(x.device), return_inverse=True)
+    removed = remover(x, replace, noise)
     rank = rank.view(len(x), *x.shape[2:])
 
     def build(images: Tensor, steps: Tensor) -> Tensor:
@@ -237,6 +242,15 @@ def _counts(fractions: object, pixels: int) -> Tensor:
     if not bool((given[1:] > given[:-1]).all()):
         raise InputError("fractions must increase: each larger than the one before.")
     return (given * pixels + 0.5).floor().long()
+
+
+def _check_rest(replace: object, left: int) -> None:
+    """Refused before the first pass, for the point with nothing left is the last of a curve."""
+    if isinstance(replace, str) and replace == "linear" and left < 1:
+        raise InputError(
+            "Linear imputation needs a pixel that is left, and the fractions go to the end where none is: give others, "
+            "torch.linspace(0, 0.99, 50) say (with keep=True from 0.01 to 1)."
+        )
 
 
 def _check_option(given: object, name: str, known: tuple[str, ...]) -> None:
