@@ -74,7 +74,7 @@ def choose_grids(
     if len(pools) < needed:
         raise InputError(
             f"Grids of {n} x {n} need {needed} classes with a picture that is classified rightly and surer than {confidence:g}; "
-            f"there are {len(pools)} of {len(set(labels.tolist()))} classes: give more pictures, a smaller n or a lower confidence."
+            f"there are {len(pools)} of {len(set(labels.tolist()))} classes: give more pictures, a smaller n or less confidence."
         )
     chosen = (_official if legacy else _draw)(pools, n * n, many, generator)
     if many is not None and len(chosen) < many:
