@@ -1,9 +1,12 @@
-"""Measuring classifiers on labelled data."""
+"""Measuring classifiers on labelled data, and the networks on grids that measure methods."""
 
 from __future__ import annotations
 
 from torchbcos.evaluation.accuracy import measure_accuracy as measure_accuracy
 from torchbcos.evaluation.checkpoints import open_model as open_model
 from torchbcos.evaluation.funnybirds import evaluate_funnybirds as evaluate_funnybirds
+from torchbcos.evaluation.pointing import cell_targets as cell_targets
+from torchbcos.evaluation.pointing import difull as difull
+from torchbcos.evaluation.pointing import dipart as dipart
 
-__all__ = ["evaluate_funnybirds", "measure_accuracy", "open_model"]
+__all__ = ["cell_targets", "difull", "dipart", "evaluate_funnybirds", "measure_accuracy", "open_model"]

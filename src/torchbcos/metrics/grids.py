@@ -74,7 +74,7 @@ def choose_grids(
     if len(pools) < needed:
         raise InputError(
             f"Grids of {n} x {n} need {needed} classes with a picture that is classified rightly and surer than {confidence:g}; "
-            f"there are {len(pools)} of {len(labels.unique())} classes: give more pictures, a smaller n or a lower confidence."
+            f"there are {len(pools)} of {len(set(labels.tolist()))} classes: give more pictures, a smaller n or less confidence."
         )
     chosen = (_official if legacy else _draw)(pools, n * n, many, generator)
     if many is not None and len(chosen) < many:
@@ -280,7 +280,7 @@ def window_maps(
     size, step, batch = _check_windows(grid, window, stride, batch_size)
     pad = size - step
     found = []
-    for one in grid.split(1):
+    for one in grid.detach().unsqueeze(1):
         padded = F.pad(replacement(one, replace), (pad,) * 4, mode="replicate") if pad else one.clone()
         padded[..., pad : pad + one.shape[2], pad : pad + one.shape[3]] = one
         windows = padded.unfold(2, size, step).unfold(3, size, step)  # (1, C, rows, columns, window, window)

@@ -30,7 +30,7 @@ def sure(counts: list[int], lost: int = 0) -> tuple[Tensor, Tensor]:
     return torch.cat([logits, wrong]), torch.cat([labels, torch.zeros(lost, dtype=torch.int64)])
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(
     counts=st.lists(st.integers(0, 9), min_size=4, max_size=8).filter(lambda counts: sum(c > 0 for c in counts) >= 4),
     lost=st.integers(0, 3), seed=st.integers(0, 99), limit=st.sampled_from([None, 1, 2]),
@@ -52,7 +52,7 @@ def test_laws_of_choice(counts: list[int], lost: int, seed: int, limit: int | No
         assert logits[used, c].tolist() == best.tolist()
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**16), probability=st.sampled_from(["sigmoid", "softmax"]), confidence=st.sampled_from([0.0, 0.3, 0.8])
 )
@@ -221,7 +221,6 @@ def test_bad_input_of_composing(images: Any, options: dict[str, Any], text: str)
         compose_grids(images, 2, **options)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     stride=st.integers(1, 3),
     times=st.integers(1, 3),
