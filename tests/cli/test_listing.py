@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from torchbcos.cli.__main__ import app
 from torchbcos.attribution import METHODS
+from torchbcos.cli.__main__ import app
 from torchbcos.metrics import METRICS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reference import birds, completeness, complexity, likeness, places, removal, scores
+from tests.reference import birds, completeness, complexity, likeness, places, removal, sanity, scores
 from torchbcos import metrics
 from torchbcos.metrics import METRICS, Metric
 
@@ -29,6 +29,7 @@ TWINS: dict[str, Callable[..., Any]] = {
     "single-deletion": removal.single_deletion,
     "idsds": removal.single_deletion,
     "residual": completeness.residual,
+    "randomisation": sanity.randomisation,
     "label-sensitivity": likeness.spearman,
     "gini": complexity.gini,
     "entropy": complexity.entropy,
