@@ -8,5 +8,14 @@ from torchbcos.evaluation.funnybirds import evaluate_funnybirds as evaluate_funn
 from torchbcos.evaluation.pointing import cell_targets as cell_targets
 from torchbcos.evaluation.pointing import difull as difull
 from torchbcos.evaluation.pointing import dipart as dipart
+from torchbcos.evaluation.randomised import randomised as randomised
 
-__all__ = ["cell_targets", "difull", "dipart", "evaluate_funnybirds", "measure_accuracy", "open_model"]
+__all__ = [
+    "cell_targets",
+    "difull",
+    "dipart",
+    "evaluate_funnybirds",
+    "measure_accuracy",
+    "open_model",
+    "randomised",
+]

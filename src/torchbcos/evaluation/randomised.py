@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.foreign import foreign
@@ -25,7 +25,7 @@ _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}  # of norms, as they are
 def randomised(
     model: nn.Module, *, order: str = "bottom_up", generator: torch.Generator | None = None
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of a network with more and more of its layers begun again (Adebayo et al., arXiv 1810.03292, section 4).
+    """Copies of a network with more and more of its layers begun again (Adebayo et al., arXiv 1810.03292).
 
     A layer is a module with parameters or norm statistics of its own, in the order in which they are registered. It begins
     again by its own `reset_parameters`; what that leaves as it was, and parameters of modules without one (position
@@ -86,7 +86,7 @@ def _layers(model: nn.Module) -> list[str]:
     for name, module in model.named_modules():
         own = dict(module.named_parameters(recurse=False))
         statistics = any(key in _STATISTICS for key, buffer in module.named_buffers(recurse=False) if buffer is not None)
-        if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in own.values()):
+        if any(is_lazy(p) for p in own.values()):
             raise InputError(f"The layer {name!r} has no parameters yet: call the network once, on an input, first.")
         if statistics or any(_drawn(module, parameter) for parameter in own.values()):
             found.append(name)
@@ -144,8 +144,9 @@ def _reset(module: nn.Module, seed: int) -> dict[str, Tensor]:
     fresh |= {name: fresh[name].fill_(value) for name, value in _STATISTICS.items() if name in fresh}
     if _reset_of(module) is None:
         return fresh
-    shell = copy.copy(module)
     own = _own(module)
+    shell = type(module).__new__(type(module))  # not by copy.copy: parametrised modules refuse it
+    shell.__dict__.update(module.__dict__)
     shell.__dict__["_parameters"] = {
         name: None if p is None else nn.Parameter(own[name], requires_grad=False) for name, p in module._parameters.items()
     }

@@ -56,6 +56,12 @@ from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
 from torchbcos.metrics.road import road as road
 from torchbcos.metrics.road import road_curves as road_curves
+from torchbcos.metrics.sanity import Randomisation as Randomisation
+from torchbcos.metrics.sanity import entropy_rise as entropy_rise
+from torchbcos.metrics.sanity import histogram_entropy as histogram_entropy
+from torchbcos.metrics.sanity import mean_of_noisy as mean_of_noisy
+from torchbcos.metrics.sanity import randomisation as randomisation
+from torchbcos.metrics.sanity import unit_moment as unit_moment
 from torchbcos.metrics.table import METRICS as METRICS
 
 __all__ = [
@@ -63,6 +69,7 @@ __all__ = [
     "Curve",
     "METRICS",
     "Metric",
+    "Randomisation",
     "accuracy",
     "agreement",
     "area",
@@ -80,11 +87,13 @@ __all__ = [
     "distractibility",
     "energy_pointing",
     "entropy",
+    "entropy_rise",
     "gap",
     "gini",
     "grid_lift",
     "grid_lines",
     "grid_pointing",
+    "histogram_entropy",
     "idsds",
     "important_parts",
     "impute_linear",
@@ -94,6 +103,7 @@ __all__ = [
     "map_iou",
     "mask_fraction",
     "masks_of_boxes",
+    "mean_of_noisy",
     "minimal_part_sets",
     "own_cells",
     "part_correlation",
@@ -101,6 +111,7 @@ __all__ = [
     "pixel_steps",
     "pointing_hit",
     "preservation_check",
+    "randomisation",
     "removal_curve",
     "removal_order",
     "residual",
@@ -113,5 +124,6 @@ __all__ = [
     "single_deletion",
     "spearman",
     "target_sensitivity",
+    "unit_moment",
     "window_maps",
 ]

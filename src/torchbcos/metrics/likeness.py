@@ -13,6 +13,7 @@ from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps
+from torchbcos.metrics.ranks import average_ranks, pearson, spearman
 from torchbcos.metrics.wide import wide
 
 __all__ = ["KINDS", "METRICS", "agreement", "label_sensitivity", "same_maps"]
@@ -57,9 +58,9 @@ def agreement(a: Tensor, b: Tensor, kind: str = "spearman", *, pool: int | None 
     dtype = torch.promote_types(a.dtype, b.dtype)
     (a, flat_a), (b, flat_b) = (_cells(maps, pool) for maps in (a, b))
     if kind == "pearson":
-        found = _correlation(a, b)
+        found = pearson(a, b)
     elif kind == "spearman":
-        found = _correlation(_ranks(a), _ranks(b))
+        found = spearman(a, b)
     else:
         found = _shared(a, b, kind, max(1, round(top * a.shape[1])))
     return torch.where(flat_a | flat_b, torch.nan, found).to(dtype)
@@ -128,7 +129,7 @@ def same_maps(maps: Mapping[str, Tensor], *, threshold: float = 0.9999) -> list[
 
 def _same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], threshold: float) -> bool:
     (a, flat_a), (b, flat_b) = one, other
-    return bool(torch.where(flat_a | flat_b, flat_a & flat_b, _correlation(a, b) > threshold).all())
+    return bool(torch.where(flat_a | flat_b, flat_a & flat_b, pearson(a, b) > threshold).all())
 
 
 def _pair(a: Tensor, b: Tensor, first: str = "a", second: str = "b") -> tuple[Tensor, Tensor]:
@@ -158,26 +159,11 @@ def _cells(maps: Tensor, pool: int | None) -> tuple[Tensor, Tensor]:
     return values, values.amax(1) - values.amin(1) <= _LEVEL
 
 
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, row by row."""
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    sizes = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
-    found: Tensor = ((a * b).sum(1) / sizes).clamp(-1, 1)
-    return found
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks in each row, from 1; equal numbers have their average."""
-    order = values.sort(1).values
-    first, last = (torch.searchsorted(order, values.contiguous(), right=right) for right in (False, True))
-    return (first + last + 1).to(values.dtype) / 2
-
-
 def _shared(a: Tensor, b: Tensor, kind: str, count: int) -> Tensor:
     """What the `count` largest cells of two maps have in common, as a part of them."""
     common = torch.minimum(_among_top(a, count), _among_top(b, count))
     if kind in ("rank", "signed_rank"):
-        common = common * (_ranks(a.abs()) == _ranks(b.abs()))
+        common = common * (average_ranks(a.abs()) == average_ranks(b.abs()))
     if kind in ("sign", "signed_rank"):
         common = common * (a.sign() == b.sign())
     return common.sum(1) / count

@@ -26,10 +26,15 @@ def metrics_text() -> str:
 
 def _row(metric: Metric) -> str:
     cells = (
-        f"`{metric.name}`", metric.summary, metric.best, metric.range, metric.needs, metric.cost, metric.verified, metric.blind,
+        f"`{metric.name}`", metric.summary, metric.best, metric.range, metric.needs, metric.cost, metric.verified,
+        _sentence(metric.blind),
         metric.source,
     )  # fmt: skip
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def page_with_metrics(page: str) -> str:
