@@ -91,6 +91,15 @@ def test_the_protocol_of_the_official_code(folder: Path) -> None:
     assert ours["scores"]["bi"] == pytest.approx((2 / 3 + 1 / 2 + 1 + 2 / 3) / 4)
 
 
+def test_classes_with_the_same_parts_are_told(tmp_path: Path) -> None:
+    twins = Birds(classes=((0, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1)), labels=(0, 2, 1), objects=(1, 0, 0))
+    place, network = twins.write(tmp_path / "FunnyBirds"), Reader(twins)
+    ours = evaluate_funnybirds(network, network.explain, place, threshold=0.25)
+    assert ours["notes"] == ["2 of 3 classes have all parts in common with another class: CSDC is undefined for them."]
+    assert column(ours, "csdc") == [None, 1.0, None] and ours["undefined"]["ts"] == 3
+    assert column(evaluate_funnybirds(network, network.explain, place, protocol="funnybirds"), "csdc") == [0.0, 0.0, None]
+
+
 # -- a second program --------------------------------------------------------------------------------------------------------
 
 
