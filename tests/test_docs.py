@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.birds import Birds
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
@@ -22,6 +24,8 @@ def test_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     if "import timm" in code:  # of an extra
         pytest.importorskip("timm")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
+    if '"FunnyBirds"' in code:  # data that a reader has: here a made-up folder
+        Birds().write(tmp_path / "FunnyBirds")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "block", "exec", dont_inherit=True), {"__name__": "block"})  # not this file's __future__
 

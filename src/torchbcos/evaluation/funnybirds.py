@@ -91,8 +91,9 @@ def evaluate_funnybirds(
         transform: pixels (N, 3, H, W) in [0, 1] to what model and `explain` take, of the same size. None: a `Classifier`'s
             encoding; else pixels as they are.
         threshold: "held-out", "test" (chosen on the pictures that are judged), or a number.
-        protocol: "funnybirds": as the official code counts. The threshold is chosen on the pictures that are judged, CSDC of
-            the last class is 0 (no set of parts is found for it), BI is a share of all objects together. None: neither.
+        protocol: "funnybirds": as the official code counts. The threshold is chosen on the pictures that are judged; CSDC is 0
+            for the last class, of which it finds no set of parts, and where no set suffices; BI is a share of all objects
+            together. None: neither.
         split: the word before the names of the folders.
         limit: pictures, spread evenly over all. None: all.
         batch_size: pictures at a time.
@@ -235,7 +236,8 @@ def _results(
     sets = minimal_part_sets(birds.classes)
     csdc = controlled_data_check(true[:, :, :parts], [sets[label] for label in truth], predicted == truth)
     if protocol is not None:
-        csdc = csdc.masked_fill(((truth == len(sets) - 1) & (predicted == truth))[:, None], 0)
+        unset = torch.tensor([label == len(sets) - 1 or not len(sets[label]) for label in truth])
+        csdc = csdc.masked_fill((unset & (predicted == truth))[:, None], 0)
     pc, dc = preservation_check(said, kept, predicted), deletion_check(said, kept, predicted)
     d = distractibility(true, logits, without)
     folds = torch.arange(len(seen)) % 2 if threshold == _HELD_OUT else None

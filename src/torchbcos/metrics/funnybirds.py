@@ -15,6 +15,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.parts import subset_codes
+from torchbcos.metrics.ranks import spearman
 
 __all__ = [
     "METRICS", "background_independence", "choose_threshold", "combined_scores", "controlled_data_check", "deletion_check",
@@ -158,10 +159,7 @@ def part_correlation(importance: Tensor, drops: Tensor) -> Tensor:
     """
     if importance.dim() != 2 or importance.shape != drops.shape:
         raise InputError(f"Expected importance and drops (N, P), not {tuple(importance.shape)} and {tuple(drops.shape)}.")
-    a, b = (_ranks(values) - (values.shape[1] + 1) / 2 for values in (importance.double(), drops.double()))
-    # a constant has deviations of exactly 0, and 0 / 0 is NaN
-    rho = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt()
-    return ((rho + 1) / 2).clamp(0, 1)
+    return (spearman(importance.double(), drops.double()) + 1) / 2
 
 
 def target_sensitivity(importance: Tensor, shared: Tensor, without: Tensor) -> Tensor:
@@ -286,13 +284,6 @@ def _relevant(logits: Tensor, without: Tensor, share: float) -> Tensor:
     whole = logits.double()[:, None]
     drop = whole - without.double()
     return (drop > 0) & (drop >= share * whole.abs())
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """(N, P) ranks from 1, the mean of them for equal numbers; NaN where a row holds NaN."""
-    below = (values[:, None] < values[:, :, None]).sum(2)
-    equal = (values[:, None] == values[:, :, None]).sum(2)
-    return (below + (equal + 1) / 2.0).double().masked_fill(values.isnan().any(1, keepdim=True), torch.nan)
 
 
 METRICS = (

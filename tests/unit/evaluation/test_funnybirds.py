@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tests.birds import Birds, Reader
 from tests.reference import birds as twin
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
-from torchbcos.evaluation import evaluate_funnybirds, funnybirds
+from torchbcos.evaluation import evaluate_funnybirds
 from torchbcos.metrics import BIRD_THRESHOLDS
 
 BIRDS = Birds()
@@ -49,11 +49,11 @@ def test_the_maps_that_the_network_deserves(folder: Path) -> None:
     # objects add 0.2 (irrelevant), 3 (relevant) and -1 (irrelevant): none is important; without objects no part is irrelevant
     assert column(result, "d") == [1.0, None, 1.0, 1.0, 1.0]
     assert column(result, "bi") == pytest.approx([2 / 3, None, 0.5, 1.0, 2 / 3])
-    assert column(result, "sd") == [1.0] * 5
+    assert column(result, "sd") == pytest.approx([1.0] * 5)
     assert column(result, "ts") == [1.0, 1.0, None, None, 1.0]
     assert result["scores"]["accuracy"] == 1.0
     assert result["scores"]["completeness"] == pytest.approx(((0.6 + 0.6 + 0.2) / 3 + 1) / 2)
-    assert (result["scores"]["correctness"], result["scores"]["contrastivity"]) == (1.0, 1.0)
+    assert (result["scores"]["correctness"], result["scores"]["contrastivity"]) == pytest.approx((1.0, 1.0))
     assert result["defined"] == {"csdc": 5, "pc": 5, "dc": 5, "d": 4, "bi": 4, "sd": 5, "ts": 3}
     assert result["undefined"] == {"csdc": 0, "pc": 0, "dc": 0, "d": 1, "bi": 1, "sd": 0, "ts": 2}
     assert result["notes"] == []
@@ -62,7 +62,7 @@ def test_the_maps_that_the_network_deserves(folder: Path) -> None:
 def test_reversed_and_constant_maps(folder: Path) -> None:
     network = Reader(BIRDS)
     result = evaluate_funnybirds(network, network.saying(torch.neg), folder)
-    assert (result["scores"]["correctness"], result["scores"]["contrastivity"]) == (0.0, 0.0)
+    assert (result["scores"]["correctness"], result["scores"]["contrastivity"]) == pytest.approx((0.0, 0.0))
     assert result["notes"] == ["5 of 5 pictures have a map with a negative sum, in which nearly all parts count as important."]
     assert set(column(result, "d")) == {0.0, None}  # objects without any evidence are important, too
     result = evaluate_funnybirds(network, network.saying(torch.ones_like), folder, threshold=0.05)
@@ -91,6 +91,15 @@ def test_the_protocol_of_the_official_code(folder: Path) -> None:
     assert ours["scores"]["bi"] == pytest.approx((2 / 3 + 1 / 2 + 1 + 2 / 3) / 4)
 
 
+def test_classes_with_the_same_parts_are_told(tmp_path: Path) -> None:
+    twins = Birds(classes=((0, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1)), labels=(0, 2, 1), objects=(1, 0, 0))
+    place, network = twins.write(tmp_path / "FunnyBirds"), Reader(twins)
+    ours = evaluate_funnybirds(network, network.explain, place, threshold=0.25)
+    assert ours["notes"] == ["2 of 3 classes have all parts in common with another class: CSDC is undefined for them."]
+    assert column(ours, "csdc") == [None, 1.0, None] and ours["undefined"]["ts"] == 3
+    assert column(evaluate_funnybirds(network, network.explain, place, protocol="funnybirds"), "csdc") == [0.0, 0.0, None]
+
+
 # -- a second program --------------------------------------------------------------------------------------------------------
 
 
@@ -117,7 +126,7 @@ def test_the_folder_equals_the_twin(folder: Path, parts: Any, objects: Any, draw
     network = Reader(BIRDS, parts, objects)
     explain = Reader(BIRDS, drawn, objects[::-1]).explain
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(funnybirds, "BIRD_THRESHOLDS", BIRD_THRESHOLDS[::8])
+        patch.setitem(evaluate_funnybirds.__globals__, "BIRD_THRESHOLDS", BIRD_THRESHOLDS[::8])
         found = evaluate_funnybirds(network, explain, folder, threshold="held-out" if held_out else "test")
     wanted = second(folder, network, explain, held_out)
     for mine, other in zip(found["each"], wanted["each"], strict=True):
@@ -133,21 +142,21 @@ def test_the_folder_equals_the_twin(folder: Path, parts: Any, objects: Any, draw
 @pytest.mark.parametrize("fault", ["true class", "kept parts", "own half", "objects"])
 def test_a_fault_is_found(fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a slip in the wiring would do, which no measure sees by itself."""
-    honest = funnybirds.evaluate_funnybirds
+    inside = evaluate_funnybirds.__globals__
     network, like = Reader(BIRDS, (4.0, 3.0, 0.1, 1.0), (1.0, 3.0, -1.0)), Reader(BIRDS, (1.0, 3.5, 2.0, 0.5), (0.1, 1.0, 3.0))
-    wanted = honest(network, like.explain, folder)["each"]
+    wanted = evaluate_funnybirds(network, like.explain, folder)["each"]
     if fault == "true class":  # maps of the first target for all
         explain: Callable[[Tensor, Tensor], Tensor] = lambda x, t: like.explain(x, t[:, :1].expand_as(t))
     else:
         explain = like.explain
     if fault == "kept parts":
-        plain = funnybirds.BirdFolder.keeping
-        monkeypatch.setattr(funnybirds.BirdFolder, "keeping", lambda self, bird, code: plain(self, bird, 15 - code))
+        plain = inside["BirdFolder"].keeping
+        monkeypatch.setattr(inside["BirdFolder"], "keeping", lambda self, bird, code: plain(self, bird, 15 - code))
     if fault == "own half":
-        monkeypatch.setattr(funnybirds, "choose_threshold", lambda *columns, folds: torch.zeros(5, dtype=torch.int64))
+        monkeypatch.setitem(inside, "choose_threshold", lambda *columns, folds: torch.zeros(5, dtype=torch.int64))
     if fault == "objects":
-        monkeypatch.setattr(funnybirds.BirdFolder, "without_object", lambda self, bird, number: self.picture(bird))
-    assert honest(network, explain, folder)["each"] != wanted
+        monkeypatch.setattr(inside["BirdFolder"], "without_object", lambda self, bird, number: self.picture(bird))
+    assert evaluate_funnybirds(network, explain, folder)["each"] != wanted
 
 
 # -- use -------------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from torchbcos.metrics import (
     target_sensitivity,
 )
 from torchbcos.metrics.parts import subset_codes
+from torchbcos.metrics.ranks import pearson
 
 whole = st.integers(-4, 4).map(float)  # few values: many are equal
 nan = math.nan
@@ -211,8 +212,8 @@ def test_combined_scores_of_the_paper() -> None:
 # -- planted faults ------------------------------------------------------------------------------------------------------
 
 
-def _ranks_of_their_own(values: Tensor) -> Tensor:
-    return values.argsort(1).argsort(1).double() + 1
+def _ranks_of_their_own(a: Tensor, b: Tensor) -> Tensor:
+    return pearson(a.argsort(1).argsort(1).double(), b.argsort(1).argsort(1).double())
 
 
 def _rises_count(logits: Tensor, without: Tensor, share: float) -> Tensor:
@@ -236,8 +237,8 @@ def _undefined_is_nought(columns: list[Tensor]) -> int:
 
 
 FAULTS: list[tuple[str, Callable[..., object], Callable[[], None]]] = [
-    ("_ranks", _ranks_of_their_own, test_correlation_of_scipy),
-    ("_ranks", lambda values: _ranks_of_their_own(values.abs()), test_rankings_by_hand),
+    ("spearman", _ranks_of_their_own, test_correlation_of_scipy),
+    ("spearman", pearson, test_rankings_by_hand),
     ("_relevant", _rises_count, test_a_rise_is_irrelevant),
     ("_relevant", _more_than_the_share, test_a_fall_of_just_the_share_is_relevant),
     ("subset_codes", _other_way_round, test_preservation_and_deletion_by_hand),
@@ -250,7 +251,7 @@ FAULTS: list[tuple[str, Callable[..., object], Callable[[], None]]] = [
 def test_a_fault_is_found(
     name: str, fault: Callable[..., object], guard: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(funnybirds, name, fault)
+    monkeypatch.setitem(choose_threshold.__globals__, name, fault)
     with pytest.raises(AssertionError):
         guard()
 
