@@ -36,6 +36,16 @@ def curve(f: Score, x: Picture, base: Picture, goes: Sequence[int], counts: Sequ
     return [f(without(x, base, goes[n:] if keep else goes[:n])) for n in counts]
 
 
+def deletion(f: Score, x: Picture, base: Picture, goes: Sequence[int], counts: Sequence[int]) -> float:
+    """The area while the first pixels go."""
+    return area([n / len(x) for n in counts], curve(f, x, base, goes, counts, False))
+
+
+def insertion(f: Score, x: Picture, base: Picture, goes: Sequence[int], counts: Sequence[int]) -> float:
+    """The area while the first pixels come."""
+    return area([n / len(x) for n in counts], curve(f, x, base, goes, counts, True))
+
+
 def area(fractions: Sequence[float], values: Sequence[float]) -> float:
     """Trapezoids."""
     total = 0.0
@@ -68,6 +78,18 @@ def single_deletion(f: Score, x: Picture, base: Picture, values: Sequence[float]
         said.append(sum(values[p] for p in pixels))
         came.append(f(x) - f(without(x, base, pixels)))
     return correlation(ranks(said), ranks(came))
+
+
+def road(f: Score, x: Sequence[Sequence[Sequence[float]]], orders: Sequence[Sequence[int]], counts: Sequence[int]) -> float:
+    """Half the mean distance of two orders' scores, the least important first and the most; x is (C, H, W)."""
+    width = len(x[0][0])
+    scores = []
+    for goes in orders:
+        for n in counts:
+            mask = [[r * width + c in goes[:n] for c in range(width)] for r in range(len(x[0]))]
+            channels = [[value for line in imputed(channel, mask) for value in line] for channel in x]
+            scores.append(f([list(pixel) for pixel in zip(*channels, strict=True)]))
+    return sum(scores[i + len(counts)] - scores[i] for i in range(len(counts))) / len(counts) / 2
 
 
 def imputed(values: Sequence[Sequence[float]], removed: Sequence[Sequence[bool]]) -> list[list[float]]:

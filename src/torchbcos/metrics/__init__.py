@@ -11,10 +11,12 @@ from torchbcos.metrics.classification import score_each as score_each
 from torchbcos.metrics.completeness import residual as residual
 from torchbcos.metrics.complexity import entropy as entropy
 from torchbcos.metrics.complexity import gini as gini
-from torchbcos.metrics.deletion import deletion as deletion
-from torchbcos.metrics.deletion import insertion as insertion
-from torchbcos.metrics.deletion import pixel_steps as pixel_steps
-from torchbcos.metrics.deletion import rise_blur as rise_blur
+from torchbcos.metrics.debiased import road as road
+from torchbcos.metrics.debiased import road_curves as road_curves
+from torchbcos.metrics.deleting import deletion as deletion
+from torchbcos.metrics.deleting import insertion as insertion
+from torchbcos.metrics.deleting import pixel_steps as pixel_steps
+from torchbcos.metrics.deleting import rise_blur as rise_blur
 from torchbcos.metrics.funnybirds import background_independence as background_independence
 from torchbcos.metrics.funnybirds import choose_threshold as choose_threshold
 from torchbcos.metrics.funnybirds import combined_scores as combined_scores
@@ -54,8 +56,6 @@ from torchbcos.metrics.removal import area as area
 from torchbcos.metrics.removal import gap as gap
 from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
-from torchbcos.metrics.road import road as road
-from torchbcos.metrics.road import road_curves as road_curves
 from torchbcos.metrics.sanity import Randomisation as Randomisation
 from torchbcos.metrics.sanity import entropy_rise as entropy_rise
 from torchbcos.metrics.sanity import histogram_entropy as histogram_entropy

@@ -21,22 +21,14 @@ from torchbcos.metrics import road, road_curves
 def test_road_is_that_of_the_slow_twin(seed: int, h: int, w: int, batch_size: int) -> None:
     x, maps = drawn(seed, 2, 2, h, w), drawn(seed + 1, 2, h, w)
     fractions = (0.25, 0.5, 0.7)
-    curves = road_curves(curved, x, maps, fractions=fractions, noise=0.0, batch_size=batch_size)
-    means = []
-    for i in range(2):
-        both = []
-        for curve, most in zip(curves, (True, False), strict=True):
-            goes, values = twin.order(maps[i].flatten().tolist(), most, range(h * w)), []
-            for f in fractions:
-                gone = goes[: int(f * h * w + 0.5)]
-                mask = [[r * w + c in gone for c in range(w)] for r in range(h)]
-                channels = [twin.imputed(x[i, c].tolist(), mask) for c in range(2)]
-                values.append(curved_twin([[channel[r][c] for channel in channels] for r in range(h) for c in range(w)]))
-            assert curve.values[i].tolist() == pytest.approx(values, abs=1e-7)
-            both.append(values)
-        means.append(sum(b - a for a, b in zip(*both, strict=True)) / len(fractions) / 2)
     found = road(curved, x, maps, fractions=fractions, noise=0.0, batch_size=batch_size)
-    assert found.tolist() == pytest.approx(means, abs=1e-7)
+    counts = [int(f * h * w + 0.5) for f in fractions]
+    for i in range(2):
+        orders = [twin.order(maps[i].flatten().tolist(), most, range(h * w)) for most in (True, False)]
+        assert float(found[i]) == pytest.approx(twin.road(curved_twin, x[i].tolist(), orders, counts), abs=1e-7)
+    most, least = road_curves(curved, x, maps, fractions=fractions, noise=0.0)
+    assert torch.allclose((least.values - most.values).mean(1) / 2, found, atol=1e-12)
+    assert most.fractions.tolist() == [c / (h * w) for c in counts]
 
 
 def classes(x: Tensor) -> Tensor:
