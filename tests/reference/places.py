@@ -112,7 +112,7 @@ def window_sums(size: tuple[int, int], window: int, stride: int) -> list[list[in
 
 
 def rise_line() -> list[float]:
-    """RISE's kernel along one axis: one in the middle of 11 pixels, spread by a Gaussian (σ = 5, cut at 4 σ), folded at the ends."""
+    """RISE's kernel along one axis: one in the middle of 11 pixels, spread by a Gaussian (σ = 5, cut at 4 σ) and folded."""
     found = [0.0] * 11
     weights = {d: math.exp(-(d**2) / 50) for d in range(-20, 21)}
     for d, weight in weights.items():
