@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torchbcos.kinds.page import page_with_rules
 from torchbcos.metrics.page import page_with_metrics
+from torchbcos.metrics.protocols import page_with_protocols
 from torchbcos.training.recipe import settings_page
 
 ROOMS = (
@@ -26,9 +27,10 @@ def entry(name: str, thing: object) -> str:
 
 
 def main() -> None:
-    """One page a room; and, in git, the page of settings, the tables of rules and of metrics."""
+    """One page a room; and, in git, the page of settings, the tables of rules, metrics and protocols."""
     (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
-    for name, printed in {"kinds": page_with_rules, "metrics": page_with_metrics}.items():
+    pages = {"kinds": page_with_rules, "metrics": page_with_metrics, "protocols": page_with_protocols}
+    for name, printed in pages.items():
         file = Path(__file__).parent / "explanation" / f"{name}.md"
         file.write_text(printed(file.read_text("utf-8")), "utf-8")
     out = Path(__file__).parent / "reference"

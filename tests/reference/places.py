@@ -109,3 +109,13 @@ def window_sums(size: tuple[int, int], window: int, stride: int) -> list[list[in
         [sum(y - window < v <= y and x - window < u <= x for v in starts[0] for u in starts[1]) for x in range(size[1])]
         for y in range(size[0])
     ]
+
+
+def rise_line() -> list[float]:
+    """RISE's kernel along one axis: one in the middle of 11 pixels, spread by a Gaussian (σ = 5, cut at 4 σ) and folded."""
+    found = [0.0] * 11
+    weights = {d: math.exp(-(d**2) / 50) for d in range(-20, 21)}
+    for d, weight in weights.items():
+        place = (5 + d) % 22
+        found[place if place < 11 else 21 - place] += weight / sum(weights.values())
+    return found

@@ -49,6 +49,9 @@ from torchbcos.metrics.parts import part_importance as part_importance
 from torchbcos.metrics.pointing import grid_lift as grid_lift
 from torchbcos.metrics.pointing import grid_lines as grid_lines
 from torchbcos.metrics.pointing import grid_pointing as grid_pointing
+from torchbcos.metrics.protocols import PROTOCOLS as PROTOCOLS
+from torchbcos.metrics.protocols import Protocol as Protocol
+from torchbcos.metrics.protocols import protocol as protocol
 from torchbcos.metrics.ranks import kendall_tau_b as kendall_tau_b
 from torchbcos.metrics.ranks import spearman as spearman
 from torchbcos.metrics.removal import Curve as Curve
@@ -69,6 +72,8 @@ __all__ = [
     "Curve",
     "METRICS",
     "Metric",
+    "PROTOCOLS",
+    "Protocol",
     "Randomisation",
     "accuracy",
     "agreement",
@@ -111,6 +116,7 @@ __all__ = [
     "pixel_steps",
     "pointing_hit",
     "preservation_check",
+    "protocol",
     "randomisation",
     "removal_curve",
     "removal_order",

@@ -152,6 +152,23 @@ def test_defect_49_one_picture_is_lost_after_each_grid() -> None:
     assert grids[1][0] == listed[5]
 
 
+def test_defect_50_softmax_has_its_own_confidence() -> None:
+    """Logits of 3 and 2.9: both sigmoids are sure, no softmax is."""
+    labels = torch.arange(4)
+    logits = torch.full((4, 4), 2.9).scatter(1, labels[:, None], 3.0)
+    assert choose_grids(logits, labels, 2).shape == (1, 4)
+    with pytest.raises(InputError, match="there are 0 of 4 classes"):
+        choose_grids(logits, labels, 2, probability="softmax")
+
+
+def test_defect_51_the_last_classes_are_used() -> None:
+    """Where n² classes are left, grids go on; the official rule needs one more."""
+    logits, labels = sure([5, 5, 5, 5])
+    assert choose_grids(logits, labels, 2).shape == (5, 4)
+    with pytest.raises(InputError, match="need 5 classes"):
+        choose_grids(logits, labels, 2, legacy=True)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
