@@ -13,7 +13,7 @@ from torchbcos.training.recipe import settings_page
 
 ROOMS = (
     "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data",
-    "torchbcos.metrics", "torchbcos.training", "torchbcos.evaluation",
+    "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.training", "torchbcos.evaluation",
 )  # fmt: skip
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from torchbcos._core.optional import require
 from torchbcos.metrics.about import Metric as Metric
 from torchbcos.metrics.cells import idsds as idsds
 from torchbcos.metrics.cells import single_deletion as single_deletion
@@ -59,17 +63,22 @@ from torchbcos.metrics.removal import area as area
 from torchbcos.metrics.removal import gap as gap
 from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
+from torchbcos.metrics.road import road as road
+from torchbcos.metrics.road import road_curves as road_curves
+from torchbcos.metrics.sanity import LayerSimilarity as LayerSimilarity
 from torchbcos.metrics.sanity import Randomisation as Randomisation
 from torchbcos.metrics.sanity import entropy_rise as entropy_rise
 from torchbcos.metrics.sanity import histogram_entropy as histogram_entropy
 from torchbcos.metrics.sanity import mean_of_noisy as mean_of_noisy
 from torchbcos.metrics.sanity import randomisation as randomisation
 from torchbcos.metrics.sanity import unit_moment as unit_moment
+from torchbcos.metrics.summing import summary as summary
 from torchbcos.metrics.table import METRICS as METRICS
 
 __all__ = [
     "BIRD_THRESHOLDS",
     "Curve",
+    "LayerSimilarity",
     "METRICS",
     "Metric",
     "PROTOCOLS",
@@ -129,7 +138,27 @@ __all__ = [
     "score_each",
     "single_deletion",
     "spearman",
+    "summary",
     "target_sensitivity",
     "unit_moment",
     "window_maps",
 ]
+
+
+# metrics with a state, of `torchbcos.metrics.running`: loaded when one is first used, for they need torchmetrics
+_RUNNING = (
+    "Agreement", "Deletion", "EnergyPointing", "Entropy", "Gini", "GridPointing", "Idsds", "Insertion", "LabelSensitivity",
+    "MapIoU", "PointingHit", "Randomisation", "Residual", "Road", "Running", "SingleDeletion",
+)  # fmt: skip
+
+if not TYPE_CHECKING:  # else every wrong name would be of type Any
+
+    def __getattr__(name: str) -> Any:
+        if name not in _RUNNING:
+            raise AttributeError(f"module 'torchbcos.metrics' has no attribute {name!r}")
+        require("torchmetrics", extra="evaluate", why=f"The metric with a state {name}")
+        return getattr(importlib.import_module("torchbcos.metrics.running"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_RUNNING]

@@ -16,14 +16,14 @@ from torchbcos.metrics.likeness import agreement
 from torchbcos.metrics.passes import check_count, check_pictures, own_generator
 from torchbcos.metrics.wide import wide
 
-__all__ = ["METRICS", "Randomisation", "entropy_rise", "histogram_entropy", "mean_of_noisy", "randomisation", "unit_moment"]
+__all__ = ["METRICS", "LayerSimilarity", "entropy_rise", "histogram_entropy", "mean_of_noisy", "randomisation", "unit_moment"]
 
 _SAME = 0.9999  # from here on two maps are one
 _UNTOUCHED = "as trained"
 
 
 @dataclass(frozen=True)
-class Randomisation:
+class LayerSimilarity:
     """How similar maps stay to those of the trained network while its layers begin again.
 
     Attributes:
@@ -56,7 +56,7 @@ class Randomisation:
     def rows(self) -> list[tuple[str, float]]:
         """The trained network, similar to itself by 1, and the mean of the images for every layer.
 
-        >>> Randomisation(("fc",), torch.tensor([[0.25, 0.75]])).rows()
+        >>> LayerSimilarity(("fc",), torch.tensor([[0.25, 0.75]])).rows()
         [('as trained', 1.0), ('fc', 0.5)]
         """
         means = self.similarity.nanmean(1).tolist()
@@ -66,7 +66,7 @@ class Randomisation:
 def randomisation(
     maps: Tensor, randomised: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], *,
     independent: tuple[Tensor, Tensor] | None = None, kind: str = "spearman", pool: int | None = 14, magnitudes: bool = False,
-) -> Randomisation:  # fmt: skip
+) -> LayerSimilarity:  # fmt: skip
     """How similar maps stay while the layers of the network begin again (Adebayo et al., arXiv 1810.03292).
 
     Args:
@@ -103,7 +103,7 @@ def randomisation(
     if independent is not None:
         a, b = (check_maps(one, "independent maps", images=len(maps)) for one in independent)
         floor = agreement(a.abs(), b.abs(), kind, pool=pool) if magnitudes else agreement(a, b, kind, pool=pool)
-    return Randomisation(tuple(names), torch.stack(rows), floor)
+    return LayerSimilarity(tuple(names), torch.stack(rows), floor)
 
 
 def mean_of_noisy(

@@ -17,7 +17,7 @@ from tests.reference import sanity as twin
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.functional import add_inverse
 from torchbcos.metrics import (
-    Randomisation,
+    LayerSimilarity,
     entropy_rise,
     histogram_entropy,
     mean_of_noisy,
@@ -58,7 +58,7 @@ def test_a_method_that_ignores_the_network_is_flagged() -> None:
     assert not randomisation(edges, {"fc": edges, "conv": once}).ignores_model
     nothing = randomisation(edges, {"fc": torch.zeros(3, 20, 20)})
     assert not nothing.ignores_model and nothing.mean.isnan().all() and nothing.undefined.tolist() == [1, 1, 1]
-    assert Randomisation(("a", "b"), torch.tensor([[1.0], [math.nan]])).ignores_model
+    assert LayerSimilarity(("a", "b"), torch.tensor([[1.0], [math.nan]])).ignores_model
 
 
 def test_the_floor_is_what_two_random_networks_have_in_common() -> None:
