@@ -130,15 +130,15 @@ _NEEDS = "a layer with places"
 
 RECORDS = (
     Method(
-        GradCam, "activation", "Features of the last layer with space, each by its mean gradient.", False, "", True, _NEEDS, "1 + K",
-        lambda s, k: 1 + k, "Selvaraju et al. 2017, arXiv 1610.02391", "twin, closed form, Captum",
+        GradCam, "activation", "Features of the last layer with space, each by its mean gradient.", False, "", True, _NEEDS,
+        "1 + K", lambda s, k: 1 + k, "Selvaraju et al. 2017, arXiv 1610.02391", "twin, closed form, Captum",
     ),
     Method(
         LayerCam, "activation", "The same, by the positive gradient of every place.", False, "", True, _NEEDS, "1 + K",
         lambda s, k: 1 + k, "Jiang et al. 2021, IEEE TIP 30", "twin, closed form",
     ),
     Method(
-        HiResCam, "activation", "Gradient times features of that layer; with held scales, its part of the output.", True, "", True,
-        _NEEDS, "1 + K", lambda s, k: 1 + k, "Draelos and Carin 2020, arXiv 2011.08891", "twin, closed form",
+        HiResCam, "activation", "Gradient times features of that layer; with held scales, its part of the output.", True, "",
+        True, _NEEDS, "1 + K", lambda s, k: 1 + k, "Draelos and Carin 2020, arXiv 2011.08891", "twin, closed form",
     ),
 )  # fmt: skip
