@@ -190,7 +190,7 @@ def _projects(seen: Seen, sight: Sight) -> bool:
 
 
 def _verdict(scores: Tensor, output: Tensor, layout: Layout, targets: Tensor, classes: int) -> str:
-    """Why a layer is not the one, or "". An image whose gradient is zero everywhere says nothing: its map is zero at any layer."""
+    """Why a layer is not the one, or "". An image without any gradient says nothing: its map is zero at every layer."""
     for k in range(scores.shape[1]):
         gradient = gradient_of(scores[:, k].sum(), output)
         telling = gradient.flatten(1).any(1)

@@ -76,7 +76,7 @@ def _fits(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
 
 
 def _alike(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether both have the same proportions, of the last two axes: the same stride, and the same loss at the border, within one."""
+    """Whether both have the same proportions, of the last two axes: the same stride, the same loss at the border, within one."""
     if len(size) == 1:
         return True
     (g, h), (s, t) = grid[-2:], size[-2:]
