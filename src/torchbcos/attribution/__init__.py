@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from torchbcos.attribution.activation import GradCam as GradCam
+from torchbcos.attribution.activation import HiResCam as HiResCam
+from torchbcos.attribution.activation import LayerCam as LayerCam
 from torchbcos.attribution.base import Explainer as Explainer
 from torchbcos.attribution.base import Found as Found
 from torchbcos.attribution.call import attribute as attribute
@@ -22,10 +25,13 @@ __all__ = [
     "Attribution",
     "Explainer",
     "Found",
+    "GradCam",
     "GradientShap",
+    "HiResCam",
     "Inherent",
     "InputXGradient",
     "IntegratedGradients",
+    "LayerCam",
     "METHODS",
     "Method",
     "Saliency",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos.functional.replace import encoded_images
 
-__all__ = ["REDUCTIONS", "colour_gradient", "enlarged", "reduced"]
+__all__ = ["REDUCTIONS", "colour_gradient", "enlarged", "reduced", "shared_out"]
 
 REDUCTIONS = ("max", "l2", "sum")
 
@@ -54,3 +54,17 @@ def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps (N, K, *s) at the size of the picture (N, K, *S): linear between the centres of pixels."""
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     return maps if tuple(maps.shape[2:]) == size else F.interpolate(maps, size=size, mode=mode, align_corners=False)
+
+
+def shared_out(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The same, but every number is shared out among its pixels: sums stay, also where sizes are no multiples.
+
+    >>> shared_out(torch.tensor([[[3.0, 5.0]]]), (5,)).sum()
+    tensor(8.)
+    """
+    for axis, (cells, pixels) in enumerate(zip(maps.shape[2:], size, strict=True), start=2):
+        if cells != pixels:
+            weights = enlarged(torch.eye(cells, dtype=maps.dtype, device=maps.device)[None], (pixels,))[0]
+            shares = weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+            maps = torch.tensordot(maps, shares, ([axis], [0])).movedim(-1, axis)
+    return maps

@@ -107,6 +107,16 @@ class Subject:
         """Passes for one image, forward and backward."""
         return -(-(self.forwards + self.backwards) // len(self.x))
 
+    def adopt(self, outputs: Tensor) -> None:
+        """Take the outputs of x from a pass that a method made itself, so that none is made for them alone."""
+        _check_outputs(outputs)
+        self._outputs = outputs.detach()
+
+    @property
+    def known(self) -> bool:
+        """Whether the outputs of x are known already."""
+        return self._outputs is not None
+
     # -- running -------------------------------------------------------------------------------------------------------
 
     def forward(self, points: Tensor) -> Tensor:
@@ -165,8 +175,7 @@ class Subject:
         with torch.inference_mode(False), torch.enable_grad():
             leaf = self.x.clone().requires_grad_()
             outputs = self.forward(leaf)
-            _check_outputs(outputs)
-            self._outputs = outputs.detach()
+            self.adopt(outputs)
             self.backwards += len(leaf) * self.count
             return rows_of(_with_gradient(outputs.gather(1, self.targets)), leaf)
 

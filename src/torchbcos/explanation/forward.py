@@ -18,9 +18,9 @@ from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session, current
 from torchbcos.kinds import Watch
 
-__all__ = ["Asked", "Ran", "check_constants", "other_input", "outputs_of", "picked", "run"]
+__all__ = ["Asked", "Ran", "check_constants", "hook_lock", "other_input", "outputs_of", "picked", "run"]
 
-_hook_lock = threading.Lock()
+hook_lock = threading.Lock()  # torch gives hooks their numbers without one
 
 
 class Asked(NamedTuple):
@@ -225,12 +225,12 @@ def _capture(module: nn.Module | None, seen: list[object], state: Session) -> It
         # the network goes on with a copy: an activation in place would edit what was asked for
         return output.clone() if isinstance(output, Tensor) else None
 
-    with _hook_lock:
+    with hook_lock:
         handle = module.register_forward_hook(keep)
     try:
         yield
     finally:
-        with _hook_lock:
+        with hook_lock:
             handle.remove()
 
 

@@ -1,0 +1,98 @@
+"""What the modules of a network give during one forward pass: of this thread, and of this call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchbcos.explanation.forward import hook_lock
+
+__all__ = ["Seen", "Sight", "sight_of"]
+
+_KEPT = 128  # outputs that are kept, from the end: the last blocks of any network, and not all of its memory
+_here: ContextVar[Sight | None] = ContextVar("torchbcos_sight", default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The output of a module.
+
+    Attributes:
+        name, module: which.
+        output: what it gave.
+        last: whether the last convolution or linear layer until then keeps channels in the last axis.
+    """
+
+    name: str
+    module: nn.Module
+    output: Any
+    last: bool
+
+
+@dataclass(eq=False)
+class Sight:
+    """Outputs of modules, in the order in which these ended.
+
+    Attributes:
+        seen: the last of them.
+        modules: of the network, by name.
+        shapes: of all tensors that came out, (N, …).
+    """
+
+    seen: deque[Seen]
+    modules: dict[str, nn.Module]
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    last: bool = False
+
+    def note(self, name: str, module: nn.Module, output: object) -> None:
+        """Keep what a module gave."""
+        if isinstance(module, nn.Linear | nn.LayerNorm) and isinstance(output, Tensor):
+            self.last = output.shape[-1] in (getattr(module, "out_features", 0), *getattr(module, "normalized_shape", ())[-1:])
+        elif "Conv" in type(module).__name__:
+            self.last = False
+        self.seen.append(Seen(name, module, output, self.last))
+        if isinstance(output, Tensor):
+            self.shapes.append(tuple(output.shape))
+
+
+@contextlib.contextmanager
+def sight_of(model: nn.Module, only: str | None = None) -> Iterator[Sight]:
+    """Inside this block, what modules of `model` give in this thread is seen.
+
+    Args:
+        model: the network.
+        only: the name of one module. The network goes on with a copy of what it gives, so that an activation that edits it in
+            place leaves what was seen. None: every module but the network itself, without copies.
+    """
+    sight = Sight(deque(maxlen=_KEPT), dict(model.named_modules()))
+    handles = []
+    try:
+        with hook_lock:
+            for name, module in sight.modules.items():
+                if name and only in (None, name):
+                    handles.append(module.register_forward_hook(_hook(sight, name, copy=only is not None)))
+        token = _here.set(sight)
+        try:
+            yield sight
+        finally:
+            _here.reset(token)
+    finally:
+        with hook_lock:
+            for handle in handles:
+                handle.remove()
+
+
+def _hook(sight: Sight, name: str, *, copy: bool) -> Any:
+    def note(module: nn.Module, _args: object, output: object) -> object:
+        if _here.get() is not sight:  # another thread, or another call inside this one
+            return None
+        sight.note(name, module, output)
+        return output.clone() if copy and isinstance(output, Tensor) else None
+
+    return note
