@@ -63,10 +63,7 @@ from torchbcos.metrics.removal import area as area
 from torchbcos.metrics.removal import gap as gap
 from torchbcos.metrics.removal import removal_curve as removal_curve
 from torchbcos.metrics.removal import removal_order as removal_order
-from torchbcos.metrics.road import road as road
-from torchbcos.metrics.road import road_curves as road_curves
 from torchbcos.metrics.sanity import LayerSimilarity as LayerSimilarity
-from torchbcos.metrics.sanity import Randomisation as Randomisation
 from torchbcos.metrics.sanity import entropy_rise as entropy_rise
 from torchbcos.metrics.sanity import histogram_entropy as histogram_entropy
 from torchbcos.metrics.sanity import mean_of_noisy as mean_of_noisy
@@ -83,7 +80,6 @@ __all__ = [
     "Metric",
     "PROTOCOLS",
     "Protocol",
-    "Randomisation",
     "accuracy",
     "agreement",
     "area",

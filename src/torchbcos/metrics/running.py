@@ -15,11 +15,11 @@ from torchbcos._core.names import hint
 from torchbcos.metrics.cells import idsds, single_deletion
 from torchbcos.metrics.completeness import residual
 from torchbcos.metrics.complexity import entropy, gini
-from torchbcos.metrics.deletion import deletion, insertion
+from torchbcos.metrics.debiased import road
+from torchbcos.metrics.deleting import deletion, insertion
 from torchbcos.metrics.likeness import agreement, label_sensitivity
 from torchbcos.metrics.objects import by_size, energy_pointing, map_iou, mask_fraction, pointing_hit
 from torchbcos.metrics.pointing import grid_pointing
-from torchbcos.metrics.road import road
 from torchbcos.metrics.sanity import randomisation
 from torchbcos.metrics.summing import summary
 
