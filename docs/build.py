@@ -6,6 +6,7 @@ import importlib
 import inspect
 from pathlib import Path
 
+from torchbcos.attribution.page import page_with_methods
 from torchbcos.kinds.page import page_with_rules
 from torchbcos.metrics.page import page_with_metrics
 from torchbcos.metrics.protocols import page_with_protocols
@@ -13,7 +14,7 @@ from torchbcos.training.recipe import settings_page
 
 ROOMS = (
     "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data",
-    "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.training", "torchbcos.evaluation",
+    "torchbcos.attribution", "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.training", "torchbcos.evaluation",
 )  # fmt: skip
 
 
@@ -29,7 +30,12 @@ def entry(name: str, thing: object) -> str:
 def main() -> None:
     """One page a room; and, in git, the page of settings, the tables of rules, metrics and protocols."""
     (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
-    pages = {"kinds": page_with_rules, "metrics": page_with_metrics, "protocols": page_with_protocols}
+    pages = {
+        "kinds": page_with_rules,
+        "methods": page_with_methods,
+        "metrics": page_with_metrics,
+        "protocols": page_with_protocols,
+    }
     for name, printed in pages.items():
         file = Path(__file__).parent / "explanation" / f"{name}.md"
         file.write_text(printed(file.read_text("utf-8")), "utf-8")

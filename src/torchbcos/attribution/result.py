@@ -22,7 +22,11 @@ from torchbcos.rendering import gallery as drawn
 
 __all__ = ["Attribution", "gallery"]
 
-_WORDS = {"rise": "RISE", "lime": "LIME", "lrp": "LRP", "deep_lift": "DeepLIFT", "kernel_shap": "KernelSHAP"}
+_TITLES = {  # how papers write them; others are their names with spaces
+    "deep_lift": "DeepLIFT", "grad_cam": "Grad-CAM", "gradient_shap": "GradientSHAP", "hires_cam": "HiResCAM",
+    "input_x_gradient": "Input × Gradient", "kernel_shap": "KernelSHAP", "layer_cam": "Layer-CAM", "lime": "LIME", "lrp": "LRP",
+    "rise": "RISE", "smooth_grad": "SmoothGrad",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,5 +170,5 @@ def gallery(attributions: Sequence[Attribution], i: int = 0, k: int = 0, *, colu
 
 
 def _title(name: str) -> str:
-    words = name.replace("_", " ").replace("grad cam", "Grad-CAM").replace(" x ", " × ")
-    return _WORDS.get(name, words[0].upper() + words[1:])
+    words = name.replace("_", " ")
+    return _TITLES.get(name, words[:1].upper() + words[1:])
