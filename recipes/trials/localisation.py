@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torchbcos
 from torchbcos.data import open_labelled
+from torchbcos.metrics import compose_grids, grid_pointing
 
 
 def localisation(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor, grids: int, seed: int) -> np.ndarray:
     """Shares of own-cell evidence: four numbers a grid."""
-    rng, size = np.random.default_rng(seed), x.shape[-1]
+    rng = np.random.default_rng(seed)
     best, found = logits.max(1)
     order = best.argsort()  # the surest last: they are popped first
     sure = order[((found == y) & (best > 0))[order]]
@@ -33,11 +33,9 @@ def localisation(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor, grids: 
     for _ in range(grids):
         chosen = rng.choice([c for c in pools if pools[c]], 4, replace=False)
         cells = [x[pools[c].pop()] for c in chosen]
-        grid = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)[None]
+        grid = compose_grids(torch.stack(cells)[None], 2)
         e = torchbcos.explain(model, grid, [[int(c) for c in chosen]])
-        maps = F.avg_pool2d(e.contributions[0][:, None], 15, 1, 7).clamp_min(0)
-        cell = F.avg_pool2d(maps, size)[:, 0].flatten(1)
-        scores += [float(cell[k, k] / cell[k].sum()) if cell[k].sum() > 0 else 0.0 for k in range(4)]
+        scores += grid_pointing(e.contributions[0], torch.arange(4), n=2, smooth=15).nan_to_num(0.0).tolist()
     return np.array(scores)
 
 

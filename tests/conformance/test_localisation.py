@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,21 @@ def test_the_official_choice_picture_by_picture(official: Any) -> None:
     assert found.tolist() == expected
     used = torch.tensor(sorted(listed))
     assert len(choose_grids(logits[used], labels[used], 2)) == len(listed) // 4
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+def test_scores_of_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attribution-Evaluation (Rao et al. 2022), a clone of it on PYTHONPATH; of its packages it needs torch alone here."""
+    for name in ("seaborn", "pandas"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    module = pytest.importorskip("attribution_evaluation.evaluation.localization", reason="no clone on PYTHONPATH")
+    maps = torch.randn(6, 9, 1, 63, 63)
+    maps[0, 0] = -maps[0, 0].abs()
+    expected = module.get_localization_score(maps, img_dims=(21, 21), scale=3).view(9, 6).T
+    found = grid_pointing(maps.flatten(0, 2), torch.arange(9).repeat(6), n=3).view(6, 9)
+    assert int(found.isnan().sum()) == 1
+    torch.testing.assert_close(found.nan_to_num(0.0), expected)
 
 
 CODA = os.environ.get("TORCHBCOS_CODA")

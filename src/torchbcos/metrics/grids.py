@@ -17,6 +17,7 @@ from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos._core.probability import PROBABILITIES, SIGMOID
 from torchbcos.functional.replace import replacement
+from torchbcos.metrics.passes import own_generator
 from torchbcos.metrics.pointing import check_n
 
 __all__ = ["ORDERS", "choose_grids", "compose_grids", "own_cells", "window_maps"]
@@ -142,7 +143,7 @@ def _most(counts: Sequence[int], cells: int) -> int:
 
 def _draw(pools: dict[int, list[int]], cells: int, limit: int | None, generator: torch.Generator | None) -> list[list[int]]:
     """Random classes for every grid, but those of which more pictures are left than grids, where they could not be used later."""
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    generator = own_generator(generator)
     left = {c: list(reversed(images)) for c, images in pools.items()}
     most = _most([len(images) for images in left.values()], cells)
     grids = []
@@ -171,6 +172,7 @@ def _official(pools: dict[int, list[int]], cells: int, limit: int | None, genera
     """The official choice: a list of draws, of which grids are read with one picture lost after each (and repeats skipped)."""
     seed = _OFFICIAL_SEED
     if generator is not None:
+        generator = own_generator(generator)
         seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
     draws, used, listed = np.random.RandomState(seed), dict.fromkeys(pools, 0), []  # a state of its own, not the global one
     while len(classes := [c for c in pools if used[c] < len(pools[c])]) > cells:

@@ -16,13 +16,14 @@ from torchbcos._core.numbers import positive_integer
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps, check_masks
 from torchbcos.metrics.pointing import positive
+from torchbcos.metrics.wide import wide
 
 __all__ = [
     "METRICS", "SizeBin",
     "area_lift", "by_size", "energy_pointing", "map_iou", "mask_fraction", "masks_of_boxes", "pointing_hit",
 ]  # fmt: skip
 
-_FRACTIONS = tuple(j / 20 for j in range(1, 20))  # of the pixels: 5 % to 95 %
+_SETS = 20  # steps of the quantile grid: 5 % to 95 % of the pixels
 
 
 def energy_pointing(maps: Tensor, masks: Tensor) -> Tensor:
@@ -181,16 +182,19 @@ def _stretched(evidence: Tensor) -> Tensor:
 
 
 def _iou(high: Tensor, inside: Tensor) -> Tensor:
-    return (high & inside).sum(1) / (high | inside).sum(1).to(torch.float64 if high.device.type != "mps" else torch.float32)
+    return wide((high & inside).sum(1)) / (high | inside).sum(1)
 
 
 def _iou_of_ranks(evidence: Tensor, inside: Tensor) -> Tensor:
     """Mean over sets of the highest pixels; ties come in together, so that no order of equal pixels decides."""
-    ordered = evidence.sort(1, descending=True).values
     pixels = evidence.shape[1]
-    levels = ordered[:, [math.ceil(fraction * pixels) - 1 for fraction in _FRACTIONS]]
-    found = [_iou((evidence >= levels[:, j, None]) & (evidence > 0), inside) for j in range(len(_FRACTIONS))]
-    return torch.stack(found).mean(0)
+    ordered, places = evidence.sort(1, descending=True)
+    levels = ordered[:, [-(-j * pixels // _SETS) - 1 for j in range(1, _SETS)]]
+    ranks = torch.searchsorted(-ordered, -levels, right=True)  # how many pixels are as high as a level
+    ranks = torch.minimum(ranks, (evidence > 0).sum(1, keepdim=True))
+    hits = inside.gather(1, places).cumsum(1).gather(1, (ranks - 1).clamp_min(0))
+    either = ranks + inside.sum(1, keepdim=True) - hits
+    return (hits.to(evidence.dtype) / either).mean(1)
 
 
 def pointing_hit(maps: Tensor, masks: Tensor, *, tolerance: float = 0) -> Tensor:
@@ -219,29 +223,31 @@ def pointing_hit(maps: Tensor, masks: Tensor, *, tolerance: float = 0) -> Tensor
         raise InputError(f"tolerance is a distance in pixels, 0 or more, not {tolerance!r}.")
     if tolerance and maps.dim() != 3:
         raise InputError(f"A tolerance needs maps (N, H, W), not {tuple(maps.shape)}.")
-    near = (_within(inside, float(tolerance)) if tolerance else inside).flatten(1)
-    flat = maps.flatten(1)
-    highest = _highest(flat)
-    share = (highest & near).sum(1) / highest.sum(1).to(maps.dtype)
-    return torch.where(inside.flatten(1).any(1), share, math.nan).to(maps.dtype)
+    points = _highest(maps).nonzero()
+    hits = _hits(points, inside, float(tolerance)) if tolerance else inside[tuple(points.T)]
+    tied, hit = (
+        torch.zeros(len(maps), device=maps.device).index_add_(0, points[:, 0], one.float()) for one in (hits | True, hits)
+    )
+    return torch.where(inside.flatten(1).any(1), hit.to(maps.dtype) / tied, math.nan).to(maps.dtype)
 
 
-def _highest(flat: Tensor) -> Tensor:
-    return flat == flat.amax(1, keepdim=True)
+def _highest(maps: Tensor) -> Tensor:
+    return maps == maps.amax(tuple(range(1, maps.dim())), keepdim=True)
 
 
-def _within(inside: Tensor, tolerance: float) -> Tensor:
-    """(N, H, W): pixels that are nearer than `tolerance` to a mask, and those in it; row by row: large discs are cheap."""
+def _hits(points: Tensor, inside: Tensor, tolerance: float) -> Tensor:
+    """(M,): which of the points (M, 3) lie on a mask, or nearer to it than `tolerance`; row by row of the disc."""
     height, width = inside.shape[1:]
-    near = inside.clone()
     counts = torch.nn.functional.pad(inside.cumsum(2, dtype=torch.int32), (1, 0))
-    x = torch.arange(width, device=inside.device)
+    image, y, x = points.T
+    hits = torch.zeros_like(image, dtype=torch.bool)
     reach = min(math.ceil(tolerance) - 1, height - 1)
     for dy in range(-reach, reach + 1):
         half = math.isqrt(math.ceil(tolerance**2 - dy**2) - 1)  # the largest dx with dx² + dy² < tolerance²
-        found = counts[..., (x + half + 1).clamp_max(width)] > counts[..., (x - half).clamp_min(0)]
-        near[:, max(0, -dy) : height + min(0, -dy)] |= found[:, max(0, dy) : height + min(0, dy)]
-    return near
+        row = (y + dy).clamp(0, height - 1)
+        found = counts[image, row, (x + half + 1).clamp_max(width)] > counts[image, row, (x - half).clamp_min(0)]
+        hits |= found & (row == y + dy)
+    return hits
 
 
 def masks_of_boxes(boxes: Sequence[Any] | Tensor, size: tuple[int, int]) -> Tensor:
