@@ -138,26 +138,19 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
 def _reset(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """What a module's own parameters and buffers are after it began again, on the processor: the same on every device.
 
-    A shell of the module does it, with children of its own: some modules reset what is below them, too.
+    A copy of the module does it: some modules reset what is below them, too.
     """
     fresh = _own(module)
     fresh |= {name: fresh[name].fill_(value) for name, value in _STATISTICS.items() if name in fresh}
     if _reset_of(module) is None:
         return fresh
-    own = _own(module)
-    shell = type(module).__new__(type(module))  # not by copy.copy: parametrised modules refuse it
-    shell.__dict__.update(module.__dict__)
-    shell.__dict__["_parameters"] = {
-        name: None if p is None else nn.Parameter(own[name], requires_grad=False) for name, p in module._parameters.items()
-    }
-    shell.__dict__["_buffers"] = {name: None if b is None else own[name] for name, b in module._buffers.items()}
-    shell.__dict__["_modules"] = {name: None if m is None else copy_of(m) for name, m in module._modules.items()}
     try:
+        twin = copy_of(module).to("cpu")
         with _seeded(seed):
-            shell.reset_parameters()  # type: ignore[operator]
+            twin.reset_parameters()  # type: ignore[operator]
     except Exception:  # of a parametrised layer, or of one that wants arguments: it is drawn instead
         return fresh
-    return {**fresh, **_own(shell)}
+    return {**fresh, **_own(twin)}
 
 
 def _drawn_like(old: Tensor, generator: torch.Generator) -> Tensor:

@@ -58,6 +58,8 @@ from torchbcos.metrics.pointing import grid_pointing as grid_pointing
 from torchbcos.metrics.protocols import PROTOCOLS as PROTOCOLS
 from torchbcos.metrics.protocols import Protocol as Protocol
 from torchbcos.metrics.protocols import protocol as protocol
+from torchbcos.metrics.rankings import RankAgreement as RankAgreement
+from torchbcos.metrics.rankings import rank_agreement as rank_agreement
 from torchbcos.metrics.ranks import kendall_tau_b as kendall_tau_b
 from torchbcos.metrics.ranks import spearman as spearman
 from torchbcos.metrics.removal import Curve as Curve
@@ -83,6 +85,7 @@ __all__ = [
     "Metric",
     "PROTOCOLS",
     "Protocol",
+    "RankAgreement",
     "accuracy",
     "agreement",
     "area",
@@ -128,6 +131,7 @@ __all__ = [
     "preservation_check",
     "protocol",
     "randomisation",
+    "rank_agreement",
     "removal_curve",
     "removal_order",
     "residual",
@@ -145,7 +149,6 @@ __all__ = [
     "unit_moment",
     "window_maps",
 ]
-
 
 # metrics with a state, of `torchbcos.metrics.running`: loaded when one is first used, for they need torchmetrics
 _RUNNING = (
