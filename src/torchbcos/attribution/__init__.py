@@ -16,6 +16,8 @@ from torchbcos.attribution.gradients import SmoothGrad as SmoothGrad
 from torchbcos.attribution.inherent import Inherent as Inherent
 from torchbcos.attribution.methods import METHODS as METHODS
 from torchbcos.attribution.methods import register_method as register_method
+from torchbcos.attribution.perturbation import Occlusion as Occlusion
+from torchbcos.attribution.perturbation import Rise as Rise
 from torchbcos.attribution.record import Method as Method
 from torchbcos.attribution.result import Attribution as Attribution
 from torchbcos.attribution.result import gallery as gallery
@@ -34,6 +36,8 @@ __all__ = [
     "LayerCam",
     "METHODS",
     "Method",
+    "Occlusion",
+    "Rise",
     "Saliency",
     "SmoothGrad",
     "Subject",

@@ -1,0 +1,57 @@
+"""Methods that cover parts of the picture, written a second time: float64, plain loops, from the papers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+Picture = dict[tuple[int, ...], float]  # place -> its number: pictures of one channel
+Score = Callable[[Picture], float]
+
+
+def occlusion(score: Score, x: Picture, base: Picture, window: Sequence[int], stride: Sequence[int], spread: bool) -> Picture:
+    """The mean drop of the windows that cover a pixel (Zeiler and Fergus 2014); or the sum of its shares of their drops."""
+    size = [1 + max(place[axis] for place in x) for axis in range(len(window))]
+    starts = []
+    for s, w, step in zip(size, window, stride, strict=True):
+        at, found = 0, []
+        while at + w < s:
+            found.append(at)
+            at += step
+        starts.append([*found, s - w])
+    drops: dict[tuple[int, ...], list[float]] = {place: [] for place in x}
+    for corner in itertools.product(*starts):
+        covered = [p for p in x if all(c <= i < c + w for i, c, w in zip(p, corner, window, strict=True))]
+        changed = {place: base[place] if place in covered else number for place, number in x.items()}
+        for place in covered:
+            drops[place].append(score(x) - score(changed))
+    return {p: sum(d) / (math.prod(window) if spread else len(d)) for p, d in drops.items()}
+
+
+def rise_mask(grid: Picture, cells: Sequence[int], size: Sequence[int], shift: Sequence[int]) -> Picture:
+    """A coarse grid enlarged linearly to (cells + 1) times the cell's size, cut at a shift (Petsiuk et al. 2018, section 3.2)."""
+    mask = {}
+    for place in itertools.product(*(range(s) for s in size)):
+        corners: list[list[tuple[int, float]]] = []
+        for i, c, s, moved in zip(place, cells, size, shift, strict=True):
+            wide = (c + 1) * math.ceil(s / c)
+            at = min(max((i + moved + 0.5) * c / wide - 0.5, 0), c - 1)
+            low = math.floor(at)
+            corners.append([(low, 1 - (at - low)), (min(low + 1, c - 1), at - low)])
+        mask[place] = sum(
+            math.prod(share for _, share in way) * grid[tuple(cell for cell, _ in way)] for way in itertools.product(*corners)
+        )
+    return mask
+
+
+def rise(score: Score, x: Picture, base: Picture, masks: Sequence[Picture], probability: float, centred: bool) -> Picture:
+    """`1 / (N p) Σ f(x ⊙ M + b ⊙ (1 - M)) M` (the paper's eq. 6); centred: minus the mean output times the mean mask."""
+    scores = [score({place: x[place] * m[place] + base[place] * (1 - m[place]) for place in x}) for m in masks]
+    mean, found = sum(scores) / len(masks), {}
+    for place in x:
+        total = sum(s * m[place] for s, m in zip(scores, masks, strict=True))
+        if centred:
+            total -= mean * sum(m[place] for m in masks)
+        found[place] = total / len(masks) / probability
+    return found
