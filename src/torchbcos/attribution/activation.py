@@ -34,10 +34,8 @@ class _Activation(Explainer):
         return Found(torch.cat(maps), None, torch.cat(deltas) if promised else None)
 
     def _of(self, subject: Subject, rows: slice, features: Features) -> tuple[Tensor, Tensor | None]:
-        size = tuple(subject.x.shape[2:])
-        values = features.values
-        small = torch.stack([self.weighted(values, gradient) for gradient in features.gradients()], 1)
-        return enlarged(small, size), None
+        small = [self.weighted(features.values, gradient) for gradient, _ in features.gradients()]
+        return enlarged(torch.stack(small, 1), tuple(subject.x.shape[2:])), None
 
     @abstractmethod
     def weighted(self, values: Tensor, gradient: Tensor) -> Tensor:
@@ -97,14 +95,15 @@ class LayerCam(_Activation):
 class HiResCam(_Activation):
     """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891, eq. 4): `Σ_c g_c a_c`, signed: gradient times features, place by place.
 
-    With scales="frozen" it is exact: the map sums to the output less what is added after that layer, and `delta` is the rest.
-    With live scales that holds only where what follows the layer is linear.
+    With scales="frozen" it is exact: the map sums to the output less the constants that are added after that layer. `delta` is
+    the rest: what reaches the output past the places of that layer, as through a class token. With live scales nothing is
+    promised; it holds where what follows the layer is linear, or one B-cos layer and a pooling.
 
     Args:
         layer: as in `GradCam`.
 
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    >>> a = HiResCam(net).run(Subject(net, None, torch.rand(2, 3, 9, 9), [[0, 1, 2], [3, 2, 1]]))
+    >>> a = HiResCam(net).run(Subject(net, None, torch.rand(2, 3, 9, 9), [[0, 1, 2], [3, 2, 1]], scales="frozen"))
     >>> a.maps.shape, bool(a.delta.abs().max() < 1e-5)
     (torch.Size([2, 3, 9, 9]), True)
     """
@@ -116,10 +115,11 @@ class HiResCam(_Activation):
         return (gradient * values).sum(1)
 
     def _of(self, subject: Subject, rows: slice, features: Features) -> tuple[Tensor, Tensor | None]:
-        values = features.values
-        small = torch.stack([self.weighted(values, gradient) for gradient in features.gradients()], 1)
-        maps = shared_out(small, tuple(subject.x.shape[2:]))
-        return maps, subject.values[rows] - maps.flatten(2).sum(2)
+        found = [(self.weighted(features.values, gradient), added) for gradient, added in features.gradients()]
+        maps = shared_out(torch.stack([small for small, _ in found], 1), tuple(subject.x.shape[2:]))
+        if subject.scales == "live":  # nothing is promised there
+            return maps, None
+        return maps, subject.values[rows] - torch.stack([added for _, added in found], 1) - maps.flatten(2).sum(2)
 
 
 def _kept(maps: Tensor, relu: bool) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torchbcos._core.frozen import current
 from torchbcos.explanation.forward import hook_lock
 
 __all__ = ["Seen", "Sight", "sight_of"]
@@ -27,12 +28,14 @@ class Seen:
         name, module: which.
         output: what it gave.
         last: whether the last convolution or linear layer until then keeps channels in the last axis.
+        constants: how many constants an explanation had named by then.
     """
 
     name: str
     module: nn.Module
     output: Any
     last: bool
+    constants: int
 
 
 @dataclass(eq=False)
@@ -56,7 +59,8 @@ class Sight:
             self.last = output.shape[-1] in (getattr(module, "out_features", 0), *getattr(module, "normalized_shape", ())[-1:])
         elif "Conv" in type(module).__name__:
             self.last = False
-        self.seen.append(Seen(name, module, output, self.last))
+        state = current()
+        self.seen.append(Seen(name, module, output, self.last, 0 if state is None else len(state.probes)))
         if isinstance(output, Tensor):
             self.shapes.append(tuple(output.shape))
 

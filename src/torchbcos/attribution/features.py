@@ -26,26 +26,34 @@ __all__ = ["Features", "check_layer", "features_of", "gradient_of"]
 class Features:
     """What one layer gave for some images.
 
+    Args:
+        seen, layout: the layer, and how its output is read.
+        scores: (N, K) what is attributed.
+        state: the explanation, where factors are held.
+
     Attributes:
         name: of the layer.
         values: (N, C, *s), without history.
     """
 
-    def __init__(self, seen: Seen, layout: Layout, scores: Tensor) -> None:
+    def __init__(self, seen: Seen, layout: Layout, scores: Tensor, state: Session | None = None) -> None:
         self.name, self._output, self._layout, self._scores = seen.name, seen.output, layout, scores
+        self._later = [] if state is None else list(state.probes.values())[seen.constants :]
         self.values = layout.places(seen.output.detach())
 
-    def gradients(self) -> Iterator[Tensor]:
-        """(N, C, *s) for one target after the other."""
+    def gradients(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(N, C, *s) for one target after the other; and (N,) what constants after the layer add, where factors are held."""
         count = self._scores.shape[1]
         for k in range(count):
-            value = self._scores[:, k].sum()
-            yield self._layout.places(gradient_of(value, self._output, keep=k + 1 < count))
+            value, leaves = self._scores[:, k].sum(), [self._output, *self._later]
+            gradient, *added = gradients_of(value, leaves, create_graph=False, retain_graph=k + 1 < count)
+            zero = torch.zeros_like(self._scores[:, k], requires_grad=False)
+            yield self._layout.places(gradient), torch.stack([zero, *added]).sum(0)
 
 
-def gradient_of(value: Tensor, output: Tensor, *, keep: bool = True) -> Tensor:
+def gradient_of(value: Tensor, output: Tensor) -> Tensor:
     """The gradient of a number with respect to a tensor inside the network; only what lies between is walked."""
-    return gradients_of(value, [output], create_graph=False, retain_graph=keep)[0]
+    return gradients_of(value, [output], create_graph=False, retain_graph=True)[0]
 
 
 def features_of(subject: Subject, layer: str | None, method: str) -> Iterator[tuple[slice, Features]]:
@@ -70,7 +78,7 @@ def features_of(subject: Subject, layer: str | None, method: str) -> Iterator[tu
 
 
 def _features(subject: Subject, rows: slice, layer: str | None, method: str, stack: ExitStack) -> Features:
-    x = subject.x[rows]
+    x, state = subject.x[rows], None
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.enable_grad())
     if subject.scales == "frozen":
@@ -94,7 +102,7 @@ def _features(subject: Subject, rows: slice, layer: str | None, method: str, sta
         seen, layout = _chosen(sight, size, scores, subject.targets[rows], outputs.shape[1], method)
     else:
         seen, layout = _named(sight, size, scores, layer, subject.module)
-    return Features(seen, layout, scores)
+    return Features(seen, layout, scores, state)
 
 
 # -- by name -----------------------------------------------------------------------------------------------------------
