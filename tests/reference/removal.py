@@ -128,3 +128,26 @@ def solved(rows: list[list[float]]) -> list[float]:
             if k != i:
                 rows[k] = [v - rows[k][i] * w for v, w in zip(rows[k], rows[i], strict=True)]
     return [row[-1] for row in rows]
+
+
+def sensitivity_n(f: Score, x: Picture, base: Picture, values: Sequence[float], subsets: Sequence[Sequence[int]]) -> float:
+    """Pearson's correlation of the subsets' sums and drops."""
+    return correlation([sum(values[p] for p in s) for s in subsets], [f(x) - f(without(x, base, s)) for s in subsets])
+
+
+def infidelity(f: Score, x: Picture, weights: Picture, changes: Sequence[Picture]) -> float:
+    """The mean of (I·Φ - (f(x) - f(x - I)))² over the changes I."""
+    total = 0.0
+    for change in changes:
+        said = sum(i * w for a, b in zip(change, weights, strict=True) for i, w in zip(a, b, strict=True))
+        moved = [[v - i for v, i in zip(a, b, strict=True)] for a, b in zip(x, change, strict=True)]
+        total += (said - (f(x) - f(moved))) ** 2
+    return total / len(changes)
+
+
+def max_sensitivity(explain: Callable[[Picture], Sequence[float]], x: Picture, moved: Sequence[Picture]) -> float:
+    """The largest distance of an explanation from that of x, in lengths of the latter."""
+    before = explain(x)
+    length = math.sqrt(sum(v * v for v in before))
+    far = [math.sqrt(sum((v - w) ** 2 for v, w in zip(before, explain(picture), strict=True))) for picture in moved]
+    return max(far) / length if length else math.nan

@@ -21,6 +21,8 @@ from torchbcos.metrics.deleting import deletion as deletion
 from torchbcos.metrics.deleting import insertion as insertion
 from torchbcos.metrics.deleting import pixel_steps as pixel_steps
 from torchbcos.metrics.deleting import rise_blur as rise_blur
+from torchbcos.metrics.faithfulness import infidelity as infidelity
+from torchbcos.metrics.faithfulness import sensitivity_n as sensitivity_n
 from torchbcos.metrics.funnybirds import background_independence as background_independence
 from torchbcos.metrics.funnybirds import choose_threshold as choose_threshold
 from torchbcos.metrics.funnybirds import combined_scores as combined_scores
@@ -69,6 +71,7 @@ from torchbcos.metrics.sanity import histogram_entropy as histogram_entropy
 from torchbcos.metrics.sanity import mean_of_noisy as mean_of_noisy
 from torchbcos.metrics.sanity import randomisation as randomisation
 from torchbcos.metrics.sanity import unit_moment as unit_moment
+from torchbcos.metrics.stability import max_sensitivity as max_sensitivity
 from torchbcos.metrics.summing import summary as summary
 from torchbcos.metrics.table import METRICS as METRICS
 
@@ -107,12 +110,14 @@ __all__ = [
     "idsds",
     "important_parts",
     "impute_linear",
+    "infidelity",
     "insertion",
     "kendall_tau_b",
     "label_sensitivity",
     "map_iou",
     "mask_fraction",
     "masks_of_boxes",
+    "max_sensitivity",
     "mean_of_noisy",
     "minimal_part_sets",
     "own_cells",
@@ -132,6 +137,7 @@ __all__ = [
     "same_maps",
     "score",
     "score_each",
+    "sensitivity_n",
     "single_deletion",
     "spearman",
     "summary",

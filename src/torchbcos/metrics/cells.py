@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -34,14 +35,14 @@ def cell_numbers(size: Sequence[int], cells: int | Sequence[int]) -> Tensor:
     tensor([[0, 0, 0, 1, 1],
             [0, 0, 0, 1, 1]])
     """
-    counts = [cells] * len(size) if isinstance(cells, int) else list(cells) if isinstance(cells, Sequence) else None
+    counts = [cells] * len(size) if isinstance(cells, Integral) else list(cells) if isinstance(cells, Sequence) else None
     if counts is None or isinstance(cells, str):
         raise ArgumentTypeError(f"cells must be a whole number, or one an axis, not {type(cells).__name__}.")
     if len(counts) != len(size):
         raise InputError(f"cells must be a whole number, or {len(size)} of them, one an axis, not {tuple(counts)}.")
     found = torch.zeros(1, dtype=torch.int64)
     for side, count in zip(size, counts, strict=True):
-        check_count(count, "cells")
+        count = check_count(count, "cells")
         if count > side:
             raise InputError(f"{count} cells do not fit along {side} pixels: choose fewer.")
         edges = torch.tensor([(2 * i * side + count) // (2 * count) for i in range(1, count)], dtype=torch.int64)

@@ -19,6 +19,7 @@ from torchbcos.metrics.passes import Replace, check_pictures, own_generator
 
 __all__ = ["check_noise", "colour_noise", "impute_linear", "remover"]
 
+_NOTHING = "nothing is left to impute it from. Stop at a fraction of 0.99, say."
 _SMALL = 1e-11  # of a system's range: what is left of its equations at the end
 _ROUNDS = 2000
 _TOGETHER = 1 << 20  # numbers solved at once on a CPU: they stay in its cache
@@ -51,6 +52,9 @@ def impute_linear(x: Tensor, removed: Tensor, *, noise: float = 0.0, generator: 
     x = check_pictures(x)
     gone = _checked(removed, x)
     check_noise(noise)
+    full = gone.flatten(1).all(1)
+    if bool(full.any()):
+        raise InputError(f"Every pixel of picture {int(full.nonzero()[0])} is removed: {_NOTHING}")
     return _imputed(x, gone, colour_noise(x, noise, generator))
 
 
@@ -92,12 +96,8 @@ def check_noise(noise: object) -> None:
 
 def _imputed(x: Tensor, removed: Tensor, noise: Tensor | None) -> Tensor:
     """As `impute_linear`, of checked pictures (N, C, H, W) and masks (N, H, W); noise (1, C, H, W) drawn already."""
-    full = removed.flatten(1).all(1)
-    if bool(full.any()):
-        raise InputError(
-            f"Every pixel of picture {int(full.nonzero()[0])} is removed: nothing is left to impute it from. "
-            "Stop at a fraction of 0.99, say."
-        )
+    if bool(removed.flatten(1).all(1).any()):
+        raise InputError(f"Every pixel of a picture is removed: {_NOTHING}")
     encoded = encoded_images(x)
     half = x.shape[1] // 2
     colours = x[:, :half] if bool(encoded.all()) else x

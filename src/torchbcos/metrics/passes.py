@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torchbcos.metrics.checks import check_maps
 
 __all__ = [
     "Predict", "Replace",
-    "asked", "check_count", "check_pictures", "fitted_maps", "outcomes", "own_generator",
+    "InOrder",
+    "asked", "by_step", "check_count", "check_pictures", "check_targets", "fitted_maps", "outcomes", "own_generator",
 ]  # fmt: skip
 
 Predict = Callable[[Tensor], Tensor]  # (b, C, *S) -> (b,); with targets: -> (b, K)
@@ -32,8 +34,9 @@ def own_generator(generator: torch.Generator | None) -> torch.Generator:
 
 def check_count(number: object, name: str, least: int = 1) -> int:
     """A whole number, at least so large."""
-    if isinstance(number, bool) or not isinstance(number, int):
+    if isinstance(number, bool) or not isinstance(number, Integral):
         raise ArgumentTypeError(f"{name} must be a whole number, not {type(number).__name__}.")
+    number = int(number)
     if number < least:
         raise InputError(f"{name} must be {least} or more, not {number}.")
     return number
@@ -102,7 +105,7 @@ def outcomes(
         (N, F), float32 or float64.
     """
     check_count(batch_size, "batch_size")
-    targets = _checked_targets(targets, images, device)
+    targets = check_targets(targets, images, device)
     found = []
     for part in torch.split(torch.arange(images * steps, device=device), batch_size):
         which = part % images
@@ -146,7 +149,8 @@ def asked(predict: Predict, batch: Tensor, targets: Tensor | None = None) -> Ten
     return found.gather(1, targets[:, None].to(found.device)).squeeze(1)
 
 
-def _checked_targets(targets: object, images: int, device: torch.device | None) -> Tensor | None:
+def check_targets(targets: object, images: int, device: torch.device | None) -> Tensor | None:
+    """(N,) int64 on the device, or None."""
     if targets is None:
         return None
     if not isinstance(targets, Tensor):
@@ -156,3 +160,31 @@ def _checked_targets(targets: object, images: int, device: torch.device | None) 
     if int(targets.min()) < 0:
         raise InputError(f"A target is {int(targets.min())}: classes are counted from 0.")
     return targets.to(device, torch.int64)
+
+
+def by_step(images: Tensor, steps: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The steps of a part of `outcomes`, each with its pictures."""
+    for step in range(int(steps[0]), int(steps[-1]) + 1):
+        yield step, images[steps == step]
+
+
+class InOrder:
+    """What is drawn once a step, at the moment it is needed, and forgotten when later steps are asked for.
+
+    >>> numbers = iter(range(9))
+    >>> drawn = InOrder(lambda: torch.tensor(next(numbers)))
+    >>> int(drawn.at(0)), int(drawn.at(2)), int(drawn.at(2))
+    (0, 2, 2)
+    """
+
+    def __init__(self, draw: Callable[[], Tensor]) -> None:
+        self._draw = draw
+        self._step = -1
+        self._found: Tensor | None = None
+
+    def at(self, step: int) -> Tensor:
+        """What was drawn for a step; steps are asked for in order."""
+        while self._found is None or self._step < step:
+            self._found = self._draw()
+            self._step += 1
+        return self._found

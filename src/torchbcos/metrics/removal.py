@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -228,10 +230,10 @@ def _ranks(order: object, x: Tensor) -> Tensor:
 
 def _counts(fractions: object, pixels: int) -> Tensor:
     """(F,) int64: pixels that are gone at each point."""
-    if isinstance(fractions, int) and not isinstance(fractions, bool):
-        check_count(fractions, "fractions, a number of steps,")
-        given = torch.arange(fractions + 1, dtype=torch.float64) / fractions
-    elif isinstance(fractions, (Sequence, Tensor)) and not isinstance(fractions, str):
+    if isinstance(fractions, Integral) and not isinstance(fractions, bool):
+        steps = check_count(fractions, "fractions, a number of steps,")
+        given = torch.arange(steps + 1, dtype=torch.float64) / steps
+    elif isinstance(fractions, (Sequence, Tensor, np.ndarray)) and not isinstance(fractions, str):
         given = torch.as_tensor(fractions, dtype=torch.float64).cpu()
     else:
         raise ArgumentTypeError(
