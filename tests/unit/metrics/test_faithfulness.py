@@ -165,14 +165,8 @@ def test_infidelity_is_that_of_quantus() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         metric = quantus.Infidelity(perturb_patch_sizes=[4], n_perturb_samples=3, disable_warnings=True)
-        theirs = metric(
-            model=Linear().eval(),
-            x_batch=x.numpy(),
-            y_batch=np.zeros(2, int),
-            a_batch=weights.numpy(),
-            device="cpu",
-            softmax=False,
-        )
+        given = {"x_batch": x.numpy(), "y_batch": np.zeros(2, int), "a_batch": weights.numpy()}
+        theirs = metric(model=Linear().eval(), device="cpu", softmax=False, **given)
     assert max(theirs) < 1e-6 and float(infidelity(linear, x, weights).max()) < 1e-6
 
 
