@@ -1,4 +1,4 @@
-"""What counts as an integer."""
+"""What counts as a number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import numpy as np
 from torch import Tensor
 
-__all__ = ["integer", "positive_integer"]
+__all__ = ["integer", "positive_integer", "real"]
 
 _BOOLEANS = (bool, np.bool_)
 
@@ -36,3 +36,19 @@ def positive_integer(value: object) -> int | None:
     """
     found = integer(value)
     return found if found is not None and found >= 1 else None
+
+
+def real(value: object) -> float | None:
+    """`value` as a Python float: a number of Python or NumPy, or a tensor or array of one; None for everything else.
+
+    >>> real(np.float32(0.5)), real(2), real(True), real("2")
+    (0.5, 2.0, None, None)
+    """
+    if isinstance(value, _BOOLEANS) or (isinstance(value, (Tensor, np.ndarray)) and (value.ndim or "bool" in str(value.dtype))):
+        return None
+    if not isinstance(value, (int, float, np.number, np.ndarray, Tensor)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None

@@ -105,8 +105,13 @@ def cell_targets(labels: Tensor, classes: int) -> Tensor:
     >>> cell_targets(torch.tensor([[3, 0, 1, 1]]), 10)
     tensor([[ 3, 10, 21, 31]])
     """
-    if labels.dim() != 2 or labels.is_floating_point() or positive_integer(classes) is None:
-        raise InputError(f"Expected labels (G, n²) of int64 and a number of classes, not {tuple(labels.shape)} and {classes!r}.")
+    if not isinstance(labels, Tensor):
+        raise ArgumentTypeError(f"labels are a tensor (G, n²) of classes, not {type(labels).__name__}.")
+    if labels.dim() != 2 or labels.is_floating_point() or labels.dtype == torch.bool or positive_integer(classes) is None:
+        raise InputError(
+            f"Expected labels (G, n²) of int64 and how many classes there are, not {tuple(labels.shape)} of {labels.dtype} and "
+            f"{classes!r}."
+        )
     if bool(((labels < 0) | (labels >= classes)).any()):
         raise InputError(f"Labels go from {int(labels.min())} to {int(labels.max())}, and there are {classes} classes.")
     return labels + torch.arange(labels.shape[1], device=labels.device) * classes
@@ -136,11 +141,11 @@ class GridNetwork(nn.Module):
         """Map grids (N, C, n·H, n·W) to (N, n²·classes)."""
         cells = _cut(x, self.n, (2, 3), "A grid")
         if self._halves is None:
-            return torch.cat([self.model(cell) for cell in cells], 1)
+            return _joined([self.model(cell) for cell in cells])
         found = [self._halves.features(part) for part in (cells if self.alone else [x])]
         if not self.alone or all(map(_is_map, found)):
             found = _cut(self.features(found), self.n, self.features.axes, "The feature map of a grid")
-        return torch.cat([self._halves.head(part, cell) for part, cell in zip(found, cells, strict=True)], 1)
+        return _joined([self._halves.head(part, cell) for part, cell in zip(found, cells, strict=True)])
 
 
 class _SideBySide(nn.Module):
@@ -163,6 +168,14 @@ class _SideBySide(nn.Module):
         n = math.isqrt(len(found))
         rows = [torch.cat(found[start : start + n], self.axes[1]) if n > 1 else found[start] for start in range(0, len(found), n)]
         return torch.cat(rows, self.axes[0]) if n > 1 else rows[0].clone()
+
+
+def _joined(logits: list[Tensor]) -> Tensor:
+    for one in logits:
+        if not isinstance(one, Tensor) or one.dim() != 2:
+            got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+            raise StateError(f"The network must give logits (N, classes), not {got}: wrap one that gives more.")
+    return torch.cat(logits, 1)
 
 
 def _is_map(found: object) -> bool:
@@ -195,8 +208,8 @@ class _Named:
 
     def __init__(self, model: nn.Module, name: str) -> None:
         modules = dict(model.named_modules())
-        if name not in modules or not name:
-            raise InputError(f"The network has no module {name!r}.{hint(name, modules)}")
+        if not isinstance(name, str) or name not in modules or not name:
+            raise InputError(f"The network has no module {name!r}.{hint(str(name), modules)}")
         self.model, self.name, self.part = model, name, modules[name]
 
     def features(self, x: Tensor) -> Tensor:
@@ -244,8 +257,9 @@ def _axes(model: nn.Module, layout: str | None) -> tuple[int, int]:
 
 def _cut(x: Tensor, n: int, axes: tuple[int, int], what: str) -> list[Tensor]:
     """n² equal parts, row by row."""
-    if x.dim() != 4:
-        raise InputError(f"{what} is a tensor of four axes, not {tuple(x.shape)}.")
+    if not isinstance(x, Tensor) or x.dim() != 4:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"{what} is a tensor of four axes, not {got}.")
     height, width = (x.shape[axis] for axis in axes)
     if height % n or width % n:
         raise InputError(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
-from torchbcos._core.numbers import positive_integer
+from torchbcos._core.numbers import positive_integer, real
 from torchbcos._core.probability import PROBABILITIES, SIGMOID
 from torchbcos.functional.replace import replacement
 from torchbcos.metrics.passes import own_generator
@@ -68,13 +68,14 @@ def choose_grids(
     many = None if limit is None else positive_integer(limit)
     if many is None and limit is not None:
         raise InputError(f"limit is how many grids there are at most, a positive integer or None, not {limit!r}.")
-    if not isinstance(confidence, (int, float)) or not 0 <= confidence < 1:
+    least = real(confidence)
+    if least is None or not 0 <= least < 1:
         raise InputError(f"confidence is a probability in [0, 1) that must be exceeded, not {confidence!r}.")
-    pools = _pools(logits, labels, float(confidence), probability)
+    pools = _pools(logits, labels, least, probability)
     needed = n * n + bool(legacy)
     if len(pools) < needed:
         raise InputError(
-            f"Grids of {n} x {n} need {needed} classes with a picture that is classified rightly and surer than {confidence:g}; "
+            f"Grids of {n} x {n} need {needed} classes with a picture that is classified rightly and surer than {least:g}; "
             f"there are {len(pools)} of {len(set(labels.tolist()))} classes: give more pictures, a smaller n or less confidence."
         )
     chosen = (_official if legacy else _draw)(pools, n * n, many, generator)
@@ -92,8 +93,8 @@ def _pools(
     logits: Tensor | Sequence[Tensor], labels: Tensor, confidence: float, probability: str | Sequence[str]
 ) -> dict[int, list[int]]:
     """The pictures of every class that may be used, surest first; classes without any are left out."""
-    networks = [logits] if isinstance(logits, Tensor) else list(logits)
-    kinds = [probability] * len(networks) if isinstance(probability, str) else list(probability)
+    networks: list[object] = list(logits) if isinstance(logits, (list, tuple)) else [logits]
+    kinds: list[object] = list(probability) if isinstance(probability, (list, tuple)) else [probability] * len(networks)
     if not networks or len(kinds) != len(networks):
         raise InputError(f"There are {len(networks)} networks and {len(kinds)} probabilities: one each, or one for all.")
     odds = torch.stack([_odds(one, labels, kind) for one, kind in zip(networks, kinds, strict=True)]).amin(0)
@@ -105,16 +106,15 @@ def _pools(
     return dict(sorted(pools.items()))
 
 
-def _odds(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
+def _odds(logits: object, labels: Tensor, kind: object) -> Tensor:
     """(N,) logarithm of p / (1 - p) of the right class: exact where p rounds to 1; -inf where another class is higher."""
-    _check_logits(logits, labels, kind)
-    values, own = logits.detach().cpu().double(), labels.cpu().long()[:, None]
+    values, own = _check_logits(logits, labels, kind).detach().cpu().double(), labels.cpu().long()[:, None]
     right = values.gather(1, own).squeeze(1)
     odds = right if kind == SIGMOID else right - values.scatter(1, own, -math.inf).logsumexp(1)
     return torch.where(values.argmax(1) == own.squeeze(1), odds, -math.inf)
 
 
-def _check_logits(logits: object, labels: object, kind: str) -> None:
+def _check_logits(logits: object, labels: object, kind: object) -> Tensor:
     if not isinstance(logits, Tensor) or not isinstance(labels, Tensor):
         raise ArgumentTypeError(
             f"logits (N, C) and labels (N,) are tensors, not {type(logits).__name__} and {type(labels).__name__}."
@@ -129,6 +129,7 @@ def _check_logits(logits: object, labels: object, kind: str) -> None:
         raise InputError(f"Labels go from {int(labels.min())} to {int(labels.max())}, and logits have {logits.shape[1]} classes.")
     if not bool(logits.isfinite().all()):
         raise InputError("Logits are not finite (NaN or infinity): nothing says which pictures are sure.")
+    return logits
 
 
 def _most(counts: Sequence[int], cells: int) -> int:
@@ -241,8 +242,11 @@ def compose_grids(images: Tensor, n: int, *, order: str = "row", rescale: bool =
             raise InputError(
                 f"Pictures of {height} x {width} pixels cannot be shrunk to 1/{n}: both sides must be multiples of {n}."
             )
-        small = F.interpolate(images.flatten(0, 1), (height // n, width // n), mode="bilinear", antialias=True)
-        images = small.unflatten(0, images.shape[:2])  # type: ignore[no-untyped-call]
+        if not images.is_floating_point():
+            raise InputError(f"Pictures are shrunk as floating point, not as {images.dtype}: divide by 255 first.")
+        wide = images.flatten(0, 1).to(torch.promote_types(images.dtype, torch.float32))  # half precision has no such kernel
+        small = F.interpolate(wide, (height // n, width // n), mode="bilinear", antialias=True)
+        images = small.to(images.dtype).unflatten(0, images.shape[:2])  # type: ignore[no-untyped-call]
     placed = images[:, own_cells(n, order).argsort().to(images.device)]
     g, _, c, h, w = placed.shape
     return placed.reshape(g, n, n, c, h, w).permute(0, 3, 1, 4, 2, 5).reshape(g, c, n * h, n * w)
@@ -280,6 +284,8 @@ def window_maps(
     tensor([12., 12., 12., 12.])
     """
     size, step, batch = _check_windows(grid, window, stride, batch_size)
+    if not callable(explain):
+        raise ArgumentTypeError(f"explain is a function from windows to maps, not {type(explain).__name__}.")
     pad = size - step
     found = []
     for one in grid.detach().unsqueeze(1):

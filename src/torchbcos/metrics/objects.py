@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos._core.numbers import positive_integer
+from torchbcos._core.numbers import positive_integer, real
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps, check_masks
 from torchbcos.metrics.pointing import positive
@@ -23,6 +24,7 @@ __all__ = [
     "area_lift", "by_size", "energy_pointing", "map_iou", "mask_fraction", "masks_of_boxes", "pointing_hit",
 ]  # fmt: skip
 
+_LARGEST = 2**31  # pixels of one mask
 _SETS = 20  # steps of the quantile grid: 5 % to 95 % of the pixels
 
 
@@ -59,12 +61,17 @@ def mask_fraction(masks: Tensor) -> Tensor:
     >>> mask_fraction(torch.tensor([[True, False, False, False]]))
     tensor([0.2500])
     """
+    inside = _flat(masks)
+    return inside.sum(1) / inside.shape[1]
+
+
+def _flat(masks: object) -> Tensor:
+    """Masks (N, *S) as (N, P) bool."""
     if not isinstance(masks, Tensor):
         raise ArgumentTypeError(f"masks must be a tensor (N, H, W) of bool, not {type(masks).__name__}.")
     if masks.dim() < 2 or masks.numel() == 0:
         raise InputError(f"masks must be (N, H, W), one mask an image, not {tuple(masks.shape)}.")
-    inside = check_masks(masks, masks).flatten(1)
-    return inside.sum(1) / inside.shape[1]
+    return check_masks(masks, masks).flatten(1)
 
 
 def area_lift(values: Tensor, masks: Tensor) -> Tensor:
@@ -81,6 +88,7 @@ def area_lift(values: Tensor, masks: Tensor) -> Tensor:
     tensor([3.])
     """
     fraction = mask_fraction(masks)
+    values = _check_values(values)
     if values.shape != fraction.shape:
         raise InputError(f"There are {tuple(values.shape)} values for {len(fraction)} masks.")
     return torch.where(fraction > 0, values / fraction.to(values), math.nan)
@@ -126,23 +134,32 @@ def by_size(values: Tensor, masks: Tensor, edges: Sequence[float]) -> tuple[Size
     >>> [b.mean for b in by_size(torch.tensor([0.5, 1.0]), torch.tensor([10, 2000]), (0, 1024, 9216))]
     [0.5, 1.0]
     """
-    sizes = _sizes(masks)
+    sizes, values = _sizes(masks), _check_values(values)
     if values.shape != sizes.shape:
         raise InputError(f"Expected one value an image, ({len(sizes)},), got {tuple(values.shape)}.")
-    given = [float(edge) for edge in edges]
-    if len(given) < 2 or not all(a < b for a, b in pairwise(given)):
-        raise InputError(f"edges are at least two increasing sizes in pixels, such as (0, 1024, 9216, inf), not {list(edges)!r}.")
+    given = [real(edge) for edge in edges] if isinstance(edges, (Sequence, Tensor)) else []
+    limits = [edge for edge in given if edge is not None]
+    if len(limits) < max(2, len(given)) or not all(a < b for a, b in pairwise(limits)):
+        raise InputError(f"edges are at least two increasing sizes in pixels, such as (0, 1024, 9216, inf), not {edges!r}.")
     bins = []
-    for low, high in pairwise(given):
+    for low, high in pairwise(limits):
         images = ((sizes > 0) & (sizes >= low) & (sizes < high)).nonzero().squeeze(1)
         bins.append(SizeBin(low, high, images, values[images.to(values.device)]))
     return tuple(bins)
 
 
 def _sizes(masks: Tensor) -> Tensor:
-    if masks.dim() == 1 and masks.dtype != torch.bool:
-        return masks
-    return check_masks(masks, masks).flatten(1).sum(1)
+    if not isinstance(masks, Tensor) or masks.dim() != 1 or masks.dtype == torch.bool:
+        return _flat(masks).sum(1)
+    if bool(masks.isnan().any()):
+        raise InputError("A size is NaN: sizes are pixels of objects, 0 where there is none.")
+    return masks
+
+
+def _check_values(values: object) -> Tensor:
+    if not isinstance(values, Tensor):
+        raise ArgumentTypeError(f"values are a tensor (N,), one number an image, not {type(values).__name__}.")
+    return values
 
 
 def map_iou(maps: Tensor, masks: Tensor, *, threshold: float | None = 0.5) -> Tensor:
@@ -170,9 +187,10 @@ def map_iou(maps: Tensor, masks: Tensor, *, threshold: float | None = 0.5) -> Te
     if threshold is None:
         found = _iou_of_ranks(evidence, inside)
     else:
-        if not isinstance(threshold, (int, float)) or not 0 <= threshold < 1:
+        level = real(threshold)
+        if level is None or not 0 <= level < 1:
             raise InputError(f"threshold is a number in [0, 1), or None for all thresholds, not {threshold!r}.")
-        found = _iou(_stretched(evidence) > threshold, inside)
+        found = _iou(_stretched(evidence) > level, inside)
     return torch.where((evidence > 0).any(1) & inside.any(1), found, math.nan).to(maps.dtype)
 
 
@@ -219,12 +237,13 @@ def pointing_hit(maps: Tensor, masks: Tensor, *, tolerance: float = 0) -> Tensor
     """
     maps = check_maps(maps)
     inside = check_masks(masks, maps)
-    if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+    reach = real(tolerance)
+    if reach is None or not 0 <= reach < math.inf:
         raise InputError(f"tolerance is a distance in pixels, 0 or more, not {tolerance!r}.")
-    if tolerance and maps.dim() != 3:
+    if reach and maps.dim() != 3:
         raise InputError(f"A tolerance needs maps (N, H, W), not {tuple(maps.shape)}.")
     points = _highest(maps).nonzero()
-    hits = _hits(points, inside, float(tolerance)) if tolerance else inside[tuple(points.T)]
+    hits = _hits(points, inside, reach) if reach else inside[tuple(points.T)]
     tied, hit = (
         torch.zeros(len(maps), device=maps.device).index_add_(0, points[:, 0], one.float()) for one in (hits | True, hits)
     )
@@ -241,6 +260,7 @@ def _hits(points: Tensor, inside: Tensor, tolerance: float) -> Tensor:
     counts = torch.nn.functional.pad(inside.cumsum(2, dtype=torch.int32), (1, 0))
     image, y, x = points.T
     hits = torch.zeros_like(image, dtype=torch.bool)
+    tolerance = min(tolerance, math.hypot(height, width) + 1)
     reach = min(math.ceil(tolerance) - 1, height - 1)
     for dy in range(-reach, reach + 1):
         half = math.isqrt(math.ceil(tolerance**2 - dy**2) - 1)  # the largest dx with dx² + dy² < tolerance²
@@ -271,10 +291,12 @@ def masks_of_boxes(boxes: Sequence[Any] | Tensor, size: tuple[int, int]) -> Tens
             [[0, 0, 0, 0],
              [0, 0, 0, 0]]], dtype=torch.int32)
     """
-    sides = [positive_integer(side) for side in size] if len(size) == 2 else []
-    if len(sides) != 2 or None in sides:
-        raise InputError(f"size is (H, W) in pixels, not {size!r}.")
-    height, width = (int(side or 0) for side in sides)
+    sides = [positive_integer(side) for side in size] if isinstance(size, Sequence) and len(size) == 2 else []
+    height, width = (side or 0 for side in (sides or (0, 0)))
+    if not 0 < height * width <= _LARGEST:
+        raise InputError(f"size is (H, W), the pixels of a picture, not {size!r}.")
+    if not isinstance(boxes, (Sequence, Tensor, np.ndarray)):
+        raise ArgumentTypeError(f"boxes are a list of boxes for each image, or (N, B, 4), not {type(boxes).__name__}.")
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     for i, given in enumerate(boxes):
@@ -290,7 +312,7 @@ def _boxes_of(given: Any, image: int) -> list[list[float]]:
         raise InputError(f"The boxes of image {image} are no lists of four numbers (xmin, ymin, xmax, ymax).") from error
     if found.numel() == 0:
         return []
-    if found.shape[-1] != 4 or found.dim() > 2:
+    if found.dim() not in (1, 2) or found.shape[-1] != 4:
         raise InputError(f"Boxes are (xmin, ymin, xmax, ymax): four numbers each, and image {image} has {tuple(found.shape)}.")
     found = found.view(-1, 4).cpu()
     if not bool(found.isfinite().all()) or bool((found[:, 2:] < found[:, :2]).any()):

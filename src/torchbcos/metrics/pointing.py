@@ -19,6 +19,7 @@ from torchbcos.metrics.wide import wide
 __all__ = ["KERNELS", "METRICS", "GridLines", "grid_lift", "grid_lines", "grid_pointing", "check_n", "positive"]
 
 KERNELS = ("average", "gaussian")
+_LONGEST = 2**26
 
 
 def grid_pointing(
@@ -50,6 +51,8 @@ def grid_pointing(
     """
     maps = check_maps(maps)
     n = check_n(n)
+    if not isinstance(inside, bool):
+        raise InputError(f"inside is True (every cell is smoothed alone) or False, not {inside!r}.")
     size = _cell_size(maps, n)
     cells = _check_cells(cells, len(maps), n).to(maps.device)
     k = _check_smooth(smooth, kernel)
@@ -92,11 +95,15 @@ def grid_lines(n: int, size: int, *, smooth: int = 1, inside: bool = False, kern
     n = check_n(n)
     if (pixels := positive_integer(size)) is None:
         raise InputError(f"size is the side of one cell in pixels, a positive integer, not {size!r}.")
-    cells = torch.arange(n * n)
-    maps = torch.eye(n * n, dtype=torch.float64).view(n * n, n, n)
-    maps = maps.repeat_interleave(pixels, 1).repeat_interleave(pixels, 2)
-    even = grid_pointing(maps, cells, n=n, smooth=smooth, inside=inside, kernel=kernel)
-    return GridLines(1.0, 1 / n**2, even)
+    k = _check_smooth(smooth, kernel)
+    if n * n * pixels > _LONGEST:
+        raise InputError(f"A grid of {n} x {n} cells of {pixels} pixels is larger than any picture.")
+    along = torch.ones(n, dtype=torch.float64)
+    if not inside:  # both kernels are products of one along each axis, and so is the score
+        row = torch.eye(n, dtype=torch.float64).repeat_interleave(pixels, 1)
+        masses = F.conv1d(row[:, None], _line(k, kernel, row).view(1, 1, k), padding=k // 2)[:, 0].view(n, n, pixels).sum(2)
+        along = masses.diagonal() / masses.sum(1)
+    return GridLines(1.0, 1 / n**2, along.outer(along).flatten())
 
 
 def grid_lift(values: Tensor, n: int) -> Tensor:
@@ -109,6 +116,8 @@ def grid_lift(values: Tensor, n: int) -> Tensor:
     >>> grid_lift(torch.tensor([1.0, 0.25, 0.0]), 2)
     tensor([ 1.0000,  0.0000, -0.3333])
     """
+    if not isinstance(values, Tensor):
+        raise ArgumentTypeError(f"values are a tensor of scores, not {type(values).__name__}.")
     if check_n(n) == 1:
         raise InputError("A grid of one cell has no lift: every map scores 1 there. n is at least 2.")
     return (values - 1 / n**2) / (1 - 1 / n**2)
@@ -167,11 +176,17 @@ def _smoothed(maps: Tensor, k: int, kernel: str) -> Tensor:
 
 def _gaussian(maps: Tensor, size: int, k: int) -> Tensor:
     """(size, size) weights between the pixels of one axis: convolutions with long kernels are slow in float64."""
-    at = torch.arange(size, dtype=maps.dtype, device=maps.device)
-    line = torch.exp(-((torch.arange(k, dtype=maps.dtype, device=maps.device) - k // 2) ** 2) / (2 * (k / 4) ** 2))
-    apart = at[:, None] - at
-    weights = torch.exp(-(apart**2) / (2 * (k / 4) ** 2)) / line.sum()
-    return torch.where(apart.abs() <= k // 2, weights, 0.0)
+    line = F.pad(_line(k, "gaussian", maps), (size, size))
+    at = torch.arange(size, device=maps.device)
+    return line[(at[:, None] - at + k // 2 + size).clamp(0, len(line) - 1)]
+
+
+def _line(k: int, kernel: str, like: Tensor) -> Tensor:
+    """(k,) weights along one axis."""
+    if kernel == "average":
+        return like.new_full((k,), 1 / k)
+    line = torch.exp(-((torch.arange(k, dtype=like.dtype, device=like.device) - k // 2) ** 2) / (2 * (k / 4) ** 2))
+    return line / line.sum()
 
 
 def _cut(maps: Tensor, n: int, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
 
 __all__ = ["PROTOCOLS", "Protocol", "page_with_protocols", "protocol", "protocols_text", "rise_blur"]
@@ -62,6 +62,8 @@ class Protocol:
         >>> PROTOCOLS["coda"].report(torch.tensor([1.0, 0.5, math.nan]))["50 %"]
         0.5
         """
+        if not isinstance(values, Tensor):
+            raise ArgumentTypeError(f"values are a tensor, one number a map, not {type(values).__name__}.")
         flat = values.detach().flatten().cpu().double()
         lost = int(flat.isnan().sum())
         used = flat.nan_to_num(0.0) if self.undefined == "zero" else flat[~flat.isnan()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -206,6 +208,18 @@ def test_nothing_is_left_behind() -> None:
     assert difull(net.train(), 2).training
 
 
+def test_a_copy_is_one() -> None:
+    """A deep copy, and one from a pickle, have halves of their own."""
+    net, (_, x) = plain(), grid()
+    whole = dipart(net, 2, features="2")
+    expected = whole(x)
+    others = copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))
+    with torch.no_grad():
+        net[0].weight.zero_()
+    for other in others:
+        torch.testing.assert_close(other(x), expected)
+
+
 def test_other_threads_see_the_network_as_it_is() -> None:
     """While a head runs with features that are given, another thread uses the same network."""
     net, (cells, x) = plain(), grid()
@@ -245,6 +259,14 @@ def test_bad_input_has_one_sentence(call: Callable[[], Any], text: str) -> None:
 def test_wrong_models_have_one_sentence() -> None:
     with pytest.raises(ArgumentTypeError, match=r"give clf\.model"):
         difull(lambda x: x, 2)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="labels are a tensor"):
+        cell_targets([[1]], 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="A grid is a tensor of four axes, not list"):
+        difull(plain(), 2)([1])
+    with pytest.raises(InputError, match=r"no module 0\..*'0'"):
+        difull(plain(), 2, features=0)  # type: ignore[arg-type]
+    with pytest.raises(StateError, match=r"must give logits \(N, classes\), not \(1, 3, 8, 8\)"):
+        difull(nn.Identity().eval(), 2)(grid()[1])
     shared = nn.ReLU()
     net = nn.Sequential(shared, nn.Conv2d(3, 4, 1), shared, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(StateError, match="'0' runs 2 times in one pass"):

@@ -195,6 +195,15 @@ def test_bad_input_of_choice(change: dict[str, Any], text: str) -> None:
 def test_bad_types_of_choice() -> None:
     with pytest.raises(ArgumentTypeError, match="are tensors, not Tensor and list"):
         choose_grids(torch.zeros(1, 4), [0], 2)  # type: ignore[arg-type]
+    logits, labels = sure([2] * 5)
+    for legacy in (False, True):
+        with pytest.raises(ArgumentTypeError, match=r"generator must be a torch\.Generator"):
+            choose_grids(logits, labels, 2, legacy=legacy, generator=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not None"):
+        choose_grids(logits, labels, 2, probability=None)  # type: ignore[arg-type]
+    assert torch.equal(
+        choose_grids(logits.half(), labels.int(), 2, confidence=np.float32(0.5)), choose_grids(logits.half(), labels, 2)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("order", ["row", "column"])
@@ -219,8 +228,9 @@ def test_rescaling_commutes_with_encoding() -> None:
     small = compose_grids(encoded, 2, rescale=True)
     assert small.shape == (1, 6, 8, 8)
     torch.testing.assert_close(small, add_inverse(compose_grids(rgb, 2, rescale=True)))
-    even = compose_grids(torch.full((1, 4, 6, 8, 8), 0.25), 2, rescale=True)
-    torch.testing.assert_close(even, torch.full((1, 6, 8, 8), 0.25))
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        even = compose_grids(torch.full((1, 4, 6, 8, 8), 0.25, dtype=dtype), 2, rescale=True)
+        torch.testing.assert_close(even, torch.full((1, 6, 8, 8), 0.25, dtype=dtype))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +240,7 @@ def test_rescaling_commutes_with_encoding() -> None:
         (torch.zeros(4, 3, 4, 4), {}, r"not \(4, 3, 4, 4\)"),
         ([torch.zeros(3, 4, 4)], {}, "not list"),
         (torch.zeros(1, 4, 3, 5, 4), {"rescale": True}, "cannot be shrunk to 1/2"),
+        (torch.zeros(1, 4, 3, 4, 4, dtype=torch.uint8), {"rescale": True}, "shrunk as floating point, not as torch.uint8"),
         (torch.zeros(1, 4, 3, 4, 4), {"order": "columns"}, "Did you mean 'column'"),
     ],
 )
@@ -277,6 +288,8 @@ def test_bad_input_of_windows() -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=text):
             window_maps(lambda x: x[:, 0], picture, window=window, stride=stride)
+    with pytest.raises(ArgumentTypeError, match="a function from windows to maps, not int"):
+        window_maps(3, grid, window=4, stride=2)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"gave \(16, 2, 2\) for 16 windows"):
         window_maps(lambda x: x[:, 0, ::2, ::2], grid, window=4, stride=2)
 

@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,7 +112,8 @@ def test_a_tolerance_is_a_disc() -> None:
     assert pointing_hit(a, masks, tolerance=15).tolist() == [1, 0, 1]
     assert pointing_hit(a, masks, tolerance=14.5).tolist() == [1, 0, 0]
     assert pointing_hit(a, masks).tolist() == [0, 0, 0]
-    assert pointing_hit(a, masks, tolerance=1000).tolist() == [1, 1, 1]
+    for far in (1000, 1e300, np.float32(99), torch.tensor(99)):
+        assert pointing_hit(a, masks, tolerance=far).tolist() == [1, 1, 1]  # type: ignore[arg-type]
 
 
 def test_undefined_is_nan() -> None:
@@ -167,17 +169,22 @@ def test_bad_input_has_one_sentence(function: Any, maps: Tensor, masks: Tensor, 
 
 
 def test_bad_options_have_one_sentence() -> None:
-    for threshold in (1, -0.1, math.nan, "half"):
+    for threshold in (1, -0.1, math.nan, "half", True):
         with pytest.raises(InputError, match="threshold is a number in"):
             map_iou(GOOD, MASK, threshold=threshold)  # type: ignore[arg-type]
-    for tolerance in (-1, math.inf, math.nan, "far"):
+    for tolerance in (-1, math.inf, math.nan, "far", True):
         with pytest.raises(InputError, match="tolerance is a distance"):
             pointing_hit(GOOD, MASK, tolerance=tolerance)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="A tolerance needs maps"):
         pointing_hit(GOOD[0], MASK[0], tolerance=2)
-    for edges in ((0,), (3, 2), (0, math.nan)):
+    for edges in ((0,), (3, 2), (0, math.nan), None, ("a", "b"), (0, True)):
         with pytest.raises(InputError, match="increasing sizes"):
-            by_size(torch.rand(2), MASK, edges)
+            by_size(torch.rand(2), MASK, edges)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="A size is NaN"):
+        by_size(torch.rand(2), torch.tensor([1.0, math.nan]), (0, 9))
+    for function in (area_lift, lambda values, masks: by_size(values, masks, (0, 9))):
+        with pytest.raises(ArgumentTypeError, match="values are a tensor"):
+            function([0.5, 0.5], MASK)
     with pytest.raises(InputError, match="one value an image"):
         by_size(torch.rand(3), MASK, (0, 9))
     with pytest.raises(InputError, match="values for 2 masks"):
@@ -189,8 +196,13 @@ def test_bad_options_have_one_sentence() -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=text):
             masks_of_boxes(boxes, (4, 4))
-    with pytest.raises(InputError, match=r"size is \(H, W\)"):
-        masks_of_boxes([], (4, 0))
+    for size in ((4, 0), 4, (4, 4, 4), (10**7, 10**7)):
+        with pytest.raises(InputError, match=r"size is \(H, W\)"):
+            masks_of_boxes([], size)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"image 0 has \(\)"):
+        masks_of_boxes([3], (4, 4))
+    with pytest.raises(ArgumentTypeError, match="boxes are a list of boxes"):
+        masks_of_boxes(None, (4, 4))  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="masks must be a tensor"):
         mask_fraction([[True]])  # type: ignore[arg-type]
 

@@ -150,6 +150,8 @@ def test_dtypes(dtype: torch.dtype) -> None:
         (torch.ones(2, 4, 4), [0, 0], {"smooth": 0}, "odd number of pixels, 1 for none, not 0"),
         (torch.ones(2, 4, 4), [0, 0], {"smooth": True}, "not True"),
         (torch.ones(2, 4, 4), [0, 0], {"kernel": "gauss"}, "'average' or 'gaussian', not 'gauss'. Did you mean 'gaussian'"),
+        (torch.ones(2, 4, 4), [0, 0], {"smooth": 3.0}, "not 3.0"),
+        (torch.ones(2, 4, 4), [0, 0], {"inside": "no"}, "inside is True .* or False, not 'no'"),
         (torch.ones(2, 4, 4), [0, 0], {"n": 0}, "a positive integer, not 0"),
         (torch.ones(2, 4, 4), [0, 0], {"n": 2.0}, "a positive integer, not 2.0"),
     ],
@@ -166,6 +168,35 @@ def test_bad_types() -> None:
         grid_pointing(np.ones((1, 4, 4)), torch.tensor([0]), n=2)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="side of one cell in pixels"):
         grid_lines(2, 0)
+    with pytest.raises(InputError, match="larger than any picture"):
+        grid_lines(2, 10**9)
+    with pytest.raises(ArgumentTypeError, match="values are a tensor of scores, not list"):
+        grid_lift([1.0], 2)  # type: ignore[arg-type]
+
+
+@given(n=st.integers(1, 3), size=st.integers(1, 7), smooth=st.sampled_from([1, 3, 9]), kernel=st.sampled_from(module.KERNELS))
+def test_lines_are_the_scores_of_maps(n: int, size: int, smooth: int, kernel: str) -> None:
+    """The product of two axes is what the game says of whole maps."""
+    even = torch.eye(n * n).view(n * n, n, n).repeat_interleave(size, 1).repeat_interleave(size, 2)
+    for inside in (True, False):
+        options: dict[str, Any] = {"smooth": smooth, "inside": inside, "kernel": kernel}
+        found = grid_pointing(even.double(), torch.arange(n * n), n=n, **options)
+        torch.testing.assert_close(grid_lines(n, size, **options).even_oracle, found)
+
+
+def test_input_of_any_kind() -> None:
+    """Numbers of NumPy, small integers, truth values, maps with a history or of inference mode."""
+    maps, cells = torch.rand(2, 4, 4), torch.tensor([0, 3])
+    expected = grid_pointing(maps, cells, n=2, smooth=3)
+    assert torch.equal(grid_pointing(maps, cells.byte(), n=np.int64(2), smooth=np.int64(3)), expected)  # type: ignore[arg-type]
+    found = grid_pointing(maps.clone().requires_grad_(), cells, n=2, smooth=3)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+    with torch.inference_mode():
+        assert torch.equal(grid_pointing(maps.clone(), cells, n=2, smooth=3), expected)
+    turned = maps.transpose(1, 2)
+    assert torch.equal(grid_pointing(turned, cells, n=2), grid_pointing(turned.contiguous(), cells, n=2))
+    assert grid_pointing(maps > 2, cells, n=2).isnan().all()
 
 
 FAULTS: dict[str, dict[str, Any]] = {

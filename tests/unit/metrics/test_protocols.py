@@ -13,7 +13,7 @@ import torch
 
 from tests.reference import places as twin
 from torchbcos import evaluation, metrics
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.metrics import PROTOCOLS, protocol, removal_curve
 from torchbcos.metrics.protocols import page_with_protocols, protocols_text, rise_blur
 
@@ -86,6 +86,11 @@ def test_what_is_undefined_counts_or_is_left_out() -> None:
     assert [round(found[name], 4) for name in ("mean", "std", "median", "min", "max")] == [0.4, 0.4, 0.4, 0, 0.8]
     assert math.isnan(protocol("idsds").report(torch.tensor([math.nan]))["mean"])
     assert math.isnan(protocol("difull").report(torch.tensor([1.0]))["std"])
+
+
+def test_reports_need_tensors() -> None:
+    with pytest.raises(ArgumentTypeError, match="values are a tensor"):
+        protocol("coda").report([1.0])  # type: ignore[arg-type]
 
 
 def test_protocols_cannot_be_changed() -> None:
