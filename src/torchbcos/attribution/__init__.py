@@ -5,6 +5,9 @@ from __future__ import annotations
 from torchbcos.attribution.activation import GradCam as GradCam
 from torchbcos.attribution.activation import HiResCam as HiResCam
 from torchbcos.attribution.activation import LayerCam as LayerCam
+from torchbcos.attribution.attention import GradientAttention as GradientAttention
+from torchbcos.attribution.attention import RawAttention as RawAttention
+from torchbcos.attribution.attention import Rollout as Rollout
 from torchbcos.attribution.base import Explainer as Explainer
 from torchbcos.attribution.base import Found as Found
 from torchbcos.attribution.call import attribute as attribute
@@ -28,6 +31,7 @@ __all__ = [
     "Explainer",
     "Found",
     "GradCam",
+    "GradientAttention",
     "GradientShap",
     "HiResCam",
     "Inherent",
@@ -37,7 +41,9 @@ __all__ = [
     "METHODS",
     "Method",
     "Occlusion",
+    "RawAttention",
     "Rise",
+    "Rollout",
     "Saliency",
     "SmoothGrad",
     "Subject",

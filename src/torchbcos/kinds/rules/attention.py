@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from torchbcos._core.errors import StateError
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import LINEAR, Kind
 
-__all__ = ["attention", "multihead"]
+__all__ = ["attention", "multihead", "written_out"]
 
 
 def attention(call: Call) -> Outcome:
@@ -38,18 +40,38 @@ _NAMES = (
 
 def multihead(call: Call) -> Outcome:
     """What `torch.nn.MultiheadAttention` computes, by operations that have rules."""
-    given: dict[str, Any] = {"training": True, "need_weights": True, "average_attn_weights": True}
-    given |= dict(zip(_NAMES, call.args, strict=False)) | call.kwargs
-    odd = [n for n in ("bias_k", "bias_v", "static_k", "static_v") if given.get(n) is not None]
-    if odd or given.get("add_zero_attn"):
-        return call.bent(f"with {odd[0] if odd else 'added zeros'}")
-    (value, weights), _ = call.again(lambda: _multihead(call, given))
+    given = _given(call.args, call.kwargs)
+    if odd := _odd(given):
+        return call.bent(f"with {odd}")
+    (value, weights), _ = call.again(lambda: _multihead(given))
     if weights is not None:
         call.apart[id(weights)] = call.known(weights)
     return (value, weights), call.known(value)
 
 
-def _multihead(call: Call, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+def written_out(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """`torch.nn.functional.multi_head_attention_forward` of these arguments, by plain operations.
+
+    Raises:
+        StateError: they have keys or values of their own, which no network of pictures has.
+    """
+    given = _given(args, kwargs)
+    if odd := _odd(given):
+        raise StateError(f"This network's MultiheadAttention has {odd}, and its tokens are not those of the picture alone.")
+    return _multihead(given)
+
+
+def _given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {"training": True, "need_weights": True, "average_attn_weights": True}
+    return given | dict(zip(_NAMES, args, strict=False)) | dict(kwargs)
+
+
+def _odd(given: dict[str, Any]) -> str:
+    odd = [n for n in ("bias_k", "bias_v", "static_k", "static_v") if given.get(n) is not None]
+    return odd[0] if odd else "added zeros" if given.get("add_zero_attn") else ""
+
+
+def _multihead(given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
     """Projections, heads, softmax, output (torch.nn.functional.multi_head_attention_forward: (T, N, D) or (T, D))."""
     query, key, value, heads = given["query"], given["key"], given["value"], given["num_heads"]
     alone = query.dim() == 2
