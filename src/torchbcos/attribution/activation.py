@@ -134,8 +134,8 @@ RECORDS = (
         "1 + K", lambda s, k: 1 + k, "Selvaraju et al. 2017, arXiv 1610.02391", "twin, closed form, Captum",
     ),
     Method(
-        LayerCam, "activation", "The same, by the positive gradient of every place.", False, "", True, _NEEDS, "1 + K",
-        lambda s, k: 1 + k, "Jiang et al. 2021, IEEE TIP 30", "twin, closed form",
+        LayerCam, "activation", "Features of the last layer with space, by the positive gradient of each place.", False, "", True,
+        _NEEDS, "1 + K", lambda s, k: 1 + k, "Jiang et al. 2021, IEEE TIP 30", "twin, closed form",
     ),
     Method(
         HiResCam, "activation", "Gradient times features of that layer; with held scales, its part of the output.", True, "",

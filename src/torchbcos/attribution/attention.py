@@ -18,7 +18,7 @@ from torchbcos.attribution.capture import Sight, sight_of
 from torchbcos.attribution.features import gradient_of
 from torchbcos.attribution.layout import Layout, grid_of_tokens
 from torchbcos.attribution.maps import enlarged
-from torchbcos.attribution.mixing import Mixing
+from torchbcos.attribution.mixing import Mixing, by_image
 from torchbcos.attribution.record import Method
 from torchbcos.attribution.subject import Subject
 from torchbcos.explanation.engine import gradients_of
@@ -30,7 +30,7 @@ class _Mixed(NamedTuple):
     """The attention of some images.
 
     Attributes:
-        shares: (N, heads, T, T) of every layer.
+        shares: of every layer, (N, heads, T, T) or (N · heads, T, T).
         layout: how tokens lie in the picture.
         read: (T,) which tokens the classifier reads after the last layer.
         scores: (N, K) what is attributed.
@@ -40,6 +40,11 @@ class _Mixed(NamedTuple):
     layout: Layout
     read: Tensor
     scores: Tensor
+
+    @property
+    def layers(self) -> list[Tensor]:
+        """(N, heads, T, T) of every layer, without history."""
+        return [by_image(shares.detach(), len(self.scores)) for shares in self.shares]
 
     def map_of(self, flow: Tensor) -> Tensor:
         """(N, *grid): the rows (N, T, T) of the tokens that are read, and the columns of places."""
@@ -109,8 +114,8 @@ class Rollout(_Agnostic):
         """The product over layers, the first at the right."""
         total: Tensor | None = None
         skip = _part(self.skip)
-        for shares in mixed.shares:
-            one = _joined(shares.detach(), self.heads)
+        for shares in mixed.layers:
+            one = _joined(shares, self.heads)
             step = (1 - skip) * one + skip * torch.eye(one.shape[-1], dtype=one.dtype, device=one.device)
             total = step if total is None else step @ total
         assert total is not None
@@ -138,7 +143,7 @@ class RawAttention(_Agnostic):
         count = len(mixed.shares)
         if isinstance(self.layer, bool) or not isinstance(self.layer, int) or not -count <= self.layer < count:
             raise InputError(f"layer must be an integer from {-count} to {count - 1}, not {self.layer!r}.")
-        return _joined(mixed.shares[self.layer].detach(), self.heads)
+        return _joined(mixed.layers[self.layer], self.heads)
 
 
 @dataclass(frozen=True)
@@ -162,16 +167,16 @@ class GradientAttention(_Attention):
         for k in range(count):
             value, keep = mixed.scores[:, k].sum(), k + 1 < count
             found = gradients_of(value, mixed.shares, create_graph=False, retain_graph=keep)
-            maps.append(mixed.map_of(_relevance(mixed.shares, found)))
+            maps.append(mixed.map_of(_relevance(mixed.layers, [by_image(g, len(mixed.scores)) for g in found])))
         return torch.stack(maps, 1)
 
 
-def _relevance(layers: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
+def _relevance(layers: list[Tensor], gradients: list[Tensor]) -> Tensor:
     """(N, T, T): R - I."""
     first = layers[0]
     total = torch.eye(first.shape[-1], dtype=first.dtype, device=first.device).expand(len(first), -1, -1)
     for shares, gradient in zip(layers, gradients, strict=True):
-        total = total + (shares.detach() * gradient).clamp_min(0).mean(1) @ total
+        total = total + (shares * gradient).clamp_min(0).mean(1) @ total
     return total - torch.eye(first.shape[-1], dtype=first.dtype, device=first.device)
 
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torchbcos._core.errors import StateError
 from torchbcos.kinds.rules.attention import written_out
 
-__all__ = ["Mixing", "attend"]
+__all__ = ["Mixing", "attend", "by_image"]
 
 _SOFTMAX = frozenset((F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax))
 
@@ -47,7 +47,7 @@ class Mixing(TorchFunctionMode):
         return value
 
     def matrices(self, n: int) -> list[Tensor]:
-        """(n, heads, T, T) of every layer.
+        """Of every layer, as the network made them: (n, heads, T, T) or (n · heads, T, T), which `by_image` reads.
 
         Args:
             n: images.
@@ -60,14 +60,20 @@ class Mixing(TorchFunctionMode):
                 "This network has no attention that could be read (no softmax over tokens): take a method for any network, "
                 "such as grad_cam or input_x_gradient."
             )
-        found = [_of_images(shares, n) for shares in self.found]
-        sizes = sorted({shares.shape[-1] for shares in found})
+        for shares in self.found:
+            _check(shares, n)
+        sizes = sorted({shares.shape[-1] for shares in self.found})
         if len(sizes) > 1:
             raise StateError(
                 f"The layers of this network mix different tokens ({' and '.join(map(str, sizes[:4]))} of them): attention "
                 "cannot be followed through layers that merge tokens. Take grad_cam, or the inherent explanation."
             )
-        return found
+        return self.found
+
+
+def by_image(shares: Tensor, n: int) -> Tensor:
+    """(n, heads, T, T) of a matrix, or of its gradient."""
+    return shares.reshape(n, -1, *shares.shape[-2:])
 
 
 def _is_matrix(value: Tensor, dim: object = None, **_: object) -> bool:
@@ -75,8 +81,8 @@ def _is_matrix(value: Tensor, dim: object = None, **_: object) -> bool:
     return square and dim in (-1, value.dim() - 1)
 
 
-def _of_images(shares: Tensor, n: int) -> Tensor:
-    """(n, heads, T, T) of what was found; refused where that is something else."""
+def _check(shares: Tensor, n: int) -> None:
+    """Raise StateError unless all tokens of an image are mixed."""
     if shares.shape[-1] != shares.shape[-2]:
         raise StateError(
             f"This network has an attention of {shares.shape[-2]} over {shares.shape[-1]} tokens (it pools, or has fewer keys "
@@ -87,7 +93,6 @@ def _of_images(shares: Tensor, n: int) -> Tensor:
             "Attention of this network stays within windows (as Swin's does), so no layer mixes all tokens of an image, and its "
             "matrices cannot be multiplied. Take grad_cam, or the inherent explanation."
         )
-    return shares if shares.dim() == 4 else shares.unflatten(0, (n, -1))
 
 
 def attend(
