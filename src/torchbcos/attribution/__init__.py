@@ -11,12 +11,15 @@ from torchbcos.attribution.attention import Rollout as Rollout
 from torchbcos.attribution.base import Explainer as Explainer
 from torchbcos.attribution.base import Found as Found
 from torchbcos.attribution.call import attribute as attribute
+from torchbcos.attribution.deep_lift import DeepLift as DeepLift
 from torchbcos.attribution.gradients import GradientShap as GradientShap
 from torchbcos.attribution.gradients import InputXGradient as InputXGradient
 from torchbcos.attribution.gradients import IntegratedGradients as IntegratedGradients
 from torchbcos.attribution.gradients import Saliency as Saliency
 from torchbcos.attribution.gradients import SmoothGrad as SmoothGrad
+from torchbcos.attribution.guided_backprop import GuidedBackprop as GuidedBackprop
 from torchbcos.attribution.inherent import Inherent as Inherent
+from torchbcos.attribution.lrp import Lrp as Lrp
 from torchbcos.attribution.methods import METHODS as METHODS
 from torchbcos.attribution.methods import register_method as register_method
 from torchbcos.attribution.perturbation import Occlusion as Occlusion
@@ -28,16 +31,19 @@ from torchbcos.attribution.subject import Subject as Subject
 
 __all__ = [
     "Attribution",
+    "DeepLift",
     "Explainer",
     "Found",
     "GradCam",
     "GradientAttention",
     "GradientShap",
+    "GuidedBackprop",
     "HiResCam",
     "Inherent",
     "InputXGradient",
     "IntegratedGradients",
     "LayerCam",
+    "Lrp",
     "METHODS",
     "Method",
     "Occlusion",
