@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
 from torchbcos.attribution import attribute
+from torchbcos.attribution.methods import method_of
 from torchbcos.evaluation import cell_targets, difull, dipart
 from torchbcos.metrics import compose_grids, grid_pointing
 from torchbcos.models import resnet, vit
@@ -133,6 +135,22 @@ def test_a_map_of_features_is_found_by_name() -> None:
     alone, together = seen
     torch.testing.assert_close(together, net.forward_features(x))
     torch.testing.assert_close(cell_of(alone, 3), net.forward_features(cells[0, 3:4]))
+
+
+@pytest.mark.parametrize("make", [difull, dipart])
+@pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
+def test_activation_maps_are_those_of_the_grid(make: Callable[..., nn.Module], method: str) -> None:
+    """The layer that is chosen is the map of the whole grid, for each target alone as for all, not that of a head."""
+    net, (_, x) = bcos(), grid()
+    whole, targets = make(net, 2), cell_targets(LABELS, CLASSES)
+    named = dataclasses.replace(method_of(method), layer="features")
+    expected = attribute(whole, x, targets, method=named).maps
+    assert bool(expected.flatten(2).any(2).all())
+    torch.testing.assert_close(attribute(whole, x, targets, method=method).maps, expected)
+    for k in range(4):
+        torch.testing.assert_close(attribute(whole, x, targets[:, k : k + 1], method=method).maps, expected[:, k : k + 1])
+    with pytest.raises(StateError, match="'features' did not run"):  # no halves, no map of the grid
+        attribute(difull(plain(), 2), x, targets, method=method)
 
 
 def test_transformers() -> None:
