@@ -76,12 +76,20 @@ def test_difull_is_the_network_on_every_cell(make: Callable[[], nn.Module]) -> N
 
 
 @pytest.mark.parametrize("make", [plain, bcos])
-@pytest.mark.parametrize("scales", ["live", "frozen"])
-@pytest.mark.parametrize("method", ["input_x_gradient", "integrated_gradients"])
+@pytest.mark.parametrize(
+    ("method", "scales"),
+    [("input_x_gradient", "live"), ("input_x_gradient", "frozen"), ("integrated_gradients", "live"), ("saliency", "live"),
+     ("smooth_grad", "live")],
+)  # fmt: skip
 def test_every_gradient_scores_exactly_1_in_difull(make: Callable[[], nn.Module], method: str, scales: str) -> None:
     net, (_, x) = make(), grid()
     a = attribute(
-        difull(net, 2), x, cell_targets(LABELS, CLASSES), method=method, scales=scales, samples=None if "x" in method else 4
+        difull(net, 2),
+        x,
+        cell_targets(LABELS, CLASSES),
+        method=method,
+        scales=scales,
+        samples=4 if method in ("integrated_gradients", "smooth_grad") else None,
     )
     scores = grid_pointing(a.maps[0], torch.arange(4), n=2)
     assert scores[~scores.isnan()].tolist() == [1.0] * int((~scores.isnan()).sum())
