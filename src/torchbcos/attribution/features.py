@@ -68,6 +68,8 @@ def features_of(subject: Subject, layer: str | None, method: str) -> Iterator[tu
         InputError: there is no such layer, or its output has no places.
         StateError: no layer has any, or the output does not depend on them.
     """
+    if layer is None:  # a network that runs its layers several times says which output is the map: torchbcos.evaluation.dipart
+        layer = getattr(subject.module, "feature_layer", None)
     check_layer(subject.module, layer)
     if len(subject.x) > subject.batch_size:
         _ = subject.targets  # of all images, before there are parts

@@ -125,7 +125,11 @@ class GridNetwork(nn.Module):
         n: cells along one side.
         features: the module whose output is the feature map of the grid: in DiPart that of the whole grid, in DiFull those of
             its cells, side by side. It does not run where a network is used as a whole, or has no map.
+        feature_layer: its name, for methods that look at a feature map (`torchbcos.attribution`): heads run once a cell, and
+            the output of such a layer is one cell's.
     """
+
+    feature_layer = "features"
 
     def __init__(self, model: nn.Module, n: int, halves: _Halves | None, *, axes: tuple[int, int], alone: bool) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
 from torchbcos.attribution import attribute
+from torchbcos.attribution.methods import method_of
 from torchbcos.evaluation import cell_targets, difull, dipart
 from torchbcos.metrics import compose_grids, grid_pointing
 from torchbcos.models import resnet, vit
@@ -74,12 +76,20 @@ def test_difull_is_the_network_on_every_cell(make: Callable[[], nn.Module]) -> N
 
 
 @pytest.mark.parametrize("make", [plain, bcos])
-@pytest.mark.parametrize("scales", ["live", "frozen"])
-@pytest.mark.parametrize("method", ["input_x_gradient", "integrated_gradients"])
+@pytest.mark.parametrize(
+    ("method", "scales"),
+    [("input_x_gradient", "live"), ("input_x_gradient", "frozen"), ("integrated_gradients", "live"), ("saliency", "live"),
+     ("smooth_grad", "live")],
+)  # fmt: skip
 def test_every_gradient_scores_exactly_1_in_difull(make: Callable[[], nn.Module], method: str, scales: str) -> None:
     net, (_, x) = make(), grid()
     a = attribute(
-        difull(net, 2), x, cell_targets(LABELS, CLASSES), method=method, scales=scales, samples=None if "x" in method else 4
+        difull(net, 2),
+        x,
+        cell_targets(LABELS, CLASSES),
+        method=method,
+        scales=scales,
+        samples=4 if method in ("integrated_gradients", "smooth_grad") else None,
     )
     scores = grid_pointing(a.maps[0], torch.arange(4), n=2)
     assert scores[~scores.isnan()].tolist() == [1.0] * int((~scores.isnan()).sum())
@@ -133,6 +143,22 @@ def test_a_map_of_features_is_found_by_name() -> None:
     alone, together = seen
     torch.testing.assert_close(together, net.forward_features(x))
     torch.testing.assert_close(cell_of(alone, 3), net.forward_features(cells[0, 3:4]))
+
+
+@pytest.mark.parametrize("make", [difull, dipart])
+@pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
+def test_activation_maps_are_those_of_the_grid(make: Callable[..., nn.Module], method: str) -> None:
+    """The layer that is chosen is the map of the whole grid, for each target alone as for all, not that of a head."""
+    net, (_, x) = bcos(), grid()
+    whole, targets = make(net, 2), cell_targets(LABELS, CLASSES)
+    named = dataclasses.replace(method_of(method), layer="features")
+    expected = attribute(whole, x, targets, method=named).maps
+    assert bool(expected.flatten(2).any(2).all())
+    torch.testing.assert_close(attribute(whole, x, targets, method=method).maps, expected)
+    for k in range(4):
+        torch.testing.assert_close(attribute(whole, x, targets[:, k : k + 1], method=method).maps, expected[:, k : k + 1])
+    with pytest.raises(StateError, match="'features' did not run"):  # no halves, no map of the grid
+        attribute(difull(plain(), 2), x, targets, method=method)
 
 
 def test_transformers() -> None:
