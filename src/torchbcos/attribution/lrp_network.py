@@ -35,11 +35,67 @@ _RULED = (
 # operations outside such modules whose gradient passes relevance on as it is: they move numbers, choose them or leave them alone.
 # A ReLU is among them: where it is 0, what follows gives no relevance.
 _MOVES = frozenset(
-    """view reshape flatten unflatten ravel permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze contiguous clone
-    to type float double cpu cuda getitem select narrow split split_with_sizes tensor_split chunk unbind cat concat concatenate
-    stack hstack vstack dstack channel_shuffle pixel_shuffle pixel_unshuffle flip fliplr flipud rot90 roll relu max_pool1d
-    max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d dropout dropout1d dropout2d dropout3d
-    feature_dropout alpha_dropout feature_alpha_dropout register_hook""".split()
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "ravel",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "movedim",
+        "moveaxis",
+        "squeeze",
+        "unsqueeze",
+        "contiguous",
+        "clone",
+        "to",
+        "type",
+        "float",
+        "double",
+        "cpu",
+        "cuda",
+        "getitem",
+        "select",
+        "narrow",
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "chunk",
+        "unbind",
+        "cat",
+        "concat",
+        "concatenate",
+        "stack",
+        "hstack",
+        "vstack",
+        "dstack",
+        "channel_shuffle",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "flip",
+        "fliplr",
+        "flipud",
+        "rot90",
+        "roll",
+        "relu",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "adaptive_max_pool1d",
+        "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "feature_dropout",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "register_hook",
+    ]
 )
 _POOLING = frozenset({"mean", *(f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))})
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward", "softmax")

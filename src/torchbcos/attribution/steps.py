@@ -23,8 +23,29 @@ __all__ = ["Step", "Steps", "bent_steps", "check_watchable", "listed", "names_of
 
 # rules of `torchbcos.kinds` whose operations are linear or constant in whatever moves, with batch norms of eval mode
 _LINEAR = frozenset(
-    """map_with_bias view shaped_as alpha_dropout each like linear_map add subtract join pad fill refill overwrite index_add
-    batch_norm cut listen read counted look""".split()
+    [
+        "map_with_bias",
+        "view",
+        "shaped_as",
+        "alpha_dropout",
+        "each",
+        "like",
+        "linear_map",
+        "add",
+        "subtract",
+        "join",
+        "pad",
+        "fill",
+        "refill",
+        "overwrite",
+        "index_add",
+        "batch_norm",
+        "cut",
+        "listen",
+        "read",
+        "counted",
+        "look",
+    ]
 )
 # and those that are linear where one factor alone moves
 _BILINEAR = ("multiply", "divide", "einsum", "addmm", "addcmul", "addcdiv", "lerp", "choose")

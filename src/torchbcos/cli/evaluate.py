@@ -119,6 +119,7 @@ def _list_all(*, json: bool) -> None:
     tell("")
     metrics = {"best": "best", "needs": "needs", "cost": "passes", "verified": "checked against"}
     tell_table("metric", found["metrics"], metrics)
+    say("predict: a function from pictures to scores; explain: from pictures to maps; passes: through the network, an image.")
     say("What each number does not see: docs/explanation/metrics.md. --json prints all that is known of each.")
 
 

@@ -10,7 +10,8 @@ from torchbcos.cli.common import tell
 
 __all__ = ["tell_table"]
 
-_WIDE = 120  # columns from which each fact has a column of its own
+_WIDE = 140  # columns from which each fact has a column of its own
+_RATIOS = {"best": None, "passes": None, "checked against": 3}  # of the width, beside 2; None: as much as its longest line
 
 
 def tell_table(title: str, records: Sequence[dict[str, Any]], facts: dict[str, str]) -> None:
@@ -29,7 +30,7 @@ def tell_table(title: str, records: Sequence[dict[str, Any]], facts: dict[str, s
     wide = out.width >= _WIDE
     table = Table(box=None, padding=(0, 2, 0, 0) if wide else (0, 2, 1, 0), pad_edge=False, header_style="", expand=False)
     for heading, ratio in _columns(title, facts, wide):
-        table.add_column(Text(heading), ratio=ratio, no_wrap=not ratio, overflow="fold")
+        table.add_column(Text(heading), ratio=ratio, no_wrap=ratio is None, overflow="fold")
     for record in records:
         table.add_row(*(Text(cell) for cell in _cells(record, facts, wide)))
     console = Console(file=io.StringIO(), width=out.width, color_system=None, force_terminal=False)
@@ -39,11 +40,11 @@ def tell_table(title: str, records: Sequence[dict[str, Any]], facts: dict[str, s
 
 
 def _columns(title: str, facts: dict[str, str], wide: bool) -> Iterable[tuple[str, int | None]]:
-    """Headings, and how much of the width each column takes; None: as much as its longest word."""
+    """Headings, and how much of the width each column takes; None: as much as its longest line."""
     yield title, None
-    yield "what it is", 3
+    yield "what it is", 4
     if wide:
-        yield from ((heading, 2) for heading in facts.values())
+        yield from ((heading, _RATIOS.get(heading, 2)) for heading in facts.values())
 
 
 def _cells(record: dict[str, Any], facts: dict[str, str], wide: bool) -> list[str]:

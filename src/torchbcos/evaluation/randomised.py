@@ -15,6 +15,7 @@ from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.foreign import foreign
 from torchbcos._core.names import hint
 from torchbcos.deployment.settle import copy_of
+from torchbcos.metrics.passes import own_generator
 
 __all__ = ["ORDERS", "randomised"]
 
@@ -58,7 +59,7 @@ def randomised(
     layers = _layers(model)
     if not layers:
         raise InputError("The network has no parameters and no norm statistics: nothing can begin again.")
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    generator = own_generator(generator)
     seeds = torch.randint(2**31, (len(layers),), generator=generator, device=generator.device).tolist()
     return _walk(model, dict(zip(layers, seeds, strict=True)), order)
 
@@ -69,7 +70,7 @@ def _walk(model: nn.Module, seeds: Mapping[str, int], order: str) -> Iterator[tu
     for name in reversed(list(seeds)) if order == "top_down" else list(seeds):
         if order == "independent":
             work = _copy(model)
-        _begin_again_(work.get_submodule(name), known[name], seeds[name])
+        _begin_again_(dict(work.named_modules())[name], known[name], seeds[name])
         yield name or ", ".join(known[name]), _copy(work)
 
 
@@ -88,13 +89,19 @@ def _layers(model: nn.Module) -> list[str]:
         statistics = any(key in _STATISTICS for key, buffer in module.named_buffers(recurse=False) if buffer is not None)
         if any(is_lazy(p) for p in own.values()):
             raise InputError(f"The layer {name!r} has no parameters yet: call the network once, on an input, first.")
+        if any(p.is_meta for p in own.values()):
+            raise InputError(f"The layer {name!r} has shapes and no numbers (the device is 'meta'): load its weights first.")
         if statistics or any(_drawn(module, parameter) for parameter in own.values()):
             found.append(name)
     return found
 
 
 def _drawn(module: nn.Module, parameter: Tensor) -> bool:
-    return parameter.is_floating_point() and (parameter.numel() > 1 or _reset_of(module) is not None)
+    return _has_spread(parameter) and (parameter.numel() > 1 or _reset_of(module) is not None)
+
+
+def _has_spread(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _reset_of(module: nn.Module) -> object | None:
@@ -106,8 +113,9 @@ def _kept_once(model: nn.Module, names: list[str]) -> dict[str, list[str]]:
     """The parameters of each layer that no earlier layer has, too: tied weights begin again once."""
     seen: set[int] = set()
     found = {}
+    modules = dict(model.named_modules())
     for name in names:
-        own = [(key, p) for key, p in model.get_submodule(name).named_parameters(recurse=False) if id(p) not in seen]
+        own = [(key, p) for key, p in modules[name].named_parameters(recurse=False) if id(p) not in seen]
         seen |= {id(p) for _, p in own}
         found[name] = [key for key, _ in own]
     return found
@@ -122,7 +130,7 @@ def _begin_again_(module: nn.Module, names: list[str], seed: int) -> None:
     for name in names:
         old = before[name]
         new = after.get(name, old)
-        if new.is_floating_point():
+        if _has_spread(new):
             getattr(module, name).copy_(_drawn_like(old, generator) if torch.equal(old, new) else new)
     for name, _ in module.named_buffers(recurse=False):
         if name in after:
@@ -155,8 +163,10 @@ def _reset(module: nn.Module, seed: int) -> dict[str, Tensor]:
 
 def _drawn_like(old: Tensor, generator: torch.Generator) -> Tensor:
     """A tensor with the mean and the spread of another, which it does not otherwise resemble."""
+    if old.is_complex():
+        return torch.view_as_complex(_drawn_like(torch.view_as_real(old), generator).contiguous())
     wide = old.double()
-    spread = float(wide.std(correction=0))
+    spread = float(wide.std(correction=0)) if old.numel() else 0.0
     if spread == 0:
         return old
     return (torch.randn(old.shape, generator=generator, dtype=torch.float64) * spread + wide.mean()).to(old.dtype)

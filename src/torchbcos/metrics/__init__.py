@@ -152,8 +152,9 @@ __all__ = [
 
 # metrics with a state, of `torchbcos.metrics.running`: loaded when one is first used, for they need torchmetrics
 _RUNNING = (
-    "Agreement", "Deletion", "EnergyPointing", "Entropy", "Gini", "GridPointing", "Idsds", "Insertion", "LabelSensitivity",
-    "MapIoU", "PointingHit", "Randomisation", "Residual", "Road", "Running", "SingleDeletion",
+    "Agreement", "Deletion", "EnergyPointing", "Entropy", "Gini", "GridPointing", "Idsds", "Infidelity", "Insertion",
+    "LabelSensitivity", "MapIoU", "MaxSensitivity", "PointingHit", "Randomisation", "Residual", "Road", "Running", "SensitivityN",
+    "SingleDeletion",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # else every wrong name would be of type Any

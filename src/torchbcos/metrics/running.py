@@ -17,15 +17,18 @@ from torchbcos.metrics.completeness import residual
 from torchbcos.metrics.complexity import entropy, gini
 from torchbcos.metrics.debiased import road
 from torchbcos.metrics.deleting import deletion, insertion
+from torchbcos.metrics.faithfulness import infidelity, sensitivity_n
 from torchbcos.metrics.likeness import agreement, label_sensitivity
 from torchbcos.metrics.objects import by_size, energy_pointing, map_iou, mask_fraction, pointing_hit
 from torchbcos.metrics.pointing import grid_pointing
 from torchbcos.metrics.sanity import randomisation
+from torchbcos.metrics.stability import max_sensitivity
 from torchbcos.metrics.summing import summary
 
 __all__ = [
-    "Agreement", "Deletion", "EnergyPointing", "Entropy", "Gini", "GridPointing", "Idsds", "Insertion", "LabelSensitivity",
-    "MapIoU", "PointingHit", "Randomisation", "Residual", "Road", "Running", "SingleDeletion",
+    "Agreement", "Deletion", "EnergyPointing", "Entropy", "Gini", "GridPointing", "Idsds", "Infidelity", "Insertion",
+    "LabelSensitivity", "MapIoU", "MaxSensitivity", "PointingHit", "Randomisation", "Residual", "Road", "Running", "SensitivityN",
+    "SingleDeletion",
 ]  # fmt: skip
 
 # of torchmetrics.Metric
@@ -210,6 +213,32 @@ class Road(Running):
     """`road`: `update(predict, x, maps)`, or with `targets=`."""
 
     function = staticmethod(road)
+
+
+class SensitivityN(Running):
+    """`sensitivity_n`: `update(predict, x, maps)`, or with `targets=`; n is given once, or with every batch.
+
+    Of several n an image has the mean of those that are defined.
+    """
+
+    function = staticmethod(sensitivity_n)
+
+    def update(self, *given: Any, **named: Any) -> None:
+        """Measure a batch: the score, the pictures and the maps."""
+        found = self.measure(*given, **named)
+        self.keep(found.nanmean(1) if found.dim() > 1 else found)
+
+
+class Infidelity(Running):
+    """`infidelity`: `update(predict, x, weights)`, or with `targets=`."""
+
+    function = staticmethod(infidelity)
+
+
+class MaxSensitivity(Running):
+    """`max_sensitivity`: `update(explain, x)`, or with `targets=`."""
+
+    function = staticmethod(max_sensitivity)
 
 
 class SingleDeletion(Running):

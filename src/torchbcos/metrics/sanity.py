@@ -29,8 +29,8 @@ class LayerSimilarity:
     Attributes:
         names: L layers, in the order in which they began again.
         similarity: (L, N); NaN where a map has the same number everywhere: such a network explains nothing any more.
-        floor: (N,), the similarity of the maps of two networks that never were trained, or None: contributions contain the
-            picture as a factor, so even those of two random networks are alike.
+        floor: (N,), the similarity of the maps of two networks that never were trained, or None. They show the same picture,
+            and may be alike: no method can be asked to fall below it.
     """
 
     names: tuple[str, ...]
@@ -236,10 +236,10 @@ METRICS = (
         summary="How similar maps stay while the layers of the network lose their training, one after the other.",
         best="low",
         range="[-1, 1]; a map that ignores the network 1, uniform undefined",
-        needs="explain, the model (torchbcos.evaluation.randomised)",
+        needs="explain, the model",
         cost="one more map a layer",
         source="Adebayo et al. 2018, arXiv 1810.03292",
         verified="twin, closed form",
-        blind="Maps that are noise are the best; the order of layers and the similarity decide; two random networks are alike.",
+        blind="Maps that are noise are the best; the order of layers and the similarity decide; untrained networks may be alike.",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -236,6 +237,36 @@ def test_half_precision_and_old_weight_norm() -> None:
     assert {"0.weight_v", "0.bias"} <= changed(before, numbers(last)) and last[0].weight_v.dtype == torch.float16
 
 
+class Spectral(nn.Module):
+    """Complex weights, as spectral layers have, and integers, which are no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes = nn.Parameter(torch.randn(3, 4, dtype=torch.complex64))
+        self.places = nn.Parameter(torch.arange(3), requires_grad=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize(
+    ("make", "names", "kept"),
+    [
+        (Spectral, ["modes, places"], {"places"}),
+        (lambda: torch.jit.trace(nn.Sequential(nn.Linear(3, 3)).eval(), torch.rand(2, 3)), ["0"], set()),
+        (lambda: nn.utils.prune.random_unstructured(nn.Linear(4, 4), "weight", 0.5), ["bias, weight_orig"], {"weight_mask"}),
+        (lambda: nn.MultiheadAttention(4, 2), ["in_proj_weight, in_proj_bias", "out_proj"], {"in_proj_bias"}),
+        (lambda: nn.Sequential(nn.Linear(0, 2, bias=False), nn.LSTM(2, 2)), None, {"0.weight"}),
+    ],
+)  # fmt: skip
+def test_unusual_layers(make: Callable[[], nn.Module], names: list[str] | None, kept: set[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing, and of layers without inputs
+        model = make()
+        twins = list(randomised(model))
+    assert names is None or [name for name, _ in twins] == names
+    before, after = model.state_dict(), twins[-1][1].state_dict()
+    assert before.keys() - changed(before, after) == kept
+
+
 @pytest.mark.parametrize(
     ("model", "order", "said"),
     [
@@ -245,6 +276,7 @@ def test_half_precision_and_old_weight_norm() -> None:
             "independent, not 'bottom-up'. Did you mean 'bottom_up'",
         ),
         (nn.ReLU(), "bottom_up", "nothing can begin again"),
+        (nn.Sequential(nn.Linear(2, 2, device="meta")), "bottom_up", "'0' has shapes and no numbers"),
         (nn.Sequential(nn.LazyLinear(2)), "bottom_up", "'0' has no parameters yet: call the network once"),
     ],
 )
@@ -256,6 +288,8 @@ def test_what_cannot_begin_again(model: nn.Module, order: str, said: str) -> Non
 def test_what_is_no_network_or_cannot_be_copied() -> None:
     with pytest.raises(ArgumentTypeError, match=r"clf\.model\), not function"):
         randomised(lambda x: x)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match=r"generator must be a torch\.Generator or None, not int"):
+        randomised(nn.Linear(2, 2), generator=0)  # type: ignore[arg-type]
     model = nn.Linear(2, 2)
     model.file = open(__file__)  # type: ignore[assignment]  # noqa: SIM115
     with pytest.raises(InputError, match="The network cannot be copied"):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import torchbcos
 from tests.reference import likeness as twin
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos.metrics import agreement, label_sensitivity, same_maps
+from torchbcos.attribution import IntegratedGradients
+from torchbcos.metrics import agreement, label_sensitivity, residual, same_maps
 from torchbcos.metrics.likeness import KINDS
 
+PHOTOS = Path(__file__).parents[3] / "docs" / "photos"
 CORRELATIONS = ("spearman", "pearson")
 # few different numbers, so that ties are common
 NUMBERS = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
@@ -191,3 +195,20 @@ def test_scipy_agrees() -> None:
     maps = torch.randint(0, 6, (2, 5, 40)).double()
     found = agreement(maps[0], maps[1], pool=None)
     assert found.tolist() == pytest.approx([stats.spearmanr(a, b)[0] for a, b in zip(*maps.numpy(), strict=True)])
+
+
+def test_of_a_bcos_network_gradients_are_one_method_and_its_own_explanation_is_another() -> None:
+    """Sums cannot tell them apart: a table that ranks by completeness would call all three the same."""
+    clf = torchbcos.load()
+    x = clf.preprocess([PHOTOS / "umbrella.jpg", PHOTOS / "dalmatian.jpg"])
+    e = torchbcos.explain(clf.model, x)
+    target, constants = e.targets[:, 0], {name: values[:, 0] for name, values in e.constants.items()}
+    path = IntegratedGradients(steps=4)
+    maps = {
+        "inherent": e.contributions[:, 0],
+        "input_x_gradient": torchbcos.attribute(clf.model, x, target, method="input_x_gradient").maps[:, 0],
+        "integrated_gradients": torchbcos.attribute(clf.model, x, target, method=path, baseline="zero6").maps[:, 0],
+    }
+    assert same_maps(maps) == [("input_x_gradient", "integrated_gradients")]
+    assert all((residual(one, constants, e.values[:, 0]) < 2e-3).all() for one in maps.values())
+    assert (agreement(maps["inherent"], maps["input_x_gradient"], "pearson", pool=None) < 0.9).all()

@@ -27,6 +27,10 @@ def brightness(x: Tensor) -> Tensor:
     return (x * torch.arange(x[0].numel()).view(x.shape[1:])).sum((1, 2, 3))
 
 
+def contrast(x: Tensor) -> Tensor:
+    return x[:, 0] - x[:, 1].square()
+
+
 def maps(count: int, size: int = 8) -> Tensor:
     found = torch.randn(count, size, size)
     found[0] = 0  # undefined for most
@@ -50,6 +54,9 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], tuple[Any, ...]]]] = {
     "Deletion": ({"replace": 0.0, "fractions": 4, "seed": 0}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
     "Insertion": ({"replace": 0.0, "fractions": 4}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
     "Road": ({"fractions": [0.2, 0.5]}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
+    "SensitivityN": ({"n": 5, "replace": 0.0}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
+    "Infidelity": ({"samples": 3}, lambda n: (brightness, torch.rand(n, 2, 8, 8), torch.randn(n, 2, 8, 8))),
+    "MaxSensitivity": ({"samples": 2}, lambda n: (contrast, torch.rand(n, 2, 8, 8))),
     "SingleDeletion": ({"replace": 0.0}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
     "Idsds": ({"cells": 2}, lambda n: (brightness, torch.rand(n, 2, 8, 8), maps(n))),
     "Residual": ({"floor": 0.1}, lambda n: (maps(n), torch.randn(n), torch.randn(n))),
@@ -192,6 +199,15 @@ def test_bins_of_sizes() -> None:
     assert found["4-20/mean"] == found["4-20/area"] == pytest.approx((areas[1] + areas[2]) / 2)
     with pytest.raises(InputError, match="edges are at least two increasing sizes"):
         metrics.EnergyPointing(bins=(4, 0))
+
+
+def test_several_sizes_of_subsets_are_one_number_an_image() -> None:
+    batch = (brightness, torch.rand(3, 2, 8, 8), maps(3))
+    metric = metrics.SensitivityN(n=[3, 10, 64], replace=0.0)
+    metric.update(*batch)
+    each = torch.stack([metrics.sensitivity_n(*batch, n=n, replace=0.0) for n in (3, 10)])  # of all 64 there is one subset
+    torch.testing.assert_close(metric.values[0].float(), each.mean(0), equal_nan=True)
+    assert int(metric.compute()["n"]) == 3 and int(metric.compute()["undefined"]) == 1
 
 
 def test_a_collection_of_metrics() -> None:

@@ -29,6 +29,9 @@ TWINS: dict[str, Callable[..., Any]] = {
     "deletion": removal.curve,
     "insertion": removal.curve,
     "road": removal.imputed,
+    "sensitivity-n": removal.sensitivity_n,
+    "infidelity": removal.infidelity,
+    "max-sensitivity": removal.max_sensitivity,
     "single-deletion": removal.single_deletion,
     "idsds": removal.single_deletion,
     "residual": completeness.residual,
@@ -42,7 +45,7 @@ TWINS: dict[str, Callable[..., Any]] = {
 
 
 def test_the_names_are_those_that_are_called_from_outside() -> None:
-    assert set(METRICS) <= set(NAMES)
+    assert set(METRICS) == set(NAMES) and set(TWINS) == set(NAMES)
     assert all(name == metric.name for name, metric in METRICS.items())
 
 
