@@ -12,11 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from torchbcos import nn as bnn
 from torchbcos._core.eagerly import eagerly
 from torchbcos._core.errors import BcosError, ExplanationWarning, StateError, in_short
 from torchbcos._core.names import quote
 from torchbcos._core.optional import require
+from torchbcos._core.torch_private import eager
 from torchbcos.attribution.base import Explainer, Found
+from torchbcos.attribution.ordinary import sharing_copy, with_layers_of_torch
 from torchbcos.attribution.record import DIFFERENCE, Method
 from torchbcos.attribution.steps import Step, bent_steps, check_watchable, listed
 from torchbcos.attribution.subject import Subject
@@ -62,7 +65,7 @@ class DeepLift(Explainer):
         delta = difference - flat.sum(2)
         allowed = _MISSES * torch.maximum(difference.abs(), flat.abs().sum(2) * _MISSES)
         if bool((delta.abs() > allowed).any()):
-            warnings.warn(_missed(subject, difference, delta), ExplanationWarning, stacklevel=2)
+            warnings.warn(_missed(network, difference, delta), ExplanationWarning, stacklevel=2)
         return Found(values.sum(2), values, delta)
 
 
@@ -71,11 +74,15 @@ class _Counted(nn.Module):
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
-        self.network, self.prepare = subject.module, subject.prepare
-        self.subject = subject
+        model = subject.module
+        ours = any(type(m) is bnn.ReLU for m in model.modules())
+        self.network = with_layers_of_torch(sharing_copy(model)) if ours else model
+        self.prepare, self.subject = subject.prepare, subject
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.subject.forward(points)
+        self.subject.forwards += len(points)
+        outputs: Tensor = eager(self.network)(points if self.prepare is None else self.prepare(points))
+        return outputs
 
 
 def _values(captum: Any, network: _Counted, k: int) -> Tensor:
@@ -92,12 +99,38 @@ def _values(captum: Any, network: _Counted, k: int) -> Tensor:
     for start in range(0, len(subject.x), size):
         rows = slice(start, start + size)
         leaf = subject.x[rows].detach().clone()
-        with torch.inference_mode(False), torch.enable_grad(), eagerly(), _cleaned(network), _captums_errors(network):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            eagerly(),
+            _apart(network),
+            _cleaned(network),
+            _captums_errors(network),
+        ):
             leaf = leaf.clone().requires_grad_()
             parts = captum.DeepLift(network).attribute(leaf, base[rows].clone(), targets[rows].clone())
         subject.backwards += 2 * len(leaf)
         found.append(parts.detach())
     return torch.cat(found)
+
+
+@contextlib.contextmanager
+def _apart(network: nn.Module) -> Iterator[None]:
+    """Give every module with a rule an input of its own.
+
+    Where one such module reads another's output (ReLU, then MaxPool), Captum's two hooks stand on one tensor and run in the wrong
+    order: the first module gets the plain gradient instead of the second one's multiplier, and the sum is missed.
+    """
+    handles = [m.register_forward_pre_hook(_copied) for m in network.modules() if type(m) in _RULED]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _copied(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(t.clone() if isinstance(t, Tensor) else t for t in given)
 
 
 @contextlib.contextmanager
@@ -168,11 +201,11 @@ def _reused(network: _Counted) -> str:
     )
 
 
-def _missed(subject: Subject, difference: Tensor, delta: Tensor) -> str:
+def _missed(network: _Counted, difference: Tensor, delta: Tensor) -> str:
     """By how much the sum is missed, and what has no rule."""
     i, k = divmod(int((delta.abs() / difference.abs().clamp(min=1e-12)).argmax()), delta.shape[1])
-    types = {name: type(m) for name, m in subject.module.named_modules()}
-    steps = bent_steps(subject)
+    types = {name: type(m) for name, m in network.network.named_modules()}
+    steps = bent_steps(network.network, network, network.subject.x[:1])
     bare = [s for s in steps if types.get(s.module) not in _RULED]
     rough = [s for s in steps if types.get(s.module) in (*_POOLS, nn.Softmax)]
     why = "some differences are too small to divide by"
@@ -182,7 +215,7 @@ def _missed(subject: Subject, difference: Tensor, delta: Tensor) -> str:
         why = f"Captum's rule for {listed(rough)} is not exact"
     return (
         f"DeepLIFT: the values miss f(x) - f(baseline) = {float(difference[i, k]):.3g} by {float(delta[i, k]):.3g} "
-        f"(image {i}, target {int(subject.targets[i, k])}): {why}."
+        f"(image {i}, target {int(network.subject.targets[i, k])}): {why}."
     )
 
 

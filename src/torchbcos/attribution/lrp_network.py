@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, pooling
 from torch.overrides import TorchFunctionMode
 
-from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError, in_short
 from torchbcos._core.names import quote
 from torchbcos._core.optional import require
+from torchbcos.attribution.ordinary import with_layers_of_torch
 from torchbcos.attribution.steps import listed, names_of, operation_of
 from torchbcos.kinds.call import tensors_in
 from torchbcos.kinds.place import place_here
@@ -35,68 +35,14 @@ _RULED = (
 # operations outside such modules whose gradient passes relevance on as it is: they move numbers, choose them or leave them alone.
 # A ReLU is among them: where it is 0, what follows gives no relevance.
 _MOVES = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "ravel",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "movedim",
-        "moveaxis",
-        "squeeze",
-        "unsqueeze",
-        "contiguous",
-        "clone",
-        "to",
-        "type",
-        "float",
-        "double",
-        "cpu",
-        "cuda",
-        "getitem",
-        "select",
-        "narrow",
-        "split",
-        "split_with_sizes",
-        "tensor_split",
-        "chunk",
-        "unbind",
-        "cat",
-        "concat",
-        "concatenate",
-        "stack",
-        "hstack",
-        "vstack",
-        "dstack",
-        "channel_shuffle",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "flip",
-        "fliplr",
-        "flipud",
-        "rot90",
-        "roll",
-        "relu",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "adaptive_max_pool1d",
-        "adaptive_max_pool2d",
-        "adaptive_max_pool3d",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "feature_dropout",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "register_hook",
-    ]
-)
+    """
+    view reshape flatten unflatten ravel permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze contiguous clone to
+    type float double cpu cuda getitem select narrow split split_with_sizes tensor_split chunk unbind cat concat concatenate stack
+    hstack vstack dstack channel_shuffle pixel_shuffle pixel_unshuffle flip fliplr flipud rot90 roll relu max_pool1d max_pool2d
+    max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d dropout dropout1d dropout2d dropout3d feature_dropout
+    alpha_dropout feature_alpha_dropout register_hook
+""".split()
+)  # noqa: SIM905  # a table reads better without its quotation marks
 _POOLING = frozenset({"mean", *(f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))})
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward", "softmax")
 
@@ -119,29 +65,7 @@ def relevant_copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         why = in_short(" ".join(str(error).split()) or type(error).__name__, 200).rstrip(".")
         raise StateError(f"LRP edits a copy of the network, and this one cannot be copied: {why}.") from error
-    made: dict[int, nn.Module] = {}
-    for module in list(found.modules()):
-        for name, child in module.named_children():
-            setattr(module, name, made.setdefault(id(child), _ordinary(child)))
-    return _ordinary(found).requires_grad_(False)
-
-
-def _ordinary(module: nn.Module) -> nn.Module:
-    """The layer of torch that computes the same, or the module itself."""
-    if type(module) is bnn.ReLU:
-        return nn.ReLU()
-    if type(module) is bnn.GELU:
-        return nn.GELU()
-    if type(module) is bnn.Logits and module.bias is None and module.temperature is None:
-        return nn.Identity()
-    if type(module) is bnn.BatchNorm and module.centered:
-        norm: nn.Module = nn.BatchNorm2d(module.num_features, module.eps, device=module.running_mean.device)
-        norm.to(module.running_mean.dtype).load_state_dict(module.state_dict(), strict=False)
-        return norm.eval()
-    if isinstance(module, batchnorm._BatchNorm) and module.weight is None:  # zennit merges those with weights only
-        module.weight = nn.Parameter(torch.ones_like(module.running_mean)) if module.running_mean is not None else None
-        module.bias = nn.Parameter(torch.zeros_like(module.running_mean)) if module.running_mean is not None else None
-    return module
+    return with_layers_of_torch(found).requires_grad_(False)
 
 
 class Relevant(TorchFunctionMode):

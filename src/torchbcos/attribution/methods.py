@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -31,11 +33,18 @@ def register_method(method: Method) -> None:
         method: its record; `method.build` is a subclass of `torchbcos.attribution.Explainer` with a `name` and a `compute`.
 
     Raises:
-        ArgumentTypeError: it is no record.
-        InputError: the name is taken.
+        ArgumentTypeError: it is no record, or builds no method.
+        InputError: the name is taken, or is none that `attribute(method=…)` could be given.
     """
     if not isinstance(method, Method):
         raise ArgumentTypeError(f"register_method takes a torchbcos.attribution.Method, not {type(method).__name__}.")
+    if not (isinstance(method.build, type) and issubclass(method.build, Explainer)) or inspect.isabstract(method.build):
+        raise ArgumentTypeError(
+            f"build of this record must be a subclass of torchbcos.attribution.Explainer with its own compute, not {method.build!r}."
+        )
+    name = getattr(method.build, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
+        raise InputError(f"name of a method is made of lower-case letters, digits and _, as grad_cam; this one is {name!r}.")
     if method.name in _methods:
         raise InputError(f"A method is called {method.name!r} already: give yours another name.")
     _methods[method.name] = method

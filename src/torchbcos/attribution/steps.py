@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 from torchbcos._core.eagerly import eagerly
 from torchbcos._core.errors import StateError
 from torchbcos._core.names import quote
-from torchbcos.attribution.subject import Subject
 from torchbcos.kinds.call import tensors_in
 from torchbcos.kinds.operation import spelled
 from torchbcos.kinds.place import place_here
@@ -22,31 +21,10 @@ from torchbcos.kinds.table import rule_of
 __all__ = ["Step", "Steps", "bent_steps", "check_watchable", "listed", "names_of", "operation_of"]
 
 # rules of `torchbcos.kinds` whose operations are linear or constant in whatever moves, with batch norms of eval mode
-_LINEAR = frozenset(
-    [
-        "map_with_bias",
-        "view",
-        "shaped_as",
-        "alpha_dropout",
-        "each",
-        "like",
-        "linear_map",
-        "add",
-        "subtract",
-        "join",
-        "pad",
-        "fill",
-        "refill",
-        "overwrite",
-        "index_add",
-        "batch_norm",
-        "cut",
-        "listen",
-        "read",
-        "counted",
-        "look",
-    ]
-)
+_LINEAR = (
+    "map_with_bias", "view", "shaped_as", "alpha_dropout", "each", "like", "linear_map", "add", "subtract", "join", "pad", "fill",
+    "refill", "overwrite", "index_add", "batch_norm", "cut", "listen", "read", "counted", "look",
+)  # fmt: skip
 # and those that are linear where one factor alone moves
 _BILINEAR = ("multiply", "divide", "einsum", "addmm", "addcmul", "addcdiv", "lerp", "choose")
 
@@ -126,11 +104,17 @@ def names_of(model: object) -> dict[int, str]:
     return {id(m): name for name, m in model.named_modules()} if isinstance(model, nn.Module) else {}
 
 
-def bent_steps(subject: Subject) -> list[Step]:
-    """What a network computes for its first image that is not affine; each operation of a module once."""
-    x = subject.x[:1].detach().clone()
-    with eagerly(), torch.no_grad(), Steps(names_of(subject.model), x) as seen:
-        subject.forward(x)
+def bent_steps(model: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> list[Step]:
+    """What a network computes with x that is not affine; each operation of a module once.
+
+    Args:
+        model: its modules have names.
+        run: calls it.
+        x: (1, C, *S).
+    """
+    x = x.detach().clone()
+    with eagerly(), torch.no_grad(), Steps(names_of(model), x) as seen:
+        run(x)
     return list(dict.fromkeys(step for step in seen.steps if step.bent))
 
 

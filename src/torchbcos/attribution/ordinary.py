@@ -1,0 +1,54 @@
+"""Networks in which our ordinary layers are those of torch: Captum and zennit know layers by their classes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.modules import batchnorm
+
+from torchbcos import nn as bnn
+
+__all__ = ["sharing_copy", "with_layers_of_torch"]
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy of a network's modules that shares its parameters and buffers."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(t): t for t in tensors})
+
+
+def with_layers_of_torch(network: nn.Module) -> nn.Module:
+    """Exchange our ordinary layers inside `network`, which is a copy, for those of torch that compute the same.
+
+    >>> with_layers_of_torch(nn.Sequential(bnn.ReLU(), bnn.BatchNorm(3), bnn.Logits()))
+    Sequential(
+      (0): ReLU()
+      (1): BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, bias=True)
+      (2): Identity()
+    )
+    """
+    made: dict[int, nn.Module] = {}
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            setattr(module, name, made.setdefault(id(child), _ordinary(child)))
+    return _ordinary(network)
+
+
+def _ordinary(module: nn.Module) -> nn.Module:
+    """The layer of torch that computes the same, or the module itself."""
+    if type(module) is bnn.ReLU:
+        return nn.ReLU()
+    if type(module) is bnn.GELU:
+        return nn.GELU()
+    if type(module) is bnn.Logits and module.bias is None and module.temperature is None:
+        return nn.Identity()
+    if type(module) is bnn.BatchNorm and module.centered:
+        norm: nn.Module = nn.BatchNorm2d(module.num_features, module.eps, device=module.running_mean.device)
+        norm.to(module.running_mean.dtype).load_state_dict(module.state_dict(), strict=False)
+        return norm.eval()
+    if isinstance(module, batchnorm._BatchNorm) and module.weight is None:  # zennit merges those with weights only
+        module.weight = nn.Parameter(torch.ones_like(module.running_mean)) if module.running_mean is not None else None
+        module.bias = nn.Parameter(torch.zeros_like(module.running_mean)) if module.running_mean is not None else None
+    return module
