@@ -28,7 +28,10 @@ class _Activation(Explainer):
 
     def compute(self, subject: Subject) -> Found:
         """One pass forward; for each target one back, no further than the layer."""
-        parts = [self._of(subject, rows, found) for rows, found in features_of(subject, self.layer, self.name)]
+        parts = []
+        for rows in subject.parts():
+            with features_of(subject, rows, self.layer, self.name) as features:
+                parts.append(self._of(subject, rows, features))
         maps, deltas = zip(*parts, strict=True)
         promised = all(delta is not None for delta in deltas)
         return Found(torch.cat(maps), None, torch.cat(deltas) if promised else None)

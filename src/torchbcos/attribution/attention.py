@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
@@ -59,8 +58,10 @@ class _Attention(Explainer):
     def compute(self, subject: Subject) -> Found:
         """One pass forward, and what `mapped` takes."""
         parts = []
-        for mixed in _mixed(subject, self.name):
-            parts.append(enlarged(self.mapped(subject, mixed), tuple(subject.x.shape[2:])))
+        for rows in subject.parts():
+            with torch.inference_mode(False), torch.enable_grad():
+                mixed = _mixed(subject, rows, self.name)
+                parts.append(enlarged(self.mapped(subject, mixed), tuple(subject.x.shape[2:])))
         return Found(torch.cat(parts))
 
     @abstractmethod
@@ -199,23 +200,17 @@ def _part(skip: object) -> float:
 # -- one pass ----------------------------------------------------------------------------------------------------------
 
 
-def _mixed(subject: Subject, method: str) -> Iterator[_Mixed]:
-    """The attention of all images, in parts of `subject.batch_size`."""
-    model = subject.module
-    if len(subject.x) > subject.batch_size:
-        _ = subject.targets  # of all images, before there are parts
-    for start in range(0, len(subject.x), subject.batch_size):
-        rows = slice(start, start + subject.batch_size)
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = subject.x[rows].clone().requires_grad_()
-            with eagerly(), sight_of(model) as sight, Mixing() as mixing:
-                outputs = subject.forward(leaf)
-            if not subject.known:
-                subject.adopt(outputs)
-            shares = mixing.matrices(len(leaf))
-            layout = _layout(shares[0].shape[-1], tuple(leaf.shape[2:]), len(leaf), sight, method)
-            read = _read(sight, outputs, layout, shares[0].shape[-1])
-            yield _Mixed(shares, layout, read, outputs.gather(1, subject.targets[rows]))
+def _mixed(subject: Subject, rows: slice, method: str) -> _Mixed:
+    """The attention of some images."""
+    leaf = subject.x[rows].clone().requires_grad_()
+    with eagerly(), sight_of(subject.module) as sight, Mixing() as mixing:
+        outputs = subject.forward(leaf)
+    if not subject.known:
+        subject.adopt(outputs)
+    shares = mixing.matrices(len(leaf))
+    layout = _layout(shares[0].shape[-1], tuple(leaf.shape[2:]), len(leaf), sight, method)
+    read = _read(sight, outputs, layout, shares[0].shape[-1])
+    return _Mixed(shares, layout, read, outputs.gather(1, subject.targets[rows]))
 
 
 def _layout(count: int, size: tuple[int, ...], n: int, sight: Sight, method: str) -> Layout:

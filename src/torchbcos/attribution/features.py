@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -56,11 +57,13 @@ def gradient_of(value: Tensor, output: Tensor) -> Tensor:
     return gradients_of(value, [output], create_graph=False, retain_graph=True)[0]
 
 
-def features_of(subject: Subject, layer: str | None, method: str) -> Iterator[tuple[slice, Features]]:
-    """The features of all images, in parts of `subject.batch_size`.
+@contextlib.contextmanager
+def features_of(subject: Subject, rows: slice, layer: str | None, method: str) -> Iterator[Features]:
+    """The features of some images; inside the block, gradients may be taken as `subject.scales` says.
 
     Args:
-        subject: network, images, targets; its scales say what the gradients hold.
+        subject: network, images, targets.
+        rows: which images.
         layer: a dotted name, or None.
         method: what messages call the method.
 
@@ -71,12 +74,8 @@ def features_of(subject: Subject, layer: str | None, method: str) -> Iterator[tu
     if layer is None:  # a network that runs its layers several times says which output is the map: torchbcos.evaluation.dipart
         layer = getattr(subject.module, "feature_layer", None)
     check_layer(subject.module, layer)
-    if len(subject.x) > subject.batch_size:
-        _ = subject.targets  # of all images, before there are parts
-    for start in range(0, len(subject.x), subject.batch_size):
-        rows = slice(start, min(start + subject.batch_size, len(subject.x)))
-        with ExitStack() as stack:
-            yield rows, _features(subject, rows, layer, method, stack)
+    with ExitStack() as stack:
+        yield _features(subject, rows, layer, method, stack)
 
 
 def _features(subject: Subject, rows: slice, layer: str | None, method: str, stack: ExitStack) -> Features:

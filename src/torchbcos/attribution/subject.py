@@ -117,6 +117,12 @@ class Subject:
         """Whether the outputs of x are known already."""
         return self._outputs is not None
 
+    def parts(self) -> list[slice]:
+        """The images of each pass of a method that looks at x itself; of several, the targets are known before the first."""
+        if len(self.x) > self.batch_size:
+            _ = self.targets
+        return [slice(i, min(i + self.batch_size, len(self.x))) for i in range(0, len(self.x), self.batch_size)]
+
     # -- running -------------------------------------------------------------------------------------------------------
 
     def forward(self, points: Tensor) -> Tensor:

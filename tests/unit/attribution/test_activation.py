@@ -18,6 +18,7 @@ import torchbcos
 from tests.reference import attributions as reference
 from torchbcos import nn as bnn
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
+from torchbcos._core.frozen import mode
 from torchbcos.attribution import GradCam, HiResCam, LayerCam, Subject
 from torchbcos.attribution.features import features_of
 from torchbcos.explanation.layer import contribution_maps
@@ -48,7 +49,8 @@ def pictures(n: int = 3, channels: int = 3, size: tuple[int, int] = (9, 11)) -> 
 
 def chosen(net: nn.Module, x: Tensor, scales: str = "live") -> str:
     """The name of the layer that a network chooses."""
-    return next(found.name for _, found in features_of(Subject(net, None, x, 0, scales=scales), None, "grad_cam"))
+    with features_of(Subject(net, None, x, 0, scales=scales), slice(None), None, "grad_cam") as features:
+        return features.name
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -242,6 +244,32 @@ class Breaks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("broken")
+
+
+class Sticks(nn.Module):
+    """Fails in its second backward pass: the first one chooses the layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, passes = x * 1.0, []
+
+        def fail(gradient: Tensor) -> None:
+            passes.append(gradient)
+            if len(passes) > 1:
+                raise RuntimeError("stuck")
+
+        if y.requires_grad:
+            y.register_hook(fail)
+        return y
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_error_on_the_way_back_leaves_nothing_either(name: str) -> None:
+    net, x = nn.Sequential(*plain()[:2], Sticks(), *plain()[2:]).eval(), pictures()
+    before = state(net)
+    for scales in ("live", "frozen"):
+        with torch.no_grad(), pytest.raises(RuntimeError, match="stuck") as caught:  # the error keeps its frames
+            torchbcos.attribute(net, x, 1, method=name, scales=scales)
+        assert caught.value is not None and not mode() and state(net) == before
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -214,6 +214,30 @@ def test_nothing_is_left_behind(method: str) -> None:
     with pytest.raises(IndexError):
         quietly(broken, x, 0, method=method)
     assert state(net) == before
+    stuck = Transformer().double().eval()
+    stuck.norms[-1] = nn.Sequential(stuck.norms[-1], Sticks())
+    with pytest.raises(RuntimeError, match="stuck") as caught:  # whoever keeps the error keeps its frames, too
+        quietly(stuck, x, 0, method="gradient_attention")
+    assert caught.value is not None and torch.is_grad_enabled() and state(net) == before
+
+
+class Stuck(torch.autograd.Function):
+    """Raises in its backward."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        raise RuntimeError("stuck")
+
+
+class Sticks(nn.Module):
+    """A layer without a derivative that works."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Stuck.apply(x)
 
 
 def test_another_thread_attends_as_ever() -> None:
