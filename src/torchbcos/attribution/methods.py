@@ -40,7 +40,7 @@ def register_method(method: Method) -> None:
         raise ArgumentTypeError(f"register_method takes a torchbcos.attribution.Method, not {type(method).__name__}.")
     if not (isinstance(method.build, type) and issubclass(method.build, Explainer)) or inspect.isabstract(method.build):
         raise ArgumentTypeError(
-            f"build of this record must be a subclass of torchbcos.attribution.Explainer with its own compute, not {method.build!r}."
+            f"build of a record must be a subclass of torchbcos.attribution.Explainer with its own compute, not {method.build!r}."
         )
     name = getattr(method.build, "name", None)
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
