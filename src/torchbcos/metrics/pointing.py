@@ -242,7 +242,8 @@ METRICS = (
         "dipart", grid_pointing,
         "Grid pointing where features are those of the whole grid, and pooling and classifier are a cell's own.",
         best="high", range="[0, 1]; even map 1/n²", needs="grids, a network of features and head", cost="0",
-        source="Rao et al. 2022, arXiv 2205.10435, section 3.1", verified="twin (by hand), closed form: nothing beyond the receptive field",
+        source="Rao et al. 2022, arXiv 2205.10435, section 3.1",
+        verified="twin (by hand), closed form: nothing beyond the receptive field",
         blind="only evidence within half a receptive field of a border can be in the wrong cell.",
     ),
 )  # fmt: skip
