@@ -219,7 +219,8 @@ def _perturbations(x: Tensor, perturb: object, generator: torch.Generator) -> Ca
     takes = _takes(given)
 
     def own() -> tuple[Tensor, Tensor]:
-        found = given(x, generator=generator) if takes == "name" else given(x, generator) if takes else given(x)
+        own_x = x.clone()  # a function that works in place would change the caller's pictures
+        found = given(own_x, generator=generator) if takes == "name" else given(own_x, generator) if takes else given(own_x)
         change, moved = found if isinstance(found, tuple) else (found, None)
         change = _as_pictures(change, x)
         return change, x - change if moved is None else _as_pictures(moved, x)

@@ -186,6 +186,20 @@ def test_noise_does_not_depend_on_the_batch() -> None:
     assert infidelity(curved, x, weights, perturb=lambda x, scale=0.1: scale * x).shape == (3,)
 
 
+def test_functions_that_work_in_place_change_nobodys_pictures() -> None:
+    x, maps = drawn(0, 2, 3, 5, 5), drawn(1, 2, 5, 5)
+    held, weights = x.clone(), weights_of(x).expand_as(x)
+
+    def predict(batch: Tensor) -> Tensor:
+        found = linear(batch)
+        batch.zero_()
+        return found
+
+    assert float(infidelity(predict, x, weights, perturb=lambda x: x.mul_(0.5), samples=2).max()) <= 1e-12
+    assert torch.equal(sensitivity_n(predict, x, maps, n=4, subsets=6), sensitivity_n(linear, x, maps, n=4, subsets=6))
+    assert torch.equal(x, held)
+
+
 X = drawn(0, 2, 3, 4, 4)
 
 

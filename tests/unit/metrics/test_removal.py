@@ -233,6 +233,21 @@ def test_nothing_is_left_behind() -> None:
     assert curve.values.tolist() == removal_curve(curved, x, removal_order(drawn(0, 2, 4, 4)), fractions=3).values.tolist()
 
 
+def test_a_network_that_works_in_place_changes_nothing() -> None:
+    x, order = encoded(0, 2, 3, 4, 4), removal_order(drawn(0, 2, 4, 4))
+    held = x.clone()
+
+    def predict(batch: Tensor) -> Tensor:
+        found = curved(batch)
+        batch.fill_(7)
+        return found
+
+    for replace in ("grey", "mean", held.flip(0), "linear"):
+        kind: dict[str, Any] = {"replace": replace, "fractions": [0, 0.3, 0.9], "batch_size": 2}
+        assert torch.equal(removal_curve(predict, x, order, **kind).values, removal_curve(curved, x, order, **kind).values)
+    assert torch.equal(x, held)
+
+
 def test_normalised_areas_that_are_not_defined() -> None:
     flat = Curve(torch.tensor([0.0, 1.0]), torch.tensor([[2.0, 2.0], [2.0, 1.0]]))
     assert area(flat, normalised=True).isnan().tolist() == [True, False]
