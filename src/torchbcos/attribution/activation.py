@@ -14,6 +14,7 @@ from torchbcos.attribution.features import Features, features_of
 from torchbcos.attribution.maps import enlarged, shared_out
 from torchbcos.attribution.record import Method
 from torchbcos.attribution.subject import Subject
+from torchbcos.kinds import OneByOne
 
 __all__ = ["RECORDS", "GradCam", "HiResCam", "LayerCam"]
 
@@ -30,11 +31,20 @@ class _Activation(Explainer):
         """One pass forward; for each target one back, no further than the layer."""
         parts = []
         for rows in subject.parts():
-            with features_of(subject, rows, self.layer, self.name) as features:
-                parts.append(self._of(subject, rows, features))
+            try:
+                parts.append(self._part(subject, rows))
+            except OneByOne:  # of held factors: what a constant adds to each image cannot be told from many together
+                if rows.stop - rows.start == 1:
+                    raise
+                _ = subject.targets
+                parts += [self._part(subject, slice(i, i + 1)) for i in range(rows.start, rows.stop)]
         maps, deltas = zip(*parts, strict=True)
         promised = all(delta is not None for delta in deltas)
         return Found(torch.cat(maps), None, torch.cat(deltas) if promised else None)
+
+    def _part(self, subject: Subject, rows: slice) -> tuple[Tensor, Tensor | None]:
+        with features_of(subject, rows, self.layer, self.name) as features:
+            return self._of(subject, rows, features)
 
     def _of(self, subject: Subject, rows: slice, features: Features) -> tuple[Tensor, Tensor | None]:
         small = [self.weighted(features.values, gradient) for gradient, _ in features.gradients()]

@@ -215,7 +215,7 @@ def _mixed(subject: Subject, rows: slice, method: str) -> _Mixed:
 
 def _layout(count: int, size: tuple[int, ...], n: int, sight: Sight, method: str) -> Layout:
     """Where tokens lie in the picture."""
-    found = grid_of_tokens(count, size, n, sight.shapes)
+    found = grid_of_tokens(count, size, n, sight.maps)
     are_tokens = any(
         len(shape) > 2 and (count in shape[:2] if len(shape) == 3 else shape[0] == n and _product(shape[1:-1]) == count)
         for shape in sight.shapes
@@ -236,14 +236,21 @@ def _read(sight: Sight, outputs: Tensor, layout: Layout, count: int) -> Tensor:
     if last is None or not outputs.requires_grad:
         return usual
     slope = torch.linspace(1, 2, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)  # probabilities sum to 1
-    depends = gradient_of((outputs * slope).sum(), last).flatten(1, -2).any(2).any(0)
+    gradient = gradient_of((outputs * slope).sum(), last)
+    first = gradient.transpose(0, 1) if _first(last, len(outputs), count) else gradient
+    depends = first.flatten(1, -2).any(2).any(0)
     return depends if bool(depends.any()) else usual  # a classifier of zeros says nothing
 
 
 def _are_tokens(output: object, n: int, count: int) -> bool:
     if not isinstance(output, Tensor) or output.dim() < 3 or not output.requires_grad:
         return False
-    return len(output) == n and _product(output.shape[1:-1]) == count
+    return (len(output) == n and _product(output.shape[1:-1]) == count) or _first(output, n, count)
+
+
+def _first(output: Tensor, n: int, count: int) -> bool:
+    """Whether tokens come before images, as `torch.nn.TransformerEncoder` has them by default."""
+    return output.dim() == 3 and output.shape[0] == count and output.shape[1] == n != count
 
 
 def _product(shape: tuple[int, ...] | torch.Size) -> int:

@@ -45,24 +45,31 @@ class Sight:
     Attributes:
         seen: the last of them.
         modules: of the network, by name.
-        shapes: of all tensors that came out, (N, …).
+        shapes: of all tensors that came out.
+        maps: those that may hold channels second: all but the tokens of linear layers.
     """
 
     seen: deque[Seen]
     modules: dict[str, nn.Module]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    maps: list[tuple[int, ...]] = field(default_factory=list)
     last: bool = False
 
-    def note(self, name: str, module: nn.Module, output: object) -> None:
-        """Keep what a module gave."""
-        if isinstance(module, nn.Linear | nn.LayerNorm) and isinstance(output, Tensor):
+    def note(self, name: str, module: nn.Module, output: object, *, keep: bool) -> None:
+        """Keep what a module gave, or its shape."""
+        if getattr(module, "channel_dim", 1) == -1:
+            self.last = True
+        elif isinstance(module, nn.Linear | nn.LayerNorm) and isinstance(output, Tensor):
             self.last = output.shape[-1] in (getattr(module, "out_features", 0), *getattr(module, "normalized_shape", ())[-1:])
         elif "Conv" in type(module).__name__:
             self.last = False
         state = current()
-        self.seen.append(Seen(name, module, output, self.last, 0 if state is None else len(state.probes)))
+        if keep:
+            self.seen.append(Seen(name, module, output, self.last, 0 if state is None else len(state.probes)))
         if isinstance(output, Tensor):
             self.shapes.append(tuple(output.shape))
+            if output.dim() > 3 or not self.last:
+                self.maps.append(self.shapes[-1])
 
 
 @contextlib.contextmanager
@@ -71,16 +78,16 @@ def sight_of(model: nn.Module, only: str | None = None) -> Iterator[Sight]:
 
     Args:
         model: the network.
-        only: the name of one module. The network goes on with a copy of what it gives, so that an activation that edits it in
-            place leaves what was seen. None: every module but the network itself, without copies.
+        only: the name of one module, whose output alone is kept. The network goes on with a copy of it, so that an activation
+            that edits it in place leaves what was seen. None: every module but the network itself, without copies.
     """
     sight = Sight(deque(maxlen=_KEPT), dict(model.named_modules()))
     handles = []
     try:
         with hook_lock:
             for name, module in sight.modules.items():
-                if name and only in (None, name):
-                    handles.append(module.register_forward_hook(_hook(sight, name, copy=only is not None)))
+                if name:
+                    handles.append(module.register_forward_hook(_hook(sight, name, only)))
         token = _here.set(sight)
         try:
             yield sight
@@ -92,11 +99,11 @@ def sight_of(model: nn.Module, only: str | None = None) -> Iterator[Sight]:
                 handle.remove()
 
 
-def _hook(sight: Sight, name: str, *, copy: bool) -> Any:
+def _hook(sight: Sight, name: str, only: str | None) -> Any:
     def note(module: nn.Module, _args: object, output: object) -> object:
         if _here.get() is not sight:  # another thread, or another call inside this one
             return None
-        sight.note(name, module, output)
-        return output.clone() if copy and isinstance(output, Tensor) else None
+        sight.note(name, module, output, keep=only in (None, name))
+        return output.clone() if only == name and isinstance(output, Tensor) else None
 
     return note

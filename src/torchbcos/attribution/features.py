@@ -143,7 +143,7 @@ def _named(sight: Sight, size: tuple[int, ...], scores: Tensor, layer: str, mode
             f"that runs once, {shorten(', '.join(_stages(model)), 150)} say."
         )
     (seen,) = sight.seen
-    layout = layout_of(seen, size, len(scores), sight.shapes)
+    layout = layout_of(seen, size, len(scores), sight.maps)
     if layout is None:
         what = tuple(seen.output.shape) if isinstance(seen.output, Tensor) else f"a {type(seen.output).__name__}"
         raise InputError(
@@ -173,7 +173,7 @@ def _chosen(
     for i, seen in reversed(list(enumerate(sight.seen))):
         if seen.output is last or any(seen.name.startswith(f"{name}.") for name in inside) or _projects(seen, sight):
             continue
-        layout = layout_of(seen, size, len(scores), sight.shapes)
+        layout = layout_of(seen, size, len(scores), sight.maps)
         if layout is None or not seen.output.requires_grad:
             continue
         last = seen.output
@@ -202,12 +202,12 @@ def _verdict(scores: Tensor, output: Tensor, layout: Layout, targets: Tensor, cl
     """Why a layer is not the one, or "". An image without any gradient says nothing: its map is zero at every layer."""
     for k in range(scores.shape[1]):
         gradient = gradient_of(scores[:, k].sum(), output)
-        telling = gradient.flatten(1).any(1)
-        if not bool(telling.any()):
-            continue
         if _blind(gradient, layout):
             return "blind"
         places = layout.places(gradient).flatten(2)
+        telling = places.flatten(1).any(1)
+        if not bool(telling.any()):
+            continue
         if places.shape[1] == classes:
             own = torch.zeros_like(places[:, :, 0], dtype=torch.bool).scatter_(1, targets[:, k : k + 1], True)
             if not bool(places.any(2)[telling].logical_and(~own[telling]).any()):

@@ -322,6 +322,34 @@ def _before(net: nn.Module, x: Tensor, i: int) -> Tensor:
     return net.encoder.layers[:i](tokens)
 
 
+@pytest.mark.parametrize("token", [True, False])
+def test_tokens_before_images(token: bool) -> None:
+    """As `torch.nn.TransformerEncoder` has them by default, and with its shortcuts for inference."""
+
+    class Net(nn.Module):
+        def __init__(self, first: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=not first)
+            self.patch, self.encoder = nn.Conv2d(3, 8, 4, 4), nn.TransformerEncoder(layer, 2)
+            self.token, self.head, self.first = nn.Parameter(torch.randn(1, int(token), 8)), nn.Linear(8, 4), first
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patch(x).flatten(2).transpose(1, 2)
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+            x = self.encoder(x.transpose(0, 1)).transpose(0, 1) if self.first else self.encoder(x)
+            return self.head(x[:, 0] if token else x.mean(1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of nested tensors
+        nets = [Net(first).double().eval() for first in (False, True)]
+    x = pictures()
+    for method in METHODS:
+        for given_x in (x, x[:1]):
+            one, two = (quietly(net, given_x, [[0, 1]] * len(given_x), method=method).maps for net in nets)
+            assert torch.allclose(one, two, atol=1e-12) and bool(one.any())
+
+
 class Channels(nn.Module):
     """Attention over channels, as XCiT's."""
 
