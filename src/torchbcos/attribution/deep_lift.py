@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torchbcos._core.names import quote
 from torchbcos._core.optional import require
 from torchbcos._core.torch_private import eager
 from torchbcos.attribution.base import Explainer, Found
-from torchbcos.attribution.ordinary import sharing_copy, with_layers_of_torch
+from torchbcos.attribution.ordinary import InTurn, sharing_copy, with_layers_of_torch
 from torchbcos.attribution.record import DIFFERENCE, Method
 from torchbcos.attribution.steps import Step, bent_steps, check_watchable, listed
 from torchbcos.attribution.subject import Subject
@@ -40,7 +41,8 @@ class DeepLift(Explainer):
 
     `(x - b) · multiplier`: at each activation the gradient is replaced by the quotient of differences `Δoutput / Δinput`. Values
     sum to `f(x) - f(b)`, and `delta` says by how much they miss it. Captum has rules for the *modules* ReLU, ELU, LeakyReLU,
-    Sigmoid, Tanh, Softplus, MaxPool and Softmax, each used once. Whatever else bends (GELU, the |cos| of B-cos layers, functional
+    Sigmoid, Tanh, Softplus, MaxPool and Softmax; one that is used several times is given a
+    module for every use. Whatever else bends (GELU, the |cos| of B-cos layers, functional
     relu, products of signals, attention) gets its plain gradient without a word; here it is named where the sum is missed.
 
     Warns:
@@ -48,7 +50,7 @@ class DeepLift(Explainer):
 
     Raises:
         MissingPackageError: Captum is not installed.
-        StateError: a module with a rule is used more than once.
+        StateError: a module with a rule is used more than once, and the network cannot be copied with one for every use.
     """
 
     name: ClassVar[str] = "deep_lift"
@@ -58,7 +60,11 @@ class DeepLift(Explainer):
         captum = require("captum.attr", extra="evaluate", why="DeepLIFT")
         check_watchable(subject.module, "DeepLIFT")
         network = _Counted(subject)
-        values = torch.stack([_values(captum, network, k) for k in range(subject.count)], 1)
+        try:
+            values = torch.stack([_values(captum, network, k) for k in range(subject.count)], 1)
+        except _Reused:
+            network.separate()
+            values = torch.stack([_values(captum, network, k) for k in range(subject.count)], 1)
         ((_, base),) = subject.scores(lambda _: subject.baseline, 1)
         difference = subject.values - base[0]
         flat = values.flatten(2).to(difference.dtype)
@@ -67,6 +73,10 @@ class DeepLift(Explainer):
         if bool((delta.abs() > allowed).any()):
             warnings.warn(_missed(network, difference, delta), ExplanationWarning, stacklevel=2)
         return Found(values.sum(2), values, delta)
+
+
+class _Reused(StateError):
+    """A module with a rule runs more than once in a pass: Captum keeps one input for each."""
 
 
 class _Counted(nn.Module):
@@ -79,8 +89,30 @@ class _Counted(nn.Module):
         self.network = with_layers_of_torch(sharing_copy(model)) if ours else model
         self.prepare, self.subject = subject.prepare, subject
 
+    def separate(self) -> None:
+        """Give every use of a module its own one, in a copy that shares all weights.
+
+        Raises:
+            StateError: the network cannot be copied.
+        """
+        names = {m: name for name, m in self.network.named_modules()}
+        uses = {names[m]: count for m, count in _uses(self).items() if count > 1}
+        try:
+            self.network = sharing_copy(self.network)
+        except Exception as error:  # of somebody's own attributes: of any class
+            raise StateError(_reused(self)) from error
+        found = dict(self.network.named_modules())
+        apart = {found[name]: InTurn([copy.deepcopy(found[name]) for _ in range(count)]) for name, count in uses.items()}
+        for module in list(self.network.modules()):
+            for name, child in module.named_children():
+                if child in apart:
+                    setattr(module, name, apart[child])
+
     def forward(self, points: Tensor) -> Tensor:
         self.subject.forwards += len(points)
+        for module in self.network.modules():
+            if isinstance(module, InTurn):
+                module.turn = 0
         outputs: Tensor = eager(self.network)(points if self.prepare is None else self.prepare(points))
         return outputs
 
@@ -163,7 +195,7 @@ def _captums_errors(network: _Counted) -> Iterator[None]:
         raise
     except Exception as error:
         if "used more than once" in str(error):
-            raise StateError(_reused(network)) from error
+            raise _Reused(_reused(network)) from error
         if not _end(error.__traceback__).startswith("captum."):
             raise
         why = in_short(" ".join(str(error).split()) or type(error).__name__, 200).rstrip(".")
@@ -178,23 +210,27 @@ def _end(traceback: TracebackType | None) -> str:
     return name
 
 
-def _reused(network: _Counted) -> str:
-    """Which module runs more than once, and what to do."""
-    runs: dict[int, int] = {}
-    names = {id(m): name for name, m in network.network.named_modules()}
-    ruled = [m for m in network.modules() if type(m) in _RULED]
+def _uses(network: _Counted) -> dict[nn.Module, int]:
+    """How often each module with a rule runs in one pass."""
+    runs: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, *_: object) -> None:
-        runs[id(module)] = runs.get(id(module), 0) + 1
+        runs[module] = runs.get(module, 0) + 1
 
-    handles = [m.register_forward_hook(count) for m in ruled]
+    handles = [m.register_forward_hook(count) for m in network.modules() if type(m) in _RULED]
     try:
         with torch.no_grad(), eagerly():
             network(network.subject.x[:1])
     finally:
         for handle in handles:
             handle.remove()
-    again = [f"{type(m).__name__} {quote(names.get(id(m), ''))}" for m in ruled if runs.get(id(m), 0) > 1]
+    return runs
+
+
+def _reused(network: _Counted) -> str:
+    """Which module runs more than once, and what to do."""
+    names = {m: name for name, m in network.network.named_modules()}
+    again = [f"{type(m).__name__} {quote(names[m])}" for m, count in _uses(network).items() if count > 1]
     return (
         f"DeepLIFT needs a module of its own for every use of an activation, and {listed(again) or 'one'} runs more than once in "
         "this network. Give each place its own module, or use integrated_gradients, which needs none."

@@ -111,7 +111,7 @@ class Lrp(Explainer):
         if self.composite == "epsilon":
             rules = require("zennit.rules", extra="evaluate", why="LRP")
             types = require("zennit.types", extra="evaluate", why="LRP")
-            layers = [*composites.layer_map_base(), (types.Linear, rules.Epsilon(self.epsilon, zero_params=zero))]
+            layers = [*composites.layer_map_base(self.epsilon), (types.Linear, rules.Epsilon(self.epsilon, zero_params=zero))]
             return composites.LayerMapComposite(layers, **options)
         if self.composite == "epsilon_gamma_box":
             options |= {name: self._bound(subject, name) for name in ("low", "high")}

@@ -15,7 +15,6 @@ from torchbcos.attribution.record import Method
 
 __all__ = ["METHODS", "method_of", "register_method"]
 
-
 # in the order in which they are listed
 _ALL = (
     *inherent.RECORDS, *gradients.RECORDS, *deep_lift.RECORDS, *guided_backprop.RECORDS, *activation.RECORDS,

@@ -10,13 +10,35 @@ from torch.nn.modules import batchnorm
 
 from torchbcos import nn as bnn
 
-__all__ = ["sharing_copy", "with_layers_of_torch"]
+__all__ = ["InTurn", "sharing_copy", "with_layers_of_torch"]
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
     """A copy of a network's modules that shares its parameters and buffers."""
     tensors = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(t): t for t in tensors})
+
+
+class InTurn(nn.Module):
+    """A module without parameters that is used several times, as one module for every use.
+
+    Args:
+        uses: the module for the first use in a pass, for the second, and so on.
+
+    >>> InTurn([nn.ReLU(), nn.Tanh()])(torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+
+    def __init__(self, uses: list[nn.Module]) -> None:
+        super().__init__()
+        self.uses = nn.ModuleList(uses)
+        self.turn = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The next one's output."""
+        use, self.turn = self.uses[self.turn % len(self.uses)], self.turn + 1
+        y: torch.Tensor = use(x)
+        return y
 
 
 def with_layers_of_torch(network: nn.Module) -> nn.Module:

@@ -207,9 +207,43 @@ def test_captums_call() -> None:
     )  # fmt: skip
 
 
-def test_a_module_used_twice() -> None:
-    act = nn.ReLU()
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), act, nn.Conv2d(4, 4, 3), act, nn.Flatten(), nn.LazyLinear(4)).double().eval()
-    net(pictures())
-    with pytest.raises(StateError, match=r"ReLU '1' runs more than once.*Give each place its own module"):
+class Again(nn.Module):
+    """One ReLU for three places; `hidden`: it is called where nobody can exchange it."""
+
+    def __init__(self, hidden: bool = False, apart: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 4, 3)
+        self.act = nn.ReLU()
+        self.others = nn.ModuleList([nn.ReLU(), nn.ReLU(), nn.ReLU()]) if apart else None
+        self.hidden = [self.act] if hidden else []
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two, three = self.others or (*self.hidden, *self.hidden, *self.hidden) or (self.act, self.act, self.act)
+        x = one(self.a(x))
+        out: Tensor = self.c(two(self.b(x)) + x)
+        return three(out).mean((2, 3))
+
+
+def test_a_module_used_several_times_has_its_rule_every_time() -> None:
+    """As in torchvision's residual blocks, and ours; Captum refuses them."""
+    net, x = Again(), pictures()
+    with pytest.raises(RuntimeError, match="more than once"):
+        captums(net, x, torch.zeros_like(x), TARGETS[:, 0])
+    a, b = quietly(net, x), quietly(Again(apart=True), x)
+    assert torch.equal(a.maps, b.maps) and type(net.act) is nn.ReLU
+    assert a.delta is not None and float(a.delta.abs().max()) < 1e-12
+    for act in (nn.ReLU, bnn.ReLU):
+        net.act = act()
+        assert torch.equal(quietly(net, x).maps, a.maps)
+
+
+def test_a_module_used_several_times_that_cannot_be_exchanged() -> None:
+    """It is said, never passed over: by the sum that is missed, or before, where the network cannot be copied."""
+    with pytest.warns(ExplanationWarning, match="Captum has no rule for relu; there the gradient is the plain one"):
+        torchbcos.attribute(Again(hidden=True), pictures(), 1, method="deep_lift")
+    net = Again()
+    net.generator = (i for i in range(3))
+    with pytest.raises(StateError, match=r"ReLU 'act' runs more than once.*Give each place its own module"):
         torchbcos.attribute(net, pictures(), 1, method="deep_lift")

@@ -110,11 +110,9 @@ def test_without_biases_the_epsilon_rule_is_input_times_gradient(seed: int) -> N
 def test_relevance_is_conserved_where_biases_take_none(name: str) -> None:
     """`delta` is what the biases took."""
     net, x = cnn(), pictures()
-    scale = float(torchbcos.attribute(net, x, TARGETS, method="inherent").values.abs().sum(2).max())  # type: ignore[union-attr]
     kept, taken = lrp(net, x, composite=name, zero_bias=True).delta, lrp(net, x, composite=name).delta
-    assert kept is not None and taken is not None
-    assert float(kept.abs().max()) < 1e-3 * scale < 0.1 + float(taken.abs().max())
-    assert float(kept.abs().max()) < 0.05 * float(taken.abs().max())
+    assert kept is not None and taken is not None  # the stabilisers take a little
+    assert float(kept.abs().max()) < 1e-4 and float(kept.abs().max()) < 1e-3 * float(taken.abs().max())
 
 
 class Residual(nn.Module):
@@ -164,7 +162,7 @@ def test_without_the_rule_of_sums_relevance_is_counted_twice(monkeypatch: pytest
     assert float(wrong.delta.abs().max()) > 100 * float(right.delta.abs().max())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "cifar10_resnet20", "vgg11", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "cifar10_resnet20", "densenet121"])
 def test_our_plain_networks(name: str) -> None:
     net, x = settled(torchbcos.create_model(name, plain=True, num_classes=4)), pictures(32)[:1]
     a = lrp(net, x, 1, composite="epsilon_plus", zero_bias=True)
@@ -224,7 +222,7 @@ def test_what_has_no_rule_is_refused(make: Any, why: str) -> None:
     if isinstance(net, torchvision.models.VisionTransformer):
         nn.init.normal_(net.heads.head.weight)
     with pytest.raises(StateError, match=why):
-        torchbcos.attribute(net, pictures(32 if "densenet" in why or "fit" in why else 16), 1, method="lrp")
+        torchbcos.attribute(net, pictures(32 if "fit" in why or "Position" in why else 16), 1, method="lrp")
 
 
 def test_the_network_is_as_before() -> None:

@@ -16,10 +16,11 @@ from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
 from torchbcos.attribution import METHODS, Explainer, Found, Method, Saliency, Subject, methods, register_method
 
 # the public list, in its order
-NAMES = (
-    "inherent saliency input_x_gradient integrated_gradients smooth_grad gradient_shap deep_lift guided_backprop grad_cam layer_cam "
-    "hires_cam occlusion rise lime kernel_shap rollout raw_attention gradient_attention lrp"
-).split()  # fmt: skip
+_NAMES = """
+    inherent saliency input_x_gradient integrated_gradients smooth_grad gradient_shap deep_lift guided_backprop grad_cam layer_cam
+    hires_cam occlusion rise lime kernel_shap rollout raw_attention gradient_attention lrp
+"""
+NAMES = _NAMES.split()
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def test_the_list_cannot_be_edited() -> None:
 
 def test_unknown_and_wrong_methods() -> None:
     net, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), torch.rand(1, 3, 2, 2)
-    with pytest.raises(InputError, match="Unknown method 'salency'.*saliency"):
+    with pytest.raises(InputError, match=r"Unknown method 'salency'.*saliency"):
         torchbcos.attribute(net, x, 0, method="salency")
     with pytest.raises(ArgumentTypeError, match="method is a name or a method such as"):
         torchbcos.attribute(net, x, 0, method=3)  # type: ignore[arg-type]
