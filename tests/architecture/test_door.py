@@ -28,6 +28,7 @@ PROMISED = {
 ALSO = {
     "attribute",
     "attribution",
+    "metrics",
     "kinds",
     "register_rule",
     "ExplanationWarning",

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import batchnorm, conv, pooling
 from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.errors import StateError, in_short
@@ -23,12 +22,19 @@ from torchbcos.nn.filters import FilterLayer
 
 __all__ = ["LINEAR", "Relevant", "relevant_copy"]
 
-LINEAR = (conv._ConvNd, nn.Linear)
-_MEANS = (pooling._AvgPoolNd, pooling._AdaptiveAvgPoolNd)
+LINEAR = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
+)  # fmt: skip
+_MEANS = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+_MAXIMA = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+)  # fmt: skip
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # classes whose insides zennit's composites have a rule for, or whose gradient is the rule (maxima, what only moves numbers)
 _RULED = (
-    *LINEAR, batchnorm.BatchNorm1d, batchnorm.BatchNorm2d, batchnorm.BatchNorm3d, *_MEANS, pooling._MaxPoolNd,
-    pooling._AdaptiveMaxPoolNd, nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU, nn.LogSigmoid,
+    *LINEAR, *_NORMS, *_MEANS, *_MAXIMA, nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU, nn.LogSigmoid,
     nn.PReLU, nn.ReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign,
     nn.Tanh, nn.Tanhshrink, nn.Threshold,
 )  # fmt: skip

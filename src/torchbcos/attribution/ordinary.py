@@ -6,7 +6,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.modules import batchnorm
 
 from torchbcos import nn as bnn
 
@@ -70,7 +69,9 @@ def _ordinary(module: nn.Module) -> nn.Module:
         norm: nn.Module = nn.BatchNorm2d(module.num_features, module.eps, device=module.running_mean.device)
         norm.to(module.running_mean.dtype).load_state_dict(module.state_dict(), strict=False)
         return norm.eval()
-    if isinstance(module, batchnorm._BatchNorm) and module.weight is None:  # zennit merges those with weights only
+    if (
+        isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and module.weight is None
+    ):  # zennit merges those with weights only
         module.weight = nn.Parameter(torch.ones_like(module.running_mean)) if module.running_mean is not None else None
         module.bias = nn.Parameter(torch.zeros_like(module.running_mean)) if module.running_mean is not None else None
     return module
