@@ -34,8 +34,8 @@ _MAXIMA = (
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # classes whose insides zennit's composites have a rule for, or whose gradient is the rule (maxima, what only moves numbers)
 _RULED = (
-    *LINEAR, *_NORMS, *_MEANS, *_MAXIMA, nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU, nn.LogSigmoid,
-    nn.PReLU, nn.ReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign,
+    *LINEAR, *_NORMS, *_MEANS, *_MAXIMA, nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU,
+    nn.LogSigmoid, nn.PReLU, nn.ReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign,
     nn.Tanh, nn.Tanhshrink, nn.Threshold,
 )  # fmt: skip
 # operations outside such modules whose gradient passes relevance on as it is: they move numbers, choose them or leave them alone.
