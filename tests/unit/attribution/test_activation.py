@@ -126,6 +126,17 @@ def test_held_scales_are_the_explanation_of_that_layer() -> None:
 
 
 @pytest.mark.parametrize("scales", ["live", "frozen"])
+def test_targets_share_the_pass_forward(scales: str) -> None:
+    net, x, runs = plain(), pictures(), []
+    handle = net.register_forward_hook(lambda *_: runs.append(1))
+    for method in METHODS.values():
+        runs.clear()
+        assert torchbcos.attribute(net, x, torch.arange(4).expand(3, 4), method=method, scales=scales).passes == 5
+        assert len(runs) == 1
+    handle.remove()
+
+
+@pytest.mark.parametrize("scales", ["live", "frozen"])
 def test_one_image_or_many_one_target_or_many(scales: str) -> None:
     for net, x in ((bcos(), pictures(channels=6)), (Blocks(True).double().eval(), pictures(3, 3, (12, 16)))):
         targets = torch.tensor([[0, 1, 3], [3, 2, 1], [0, 0, 2]])

@@ -188,7 +188,11 @@ def test_it_warns_that_targets_make_no_difference() -> None:
 def test_one_image_or_many_one_target_or_many(method: str) -> None:
     net, x = Transformer("fused").double().eval(), pictures(3)
     targets = torch.tensor([[0, 1, 3], [3, 2, 1], [0, 0, 2]])
+    runs: list[int] = []
+    handle = net.register_forward_hook(lambda *_: runs.append(1))
     whole = quietly(net, x, targets, method=method)
+    handle.remove()
+    assert len(runs) == 1 and whole.passes == (4 if method == "gradient_attention" else 1)
     for size in (1, 2):
         assert torch.allclose(quietly(net, x, targets, method=method, batch_size=size).maps, whole.maps, atol=1e-12)
     one = quietly(net, x[1:2], [[2]], method=method)
