@@ -40,7 +40,8 @@ class GuidedBackprop(Explainer):
     Warns:
         ExplanationWarning: the network has no ReLU, so this is the plain gradient; or it has other activations beside them.
 
-    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> import torch
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> GuidedBackprop(net).attribute(torch.rand(2, 3, 2, 2), target=0).shape
     torch.Size([2, 3, 2, 2])
     """

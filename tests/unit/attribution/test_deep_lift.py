@@ -242,7 +242,7 @@ def test_a_module_used_several_times_has_its_rule_every_time() -> None:
 def test_a_module_used_several_times_that_cannot_be_exchanged() -> None:
     """It is said, never passed over: by the sum that is missed, or before, where the network cannot be copied."""
     with pytest.warns(ExplanationWarning, match="Captum has no rule for relu; there the gradient is the plain one"):
-        torchbcos.attribute(Again(hidden=True), pictures(), 1, method="deep_lift")
+        torchbcos.attribute(Again(hidden=True), pictures(), TARGETS, method="deep_lift")
     net = Again()
     net.generator = (i for i in range(3))
     with pytest.raises(StateError, match=r"ReLU 'act' runs more than once.*Give each place its own module"):

@@ -87,7 +87,7 @@ def test_what_is_no_record(wrong: Any) -> None:
 
 @pytest.mark.parametrize("build", [int, nn.Linear, lambda: Brightness(), Explainer, None])
 def test_a_record_that_builds_no_method(build: Any) -> None:
-    with pytest.raises(BcosError, match=r"build of this record.*subclass of torchbcos\.attribution\.Explainer"):
+    with pytest.raises(BcosError, match=r"build of a record.*subclass of torchbcos\.attribution\.Explainer"):
         register_method(dataclasses.replace(RECORD, build=build))
 
 
