@@ -28,6 +28,8 @@ from torchbcos.attribution.record import Method as Method
 from torchbcos.attribution.result import Attribution as Attribution
 from torchbcos.attribution.result import gallery as gallery
 from torchbcos.attribution.subject import Subject as Subject
+from torchbcos.attribution.surrogate import KernelShap as KernelShap
+from torchbcos.attribution.surrogate import Lime as Lime
 
 __all__ = [
     "Attribution",
@@ -42,8 +44,13 @@ __all__ = [
     "Inherent",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelShap",
     "LayerCam",
+<<<<<<< HEAD
     "Lrp",
+=======
+    "Lime",
+>>>>>>> dc79a41 (LIME and KernelSHAP: coalitions shared by images and targets, exact where all are asked)
     "METHODS",
     "Method",
     "Occlusion",
