@@ -46,11 +46,8 @@ __all__ = [
     "IntegratedGradients",
     "KernelShap",
     "LayerCam",
-<<<<<<< HEAD
-    "Lrp",
-=======
     "Lime",
->>>>>>> dc79a41 (LIME and KernelSHAP: coalitions shared by images and targets, exact where all are asked)
+    "Lrp",
     "METHODS",
     "Method",
     "Occlusion",

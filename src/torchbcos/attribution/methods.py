@@ -9,25 +9,27 @@ from types import MappingProxyType
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
-<<<<<<< HEAD
-from torchbcos.attribution import activation, attention, deep_lift, gradients, guided_backprop, inherent, lrp, perturbation
-=======
-from torchbcos.attribution import activation, gradients, inherent, perturbation, surrogate
->>>>>>> dc79a41 (LIME and KernelSHAP: coalitions shared by images and targets, exact where all are asked)
+from torchbcos.attribution import (
+    activation,
+    attention,
+    deep_lift,
+    gradients,
+    guided_backprop,
+    inherent,
+    lrp,
+    perturbation,
+    surrogate,
+)  # fmt: skip
 from torchbcos.attribution.base import Explainer
 from torchbcos.attribution.record import Method
 
 __all__ = ["METHODS", "method_of", "register_method"]
 
 # in the order in which they are listed
-<<<<<<< HEAD
 _ALL = (
     *inherent.RECORDS, *gradients.RECORDS, *deep_lift.RECORDS, *guided_backprop.RECORDS, *activation.RECORDS,
-    *perturbation.RECORDS, *attention.RECORDS, *lrp.RECORDS,
+    *perturbation.RECORDS, *surrogate.RECORDS, *attention.RECORDS, *lrp.RECORDS,
 )  # fmt: skip
-=======
-_ALL = (*inherent.RECORDS, *gradients.RECORDS, *activation.RECORDS, *perturbation.RECORDS, *surrogate.RECORDS)
->>>>>>> dc79a41 (LIME and KernelSHAP: coalitions shared by images and targets, exact where all are asked)
 
 _methods: dict[str, Method] = {record.name: record for record in _ALL}
 METHODS: Mapping[str, Method] = MappingProxyType(_methods)
