@@ -55,3 +55,61 @@ def rise(score: Score, x: Picture, base: Picture, masks: Sequence[Picture], prob
             total -= mean * sum(m[place] for m in masks)
         found[place] = total / len(masks) / probability
     return found
+
+
+Game = Callable[[frozenset[int]], float]  # the segments that are shown -> the output
+
+
+def shapley(game: Game, players: int) -> list[float]:
+    """Shapley values by their definition: the mean of what a player adds, over all orders of joining."""
+    values = [0.0] * players
+    for order in itertools.permutations(range(players)):
+        for at, player in enumerate(order):
+            before = frozenset(order[:at])
+            values[player] += (game(before | {player}) - game(before)) / math.factorial(players)
+    return values
+
+
+def solve(a: list[list[float]], b: list[float]) -> list[float]:
+    """The solution of a·x = b by Gauss's elimination, with the largest pivot of each column."""
+    n, rows = len(b), [[*row, right] for row, right in zip(a, b, strict=True)]
+    for c in range(n):
+        best = max(range(c, n), key=lambda r: abs(rows[r][c]))
+        rows[c], rows[best] = rows[best], rows[c]
+        for r in range(n):
+            if r != c:
+                factor = rows[r][c] / rows[c][c]
+                rows[r] = [one - factor * other for one, other in zip(rows[r], rows[c], strict=True)]
+    return [rows[c][n] / rows[c][c] for c in range(n)]
+
+
+def kernel_shap(game: Game, coalitions: Sequence[frozenset[int]], weights: Sequence[float], players: int) -> list[float]:
+    """Weighted least squares with the sum held: the last number is what the others leave (Lundberg and Lee 2017, section 4.1)."""
+    nothing, whole, last = game(frozenset()), game(frozenset(range(players))), players - 1
+    a, b = [[0.0] * last for _ in range(last)], [0.0] * last
+    for shown, weight in zip(coalitions, weights, strict=True):
+        row = [(i in shown) - (last in shown) for i in range(last)]
+        target = game(shown) - nothing - (last in shown) * (whole - nothing)
+        for i in range(last):
+            b[i] += weight * row[i] * target
+            for j in range(last):
+                a[i][j] += weight * row[i] * row[j]
+    found = solve(a, b) if last else []
+    return [*found, whole - nothing - sum(found)]
+
+
+def lime(game: Game, coalitions: Sequence[frozenset[int]], players: int, width: float, ridge: float) -> list[float]:
+    """Ridge regression with an intercept, which is not penalised: its normal equations, one unknown more."""
+    samples = [frozenset(range(players)), *coalitions]
+    a, b = [[0.0] * (players + 1) for _ in range(players + 1)], [0.0] * (players + 1)
+    for shown in samples:
+        distance = 1 - math.sqrt(len(shown) / players)
+        weight = math.sqrt(math.exp(-(distance**2) / width**2))
+        row = [float(i in shown) for i in range(players)] + [1.0]
+        for i in range(players + 1):
+            b[i] += weight * row[i] * game(shown)
+            for j in range(players + 1):
+                a[i][j] += weight * row[i] * row[j]
+    for i in range(players):
+        a[i][i] += ridge
+    return solve(a, b)[:players]

@@ -28,6 +28,8 @@ from torchbcos.attribution.record import Method as Method
 from torchbcos.attribution.result import Attribution as Attribution
 from torchbcos.attribution.result import gallery as gallery
 from torchbcos.attribution.subject import Subject as Subject
+from torchbcos.attribution.surrogate import KernelShap as KernelShap
+from torchbcos.attribution.surrogate import Lime as Lime
 
 __all__ = [
     "Attribution",
@@ -42,7 +44,9 @@ __all__ = [
     "Inherent",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelShap",
     "LayerCam",
+    "Lime",
     "Lrp",
     "METHODS",
     "Method",

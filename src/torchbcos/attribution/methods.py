@@ -9,7 +9,17 @@ from types import MappingProxyType
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.names import hint
-from torchbcos.attribution import activation, attention, deep_lift, gradients, guided_backprop, inherent, lrp, perturbation
+from torchbcos.attribution import (
+    activation,
+    attention,
+    deep_lift,
+    gradients,
+    guided_backprop,
+    inherent,
+    lrp,
+    perturbation,
+    surrogate,
+)  # fmt: skip
 from torchbcos.attribution.base import Explainer
 from torchbcos.attribution.record import Method
 
@@ -18,7 +28,7 @@ __all__ = ["METHODS", "method_of", "register_method"]
 # in the order in which they are listed
 _ALL = (
     *inherent.RECORDS, *gradients.RECORDS, *deep_lift.RECORDS, *guided_backprop.RECORDS, *activation.RECORDS,
-    *perturbation.RECORDS, *attention.RECORDS, *lrp.RECORDS,
+    *perturbation.RECORDS, *surrogate.RECORDS, *attention.RECORDS, *lrp.RECORDS,
 )  # fmt: skip
 
 _methods: dict[str, Method] = {record.name: record for record in _ALL}

@@ -17,7 +17,7 @@ from torchbcos.attribution.base import Explainer, Found
 from torchbcos.attribution.record import Method
 from torchbcos.attribution.subject import Subject
 
-__all__ = ["Occlusion", "RECORDS", "Rise", "asked", "by", "inside", "like", "mixed", "space_of", "values_of"]
+__all__ = ["Occlusion", "RECORDS", "Rise", "asked", "by", "each", "inside", "like", "mixed", "space_of", "values_of"]
 
 _ALL = (slice(None), slice(None))  # images, and channels or targets
 _PIXELS = 32 * 224 * 224  # of the masks that are added up together
@@ -98,7 +98,7 @@ class Rise(Explainer):
         if count is None:
             raise InputError(f"masks must be a positive integer, not {self.masks!r}.")
         share = inside(self.probability, "probability")
-        mask = _drawn(subject, count, _each(self.cells, space_of(subject), "cells"), share)
+        mask = _drawn(subject, count, each(self.cells, space_of(subject), "cells"), share)
         x, base = subject.x, subject.baseline
         found = asked(subject, lambda j: mixed(base, x, mask(j)), count)
         weights = like(x, (found - found.mean(2, keepdim=True) if self.centred else found) / (count * share))
@@ -135,7 +135,7 @@ def mixed(base: Tensor, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def space_of(subject: Subject) -> tuple[int, ...]:
-    """*S.
+    """The sizes *S of the picture.
 
     Raises:
         InputError: there is none.
@@ -157,8 +157,12 @@ def inside(value: object, name: str) -> float:
     return float(value)
 
 
-def _each(value: object, space: Sequence[int], name: str) -> tuple[int, ...]:
-    """One positive integer an axis."""
+def each(value: object, space: Sequence[int], name: str) -> tuple[int, ...]:
+    """One positive integer an axis.
+
+    Raises:
+        InputError: they are not, or not as many.
+    """
     given = [value] * len(space) if isinstance(value, int) or not isinstance(value, Sequence) else list(value)
     found = tuple(n for n in map(positive_integer, given) if n is not None)
     if len(found) != len(given) or isinstance(value, str):
@@ -173,10 +177,10 @@ def _each(value: object, space: Sequence[int], name: str) -> tuple[int, ...]:
 
 def _windows(space: tuple[int, ...], window: object, stride: object) -> list[tuple[slice, ...]]:
     """Every window: one slice an axis."""
-    sizes = tuple(max(1, round(size / 7)) for size in space) if window is None else _each(window, space, "window")
+    sizes = tuple(max(1, round(size / 7)) for size in space) if window is None else each(window, space, "window")
     if any(w > size for w, size in zip(sizes, space, strict=True)):
         raise InputError(f"A window of {by(sizes)} is larger than the picture of {by(space)}.")
-    steps = tuple(max(1, w // 2) for w in sizes) if stride is None else _each(stride, space, "stride")
+    steps = tuple(max(1, w // 2) for w in sizes) if stride is None else each(stride, space, "stride")
     if any(step > w for step, w in zip(steps, sizes, strict=True)):
         raise InputError(f"A stride of {by(steps)} leaves pixels out that no window of {by(sizes)} covers: at most the window.")
     axes = [
