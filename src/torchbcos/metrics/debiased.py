@@ -70,7 +70,10 @@ def road_curves(
             raise InputError("Accuracy needs targets=(N,), and a predict that gives all classes, (b, K).")
         predict = _hits(predict)
     generator = own_generator(generator)
-    orders = [removal_order(maps, first=f, ties=ties, generator=generator, sign=sign) for f in ("most", "least")]
+    again = torch.Generator(generator.device)  # both orders break ties alike: a constant map has the same curve twice
+    again.set_state(generator.get_state())
+    most_first = removal_order(maps, first="most", ties=ties, generator=generator, sign=sign)
+    orders = (most_first, removal_order(maps, first="least", ties=ties, generator=again, sign=sign))
     field = colour_noise(x, noise, generator)
     most, least = (
         removal_curve(

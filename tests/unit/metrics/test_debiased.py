@@ -55,6 +55,13 @@ def test_accuracy_falls_with_the_pixel_that_decides() -> None:
     assert broken.isnan().all()
 
 
+def test_a_constant_map_has_no_gap_at_all() -> None:
+    x, maps = encoded(0, 2, 3, 8, 8), torch.ones(2, 8, 8)
+    assert road(curved, x, maps, noise=0.1).tolist() == [0, 0]
+    most, least = road_curves(curved, x, maps, noise=0.1, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(most.values, least.values)
+
+
 def test_noise_and_ties_do_not_depend_on_the_batch() -> None:
     x, maps = encoded(0, 3, 3, 8, 8), drawn(1, 3, 8, 8).mul(3).round()
     whole = road(curved, x, maps, noise=0.1, batch_size=7)
