@@ -44,12 +44,12 @@ def compare(maps: Tensor, masks: Tensor, threshold: float | None, tolerance: flo
 
 
 @settings(max_examples=50)
-@given(picture=pictures(), threshold=st.sampled_from([None, 0.0, 0.5, 0.9]), tolerance=st.sampled_from([0, 1, 1.5, 2, 5]))
+@given(picture=pictures(), threshold=st.sampled_from([None, 0.0, 0.5, 0.91]), tolerance=st.sampled_from([0, 1, 1.5, 2, 5]))
 def test_equal_their_slow_twins(picture: tuple[Tensor, Tensor], threshold: float | None, tolerance: float) -> None:
     compare(*picture, threshold, tolerance)
 
 
-@given(picture=pictures(), factor=st.sampled_from([0.37, 1e-30, 1e30]))
+@given(picture=pictures(), factor=st.sampled_from([0.25, 2.0**-99, 2.0**99]))  # exact: a pixel at the threshold stays there
 def test_laws(picture: tuple[Tensor, Tensor], factor: float) -> None:
     """In [0, 1]; no scale, no mirror and no neighbour changes a number; a mask and the rest share the evidence."""
     maps, masks = picture
