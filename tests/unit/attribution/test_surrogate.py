@@ -34,7 +34,7 @@ def plain() -> nn.Module:
 
 
 def of_table(table: list[float]) -> tuple[Callable[[Tensor], Tensor], twin.Game, int]:
-    """Any game of m players: a number for each coalition; as a function of pictures of m pixels that are 0 or 1, and as a game."""
+    """A number for each coalition of m players: as a function of pictures of m pixels that are 0 or 1, and as a game."""
     m = (len(table) - 1).bit_length()
     asked: set[frozenset[int]] = set()
 
@@ -324,7 +324,7 @@ REFUSED: list[tuple[Explainer, str]] = [
     (Lime(width=0.0), "width must be more than 0"),
     (Lime(ridge=-1.0), "ridge must be a number of at least 0, not -1.0"),
     (Lime(segments=4, samples=15), "samples=15 cannot tell 16 segments apart: take at least 16, or fewer segments"),
-    (Lime(segments=4, samples=16, ridge=0.0), "The 16 samples do not tell all 16 segments apart: take more samples"),
+    (Lime(segments=4, samples=16, ridge=0.0, probability=0.05), "The 16 samples do not tell all 16 segments apart: take"),
     (KernelShap(segments=4, samples=29), "samples=29 cannot tell 16 segments apart: take at least 30, or fewer segments"),
     (KernelShap(segments=0), "segments must be a positive integer, or one an axis, not 0"),
     (KernelShap(segments="slic"), "segments must be a positive integer, or one an axis, not 'slic'"),  # type: ignore[arg-type]
