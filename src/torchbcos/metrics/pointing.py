@@ -152,14 +152,15 @@ def _check_smooth(smooth: object, kernel: str) -> int:
 
 
 def _scaled(maps: Tensor) -> Tensor:
-    """Maps in float64, each divided by its largest magnitude: shares stay, and no sum overflows or vanishes."""
+    """Maps in float64 with magnitudes below 2: shares stay, no sum overflows, and what was equal to a threshold still is."""
     found = wide(maps)
     largest = found.abs().flatten(1).amax(1).view(-1, *(1,) * (maps.dim() - 1))
-    return found / torch.where(largest > 0, largest, 1.0)
+    power = largest / (2 * torch.frexp(largest).mantissa)  # of two, so that the quotient is exact
+    return found / torch.where(largest > 0, power, 1.0)
 
 
 def positive(maps: Tensor) -> Tensor:
-    """The positive part of maps, each divided by its largest magnitude, in float64."""
+    """The positive part of maps in float64, each scaled by a power of two."""
     return _scaled(maps).clamp_min(0)
 
 

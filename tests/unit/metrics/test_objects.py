@@ -232,3 +232,9 @@ def test_a_wrong_rule_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(module, name, value)
     with pytest.raises(AssertionError):
         compare(maps, masks, 0.5, 1.2)
+
+
+def test_a_pixel_at_the_threshold_is_not_above_it() -> None:
+    maps, masks = torch.tensor([[1.5, 1.0, 1.25]]), torch.tensor([[True, False, True]])
+    for factor in (1.0, 3.0, 2.0**-40, 1e5):
+        assert map_iou(maps.double() * factor, masks).item() == 0.5
