@@ -93,8 +93,8 @@ class Explainer(ABC):
         if not bool(found.maps.isfinite().all()):
             at = int((~found.maps.isfinite()).flatten(1).any(1).nonzero()[0])
             raise StateError(
-                f"{self.name} gives NaN or infinity for image {at}: numbers of {subject.x.dtype} are too coarse or too small for it, "
-                "or a gradient is infinite. Try model.double() and x.double()."
+                f"{self.name} gives NaN or infinity for image {at}: numbers of {subject.x.dtype} are too coarse for "
+                "it, or a gradient is infinite. Try model.double() and x.double()."
             )
         maps = found.maps.detach().to(torch.promote_types(found.maps.dtype, subject.x.dtype))  # mixed precision leaves halves
         return Attribution(

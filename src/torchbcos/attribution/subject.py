@@ -132,8 +132,8 @@ class Subject:
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(points):
             what = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise StateError(
-                f"Expected the model to give ({len(points)}, classes), got {what}: give one whose forward returns the logits alone, a "
-                "module around it say."
+                f"Expected the model to give ({len(points)}, classes), got {what}: give one whose forward returns the logits "
+                "alone, a module around it say."
             )
         return outputs
 
