@@ -191,3 +191,69 @@ def test_a_thousand_calls_leave_nothing(method: str, kind: str) -> None:
     gc.collect()
     assert same(state(model), before)
     assert sum(issubclass(type(o), Tensor) for o in gc.get_objects()) <= count + 5
+
+
+class InPlace(nn.Module):
+    """A network that normalises what it is given in place, and cuts it in place, or does so with copies."""
+
+    def __init__(self, network: nn.Module, inplace: bool) -> None:
+        super().__init__()
+        self.network, self.inplace = network, inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.relu_() if self.inplace else x.relu())
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "inherent"])  # which refuses it
+def test_a_network_that_edits_its_input_changes_nobodys_pictures(method: str) -> None:
+    kind = "vit" if METHODS[method].kind == "attention" else "plain"
+    network_, x = network(kind)
+    x = x - 0.3
+    given = x.clone()
+    a = quiet(InPlace(network_, True).eval(), x, 1, method)
+    assert torch.equal(x, given) and torch.equal(a.inputs, given)
+    assert torch.equal(a.maps, quiet(InPlace(network_, False).eval(), x, 1, method).maps)
+
+
+def test_functions_that_edit_their_input_change_nobodys_pictures() -> None:
+    network_, x = network("plain")
+    given = x.clone()
+    for method in ("occlusion", "saliency"):
+        maps = torchbcos.attribute(lambda p: network_(p.sub_(0.5)), x, 1, method=method).maps
+        assert torch.equal(x, given)
+        assert torch.equal(maps, torchbcos.attribute(lambda p: network_(p - 0.5), x, 1, method=method).maps)
+
+
+class Root(nn.Module):
+    """Its gradient is infinite where a pixel is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sqrt().flatten(1)
+
+
+def test_maps_that_are_not_finite_are_refused() -> None:
+    x = torch.rand(2, 1, 2, 2)
+    x[1] = 0
+    with pytest.raises(BcosError, match=r"saliency gives NaN or infinity for image 1"):
+        torchbcos.attribute(Root().eval(), x, 1, method="saliency")
+
+
+class Wrapped(nn.Module):
+    """Outputs that are not (N, classes)."""
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, x: Tensor) -> object:
+        y = self.network(x)
+        return {"tuple": (y,), "dictionary": {"logits": y}, "complex": y.to(torch.complex64), "detached": y.detach()}[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dictionary", "complex", "detached"])
+@pytest.mark.parametrize("method", ["inherent", "saliency", "deep_lift", "grad_cam", "lrp"])
+def test_outputs_of_another_kind_are_one_sentence(kind: str, method: str) -> None:
+    network_, x = network("plain")
+    with pytest.raises(BcosError) as error:
+        quiet(Wrapped(network_, kind).eval(), x, 1, method)
+    assert "output=" not in str(error.value)  # attribute has no such argument

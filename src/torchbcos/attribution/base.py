@@ -90,7 +90,14 @@ class Explainer(ABC):
                 f"{self.name} is defined with scales={self.scales[0]!r} only: held factors give it no other gradient to look at."
             )
         found = self.compute(subject)
+        if not bool(found.maps.isfinite().all()):
+            at = int((~found.maps.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise StateError(
+                f"{self.name} gives NaN or infinity for image {at}: numbers of {subject.x.dtype} are too coarse for "
+                "it, or a gradient is infinite. Try model.double() and x.double()."
+            )
+        maps = found.maps.detach().to(torch.promote_types(found.maps.dtype, subject.x.dtype))  # mixed precision leaves halves
         return Attribution(
-            self.name, found.maps.detach(), None if found.values is None else found.values.detach(), subject.targets,
+            self.name, maps, None if found.values is None else found.values.detach(), subject.targets,
             subject.outputs, subject.passes, subject.x, None if found.delta is None else found.delta.detach(),
         )  # fmt: skip

@@ -23,7 +23,7 @@ from torchbcos.attribution.base import Explainer, Found
 from torchbcos.attribution.ordinary import InTurn, sharing_copy, with_layers_of_torch
 from torchbcos.attribution.record import DIFFERENCE, Method
 from torchbcos.attribution.steps import Step, bent_steps, check_watchable, listed
-from torchbcos.attribution.subject import Subject
+from torchbcos.attribution.subject import Subject, with_gradient
 
 __all__ = ["RECORDS", "DeepLift"]
 
@@ -79,14 +79,21 @@ class _Reused(StateError):
     """A module with a rule runs more than once in a pass: Captum keeps one input for each."""
 
 
+def _own(model: nn.Module) -> nn.Module:
+    """A copy that shares all weights: Captum's hooks would change what other threads compute with the network itself."""
+    try:
+        found = sharing_copy(model)
+    except Exception:  # of somebody's own attributes: of any class
+        return model
+    return with_layers_of_torch(found) if any(type(m) is bnn.ReLU for m in found.modules()) else found
+
+
 class _Counted(nn.Module):
     """A network with what prepares its input, as one module whose passes are counted: Captum's hooks on the whole stand here."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
-        model = subject.module
-        ours = any(type(m) is bnn.ReLU for m in model.modules())
-        self.network = with_layers_of_torch(sharing_copy(model)) if ours else model
+        self.network = _own(subject.module)
         self.prepare, self.subject = subject.prepare, subject
 
     def separate(self) -> None:
@@ -113,8 +120,8 @@ class _Counted(nn.Module):
         for module in self.network.modules():
             if isinstance(module, InTurn):
                 module.turn = 0
-        outputs: Tensor = eager(self.network)(points if self.prepare is None else self.prepare(points))
-        return outputs
+        outputs: Tensor = eager(self.network)(self.subject.given(points))
+        return with_gradient(outputs) if torch.is_grad_enabled() else outputs
 
 
 def _values(captum: Any, network: _Counted, k: int) -> Tensor:
@@ -131,6 +138,8 @@ def _values(captum: Any, network: _Counted, k: int) -> Tensor:
     for start in range(0, len(subject.x), size):
         rows = slice(start, start + size)
         leaf = subject.x[rows].detach().clone()
+        if torch.is_autocast_enabled(leaf.device.type):
+            raise StateError("DeepLIFT by Captum does not work in mixed precision: leave the block of torch.autocast.")
         with (
             torch.inference_mode(False),
             torch.enable_grad(),

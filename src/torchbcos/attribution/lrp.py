@@ -73,7 +73,7 @@ class Lrp(Explainer):
             _register(composite, copy)
             copy.requires_grad_(False)  # a merged bias is a new parameter
             values = torch.cat(list(self._parts(subject, copy, expected)))
-        except BcosError:
+        except (BcosError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             why = in_short(" ".join(str(error).split()) or type(error).__name__, 200).rstrip(".")
@@ -95,7 +95,7 @@ class Lrp(Explainer):
             with torch.inference_mode(False), torch.enable_grad(), eagerly():
                 leaf = given.clone().requires_grad_()
                 with Relevant(copy) as steps:
-                    outputs = copy(leaf)
+                    outputs = copy(leaf.clone())  # it may edit its input in place
                 steps.check(first if self.composite in _FIRST else None)
                 _check_same(outputs.detach(), expected[rows])
                 top = outputs.gather(1, subject.targets[rows])
@@ -139,7 +139,7 @@ def _register(composite: Any, copy: nn.Module) -> None:
 def _prepared(subject: Subject, x: Tensor) -> Tensor:
     """What the network takes."""
     with torch.no_grad():
-        return x if subject.prepare is None else subject.prepare(x)
+        return subject.given(x)
 
 
 def _check_same(outputs: Tensor, expected: Tensor) -> None:

@@ -8,14 +8,18 @@ import torch
 from torch import nn
 
 from torchbcos import nn as bnn
+from torchbcos._core.torch_private import forward_hooks
 
 __all__ = ["InTurn", "sharing_copy", "with_layers_of_torch"]
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
-    """A copy of a network's modules that shares its parameters and buffers."""
-    tensors = (*model.parameters(), *model.buffers())
-    return copy.deepcopy(model, {id(t): t for t in tensors})
+    """A copy of a network's modules that shares its parameters and buffers, other tensors of modules, and hooks."""
+    shared: list[object] = [*model.parameters(), *model.buffers()]
+    for module in model.modules():
+        shared += [value for value in vars(module).values() if isinstance(value, torch.Tensor)]  # of torch.nn.utils.weight_norm
+        shared += forward_hooks(module)  # bound to somebody's recorder, they still speak to that one
+    return copy.deepcopy(model, {id(one): one for one in shared})
 
 
 class InTurn(nn.Module):

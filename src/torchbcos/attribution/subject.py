@@ -16,7 +16,7 @@ from torchbcos.explanation.engine import explain_through, gradients_of
 from torchbcos.explanation.result import Explanation
 from torchbcos.functional.replace import replacement
 
-__all__ = ["Baseline", "Predict", "Subject", "rows_of"]
+__all__ = ["Baseline", "Predict", "Subject", "rows_of", "with_gradient"]
 
 Predict = Callable[[Tensor], Tensor]
 Baseline = str | float | Tensor | Callable[[Tensor], Tensor]
@@ -128,12 +128,19 @@ class Subject:
     def forward(self, points: Tensor) -> Tensor:
         """(M, classes) for any images (M, C, *S); counted. Gradients are recorded where the caller records them."""
         self.forwards += len(points)
-        given = points if self.prepare is None else self.prepare(points)
-        outputs = self.model(given)
+        outputs = self.model(self.given(points))
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(points):
             what = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise StateError(f"Expected the model to give ({len(points)}, classes), got {what}.")
+            raise StateError(
+                f"Expected the model to give ({len(points)}, classes), got {what}: give one whose forward returns the logits "
+                "alone, a module around it say."
+            )
         return outputs
+
+    def given(self, points: Tensor) -> Tensor:
+        """What the network takes in: always a copy, so that one that edits its input in place leaves `points` as they are."""
+        own = points.clone()
+        return own if self.prepare is None else self.prepare(own)
 
     def scores(self, make: Callable[[int], Tensor], count: int) -> Iterator[tuple[slice, Tensor]]:
         """What the targets become in changed copies of every image; all K of them from the same passes.
@@ -169,7 +176,7 @@ class Subject:
             return explain_through(self.module, self.prepare, points, columns, batch_size=len(points)).weights
         with torch.inference_mode(False), torch.enable_grad():
             leaf = points.detach().clone().requires_grad_()
-            return rows_of(_with_gradient(self.forward(leaf).gather(1, columns)), leaf)
+            return rows_of(with_gradient(self.forward(leaf).gather(1, columns)), leaf)
 
     def own_gradients(self) -> Tensor:
         """`gradients` at x itself; outputs and targets come from the same forward passes."""
@@ -183,14 +190,21 @@ class Subject:
             outputs = self.forward(leaf)
             self.adopt(outputs)
             self.backwards += len(leaf) * self.count
-            return rows_of(_with_gradient(outputs.gather(1, self.targets)), leaf)
+            return rows_of(with_gradient(outputs.gather(1, self.targets)), leaf)
 
     def explained(self) -> Explanation:
         """The exact explanation of x: its outputs and targets become those of the subject."""
-        e = explain_through(
-            self.module, self.prepare, self.x, self._given if self._targets is None else self._targets, top_k=self._top_k,
-            batch_size=self.batch_size,
-        )  # fmt: skip
+        try:
+            e = explain_through(
+                self.module, self.prepare, self.x, self._given if self._targets is None else self._targets, top_k=self._top_k,
+                batch_size=self.batch_size,
+            )  # fmt: skip
+        except StateError:
+            with (
+                torch.no_grad()
+            ):  # where a shape is at fault, every method says the same; explain has arguments that this has not
+                self.forward(self.x[:1])
+            raise
         self._outputs, self._targets = e.outputs, e.targets
         self.forwards += len(self.x)
         self.backwards += len(self.x) * self.count
@@ -228,7 +242,8 @@ def rows_of(values: Tensor, leaf: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
-def _with_gradient(values: Tensor) -> Tensor:
+def with_gradient(values: Tensor) -> Tensor:
+    """The same values; StateError where none can be taken."""
     if not values.requires_grad:
         raise StateError("The outputs have no gradient: the network runs without autograd, so only methods that mask work on it.")
     return values
@@ -248,6 +263,8 @@ def _trains(model: nn.Module) -> str | None:
 
 
 def _check_outputs(outputs: Tensor) -> None:
+    if outputs.is_complex():
+        raise StateError(f"Expected outputs that are real numbers, got {outputs.dtype}.")
     if not bool(outputs.isfinite().all()):
         raise StateError("The network's outputs are not finite (NaN or infinity): there is nothing to explain.")
 

@@ -247,3 +247,31 @@ def test_a_module_used_several_times_that_cannot_be_exchanged() -> None:
     net.generator = (i for i in range(3))
     with pytest.raises(StateError, match=r"ReLU 'act' runs more than once.*Give each place its own module"):
         torchbcos.attribute(net, pictures(), 1, method="deep_lift")
+
+
+def test_other_threads_may_use_the_network_meanwhile() -> None:
+    """What Captum hangs on modules stands on a copy that shares all weights."""
+    net, x = cnn(), pictures()
+    seen: list[bool] = []
+
+    def look(_module: nn.Module, _args: object, _output: object) -> None:
+        seen.append(any(m._forward_pre_hooks or m._backward_hooks for m in net.modules()) or len(net[2]._forward_hooks) > 1)
+
+    with net[2].register_forward_hook(look):
+        quietly(net, x, baseline="black")
+    assert seen and not any(seen)
+
+
+def test_old_weight_norm_is_copied_with_its_hook() -> None:
+    net, x = cnn(), pictures()
+    expected = quietly(net, x).maps
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it deprecated
+        torch.nn.utils.weight_norm(net[4])
+    net(x.requires_grad_())  # leaves a weight with a history
+    assert torch.allclose(quietly(net, x.detach()).maps, expected)
+
+
+def test_mixed_precision_is_refused() -> None:
+    with torch.autocast("cpu"), pytest.raises(StateError, match="mixed precision"):
+        torchbcos.attribute(cnn().float(), pictures().float(), 1, method="deep_lift")
