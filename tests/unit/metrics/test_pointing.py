@@ -206,7 +206,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "cut before smoothing": {
         "_smoothed": lambda maps, k, kernel, smoothed=module._smoothed: smoothed(maps.clamp_min(0), k, kernel)
     },
-    "the negative part counts": {"_scaled": lambda maps: maps.abs()},
+    "the negative part counts": {"scaled": lambda maps: maps.abs()},
     "zeros for undefined": {"math": SimpleNamespace(nan=0.0)},
 }
 
