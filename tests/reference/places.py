@@ -26,7 +26,8 @@ def smooth(a: Map, k: int, kernel: str) -> list[list[float]]:
         v, u = y + i - k // 2, x + j - k // 2
         if 0 <= v < height and 0 <= u < width:
             found[y][x] += weights[i][j] * a[v][u]
-    return found
+    least = 1e-14 * max(abs(v) for line in a for v in line) if k > 1 else 0.0
+    return [[v if abs(v) > least else 0.0 for v in line] for line in found]  # numbers that cancel leave rounding
 
 
 def grid_pointing(a: Map, cell: int, n: int, *, k: int = 1, inside: bool = False, kernel: str = "average") -> float:

@@ -32,6 +32,7 @@ from torchbcos.metrics import (
     target_sensitivity,
 )
 from torchbcos.metrics.parts import subset_codes
+from torchbcos.metrics.ranks import levelled
 from torchbcos.zoo import Classifier
 
 __all__ = ["evaluate_funnybirds"]
@@ -246,7 +247,9 @@ def _results(
     contrast = torch.stack([one.contrast for one in seen]).masked_fill((rivals[truth, 0] < 0)[:, None, None], math.nan)
     results = {name: one.gather(1, place[:, None])[:, 0] for name, one in (("csdc", csdc), ("pc", pc), ("dc", dc), ("d", d))}
     results["bi"] = background_independence(logits, without[:, parts:])
-    results["sd"] = part_correlation(importance[:, :parts], logits[:, None] - without[:, :parts])
+    rounding = 8 * torch.finfo(torch.float32).eps * logits.double().abs()[:, None]  # parts that nobody sees cost nothing
+    drops = levelled(logits[:, None].double() - without[:, :parts], rounding)
+    results["sd"] = part_correlation(importance[:, :parts], drops)
     results["ts"] = target_sensitivity(torch.stack([one.importance[2:, :parts] for one in seen]), shared, contrast)
     return results, place.tolist()
 

@@ -13,7 +13,8 @@ from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.imputing import remover
 from torchbcos.metrics.passes import Predict, Replace, check_count, check_pictures, fitted_maps, outcomes
-from torchbcos.metrics.ranks import spearman
+from torchbcos.metrics.ranks import levelled, spearman
+from torchbcos.metrics.wide import scaled
 
 __all__ = ["METRICS", "cell_numbers", "idsds", "single_deletion"]
 
@@ -98,10 +99,10 @@ def single_deletion(
     found = outcomes(predict, build, len(x), count + 1, batch_size=batch_size, targets=targets, device=x.device)
     drops = found[:, :1].double() - found[:, 1:].double()
     # a score that the network rounds differently in another batch has not changed
-    noise = 8 * torch.finfo(found.dtype).eps * found.double().abs().amax(1)
-    still = drops.abs().amax(1) <= noise
+    noise = 8 * torch.finfo(found.dtype).eps * found.double().abs().amax(1, keepdim=True)
+    still = drops.abs().amax(1) <= noise.squeeze(1)
     even = (maps == maps.flatten(1)[:, :1].view(-1, *(1,) * number.dim())).flatten(1).all(1).to(found.device)
-    rho = spearman(_sums(maps, number, count).to(found.device), drops)
+    rho = spearman(_sums(maps, number, count).to(found.device), levelled(drops, noise))
     return torch.where(still | even, math.nan, rho).to(torch.promote_types(found.dtype, maps.dtype))
 
 
@@ -141,9 +142,10 @@ def idsds(
 
 
 def _sums(maps: Tensor, number: Tensor, count: int) -> Tensor:
-    """(N, cells) float64."""
-    sums = torch.zeros(len(maps), count, dtype=torch.float64, device=maps.device)
-    return sums.index_add_(1, number.flatten(), maps.flatten(1).double())
+    """(N, cells) float64, of maps on one scale; sums that rounding alone tells apart are one."""
+    flat = scaled(maps).flatten(1).double()
+    sums = torch.zeros(len(maps), count, dtype=torch.float64, device=maps.device).index_add_(1, number.flatten(), flat)
+    return levelled(sums, 1e-12 * flat.abs().sum(1, keepdim=True))
 
 
 METRICS = (

@@ -27,6 +27,7 @@ from torchbcos.metrics.passes import (
     own_generator,
 )  # fmt: skip
 from torchbcos.metrics.ranks import pearson
+from torchbcos.metrics.wide import scaled
 
 __all__ = ["METRICS", "infidelity", "sensitivity_n"]
 
@@ -88,9 +89,10 @@ def sensitivity_n(
 
     found = outcomes(predict, build, len(x), len(count), batch_size=batch_size, targets=targets, device=x.device)
     drops = (found[:, :1].double() - found[:, 1:].double()).view(len(x), len(sizes), subsets)
-    sums = torch.stack([_subset_sums(maps, rank, size) for size in sizes], 1).to(found.device)
+    shares = scaled(maps).flatten(1).double()  # a correlation asks for no scale
+    sums = torch.stack([_subset_sums(shares, rank, size) for size in sizes], 1).to(found.device)
     undefined = _unmoved(drops, 8 * torch.finfo(found.dtype).eps * found.double().abs().amax(1))
-    undefined |= _unmoved(sums, 1e-12 * maps.double().abs().flatten(1).sum(1).to(found.device))
+    undefined |= _unmoved(sums, 1e-12 * shares.abs().sum(1).to(found.device))
     undefined |= torch.tensor([size == pixels for size in sizes], device=found.device)
     r = torch.where(undefined, math.nan, pearson(sums, drops)).to(torch.promote_types(found.dtype, maps.dtype))
     return r[:, 0] if isinstance(n, Integral) else r
@@ -176,9 +178,8 @@ def _drawn_ranks(subsets: int, pixels: int, generator: torch.Generator) -> Tenso
     return torch.stack([order.to(torch.int32) for order in orders])
 
 
-def _subset_sums(maps: Tensor, rank: Tensor, size: int) -> Tensor:
+def _subset_sums(flat: Tensor, rank: Tensor, size: int) -> Tensor:
     """(N, subsets) float64."""
-    flat = maps.double().flatten(1)
     part = max(1, _TOGETHER // flat.shape[1])
     return torch.cat([flat @ (some < size).double().T for some in torch.split(rank, part)], 1)
 

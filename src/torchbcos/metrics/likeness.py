@@ -13,7 +13,7 @@ from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps
-from torchbcos.metrics.ranks import average_ranks, pearson, spearman
+from torchbcos.metrics.ranks import average_ranks, levelled, pearson, spearman
 from torchbcos.metrics.wide import wide
 
 __all__ = ["KINDS", "METRICS", "agreement", "label_sensitivity", "same_maps"]
@@ -143,7 +143,10 @@ def _pair(a: Tensor, b: Tensor, first: str = "a", second: str = "b") -> tuple[Te
 
 
 def _cells(maps: Tensor, pool: int | None) -> tuple[Tensor, Tensor]:
-    """(N, cells) averages, in units of each map's largest magnitude, and (N,) whether all of them are one number."""
+    """(N, cells) averages, in units of each map's largest magnitude, and (N,) whether all of them are one number.
+
+    Cells of one number have means that differ by rounding, in the same places of every map: these are made equal.
+    """
     values = wide(maps)
     values = values / values.flatten(1).abs().amax(1).clamp(min=torch.finfo(values.dtype).tiny).view(-1, *(1,) * (maps.dim() - 1))
     if pool is not None:
@@ -156,22 +159,24 @@ def _cells(maps: Tensor, pool: int | None) -> tuple[Tensor, Tensor]:
         pooling = _POOLING[len(axes) - 1]
         values = pooling(values[:, None], [min(size, axis) for axis in axes])[:, 0]
     values = values.flatten(1)
+    if pool is not None:
+        values = levelled(torch.where(values.abs() <= _LEVEL, 0.0, values), _LEVEL).to(values)
     return values, values.amax(1) - values.amin(1) <= _LEVEL
 
 
 def _shared(a: Tensor, b: Tensor, kind: str, count: int) -> Tensor:
     """What the `count` largest cells of two maps have in common, as a part of them."""
-    common = torch.minimum(_among_top(a, count), _among_top(b, count))
+    sizes = [levelled(cells.abs(), _LEVEL) for cells in (a, b)]
+    common = torch.minimum(*(_among_top(size, count) for size in sizes))
     if kind in ("rank", "signed_rank"):
-        common = common * (average_ranks(a.abs()) == average_ranks(b.abs()))
+        common = common * (average_ranks(sizes[0]) == average_ranks(sizes[1]))
     if kind in ("sign", "signed_rank"):
         common = common * (a.sign() == b.sign())
     return common.sum(1) / count
 
 
 def _among_top(values: Tensor, count: int) -> Tensor:
-    """How much of each cell is among the `count` largest magnitudes: 1, 0, or an equal part of the places that are left."""
-    values = values.abs()
+    """How much of each cell is among the `count` largest: 1, 0, or an equal part of the places that are left."""
     least = values.topk(count, 1).values[:, -1:]
     above, level = values > least, values == least
     left = (count - above.sum(1, keepdim=True)).to(values.dtype) / level.sum(1, keepdim=True)

@@ -131,6 +131,8 @@ def asked(predict: Predict, batch: Tensor, targets: Tensor | None = None) -> Ten
         found = predict(batch)
     if not isinstance(found, Tensor):
         raise ArgumentTypeError(f"predict gave a {type(found).__name__}, not a tensor of one number a picture.")
+    if found.is_complex():
+        raise InputError(f"predict gave {found.dtype}, and one real number a picture is expected: its abs() or real part, say.")
     found = found.detach()
     found = found if found.dtype in (torch.float32, torch.float64) else found.float()
     if targets is None:

@@ -14,12 +14,13 @@ from torchbcos._core.names import hint
 from torchbcos._core.numbers import positive_integer
 from torchbcos.metrics.about import Metric
 from torchbcos.metrics.checks import check_maps
-from torchbcos.metrics.wide import wide
+from torchbcos.metrics.wide import scaled
 
 __all__ = ["KERNELS", "METRICS", "GridLines", "grid_lift", "grid_lines", "grid_pointing", "check_n", "positive"]
 
 KERNELS = ("average", "gaussian")
 _LONGEST = 2**26
+_ROUNDING = 64  # times the smallest step between numbers, of a mean of numbers below 2
 
 
 def grid_pointing(
@@ -56,11 +57,13 @@ def grid_pointing(
     size = _cell_size(maps, n)
     cells = _check_cells(cells, len(maps), n).to(maps.device)
     k = _check_smooth(smooth, kernel)
-    parts = _scaled(maps)
+    parts = scaled(maps)
     if inside:
         parts = _smoothed(_cut(parts, n, size).flatten(0, 1), k, kernel).view(len(maps), n * n, *size)
     else:
         parts = _cut(_smoothed(parts, k, kernel), n, size)
+    if k > 1:  # what cancels leaves rounding, which is no evidence
+        parts = torch.where(parts.abs() > _ROUNDING * torch.finfo(parts.dtype).eps, parts, 0.0)
     masses = parts.clamp_min(0).sum((2, 3))
     total = masses.sum(1)
     share = masses.gather(1, cells[:, None]).squeeze(1) / total
@@ -151,17 +154,9 @@ def _check_smooth(smooth: object, kernel: str) -> int:
     return k
 
 
-def _scaled(maps: Tensor) -> Tensor:
-    """Maps in float64 with magnitudes below 2: shares stay, no sum overflows, and what was equal to a threshold still is."""
-    found = wide(maps)
-    largest = found.abs().flatten(1).amax(1).view(-1, *(1,) * (maps.dim() - 1))
-    power = largest / (2 * torch.frexp(largest).mantissa)  # of two, so that the quotient is exact
-    return found / torch.where(largest > 0, power, 1.0)
-
-
 def positive(maps: Tensor) -> Tensor:
     """The positive part of maps in float64, each scaled by a power of two."""
-    return _scaled(maps).clamp_min(0)
+    return scaled(maps).clamp_min(0)
 
 
 def _smoothed(maps: Tensor, k: int, kernel: str) -> Tensor:

@@ -169,8 +169,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({
             "rise", "Deletion and insertion.", "arXiv 1806.07421; eclique/RISE",
             {
                 "removal_order": {"first": "most", "ties": "reversed", "sign": "signed"},
-                "deletion": {"replace": "zero6", "fractions": 224, "keep": False},
-                "insertion": {"replace": rise_blur, "fractions": 224, "keep": True},
+                "deletion": {"replace": "zero6", "fractions": 224, "ties": "reversed", "sign": "signed"},
+                "insertion": {"replace": rise_blur, "fractions": 224, "ties": "reversed", "sign": "signed"},
                 "area": {"normalised": False},
             },
             "skip", ("mean",),

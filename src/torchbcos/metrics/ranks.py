@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
-__all__ = ["average_ranks", "kendall_tau_b", "pearson", "spearman"]
+__all__ = ["average_ranks", "kendall_tau_b", "levelled", "pearson", "spearman"]
 
 _PAIRS = 1 << 22  # compared at once: 32 MB
 
@@ -31,6 +31,26 @@ def average_ranks(values: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, values)
     upto = torch.searchsorted(ordered, values, right=True)
     return torch.where(values.isnan().any(-1, keepdim=True), math.nan, (below + 1 + upto).double() / 2)
+
+
+def levelled(values: Tensor, noise: Tensor | float) -> Tensor:
+    """Rows whose numbers are equal where they differ by rounding alone: ranks would tell them apart, in an order of no meaning.
+
+    Args:
+        values: (..., M).
+        noise: what rounding makes, a number or one a row (..., 1). Numbers that follow each other so closely become the least
+            of them.
+
+    Returns:
+        (..., M) float64.
+
+    >>> levelled(torch.tensor([0.3, 1.0, 0.30001]), 1e-4)
+    tensor([0.3000, 1.0000, 0.3000], dtype=torch.float64)
+    """
+    ordered, places = _numbers(values).sort(-1)
+    new = (ordered.diff(dim=-1) <= noise).logical_not()
+    first = torch.nn.functional.pad(new * torch.arange(1, ordered.shape[-1], device=ordered.device), (1, 0)).cummax(-1).values
+    return torch.empty_like(ordered).scatter_(-1, places, ordered.gather(-1, first))
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:

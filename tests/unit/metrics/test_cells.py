@@ -16,6 +16,7 @@ from tests.unit.metrics.pictures import curved, curved_twin, drawn, encoded, pix
 from torchbcos import BcosError
 from torchbcos.metrics import idsds, single_deletion
 from torchbcos.metrics.cells import cell_numbers
+from torchbcos.metrics.passes import Predict
 
 FEW = settings(max_examples=40, derandomize=True, deadline=None)
 
@@ -127,3 +128,21 @@ def test_a_wrong_sign_and_an_unsigned_sum_are_seen() -> None:
     maps = exact(x)
     assert float(single_deletion(linear, x, maps.abs(), replace=0.0)) < 0.9
     assert float(single_deletion(lambda b: -linear(b), x, maps, replace=0.0)) == -1.0
+
+
+def rounding(seed: int) -> Predict:
+    """A network that sees the upper half, and rounds differently in each batch."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda batch: linear(batch[..., :4, :]) + 5 + 1e-7 * torch.rand(len(batch), generator=generator)
+
+
+def test_cells_that_change_nothing_are_tied_whatever_the_score_rounds_to() -> None:
+    x, maps = drawn(7, 3, 3, 8, 8).float(), drawn(8, 3, 8, 8)
+    found = single_deletion(lambda batch: linear(batch[..., :4, :]).round(decimals=5), x, maps)
+    for seed, batch_size in enumerate((1, 2, 5, 48)):
+        again = single_deletion(rounding(seed), x, maps, batch_size=batch_size)
+        torch.testing.assert_close(again, found, rtol=0, atol=0)
+    # sums of the same numbers in another order are tied, too
+    turned = torch.cat([maps[..., :4], maps[..., :4].flip(-1)], -1)
+    noisy = turned + 1e-15 * drawn(9, 3, 8, 8)
+    torch.testing.assert_close(single_deletion(linear, x, noisy, cells=2), single_deletion(linear, x, turned, cells=2))

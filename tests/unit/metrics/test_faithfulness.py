@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tests.reference import removal as twin
 from tests.unit.metrics.pictures import curved, curved_twin, drawn, encoded, pixels
 from torchbcos import BcosError
-from torchbcos.metrics import infidelity, sensitivity_n
+from torchbcos.metrics import infidelity, sensitivity_n, single_deletion
 
 FEW = settings(max_examples=30, derandomize=True, deadline=None)
 SEEDS = st.integers(0, 10_000)
@@ -242,3 +242,12 @@ def test_what_has_no_infidelity(change: dict[str, Any], message: str) -> None:
     given = {"predict": linear, "x": X, "weights": X, **change}
     with pytest.raises(BcosError, match=message):
         infidelity(given.pop("predict"), given.pop("x"), given.pop("weights"), **given)
+
+
+@pytest.mark.parametrize("scale", [1e305, 1e-305])
+def test_no_scale_of_a_map_is_too_large_for_a_correlation(scale: float) -> None:
+    x, maps = encoded(3, 2, 3, 8, 8), drawn(4, 2, 8, 8) - 0.5
+    huge = maps * scale
+    expected = sensitivity_n(curved, x, maps, n=[2, 40], subsets=8)
+    torch.testing.assert_close(sensitivity_n(curved, x, huge, n=[2, 40], subsets=8), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(single_deletion(curved, x, huge * 100, cells=2), single_deletion(curved, x, maps, cells=2))

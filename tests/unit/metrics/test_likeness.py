@@ -212,3 +212,26 @@ def test_of_a_bcos_network_gradients_are_one_method_and_its_own_explanation_is_a
     assert same_maps(maps) == [("input_x_gradient", "integrated_gradients")]
     assert all((residual(one, constants, e.values[:, 0]) < 2e-3).all() for one in maps.values())
     assert (agreement(maps["inherent"], maps["input_x_gradient"], "pearson", pool=None) < 0.9).all()
+
+
+@pytest.mark.parametrize("size", [(33, 47), (160, 160), (320, 320), (7, 1000)])
+@pytest.mark.parametrize("level", [0.1, 0.3, -1 / 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cells_of_one_number_are_tied_whatever_their_means_round_to(
+    size: tuple[int, int], level: float, dtype: torch.dtype
+) -> None:
+    # constant segments and borders: their means differ in the last bits, in the same places of every map
+    a, b, signs = (torch.ones(1, *size, dtype=dtype) for _ in range(3))
+    a[0, :5, :9], b[0, -5:, -9:], signs[..., : size[1] // 2] = 4, 3, -1
+    for kind in KINDS:
+        for one, other in ((a, b), (a, b * signs), (a * signs, b)):  # sums of whole numbers are exact
+            expected = float(agreement(one, other, kind))
+            assert float(agreement(level * one, level * other, kind)) == pytest.approx(expected, abs=1e-9), kind
+
+
+def test_what_cancels_within_a_cell_has_no_sign() -> None:
+    maps = torch.zeros(1, 3, 6, dtype=torch.float64)
+    maps[0, :, :3] = torch.tensor([0.1, 0.2, -0.3], dtype=torch.float64)
+    maps[0, :, 3:] = 1.0
+    other = torch.where(maps == 1, maps, 0.0)
+    assert float(agreement(maps, other, "signed_rank", pool=2, top=1.0)) == 1.0

@@ -23,8 +23,6 @@ CALLS = [(one.name, call) for one in PROTOCOLS.values() for call in one.argument
 
 
 def function_of(call: str) -> Callable[..., Any]:
-    if call in ("deletion", "insertion"):  # both are curves
-        return removal_curve
     found: Callable[..., Any] = getattr(evaluation if call in ("difull", "dipart") else metrics, call)
     return found
 
@@ -39,6 +37,21 @@ def test_names() -> None:
 def test_every_argument_is_one_of_its_function(name: str, call: str) -> None:
     parameters = inspect.signature(function_of(call)).parameters
     assert set(PROTOCOLS[name].arguments[call]) <= set(parameters)
+
+
+@pytest.mark.parametrize("call", ["deletion", "insertion"])
+def test_the_curves_of_rise_by_its_arguments_alone(call: str) -> None:
+    rise = protocol("rise").arguments
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = x.sum(1).round()  # ties
+    settings = {**rise[call], "fractions": 16}
+    found = function_of(call)(lambda batch: batch.square().sum((1, 2, 3)), x, maps, **settings)
+    order = metrics.removal_order(maps, **rise["removal_order"])
+    curve = removal_curve(
+        lambda batch: batch.square().sum((1, 2, 3)), x, order, replace=settings["replace"], fractions=16,
+        keep=call == "insertion",
+    )  # fmt: skip
+    torch.testing.assert_close(found, metrics.area(curve, **rise["area"]), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("name", ["bcos-v2", "coda", "difull", "probe"])
@@ -63,7 +76,8 @@ def test_grids_of_a_protocol(name: str) -> None:
 def test_curves_of_a_protocol(name: str, call: str) -> None:
     one, x = protocol(name), torch.rand(1, 6, 16, 16)
     order = metrics.removal_order(x[:, 0], **one.arguments["removal_order"])
-    curve = removal_curve(lambda x: x.mean((1, 2, 3)), x, order, **one.arguments[call])
+    settings = {key: value for key, value in one.arguments[call].items() if key not in one.arguments["removal_order"]}
+    curve = removal_curve(lambda x: x.mean((1, 2, 3)), x, order, **settings)
     ends = {"coda": (0.0, 0.25), "rise": (0.0, 1.0)}[name]
     assert (curve.fractions[0].item(), curve.fractions[-1].item()) == ends
     assert len(curve.fractions) == {"coda": 129, "rise": 225}[name]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from torchbcos import BcosError
-from torchbcos.metrics.ranks import average_ranks, kendall_tau_b, pearson, spearman
+from torchbcos.metrics.ranks import average_ranks, kendall_tau_b, levelled, pearson, spearman
 
 KINDS = {"pearson": pearson, "spearman": spearman, "kendall": kendall_tau_b}
 OTHERS = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
@@ -83,3 +83,21 @@ def test_what_cannot_be_compared(kind: str) -> None:
     with pytest.raises(BcosError, match="b must be rows of real numbers"):
         f(torch.zeros(2), torch.zeros(2, dtype=torch.complex64))
     assert f(torch.zeros(1), torch.zeros(1)).isnan()
+
+
+@given(row=st.lists(FEW, min_size=1, max_size=9), seed=st.integers(0, 999))
+def test_numbers_that_rounding_alone_tells_apart_are_one(row: list[float], seed: int) -> None:
+    exact = torch.tensor([row] * 3, dtype=torch.float64)
+    rounded = exact + 1e-9 * torch.rand(exact.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert torch.equal(average_ranks(levelled(rounded, 1e-8)), average_ranks(exact))
+    assert torch.equal(levelled(exact, 0.0), exact)
+    each = torch.tensor([[1e-8], [0.0], [1e-8]], dtype=torch.float64)
+    found = levelled(rounded, each)
+    assert torch.equal(found[1], rounded[1]) and torch.equal(average_ranks(found[::2]), average_ranks(exact[::2]))
+
+
+def test_what_is_not_finite_is_no_level() -> None:
+    row = torch.tensor([math.inf, -math.inf, math.nan, 1.0, math.inf, 1.05])
+    assert torch.equal(
+        levelled(row, 0.1).nan_to_num(9.0), torch.tensor([math.inf, -math.inf, 9.0, 1, math.inf, 1]).double().nan_to_num(9.0)
+    )

@@ -283,6 +283,7 @@ REPEATED[1, 0] = REPEATED[1, 1]
         ({"fractions": 0.5}, "fractions must be a number of steps or the fractions"),
         ({"predict": lambda x: x.flatten(1)}, r"predict gave \(10, 48\) for 10 pictures, .* lambda x: model\(x\)\[:, 0\]"),
         ({"predict": lambda x: 1.0}, "predict gave a float"),
+        ({"predict": lambda x: x.sum((1, 2, 3)) * 1j}, "predict gave torch.complex(64|128), and one real number"),
         ({"predict": 3}, "predict must be a function"),
         ({"predict": total, "targets": torch.zeros(2).long()}, r"with targets= it gives all classes"),
         ({"targets": torch.zeros(3).long()}, "targets must be 2 whole numbers"),
