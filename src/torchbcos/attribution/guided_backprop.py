@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar, Token
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from torchbcos.nn.filters import FilterLayer
 
 __all__ = ["RECORDS", "GuidedBackprop"]
 
+_here: ContextVar[_Guided | None] = ContextVar("torchbcos_guided", default=None)
 _CLAMPS = ("clamp", "clamp_min", "clamp_max", "clip")  # they guard roots and quotients as often as they activate
 
 
@@ -69,6 +71,16 @@ class _Guided(TorchFunctionMode):
         self.names = names
         self.guided = 0
         self.others: list[str] = []
+        self._tokens: list[Token[_Guided | None]] = []
+
+    def __enter__(self) -> _Guided:
+        self._tokens.append(_here.set(self))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        _here.reset(self._tokens.pop())
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -76,7 +88,7 @@ class _Guided(TorchFunctionMode):
         """Run it; a gradient that comes back to a ReLU loses what is negative."""
         value = func(*args, **(kwargs or {}))
         rule, name = operation_of(func)
-        if rule not in ("rectifier", "activation") or name in _CLAMPS:
+        if rule not in ("rectifier", "activation") or name in _CLAMPS or _here.get() is not self:
             return value
         if not isinstance(value, Tensor) or not value.requires_grad:
             return value

@@ -129,6 +129,11 @@ def like(x: Tensor, found: Tensor) -> Tensor:
     return found.to(x.device, torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
+def _exactly(x: Tensor) -> torch.autocast:
+    """Inside this block the arithmetic of masks keeps its dtype, whatever the network runs in."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def mixed(base: Tensor, x: Tensor, mask: Tensor) -> Tensor:
     """The picture where `mask` (*S or (N, 1, *S)) is 1, the baseline where it is 0: exactly."""
     return torch.lerp(base, x, mask.to(x.dtype))
@@ -214,8 +219,9 @@ def _drawn(subject: Subject, count: int, cells: tuple[int, ...], share: float) -
 
     def mask(j: int) -> Tensor:
         found = grids[j]
-        for table, shift, size in zip(tables, shifts[j], space, strict=True):  # each goes from the first axis to the last
-            found = torch.tensordot(found, table[shift : shift + size], ([0], [1]))
+        with _exactly(x):
+            for table, shift, size in zip(tables, shifts[j], space, strict=True):  # each goes from the first axis to the last
+                found = torch.tensordot(found, table[shift : shift + size], ([0], [1]))
         return found.clamp_(0, 1)
 
     return mask
@@ -235,7 +241,8 @@ def _weighted(mask: Callable[[int], Tensor], weights: Tensor, space: Sequence[in
     for start in range(0, count, together):
         masks = torch.stack([mask(j).flatten() for j in range(start, min(start + together, count))])
         rows = weights[..., start : start + together].reshape(n * targets, -1)
-        found = torch.stack([row.clone() @ masks for row in rows])  # one by one, at the start of their memory: the same bits
+        with _exactly(masks):
+            found = torch.stack([row.clone() @ masks for row in rows])  # one by one, at the start of their memory: the same bits
         total = found if total is None else total + found
     assert total is not None
     return total.reshape(n, targets, *space)

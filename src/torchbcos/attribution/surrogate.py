@@ -227,6 +227,8 @@ def _grid(segments: object, space: tuple[int, ...], n: int, samples: int) -> tup
     if segments is None:
         most = min(_SEGMENTS, samples // _EACH)
         wanted = [max(c for c in range(1, _SEGMENTS + 1) if c == 1 or c ** len(space) <= most)] * len(space)
+        if wanted[0] == 1 and math.prod(space) > 1:
+            raise InputError(f"samples={samples} are too few for a grid of segments: take {_EACH * 2 ** len(space)} or more.")
     else:
         wanted = list(each(segments, space, "segments"))
     numbers, cells = torch.zeros(space, dtype=torch.int64), 1

@@ -394,3 +394,17 @@ class Pools(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(2).transpose(1, 2)
         return F.scaled_dot_product_attention(x.mean(1, keepdim=True), x, x)[:, 0]
+
+
+@pytest.mark.parametrize("method", ["gradient_attention", "guided_backprop"])
+def test_a_call_inside_a_hook_of_another_changes_nothing(method: str) -> None:
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(16, 8, 2, 2, 16, 16, num_classes=4).eval()
+    net.heads = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    inner = torchvision.models.VisionTransformer(16, 8, 1, 2, 16, 16, num_classes=4).eval()
+    x = torch.rand(1, 3, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)
+        usual = torchbcos.attribute(net, x, 1, method=method).maps
+        net.encoder.register_forward_hook(lambda *_: torchbcos.attribute(inner, x, 1, method=method) and None)
+        assert torch.equal(torchbcos.attribute(net, x, 1, method=method).maps, usual)

@@ -263,3 +263,14 @@ def test_what_they_refuse(method: Explainer, words: str) -> None:
 def test_inputs_without_places(method: Explainer) -> None:
     with pytest.raises(InputError, match=r"\(N, C\) inputs have none: give \(N, C, \*S\)"):
         torchbcos.attribute(lambda x: x, torch.rand(1, 5), 0, method=method)
+
+
+@pytest.mark.parametrize("method", ["rise", "occlusion", "lime", "kernel_shap"])
+def test_in_mixed_precision_masks_keep_their_numbers(method: str) -> None:
+    def net(x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3]
+
+    x = torch.rand(2, 3, 9, 9)
+    usual = torchbcos.attribute(net, x, 1, method=method, samples=24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(torchbcos.attribute(net, x, 1, method=method, samples=24).maps, usual.maps)

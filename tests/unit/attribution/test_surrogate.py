@@ -355,3 +355,10 @@ def test_inputs_without_places_and_outputs_that_are_not_finite(method: Explainer
         torchbcos.attribute(lambda x: x, torch.rand(1, 5), 0, method=method)
     with pytest.raises(StateError, match=r"not finite .* where parts of the picture are covered: try another baseline"):
         torchbcos.attribute(lambda x: 1 / (x.flatten(1) - 0.5), torch.zeros(1, 1, 5, 5), 0, method=method)
+
+
+def test_too_few_samples_for_a_grid_are_no_map_of_one_colour() -> None:
+    x = torch.rand(1, 1, 8, 8)
+    with pytest.raises(InputError, match="samples=12 are too few for a grid of segments: take 16 or more"):
+        torchbcos.attribute(lambda x: x.flatten(1), x, 0, method="kernel_shap", samples=12)
+    assert torchbcos.attribute(lambda x: x.flatten(1), x, 0, method="kernel_shap", samples=16).maps.unique().numel() > 1
