@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchbcos
-from tests.reference import attributions as reference
+from tests.reference import attribution_attention as reference
 from tests.reference.small import Blocks, bcos, pictures, plain
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import mode

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchbcos
-from tests.reference import attributions as reference
+from tests.reference import attribution_attention as reference
 from torchbcos._core.errors import ExplanationWarning, InputError, StateError
 from torchbcos.attribution import GradientAttention, RawAttention, Rollout
 from torchbcos.attribution.attention import _relevance

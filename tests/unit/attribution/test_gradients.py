@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchbcos
-from tests.reference import attribution as slowly
+from tests.reference import attribution_gradients as slowly
 from torchbcos import nn as bnn
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
 from torchbcos.attribution import (
