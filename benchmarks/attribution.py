@@ -4,13 +4,14 @@
     python benchmarks/attribution.py --network resnet18 --rounds 3
     python benchmarks/attribution.py --quick  # one round: nothing to conclude from
 
-Two threads, works interleaved in turning order; a number is the median of ratios of one round, of the clock and of processor
+One thread, works interleaved in turning order; a number is the median of ratios of one round, of the clock and of processor
 time. "A/A" is the same call against itself. Prints the rows of docs/benchmark/attribution.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def step_by_step(model: nn.Module, x: Tensor, order: Tensor) -> float:
     """A deletion curve, one pass a step, a batch of one."""
     gone, values = x.clone(), [float(model(x)[0, 0])]
     ends = [round(step * order.shape[1] / STEPS) for step in range(STEPS + 1)]
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    for start, end in itertools.pairwise(ends):
         gone.flatten(2)[:, :, order[0, start:end]] = 0.5
         values.append(float(model(gone)[0, 0]))
     return float(torch.trapezoid(torch.tensor(values)) / STEPS)
@@ -148,7 +149,8 @@ def attributions(name: str, model: nn.Module, x: Tensor, rounds: int) -> None:
             "Captum's loop": lambda: captum_loop(model, x, window, stride),
         }
         works: Works = {
-            "ours": lambda run=ours: run(TARGETS), "again": lambda run=ours: run(TARGETS), "one target": lambda run=ours: run([0]),
+            "ours": lambda run=ours: run(TARGETS), "again": lambda run=ours: run(TARGETS),
+            "one target": lambda run=ours: run([0]),
             "passes": alone, loop: looped[loop],
         }  # fmt: skip
         pairs = [(loop, "ours"), ("ours", "passes"), ("ours", "one target"), ("again", "ours")]
@@ -177,10 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="more than one wait for each other where others use the machine")
     parser.add_argument("--network", default="", help="only networks with this in their name")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     print("| work | ratio | medians | clock | processor |\n|---|---|---|---|---|")
     for name, (model, x) in networks().items():
