@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check any parity fuzz bench bench-any docs
+.PHONY: help demo test test-torch check any parity fuzz bench bench-any bench-attribution docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -83,6 +83,9 @@ bench: $(READY) ## speed and memory against others, into docs/benchmark (about a
 bench-any: $(READY) ## what explanations of ordinary networks cost, into docs/benchmark (half an hour)
 	$(if $(READY),$(PY) $(PIP) --editable '.[bench]')
 	$(PY) benchmarks/any_network.py $(BENCH)
+
+bench-attribution: $(READY) ## what methods that mask, and a deletion curve, cost beside loops (ten minutes)
+	$(PY) benchmarks/attribution.py $(BENCH)
 
 docs: $(READY) ## build the reference from docstrings
 	$(PY) docs/build.py
