@@ -64,7 +64,9 @@ class _Surrogate(Explainer):
             m, fit = counts[i], fits[counts[i]]
             found[i, k, :m] = fit.solve(scores[i, k, : len(fit.shown)].clone(), values[i, k])
         maps, sums = _painted(found, numbers, self.spread, subject.x)
-        return Found(maps.reshape(*maps.shape[:2], *subject.x.shape[2:]), None, self._missing(sums, scores, values))
+        missing = self._missing(sums, scores, values)
+        delta = None if missing is None else like(subject.x, missing)
+        return Found(maps.reshape(*maps.shape[:2], *subject.x.shape[2:]), None, delta)
 
     @abstractmethod
     def _fit(self, m: int, samples: int, generator: torch.Generator) -> _Fit:
