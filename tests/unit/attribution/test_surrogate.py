@@ -356,6 +356,7 @@ REFUSED: list[tuple[Explainer, str]] = [
     (KernelShap(segments=(2, 2, 2)), r"segments=\(2, 2, 2\) has 3 numbers, and the picture 2 axes"),
     (KernelShap(segments=torch.ones(8, 11)), r"Segments of shape \(8, 11\) do not fit 2 pictures of 8 x 12: give one"),
     (KernelShap(segments=np.ones((3, 8, 12))), r"Segments of shape \(3, 8, 12\) do not fit 2 pictures of 8 x 12"),
+    (KernelShap(segments=np.full((8, 12), "sky")), "Segments are numbers, not an array of <U3"),
     (KernelShap(segments=torch.full((8, 12), float("nan"))), "Segments have NaN or infinite numbers"),
 ]  # fmt: skip
 
@@ -365,6 +366,16 @@ def test_what_they_refuse(method: Explainer, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         torchbcos.attribute(lambda x: x.flatten(1), torch.rand(2, 1, 8, 12), 0, method=method)
     assert len(str(caught.value)) <= 500
+
+
+def test_numbers_of_numpy() -> None:
+    net, x = plain(), drawn(1, 3, 8, 12)
+    for ours, theirs in (
+        (Lime(samples=np.int64(40), width=np.float32(0.5), ridge=np.float64(2), segments=np.int32(2)),  # type: ignore[arg-type]
+         Lime(samples=40, width=0.5, ridge=2, segments=2)),
+        (KernelShap(samples=np.int16(40), segments=[np.uint8(2), 3]), KernelShap(samples=40, segments=[2, 3])),  # type: ignore
+    ):  # fmt: skip
+        assert torch.equal(torchbcos.attribute(net, x, 1, method=ours).maps, torchbcos.attribute(net, x, 1, method=theirs).maps)
 
 
 @BOTH
