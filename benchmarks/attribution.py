@@ -44,7 +44,7 @@ class Size:
     rounds: int
 
 
-FULL, QUICK = Size(masks=128, windows=7, steps=50, rounds=5), Size(masks=32, windows=4, steps=50, rounds=2)
+FULL, QUICK = Size(masks=128, windows=7, steps=50, rounds=5), Size(masks=32, windows=4, steps=50, rounds=3)
 
 
 @dataclass(frozen=True)
