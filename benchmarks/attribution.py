@@ -4,19 +4,17 @@
     python benchmarks/attribution.py --quick    # two minutes: few masks and rounds
 
 Processor time of one thread, interleaved; a number is the median of paired ratios, and "A/A" is the same passes against
-themselves. Writes docs/benchmark/attribution.md.
+themselves. Writes its rows into the table of docs/benchmark/attribution.md; the words around it are for people to write.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import captum
 import torch
 import torch.nn.functional as F
 from any_network import PHOTO, interleave, ratio
@@ -27,10 +25,9 @@ import torchbcos
 from torchbcos import metrics
 from torchbcos.attribution import Occlusion, Rise
 
-ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).parents[1] / "docs" / "benchmark" / "attribution.md"
 BATCH = 16  # pictures of one pass, for everybody who can
 TARGETS = list(range(10))
-ORDINAL = {4: "quarter", 7: "seventh"}
 Works = dict[str, Callable[[], object]]
 
 
@@ -191,32 +188,17 @@ def measured(case: Case, name: str, size: Size) -> str:
     return f"| {case.name} | {name} | {count} | {seconds:.2f} s | {' | '.join(cells)} | {ratio(times, 'again', 'passes'):.2f} |"
 
 
-def page(rows: list[str], size: Size) -> str:
-    head = "| network | what | passes | time | / passes alone | ten / one | others / ours | A/A |\n" + "|---" * 8 + "|"
-    return f"""# What methods and curves that mask a picture cost
-
-`python benchmarks/attribution.py` measures it: processor time of one thread, works interleaved, medians of paired ratios of
-{size.rounds} rounds, `torch.set_flush_denormal(True)`, one picture, {BATCH} pictures a pass.
-torch {torch.__version__.split("+")[0]}, Captum {captum.__version__}, Python {platform.python_version()}, {platform.machine()}.
-
-{head}
-{chr(10).join(rows)}
-
-- "/ passes alone": against the same number of forward passes in the same batches, and nothing else. The aim was 1.15.
-- "ten / one": ten targets against one. The aim was 1.2. In the row of the deletion curve: {BATCH} pictures a pass against one.
-- "others / ours": RISE of {size.masks} masks against the official loop, which keeps all masks at full size (made before, not
-  measured) and is called once a target; occlusion by windows of a {ORDINAL[size.windows]} of the side against Captum's, which
-  takes one target a call; the deletion curve of {size.steps} steps against one mask a step and one picture a pass, for the same
-  order and steps. The aim was 5.
-- "A/A": the passes against themselves: what a difference must exceed to mean anything.
-"""
+def with_rows(page: str, rows: list[str]) -> str:
+    """The page with its rows of these networks and works replaced."""
+    new = {tuple(row.split("|")[1:3]): row for row in rows}
+    return "\n".join(new.get(tuple(line.split("|")[1:3]), line) for line in page.split("\n"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few masks and rounds")
     parser.add_argument("--networks", nargs="*", choices=("embedded", "plain"), default=("embedded", "plain"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmark" / "attribution.md")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page whose rows are replaced")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -228,7 +210,7 @@ def main() -> None:
             for name in PARTS:
                 rows.append(measured(case, name, size))
                 print(rows[-1], flush=True)
-    args.out.write_text(page(rows, size), encoding="utf-8")
+    args.out.write_text(with_rows(args.out.read_text("utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
