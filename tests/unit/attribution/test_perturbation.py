@@ -210,7 +210,7 @@ def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
     where, fault, method = FAULTS[name]
     against_its_twin(method)
     monkeypatch.setattr(f"torchbcos.attribution.perturbation.{where}", fault)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, StateError)):  # a pixel that no window covers has no number
         against_its_twin(method)
 
 
