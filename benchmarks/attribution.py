@@ -1,196 +1,216 @@
-"""What methods that cover parts of a picture, and a deletion curve, cost against the passes alone and against loops.
+"""What methods and curves that mask a picture cost, against the passes alone and against loops of others.
 
-    python benchmarks/attribution.py          # the embedded network and a ResNet-18: many minutes, for loops are slow
-    python benchmarks/attribution.py --network resnet18 --rounds 3
-    python benchmarks/attribution.py --quick  # one round: nothing to conclude from
+    python benchmarks/attribution.py            # about half an hour
+    python benchmarks/attribution.py --quick    # two minutes: few masks and rounds
 
-One thread, works interleaved in turning order; a number is the median of ratios of one round, of the clock and of processor
-time. "A/A" is the same call against itself. Prints the rows of docs/benchmark/attribution.md.
+Processor time of one thread, interleaved; a number is the median of paired ratios, and "A/A" is the same passes against
+themselves. Writes its rows into the table of docs/benchmark/attribution.md; the words around it are for people to write.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import statistics
-import time
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from captum.attr import Occlusion
+import torch.nn.functional as F
+from any_network import PHOTO, interleave, ratio
+from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 import torchbcos
 from torchbcos import metrics
+from torchbcos.attribution import Occlusion, Rise
 
-BATCH, MASKS, STEPS = 16, 64, 50
+PAGE = Path(__file__).parents[1] / "docs" / "benchmark" / "attribution.md"
+BATCH = 16  # pictures of one pass, for everybody who can
 TARGETS = list(range(10))
 Works = dict[str, Callable[[], object]]
-Sample = tuple[float, float]  # seconds of the clock, seconds of processor time
 
 
-def networks() -> dict[str, tuple[nn.Module, Tensor]]:
-    """Name -> network and one picture. The plain network has drawn weights and the statistics of one batch."""
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    masks: int
+    windows: int  # of this part of the side, beside each other
+    steps: int
+    rounds: int
+
+
+FULL, QUICK = Size(masks=128, windows=7, steps=50, rounds=5), Size(masks=32, windows=4, steps=50, rounds=3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, one picture for it, and what removed pixels become."""
+
+    name: str
+    model: nn.Module
+    x: Tensor
+    base: Tensor
+
+    def passes(self, count: int) -> Callable[[], None]:
+        """So many forward passes in batches, and nothing else."""
+        points = self.x.repeat(BATCH, 1, 1, 1)
+
+        def run() -> None:
+            with torch.no_grad():
+                for start in range(0, count, BATCH):
+                    self.model(points[: min(BATCH, count - start)])
+
+        return run
+
+
+def embedded() -> Case:
+    """The network that ships, and a photo."""
+    classifier = torchbcos.load()
+    x = classifier.preprocess(PHOTO)
+    return Case(f"embedded, {side(x)}", classifier.model, x, torch.full_like(x, 0.5))
+
+
+def plain() -> Case:
+    """An ordinary ResNet-18 of ten classes, whose norms have the statistics of one batch."""
     torch.manual_seed(0)
-    plain = resnet18().train()
-    for module in plain.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+    model = torchbcos.create_model("resnet18", plain=True, num_classes=10)
+    torchbcos.recalibrate(model, [torch.rand(8, 3, 224, 224)])
+    x = torch.rand(1, 3, 224, 224)
+    return Case(f"ResNet-18, {side(x)}", model.eval(), x, torch.full_like(x, 0.5))
+
+
+def side(x: Tensor) -> str:
+    return " × ".join(map(str, x.shape[2:]))
+
+
+# -- what others do ----------------------------------------------------------------------------------------------------
+
+
+def official_masks(count: int, x: Tensor) -> Tensor:
+    """(count, 1, H, W): all masks at full size, as the official code keeps them. Made once, not measured."""
+    draws = torch.Generator().manual_seed(0)
+    cell = -(-x.shape[-1] // 8)
+    large = F.interpolate((torch.rand(count, 1, 8, 8, generator=draws) < 0.5).float(), size=(9 * cell, 9 * cell), mode="bilinear")
+    shifts = torch.randint(cell, (count, 2), generator=draws).tolist()
+    return torch.stack([m[:, i : i + x.shape[-2], j : j + x.shape[-1]] for m, (i, j) in zip(large, shifts, strict=True)])
+
+
+def rise_of_one(case: Case, masks: Tensor, target: int) -> Tensor:
+    """One target by the official loop: masks times picture, batches, a product."""
     with torch.no_grad():
-        plain(torch.rand(8, 3, 112, 112))
-    half = torch.rand(1, 3, 160, 160)
+        stack = masks * case.x
+        scores = torch.cat([case.model(part) for part in stack.split(BATCH)])
+        return (scores.T @ masks.flatten(1)).reshape(-1, *case.x.shape[2:])[target] / len(masks) / 0.5
+
+
+def captum_occlusion(case: Case, windows: int) -> list[Tensor]:
+    """A call a target: Captum takes one target a picture."""
+    channels, size = case.x.shape[1], case.x.shape[-1] // windows
+    window = (channels, size, size)
+    return [
+        CaptumOcclusion(case.model).attribute(case.x, window, window, case.base, t, perturbations_per_eval=BATCH)
+        for t in TARGETS
+    ]  # fmt: skip
+
+
+def one_by_one(case: Case, order: Tensor, steps: int) -> list[float]:
+    """A deletion curve with one mask a step and one picture a pass, on the same steps."""
+    pixels = order.shape[1]
+    values = []
+    with torch.no_grad():
+        for step in range(steps + 1):
+            mask = torch.ones(1, 1, pixels)
+            mask[..., order[0, : round(step / steps * pixels)]] = 0
+            mask = mask.view(1, 1, *case.x.shape[2:])
+            values.append(float(case.model(case.x * mask + case.base * (1 - mask))[0, 0]))
+    return values
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+def rise(case: Case, size: Size) -> tuple[Works, int]:
+    masks = official_masks(size.masks, case.x)
+
+    def ours(targets: list[int]) -> Callable[[], object]:
+        settings = Rise(masks=size.masks)
+        return lambda: torchbcos.attribute(case.model, case.x, [targets], method=settings, baseline=case.base, batch_size=BATCH)
+
     return {
-        "embedded, 160 px": (torchbcos.load().model.eval(), torch.cat([half, 1 - half], 1)),
-        "resnet18, 112 px": (plain.eval(), torch.rand(1, 3, 112, 112)),
-    }
+        "ten": ours(TARGETS), "one": ours(TARGETS[:1]),
+        "others": lambda: [rise_of_one(case, masks, target) for target in TARGETS],
+    }, size.masks + 1  # fmt: skip
 
 
-@torch.no_grad()
-def passes(model: nn.Module, x: Tensor, count: int) -> None:
-    """`count` forward passes in full batches, and nothing else."""
-    full = x.repeat(BATCH, 1, 1, 1)
-    for start in range(0, count, BATCH):
-        model(full[: min(BATCH, count - start)])
+def occlusion(case: Case, size: Size) -> tuple[Works, int]:
+    window = case.x.shape[-1] // size.windows
+    count = len(range(0, case.x.shape[-1] - window, window)) + 1
+
+    def ours(targets: list[int]) -> Callable[[], object]:
+        settings = Occlusion(window=window, stride=window)
+        return lambda: torchbcos.attribute(case.model, case.x, [targets], method=settings, baseline=case.base, batch_size=BATCH)
+
+    return {
+        "ten": ours(TARGETS), "one": ours(TARGETS[:1]), "others": lambda: captum_occlusion(case, size.windows),
+    }, count**2 + 1  # fmt: skip
 
 
-@torch.no_grad()
-def rise_loop(model: nn.Module, x: Tensor, target: int) -> Tensor:
-    """RISE of one target as plain code has it: draw masks, run them in batches, add them up."""
-    size = x.shape[-1]
-    cell = -(-size // 8)
-    grids = (torch.rand(MASKS, 1, 8, 8) < 0.5).float()
-    large = nn.functional.interpolate(grids, size=(9 * cell, 9 * cell), mode="bilinear")
-    masks = torch.stack(
-        [m[:, i : i + size, j : j + size] for m, (i, j) in zip(large, torch.randint(cell, (MASKS, 2)), strict=True)]
-    )
-    scores = torch.cat([model(x * part)[:, target] for part in masks.split(BATCH)])
-    return (scores.view(-1, 1, 1) * masks[:, 0]).sum(0) / MASKS / 0.5
-
-
-def captum_loop(model: nn.Module, x: Tensor, window: int, stride: int) -> None:
-    """Captum's occlusion, a target at a time."""
-    method, channels = Occlusion(model), x.shape[1]
-    for target in TARGETS:
-        method.attribute(x, (channels, window, window), (channels, stride, stride), 0.5, target, perturbations_per_eval=BATCH)
-
-
-@torch.no_grad()
-def step_by_step(model: nn.Module, x: Tensor, order: Tensor) -> float:
-    """A deletion curve, one pass a step, a batch of one."""
-    gone, values = x.clone(), [float(model(x)[0, 0])]
-    ends = [round(step * order.shape[1] / STEPS) for step in range(STEPS + 1)]
-    for start, end in itertools.pairwise(ends):
-        gone.flatten(2)[:, :, order[0, start:end]] = 0.5
-        values.append(float(model(gone)[0, 0]))
-    return float(torch.trapezoid(torch.tensor(values)) / STEPS)
-
-
-@torch.no_grad()
-def by_quantiles(model: nn.Module, x: Tensor, maps: Tensor) -> float:
-    """A deletion curve whose steps are quantiles of the map, one pass of the batch a step; trapezoids over fractions."""
-    fractions, values = torch.linspace(0, 1, STEPS + 1), []
-    for fraction in fractions:
-        keep = maps <= torch.quantile(maps.flatten(1), 1 - fraction, dim=1).view(-1, 1, 1)
-        values.append(model(torch.where(keep[:, None], x, 0.5)).softmax(1)[:, 0])
-    return float(torch.trapezoid(torch.stack(values, 1), fractions, dim=1).mean())
-
-
-def sample(work: Callable[[], object]) -> Sample:
-    """One call."""
-    clock, processor = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - clock, time.process_time() - processor
-
-
-def interleave(works: Works, rounds: int) -> dict[str, list[Sample]]:
-    """Every work in every round; each round begins with another. The passes have been run before."""
-    times: dict[str, list[Sample]] = {name: [] for name in works}
-    names = list(works)
-    for turn in range(rounds):
-        at = turn % len(names)
-        for name in names[at:] + names[:at]:
-            times[name].append(sample(works[name]))
-    return times
-
-
-def report(what: str, works: Works, pairs: list[tuple[str, str]], rounds: int) -> None:
-    """Print the median of paired ratios for every pair."""
-    works["passes"]()
-    works["ours"]()
-    times = interleave(works, rounds)
-    for name, base in pairs:
-        both = list(zip(times[name], times[base], strict=True))
-        clock, processor = (statistics.median(a[i] / b[i] for a, b in both) for i in (0, 1))
-        ends = [statistics.median(t[0] for t in times[key]) for key in (name, base)]
-        print(f"| {what} | {name} / {base} | {ends[0]:.2f} s / {ends[1]:.2f} s | {clock:.2f} | {processor:.2f} |", flush=True)
-
-
-def attributions(name: str, model: nn.Module, x: Tensor, rounds: int) -> None:
-    """RISE and occlusion for ten targets."""
-    size = x.shape[-1]
-    window = round(size / 7)
-    stride = window // 2
-    windows = (-(-(size - window) // stride) + 1) ** 2
-    methods = {"rise": (MASKS, MASKS), "occlusion": (None, windows)}
-    for method, (samples, count) in methods.items():
-
-        def ours(targets: list[int], method: str = method, samples: int | None = samples) -> object:
-            given = torch.tensor([targets])
-            return torchbcos.attribute(model, x, given, method=method, samples=samples, batch_size=BATCH)
-
-        def alone(count: int = count) -> None:
-            passes(model, x, 1)
-            passes(model, x, count)
-
-        loop = "loop over targets" if method == "rise" else "Captum's loop"
-        looped: Works = {
-            "loop over targets": lambda: [rise_loop(model, x, target) for target in TARGETS],
-            "Captum's loop": lambda: captum_loop(model, x, window, stride),
-        }
-        works: Works = {
-            "ours": lambda run=ours: run(TARGETS), "again": lambda run=ours: run(TARGETS),
-            "one target": lambda run=ours: run([0]),
-            "passes": alone, loop: looped[loop],
-        }  # fmt: skip
-        pairs = [(loop, "ours"), ("ours", "passes"), ("ours", "one target"), ("again", "ours")]
-        report(f"{method}, {name}", works, pairs, rounds)
-
-
-def curves(name: str, model: nn.Module, x: Tensor, rounds: int) -> None:
-    """A deletion curve of 50 steps."""
-    maps = torch.rand(1, *x.shape[2:])
+def deletion(case: Case, size: Size) -> tuple[Works, int]:
+    """One curve; `one` is the same with `predict` asked for one picture a pass."""
+    maps = torch.rand(1, *case.x.shape[2:], generator=torch.Generator().manual_seed(0))
     order = metrics.removal_order(maps)
 
-    def ours() -> object:
-        return metrics.removal_curve(
-            lambda b: model(b)[:, 0], x, metrics.removal_order(maps), replace=0.5, fractions=STEPS, batch_size=BATCH
-        )
+    def ours(batch: int) -> metrics.Curve:
+        with torch.no_grad():
+            return metrics.removal_curve(
+                lambda b: case.model(b)[:, 0], case.x, order, replace=case.base, fractions=size.steps, batch_size=batch
+            )
 
-    works: Works = {
-        "ours": ours, "again": ours, "passes": lambda: passes(model, x, STEPS + 1),
-        "one pass a step": lambda: step_by_step(model, x, order), "quantiles": lambda: by_quantiles(model, x, maps),
-    }  # fmt: skip
-    pairs = [("one pass a step", "ours"), ("quantiles", "ours"), ("ours", "passes"), ("again", "ours")]
-    report(f"deletion, {name}", works, pairs, rounds)
+    torch.testing.assert_close(ours(BATCH).values[0], torch.tensor(one_by_one(case, order, size.steps)), rtol=1e-3, atol=1e-3)
+    return {
+        "ten": lambda: ours(BATCH), "one": lambda: ours(1), "others": lambda: one_by_one(case, order, size.steps),
+    }, size.steps + 1  # fmt: skip
+
+
+PARTS = {"RISE, ten targets": rise, "occlusion, ten targets": occlusion, "deletion curve": deletion}
+
+
+def measured(case: Case, name: str, size: Size) -> str:
+    """One row."""
+    works, count = PARTS[name](case, size)
+    passes = case.passes(count)
+    times = interleave({**works, "passes": passes, "again": passes}, size.rounds)
+    seconds = sorted(times["ten"])[len(times["ten"]) // 2]
+    numbers = [ratio(times, "ten", "passes"), ratio(times, "ten", "one"), ratio(times, "others", "ten")]
+    cells = [f"{number:.2f}" for number in numbers]
+    return f"| {case.name} | {name} | {count} | {seconds:.2f} s | {' | '.join(cells)} | {ratio(times, 'again', 'passes'):.2f} |"
+
+
+def with_rows(page: str, rows: list[str]) -> str:
+    """The page with its rows of these networks and works replaced."""
+    new = {tuple(row.split("|")[1:3]): row for row in rows}
+    return "\n".join(new.get(tuple(line.split("|")[1:3]), line) for line in page.split("\n"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="more than one wait for each other where others use the machine")
-    parser.add_argument("--network", default="", help="only networks with this in their name")
+    parser.add_argument("--quick", action="store_true", help="few masks and rounds")
+    parser.add_argument("--networks", nargs="*", choices=("embedded", "plain"), default=("embedded", "plain"))
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page whose rows are replaced")
     args = parser.parse_args()
-    rounds = 1 if args.quick else args.rounds
-    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    print("| work | ratio | medians | clock | processor |\n|---|---|---|---|---|")
-    for name, (model, x) in networks().items():
-        if args.network not in name:
-            continue
-        curves(name, model, x, rounds)
-        attributions(name, model, x, rounds)
+    size, rows = (QUICK if args.quick else FULL), []
+    for make in (embedded, plain):
+        if make.__name__ in args.networks:
+            case = make()
+            for name in PARTS:
+                rows.append(measured(case, name, size))
+                print(rows[-1], flush=True)
+    args.out.write_text(with_rows(args.out.read_text("utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

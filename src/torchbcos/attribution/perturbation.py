@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -157,7 +158,7 @@ def inside(value: object, name: str) -> float:
     Raises:
         InputError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
         raise InputError(f"{name} must be a number between 0 and 1, both excluded, not {value!r}.")
     return float(value)
 

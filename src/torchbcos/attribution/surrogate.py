@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -64,7 +65,9 @@ class _Surrogate(Explainer):
             m, fit = counts[i], fits[counts[i]]
             found[i, k, :m] = fit.solve(scores[i, k, : len(fit.shown)].clone(), values[i, k])
         maps, sums = _painted(found, numbers, self.spread, subject.x)
-        return Found(maps.reshape(*maps.shape[:2], *subject.x.shape[2:]), None, self._missing(sums, scores, values))
+        missing = self._missing(sums, scores, values)
+        delta = None if missing is None else like(subject.x, missing)
+        return Found(maps.reshape(*maps.shape[:2], *subject.x.shape[2:]), None, delta)
 
     @abstractmethod
     def _fit(self, m: int, samples: int, generator: torch.Generator) -> _Fit:
@@ -205,7 +208,7 @@ def _painted(found: Tensor, numbers: Tensor, spread: bool, x: Tensor) -> tuple[T
 
 def _numbered(segments: object, space: tuple[int, ...], n: int, samples: int) -> tuple[Tensor, list[int]]:
     """Segments of every image, counted from 0: (N or 1, *S) int64, and how many each of the N has."""
-    if isinstance(segments, np.ndarray):
+    if isinstance(segments, np.ndarray) and segments.dtype.kind in "biuf":
         segments = torch.from_numpy(segments.astype(np.float64 if segments.dtype.kind == "f" else np.int64))
     if not isinstance(segments, Tensor):
         return _grid(segments, space, n, samples)
@@ -224,6 +227,8 @@ def _numbered(segments: object, space: tuple[int, ...], n: int, samples: int) ->
 
 def _grid(segments: object, space: tuple[int, ...], n: int, samples: int) -> tuple[Tensor, list[int]]:
     """A grid with so many cells along an axis, at most one a pixel."""
+    if isinstance(segments, np.ndarray):
+        raise InputError(f"Segments are numbers, not an array of {segments.dtype}.")
     if segments is None:
         most = min(_SEGMENTS, samples // _EACH)
         wanted = [max(c for c in range(1, _SEGMENTS + 1) if c == 1 or c ** len(space) <= most)] * len(space)
@@ -301,7 +306,7 @@ def _sound(a: Tensor, samples: int) -> Tensor:
 
 
 def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
         raise InputError(f"{name} must be a number of at least 0, not {value!r}.")
     return float(value)
 

@@ -171,6 +171,49 @@ def test_rise_of_many_masks_keeps_few_of_them(monkeypatch: pytest.MonkeyPatch) -
     assert torch.allclose(parts.maps, whole.maps, atol=1e-12) and max(stacked) == 7
 
 
+# -- planted faults ----------------------------------------------------------------------------------------------------
+
+
+def half_a_pixel_off(cells: int, size: int) -> Tensor:
+    at = torch.linspace(0, cells - 1, size, dtype=torch.float64)
+    return (1 - (at[:, None] - torch.arange(cells, dtype=torch.float64)).abs()).clamp(min=0)
+
+
+FAULTS: dict[str, tuple[str, object, Explainer]] = {
+    "the last window is left out": (
+        "_starts",
+        lambda size, w, step: list(range(0, size - w + 1, step)),
+        Occlusion(window=3, stride=2),
+    ),
+    "windows begin one pixel late": (
+        "_starts",
+        lambda size, w, step: [*range(1, size - w, step), size - w],
+        Occlusion(window=3, stride=2),
+    ),
+    "a mask's corners are its cells'": ("_enlarging", half_a_pixel_off, Rise(masks=9, cells=3)),
+    "the picture is covered where it should show": ("mixed", lambda b, x, m: torch.lerp(x, b, m), Rise(masks=9, cells=3)),
+    "black is not the baseline": ("mixed", lambda b, x, m: x * m, Rise(masks=9, cells=3)),
+}
+
+
+def against_its_twin(method: Explainer) -> None:
+    x, base = drawn(1, 1, 6, 8), drawn(1, 1, 6, 8, seed=1)
+    found = torchbcos.attribute(bent, x, 0, method=method, baseline=base).maps[0, 0]
+    given_ = (slowly, as_picture(x[0, 0]), as_picture(base[0, 0]))
+    if isinstance(method, Rise):
+        return same(found, twin.rise(*given_, rise_masks(9, (3, 3), (6, 8), 0.5, 0), 0.5, True))
+    return same(found, twin.occlusion(*given_, (3, 3), (2, 2), False))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, fault, method = FAULTS[name]
+    against_its_twin(method)
+    monkeypatch.setattr(f"torchbcos.attribution.perturbation.{where}", fault)
+    with pytest.raises((AssertionError, StateError)):  # a pixel that no window covers has no number
+        against_its_twin(method)
+
+
 # -- both --------------------------------------------------------------------------------------------------------------
 
 ALL = [Occlusion(window=4), Rise(masks=20)]

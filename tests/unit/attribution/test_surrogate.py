@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import torchbcos
 from tests.reference import attribution_perturbation as twin
 from torchbcos._core.errors import InputError, StateError
-from torchbcos.attribution import METHODS, Explainer, KernelShap, Lime
+from torchbcos.attribution import METHODS, Explainer, KernelShap, Lime, surrogate
 
 TABLES = st.integers(1, 4).flatmap(lambda m: st.lists(st.floats(-3, 3), min_size=2**m, max_size=2**m))
 
@@ -76,10 +76,10 @@ class Watched:
 
 
 def bent(x: Tensor) -> Tensor:
-    """A function with interactions of all its pixels."""
+    """A function with interactions of all its pixels; of three too: pairs alone leave KernelSHAP's answer to any weights."""
     at = torch.arange(1, x[0].numel() + 1, dtype=x.dtype)
     one = (x.flatten(1) * at.sin()).sum(1)
-    return torch.stack([one + one.square() / 3, one.cos()], 1)
+    return torch.stack([one + one.square() / 3 + one.pow(3), one.cos()], 1)
 
 
 def game(shown: frozenset[int], pixels: int) -> float:
@@ -91,6 +91,10 @@ def game(shown: frozenset[int], pixels: int) -> float:
 @given(pixels=st.integers(6, 9), samples=st.integers(48, 61), seed=st.integers(0, 5))
 def test_drawn_coalitions_have_their_twins_numbers(pixels: int, samples: int, seed: int) -> None:
     """What the network was asked, solved again from the paper: KernelSHAP by elimination, LIME by its normal equations."""
+    against_their_twins(pixels, samples, seed)
+
+
+def against_their_twins(pixels: int, samples: int, seed: int) -> None:
     for method in (KernelShap(segments=pixels, samples=samples), Lime(segments=pixels, samples=samples, width=0.4, ridge=0.3)):
         net, x = Watched(bent), torch.ones(1, 1, pixels, dtype=torch.float64)
         draws = torch.Generator().manual_seed(seed)
@@ -121,6 +125,27 @@ def shapley_weights(asked: list[frozenset[int]], m: int) -> list[float]:
     rest = sum(mass[z] for z in mass if z not in whole)
     drawn = sum(len(groups[z]) for z in mass if z not in whole)
     return [mass[len(c)] / number[len(c)] if len(c) in whole else rest / drawn for c in asked]
+
+
+COALITIONS, PAINTED = surrogate._coalitions, surrogate._painted
+FAULTS = {
+    "every coalition weighs as much": (
+        "_coalitions",
+        lambda *a: (COALITIONS(*a)[0], torch.ones(len(COALITIONS(*a)[0])).double()),
+    ),
+    "the map is mirrored": ("_painted", lambda found, numbers, *rest: PAINTED(found, numbers.flip(-1), *rest)),
+    "LIME knows no ridge": ("_sound", lambda a, _: a - 0.3 * torch.eye(len(a), dtype=torch.float64)),
+    "values of the picture are zero": ("values_of", lambda subject: torch.zeros_like(subject.values)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    against_their_twins(8, 50, 0)
+    where, fault = FAULTS[name]
+    monkeypatch.setattr(surrogate, where, fault)
+    with pytest.raises(AssertionError):
+        against_their_twins(8, 50, 0)
 
 
 def test_drawn_coalitions_come_with_their_complements() -> None:
@@ -331,6 +356,7 @@ REFUSED: list[tuple[Explainer, str]] = [
     (KernelShap(segments=(2, 2, 2)), r"segments=\(2, 2, 2\) has 3 numbers, and the picture 2 axes"),
     (KernelShap(segments=torch.ones(8, 11)), r"Segments of shape \(8, 11\) do not fit 2 pictures of 8 x 12: give one"),
     (KernelShap(segments=np.ones((3, 8, 12))), r"Segments of shape \(3, 8, 12\) do not fit 2 pictures of 8 x 12"),
+    (KernelShap(segments=np.full((8, 12), "sky")), "Segments are numbers, not an array of <U3"),
     (KernelShap(segments=torch.full((8, 12), float("nan"))), "Segments have NaN or infinite numbers"),
 ]  # fmt: skip
 
@@ -340,6 +366,16 @@ def test_what_they_refuse(method: Explainer, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         torchbcos.attribute(lambda x: x.flatten(1), torch.rand(2, 1, 8, 12), 0, method=method)
     assert len(str(caught.value)) <= 500
+
+
+def test_numbers_of_numpy() -> None:
+    net, x = plain(), drawn(1, 3, 8, 12)
+    for ours, theirs in (
+        (Lime(samples=np.int64(40), width=np.float32(0.5), ridge=np.float64(2), segments=np.int32(2)),  # type: ignore[arg-type]
+         Lime(samples=40, width=0.5, ridge=2, segments=2)),
+        (KernelShap(samples=np.int16(40), segments=[np.uint8(2), 3]), KernelShap(samples=40, segments=[2, 3])),  # type: ignore
+    ):  # fmt: skip
+        assert torch.equal(torchbcos.attribute(net, x, 1, method=ours).maps, torchbcos.attribute(net, x, 1, method=theirs).maps)
 
 
 @BOTH
