@@ -33,7 +33,7 @@ DOOR: Mapping[str, str] = {
     **said("train fit finetune fine_tune Trainer", _TRAIN),
     **said("evaluate test eval", "torchbcos.evaluation measures, or 'torchbcos evaluate' in a shell"),
     **said("predict classify infer", "it is torchbcos.load(NAME_OR_FOLDER).predict(images)"),
-    **said("attribute attr saliency heatmap interpret", _EXPLAIN),
+    **said("attr saliency heatmap interpret", _EXPLAIN),
     **said("models_list available_models model_names", "it is torchbcos.list_models()"),
     **said("load_model from_pretrained get_model pipeline AutoModel", "it is torchbcos.load(NAME_OR_FOLDER)"),
     **said("model build_model Model", _CREATES),
@@ -49,7 +49,7 @@ _FAMILIES = re.compile(r"(?:bcos_?)?(?:resnet|resnext|wide_resnet|densenet|vgg|c
 
 CLASSIFIER: Mapping[str, str] = {
     **said("predict_proba predict_probability predict_log_proba decision_function score classify infer", _PROBABLE),
-    **said("attribute attributions attr interpret saliency heatmap explain_instance shap_values", _EXPLAINS),
+    **said("attributions attr interpret saliency heatmap explain_instance shap_values", _EXPLAINS),
     **said("fit train finetune partial_fit", _TRAINS),
     **said("eval to cuda cpu half float parameters state_dict named_modules modules device zero_grad", _NETWORK),
     **said("forward logits", "clf.model(clf.preprocess(images)) gives the logits"),

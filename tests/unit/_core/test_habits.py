@@ -27,7 +27,7 @@ def explained(clf):
 
 
 CLASSIFIER = [
-    ("predict_proba", "clf.predict("), ("attribute", "clf.explain("), ("save", "torchbcos.save("), ("eval", "clf.model"),
+    ("predict_proba", "clf.predict("), ("saliency", "clf.explain("), ("save", "torchbcos.save("), ("eval", "clf.model"),
     ("classes", "clf.class_names"), ("to_onnx", "torchbcos.export("), ("class_name", "Did you mean 'class_names'"),
 ]  # fmt: skip
 EXPLANATION = [
