@@ -32,7 +32,7 @@ __all__ = ["accuracy", "evaluate", "group"]
 
 _EXAMPLE = (
     "Examples: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json; torchbcos evaluate accuracy "
-    "--model timm:resnet18 --weights resnet18.pth --data my-photos"
+    "--model timm:resnet18 --weights resnet18.pth --data my-photos; torchbcos evaluate --list"
 )
 evaluate = typer.Typer(
     name="evaluate", cls=Group, help="Measure a model on labelled data.", add_completion=False, pretty_exceptions_enable=False,
