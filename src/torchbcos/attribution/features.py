@@ -15,7 +15,7 @@ from torchbcos._core.frozen import Session, mark
 from torchbcos._core.names import hint, quote
 from torchbcos.attribution.capture import Seen, Sight, sight_of
 from torchbcos.attribution.layout import Layout, layout_of
-from torchbcos.attribution.subject import Subject
+from torchbcos.attribution.subject import Subject, with_gradient
 from torchbcos.explanation.engine import gradients_of
 from torchbcos.explanation.finite import check_finite
 from torchbcos.explanation.forward import Asked, run
@@ -95,9 +95,7 @@ def _features(subject: Subject, rows: slice, layer: str | None, method: str, sta
     if not subject.known:
         subject.adopt(outputs)
     subject.backwards += len(x) * subject.count
-    scores = outputs.gather(1, subject.targets[rows])
-    if not scores.requires_grad:
-        raise StateError("The outputs have no gradient: the network runs without autograd, so only methods that mask work on it.")
+    scores = with_gradient(outputs.gather(1, subject.targets[rows]))
     size = tuple(subject.x.shape[2:])
     if layer is None:
         seen, layout = _chosen(sight, size, scores, subject.targets[rows], outputs.shape[1], method)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import positive_integer
 from torchbcos.attribution.base import Explainer, Found
+from torchbcos.attribution.checks import non_negative
 from torchbcos.attribution.maps import reduced
 from torchbcos.attribution.record import DIFFERENCE, Method
 from torchbcos.attribution.subject import Subject
@@ -116,7 +117,7 @@ class SmoothGrad(Explainer):
     def compute(self, subject: Subject) -> Found:
         """Copies times: one pass forward, one back for each target."""
         count = subject.samples or _count(self.copies, "copies")
-        noise = [subject.noise(_spread(self.noise)) for _ in range(count)]
+        noise = [subject.noise(non_negative(self.noise, "noise")) for _ in range(count)]
         flat = subject.x.flatten(1)
         wide = (flat.amax(1) - flat.amin(1)).view(-1, *(1,) * (subject.x.dim() - 1))
         mean = subject.mean_gradient(lambda j: noisy(subject.x, noise[j] * wide), [1 / count] * count)
@@ -147,7 +148,7 @@ class GradientShap(Explainer):
         """Points times: one pass forward, one back for each target."""
         count = subject.samples or _count(self.points, "points")
         drawn = torch.rand(count, generator=subject.generator, device=subject.generator.device).tolist()
-        noise = [subject.noise(_spread(self.noise)) for _ in range(count)]
+        noise = [subject.noise(non_negative(self.noise, "noise")) for _ in range(count)]
         base = subject.baseline
 
         def copy(j: int) -> Tensor:
@@ -187,12 +188,6 @@ def _count(value: object, name: str) -> int:
     if found is None:
         raise InputError(f"{name} must be a positive integer, not {value!r}.")
     return found
-
-
-def _spread(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise InputError(f"noise must be a number of at least 0, not {value!r}.")
-    return float(value)
 
 
 RECORDS = (

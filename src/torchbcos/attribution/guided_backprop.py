@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar, Token
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.eagerly import eagerly
 from torchbcos._core.errors import ExplanationWarning
 from torchbcos._core.names import quote
 from torchbcos.attribution.base import Explainer, Found
 from torchbcos.attribution.maps import reduced
+from torchbcos.attribution.own_mode import OwnMode
 from torchbcos.attribution.record import Method
 from torchbcos.attribution.steps import check_watchable, listed, names_of, operation_of
 from torchbcos.attribution.subject import Subject
@@ -24,7 +23,6 @@ from torchbcos.nn.filters import FilterLayer
 
 __all__ = ["RECORDS", "GuidedBackprop"]
 
-_here: ContextVar[_Guided | None] = ContextVar("torchbcos_guided", default=None)
 _CLAMPS = ("clamp", "clamp_min", "clamp_max", "clip")  # they guard roots and quotients as often as they activate
 
 
@@ -63,24 +61,14 @@ class GuidedBackprop(Explainer):
         return Found(reduced(found, subject.x, self.reduce), found)
 
 
-class _Guided(TorchFunctionMode):
+class _Guided(OwnMode):
     """While it is entered, every ReLU of this thread has the guided gradient; other activations are remembered."""
 
     def __init__(self, names: dict[int, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.names = names
         self.guided = 0
         self.others: list[str] = []
-        self._tokens: list[Token[_Guided | None]] = []
-
-    def __enter__(self) -> _Guided:
-        self._tokens.append(_here.set(self))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _here.reset(self._tokens.pop())
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -88,7 +76,7 @@ class _Guided(TorchFunctionMode):
         """Run it; a gradient that comes back to a ReLU loses what is negative."""
         value = func(*args, **(kwargs or {}))
         rule, name = operation_of(func)
-        if rule not in ("rectifier", "activation") or name in _CLAMPS or _here.get() is not self:
+        if rule not in ("rectifier", "activation") or name in _CLAMPS or not self.own:
             return value
         if not isinstance(value, Tensor) or not value.requires_grad:
             return value

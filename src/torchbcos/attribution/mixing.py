@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar, Token
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.errors import StateError
+from torchbcos.attribution.own_mode import OwnMode
 from torchbcos.kinds.rules.attention import written_out
 
 __all__ = ["Mixing", "attend", "by_image"]
 
-_here: ContextVar[Mixing | None] = ContextVar("torchbcos_mixing", default=None)
 _SOFTMAX = frozenset((F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax))
 
 
-class Mixing(TorchFunctionMode):
+class Mixing(OwnMode):
     """While it is entered, attention of this thread is computed in the open, and its matrices are kept.
 
     Fused attention and `torch.nn.MultiheadAttention` give their numbers by plain operations; attention that a network writes
@@ -28,25 +26,15 @@ class Mixing(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.found: list[Tensor] = []
-        self._tokens: list[Token[Mixing | None]] = []
-
-    def __enter__(self) -> Mixing:
-        self._tokens.append(_here.set(self))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _here.reset(self._tokens.pop())
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one function; keep what it gives where that is an attention matrix."""
         kwargs = kwargs or {}
-        if _here.get() is not self:  # a call inside this one, in a hook, has its own
+        if not self.own:  # a call inside this one, in a hook, has its own
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             value, shares = attend(*args, **kwargs)

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -15,10 +14,11 @@ from torch import Tensor
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.numbers import positive_integer
 from torchbcos.attribution.base import Explainer, Found
+from torchbcos.attribution.checks import inside
 from torchbcos.attribution.record import Method
 from torchbcos.attribution.subject import Subject
 
-__all__ = ["Occlusion", "RECORDS", "Rise", "asked", "by", "each", "inside", "like", "mixed", "space_of", "values_of"]
+__all__ = ["Occlusion", "RECORDS", "Rise", "asked", "by", "each", "like", "mixed", "space_of", "values_of"]
 
 _ALL = (slice(None), slice(None))  # images, and channels or targets
 _PIXELS = 32 * 224 * 224  # of the masks that are added up together
@@ -150,17 +150,6 @@ def space_of(subject: Subject) -> tuple[int, ...]:
     if not space:
         raise InputError("This method covers places of a picture, and (N, C) inputs have none: give (N, C, *S).")
     return space
-
-
-def inside(value: object, name: str) -> float:
-    """A number between 0 and 1, both excluded.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise InputError(f"{name} must be a number between 0 and 1, both excluded, not {value!r}.")
-    return float(value)
 
 
 def each(value: object, space: Sequence[int], name: str) -> tuple[int, ...]:

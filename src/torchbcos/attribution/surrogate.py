@@ -7,7 +7,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,7 +17,8 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import positive_integer
 from torchbcos.attribution.base import Explainer, Found
-from torchbcos.attribution.perturbation import asked, by, each, inside, like, space_of, values_of
+from torchbcos.attribution.checks import inside, non_negative
+from torchbcos.attribution.perturbation import asked, by, each, like, space_of, values_of
 from torchbcos.attribution.record import DIFFERENCE, Method
 from torchbcos.attribution.subject import Subject
 
@@ -110,7 +110,11 @@ class Lime(_Surrogate):
     probability: float = 0.5
 
     def _fit(self, m: int, samples: int, generator: torch.Generator) -> _Fit:
-        share, width, ridge = inside(self.probability, "probability"), _number(self.width, "width"), _number(self.ridge, "ridge")
+        share, width, ridge = (
+            inside(self.probability, "probability"),
+            non_negative(self.width, "width"),
+            non_negative(self.ridge, "ridge"),
+        )
         if width == 0:
             raise InputError("width must be more than 0: no sample is near enough for a kernel without width.")
         _check(m, samples, least=m)
@@ -303,12 +307,6 @@ def _sound(a: Tensor, samples: int) -> Tensor:
             f"The {samples:,} samples do not tell all {len(a):,} segments apart: take more samples, or fewer segments."
         )
     return a
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
-        raise InputError(f"{name} must be a number of at least 0, not {value!r}.")
-    return float(value)
 
 
 def _asks(space: Sequence[int]) -> int:
