@@ -56,7 +56,7 @@ def randomised(
         raise ArgumentTypeError(f"randomised needs a torch.nn.Module (of a classifier, clf.model), not {type(model).__name__}.")
     if order not in ORDERS:
         raise InputError(f"order is one of {', '.join(ORDERS)}, not {order!r}.{hint(str(order), ORDERS)}")
-    layers = _layers(model)
+    layers = layers_of(model)
     if not layers:
         raise InputError("The network has no parameters and no norm statistics: nothing can begin again.")
     generator = own_generator(generator)
@@ -81,7 +81,7 @@ def _copy(model: nn.Module) -> nn.Module:
     return twin
 
 
-def _layers(model: nn.Module) -> list[str]:
+def layers_of(model: nn.Module) -> list[str]:
     """Names of the modules that can begin again."""
     found = []
     for name, module in model.named_modules():

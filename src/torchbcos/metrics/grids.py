@@ -97,7 +97,7 @@ def _pools(
     kinds: list[object] = list(probability) if isinstance(probability, (list, tuple)) else [probability] * len(networks)
     if not networks or len(kinds) != len(networks):
         raise InputError(f"There are {len(networks)} networks and {len(kinds)} probabilities: one each, or one for all.")
-    odds = torch.stack([_odds(one, labels, kind) for one, kind in zip(networks, kinds, strict=True)]).amin(0)
+    odds = torch.stack([odds_of(one, labels, kind) for one, kind in zip(networks, kinds, strict=True)]).amin(0)
     least = math.log(confidence / (1 - confidence)) if confidence else -math.inf
     order = odds.sort(descending=True, stable=True).indices
     pools: dict[int, list[int]] = {}
@@ -106,7 +106,7 @@ def _pools(
     return dict(sorted(pools.items()))
 
 
-def _odds(logits: object, labels: Tensor, kind: object) -> Tensor:
+def odds_of(logits: object, labels: Tensor, kind: object) -> Tensor:
     """(N,) logarithm of p / (1 - p) of the right class: exact where p rounds to 1; -inf where another class is higher."""
     values, own = _check_logits(logits, labels, kind).detach().cpu().double(), labels.cpu().long()[:, None]
     right = values.gather(1, own).squeeze(1)

@@ -1,0 +1,311 @@
+"""From numbers of items to a comparison: rows, paired differences, agreement of metrics, sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchbcos import metrics
+from torchbcos._core.files import finite_or_null
+from torchbcos.attribution import METHODS
+from torchbcos.evaluation.choosing import Looked
+from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
+from torchbcos.evaluation.named import NamedMethod, NamedMetric, described
+from torchbcos.evaluation.statistics import pair, rank_agreements, row
+from torchbcos.evaluation.units import Worker, set_of, value_key
+from torchbcos.metrics import METRICS
+
+__all__ = ["Comparison", "report"]
+
+_ALIKE = 20  # items whose maps are compared between methods
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured.
+
+    Attributes:
+        facts: models, methods, metrics, items, rows, pairs, rankings and sentences, as JSON has them (`to_dict`).
+        cost: seconds and passes of a map, one record for each model, method and kind of items. Times differ from run to run, and
+            are no part of `facts`.
+        values: (model, method, metric) -> (items, V) numbers, NaN where undefined.
+        curves: the same -> name -> (items, L).
+    """
+
+    facts: dict[str, Any]
+    cost: list[dict[str, Any]]
+    values: Mapping[tuple[str, str, str], Tensor] = field(repr=False)
+    curves: Mapping[tuple[str, str, str], Mapping[str, Tensor]] = field(repr=False, default_factory=dict)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each model, method and metric."""
+        found: list[dict[str, Any]] = self.facts["rows"]
+        return found
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader should be told."""
+        found: list[str] = self.facts["sentences"]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: the same for the same data and settings, however many processes there were."""
+        found: dict[str, Any] = finite_or_null(self.facts)
+        return found
+
+
+@dataclass
+class _Numbers:
+    """The numbers of one model, method and metric.
+
+    Attributes:
+        values: (items, V).
+        records: what the store has, one an item; None where nothing was noted.
+    """
+
+    values: Tensor
+    records: list[dict[str, Any] | None]
+
+    @property
+    def refused(self) -> str:
+        """Why the method gave nothing, where it gave nothing."""
+        return next((one["refused"] for one in self.records if one and "refused" in one), "")
+
+    @property
+    def told(self) -> list[str]:
+        """What it warned of."""
+        return list(dict.fromkeys(text for one in self.records if one for text in one.get("told", ())))
+
+    def mean_of(self, key: str) -> float | None:
+        """The mean of a noted number."""
+        found = [one[key] for one in self.records if one and key in one]
+        return sum(found) / len(found) if found else None
+
+    def curves(self) -> dict[str, Tensor]:
+        """Curves by name, (items, L), where every item has them."""
+        names = dict.fromkeys(key for one in self.records if one for key in one if key.startswith("curve "))
+        whole = {name: [one[name] for one in self.records if one and name in one] for name in names}
+        return {name.removeprefix("curve "): torch.tensor(rows, dtype=torch.float64) for name, rows in whole.items()}
+
+
+def report(worker: Worker, looked: Mapping[str, Looked], about: Mapping[str, Any], settings: Mapping[str, Any]) -> Comparison:
+    """The comparison that the store of a worker holds."""
+    plan, models = worker.plan, worker.models
+    items = {name: _keys(worker, name) for name in plan.sets}
+    found: dict[tuple[str, str, str], _Numbers] = {}
+    for metric in plan.metrics:
+        for number, model in enumerate(models):
+            for method in plan.methods:
+                keys = [value_key(model, method, metric, item) for item in items[set_of(metric)][number, measure_of(metric).variant]]
+                found[model.label, method.label, metric.label] = _numbers(worker, keys, _width(worker, metric))
+    values = {key: one.values for key, one in found.items()}
+    same = {model.label: _same(worker, items, number) for number, model in enumerate(models)}
+    rows = [_row(plan_metric, key, found[key], same) for plan_metric in plan.metrics for key in found if key[2] == plan_metric.label]
+    facts = {
+        "schema": 1, "seed": plan.seed, "settings": described(settings),
+        "data": {**about, **_unreadable(looked)},
+        "models": [_model(model, looked, number) for number, model in enumerate(models)],
+        "methods": [_method(method) for method in plan.methods],
+        "metrics": [_metric(metric, worker) for metric in plan.metrics],
+        "items": {name: _items(worker, name) for name in plan.sets},
+        "rows": rows, "pairs": _pairs(worker, values), "rankings": _rankings(worker, values), "agreement": _agreement(worker, items),
+    }  # fmt: skip
+    facts["sentences"] = _sentences(facts, worker, found)
+    cost = _cost(worker, found)
+    return Comparison(facts, cost, values, {key: one.curves() for key, one in found.items() if one.curves()})
+
+
+def _keys(worker: Worker, name: str) -> dict[tuple[int, str], list[str]]:
+    """Item hashes of a set, for each model and network."""
+    found = {}
+    variants = dict.fromkeys(measure_of(metric).variant for metric in worker.plan.of_set(name))
+    for number, model in enumerate(worker.models):
+        for variant in variants:
+            found[number, variant] = worker.item_keys(name, model, variant)
+    return found
+
+
+def _width(worker: Worker, metric: NamedMetric) -> int:
+    return worker.plan.sets[set_of(metric)].rows.shape[1]
+
+
+def _numbers(worker: Worker, keys: Sequence[str], width: int) -> _Numbers:
+    records = [worker.store.numbers(key) for key in keys]
+    empty = [math.nan] * width
+    return _Numbers(torch.tensor([one.get("values", empty) if one else empty for one in records], dtype=torch.float64), records)
+
+
+def _model(model: Any, looked: Mapping[str, Looked], number: int) -> dict[str, Any]:
+    card = model.classifier.card
+    tops = {kind: round(one.top1()[number], 4) for kind, one in looked.items()}
+    return {
+        "label": model.label, "source": model.source, "name": card.name, "architecture": card.architecture, "hash": model.key,
+        "parameters": sum(p.numel() for p in model.model.parameters()), "plain": model.plain, "top1": next(iter(tops.values())),
+        "candidates": next(len(one.rows) for one in looked.values()),
+    }  # fmt: skip
+
+
+def _method(method: NamedMethod) -> dict[str, Any]:
+    record = METHODS.get(method.name)
+    return {
+        "label": method.label, "name": method.name, "settings": method.settings, "dumb": method.dumb,
+        "kind": record.kind if record is not None else "none" if method.dumb else "files",
+        "class_specific": record.class_specific if record is not None else not method.dumb,
+    }  # fmt: skip
+
+
+def _metric(metric: NamedMetric, worker: Worker) -> dict[str, Any]:
+    about = METRICS[metric.name]
+    return {
+        "label": metric.label, "name": metric.name, "settings": described(settings_of(metric)), "best": best_of(metric),
+        "summary": about.summary, "range": about.range, "blind": about.blind, "source": about.source, "items": set_of(metric),
+        "lines": worker.lines(metric),
+    }  # fmt: skip
+
+
+def _items(worker: Worker, name: str) -> dict[str, Any]:
+    chosen = worker.plan.sets[name]
+    names = [[worker.split.names[row] for row in rows] for rows in chosen.rows.tolist()]
+    classes = [[worker.plan.classes[label] for label in labels] for labels in chosen.labels.tolist()]
+    common: dict[str, Any] = {"count": len(names), "notes": list(chosen.notes)}
+    if name.startswith(GRIDS):
+        return {**common, "n": round(len(names[0]) ** 0.5), "cell": worker.prepare(name, worker.models[0]).crop, "names": names,
+                "classes": classes}  # fmt: skip
+    return {**common, "size": worker.prepare(name, worker.models[0]).crop, "names": [one[0] for one in names],
+            "classes": [one[0] for one in classes]}  # fmt: skip
+
+
+def _unreadable(looked: Mapping[str, Looked]) -> dict[str, Any]:
+    names = dict.fromkeys(name for one in looked.values() for name in one.unreadable)
+    failures = dict.fromkeys(text for one in looked.values() for text in one.failures)
+    return {"unreadable": list(names), "failures": list(failures)}
+
+
+def _rule(metric: NamedMetric) -> str:
+    """What an undefined number counts as: 0 where high is good, so that nobody gains by it; nothing elsewhere."""
+    return "zero" if best_of(metric) == "high" else "skip"
+
+
+def _row(metric: NamedMetric, key: tuple[str, str, str], found: _Numbers, same: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]:
+    model, method, label = key
+    note = found.refused
+    numbers: Mapping[str, Any] = row(found.values, undefined=_rule(metric))
+    return {
+        "model": model, "method": method, "metric": label, **numbers, "passes": found.mean_of("passes"),
+        "same_as": same[model].get(method, []), "note": note, "told": found.told,
+    }  # fmt: skip
+
+
+def _same(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]], number: int) -> dict[str, list[str]]:
+    """Methods of a model that give the same maps on the first items of any kind."""
+    name = next(iter(items))
+    maps = _maps(worker, items, number, name)
+    groups = metrics.same_maps(maps) if len(maps) > 1 else []
+    return {label: [other for other in group if other != label] for group in groups for label in group}
+
+
+def _maps(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]], number: int, name: str) -> dict[str, Tensor]:
+    """Label of a method -> (items, H, W): maps of the first target of a few items, of methods that have all of them."""
+    model = worker.models[number]
+    variant = "" if (number, "") in items[name] else next(v for n, v in items[name] if n == number)
+    found = {}
+    for method in worker.plan.methods:
+        kept = [worker.store.read(model.key, method.key, item) for item in items[name][number, variant][:_ALIKE]]
+        whole = [one.maps[0] for one in kept if one is not None]
+        if whole and len(whole) == len(kept):
+            found[method.label] = torch.stack(whole)
+    return found
+
+
+def _agreement(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]]) -> list[dict[str, Any]]:
+    """Spearman's correlation of each two methods' maps, pooled to 14 x 14, the mean over a few items."""
+    found = []
+    for number, model in enumerate(worker.models):
+        maps = _maps(worker, items, number, next(iter(items)))
+        labels = list(maps)
+        for i, first in enumerate(labels):
+            for second in labels[i + 1 :]:
+                value = float(metrics.agreement(maps[first], maps[second]).nanmean())
+                found.append({"model": model.label, "first": first, "second": second, "n": len(maps[first]), "spearman": value})
+    return found
+
+
+def _pairs(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> list[dict[str, Any]]:
+    """The best method of every model against its others, the inherent one too; and the first model's against other models'."""
+    found = []
+    models, methods = [model.label for model in worker.models], [method.label for method in worker.plan.methods]
+    for metric in worker.plan.metrics:
+        best = best_of(metric)
+        if best == "neither":
+            continue
+        means = {key: float(row(value, undefined=_rule(metric), samples=0)["mean"]) for key, value in values.items() if key[2] == metric.label}
+        wanted: dict[tuple[str, str, str, str], None] = {}
+        for model in models:
+            defined = [m for m in methods if math.isfinite(means[model, m, metric.label])]
+            if not defined:
+                continue
+            top = (max if best == "high" else min)(defined, key=lambda m: means[model, m, metric.label])  # noqa: B023
+            anchors = dict.fromkeys([top, *(m for m in defined if m == "inherent")])
+            wanted |= {(model, anchor, model, other): None for anchor in anchors for other in defined if other != anchor}
+        first = "inherent" if "inherent" in methods else methods[0]
+        for model in models[1:]:
+            wanted |= {(models[0], first, model, other): None for other in methods}
+        for model, method, other_model, other in wanted:
+            a, b = values[model, method, metric.label], values[other_model, other, metric.label]
+            if bool(a.isnan().all()) or bool(b.isnan().all()):
+                continue
+            numbers = pair(a, b, lower=best == "low", undefined=_rule(metric))
+            found.append({
+                "model": model, "metric": metric.label, "method": method, "other": other, "other_model": other_model, **numbers,
+            })  # fmt: skip
+    return found
+
+
+def _rankings(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> list[dict[str, Any]]:
+    """How alike each two metrics rank the methods of a model."""
+    found = []
+    chosen = [metric for metric in worker.plan.metrics if best_of(metric) != "neither"]
+    methods = [method.label for method in worker.plan.methods]
+    if len(chosen) < 2 or len(methods) < 3:
+        return []
+    for model in worker.models:
+        tables = {
+            metric.label: torch.stack([values[model.label, method, metric.label].nanmean(1) for method in methods]) for metric in chosen
+        }
+        records = rank_agreements(
+            tables, groups={metric.label: set_of(metric) for metric in chosen},
+            lower=[metric.label for metric in chosen if best_of(metric) == "low"],
+        )  # fmt: skip
+        found += [{"model": model.label, **one} for one in records]
+    return found
+
+
+def _sentences(facts: Mapping[str, Any], worker: Worker, found: Mapping[tuple[str, str, str], _Numbers]) -> list[str]:
+    notes = [note for chosen in worker.plan.sets.values() for note in chosen.notes]
+    lost = facts["data"]["unreadable"]
+    if lost:
+        notes.append(f"{len(lost)} picture{'s' * (len(lost) > 1)} could not be read and {'were' if len(lost) > 1 else 'was'} left out.")
+    told = dict.fromkeys(
+        f"{method} on {model}: {text}" for (model, method, _), one in found.items() for text in (*one.told, *([one.refused] * bool(one.refused)))
+    )
+    return [*notes, *told]
+
+
+def _cost(worker: Worker, found: Mapping[tuple[str, str, str], _Numbers]) -> list[dict[str, Any]]:
+    rows = []
+    sets = {metric.label: set_of(metric) for metric in worker.plan.metrics}
+    for (model, method, metric), one in found.items():
+        rows.append({
+            "model": model, "method": method, "metric": metric, "items": sets[metric], "seconds_a_map": one.mean_of("map_seconds"),
+            "seconds_a_score": one.mean_of("seconds"), "passes": one.mean_of("passes"),
+        })  # fmt: skip
+    return rows
+
+
+
