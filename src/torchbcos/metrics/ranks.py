@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
 
-__all__ = ["average_ranks", "kendall_tau_b", "levelled", "pearson", "spearman"]
+__all__ = ["average_ranks", "kendall_tau_b", "levelled", "pearson", "spearman", "tau_b_of_all"]
 
 _PAIRS = 1 << 22  # compared at once: 32 MB
 
@@ -124,6 +124,26 @@ def kendall_tau_b(a: Tensor, b: Tensor) -> Tensor:
         in_a += signs_a.abs().sum((-2, -1)).double()
         in_b += signs_b.abs().sum((-2, -1)).double()
     return torch.where(empty, math.nan, both / (in_a * in_b).sqrt()).to(dtype)
+
+
+def tau_b_of_all(rows: Tensor) -> Tensor:
+    """Kendall's τ-b of each two of many short rows, over the places where both have a number: one product of matrices.
+
+    Args:
+        rows: (..., R, M), NaN for a place without a number. All M² pairs of a row are held at once.
+
+    Returns:
+        (..., R, R) float64; NaN where one of two rows is constant in the places that both have, or fewer than two are left.
+
+    >>> tau_b_of_all(torch.tensor([[1.0, 2.0, 3.0, 9.0], [1.0, 3.0, 2.0, float("nan")]]))[0]
+    tensor([1.0000, 0.3333], dtype=torch.float64)
+    """
+    rows = _numbers(rows)
+    there = ~rows.isnan()
+    signs = _above(rows, rows).double().flatten(-2)  # comparisons with NaN are False: 0
+    pairs = (there.unsqueeze(-1) & there.unsqueeze(-2)).double().flatten(-2)
+    untied = signs.abs() @ pairs.mT  # [a, b]: pairs that both rows have, and that are not tied in a
+    return signs @ signs.mT / (untied * untied.mT).sqrt()  # 0/0 is NaN
 
 
 def _above(some: Tensor, all_of: Tensor) -> Tensor:

@@ -63,6 +63,31 @@ def test_a_drawn_set_is_the_twins() -> None:
     assert found.low is not None and float(found.low[0, 1]) == pytest.approx(expected)
 
 
+def test_metrics_of_other_images_are_drawn_on_their_own() -> None:
+    generator = torch.Generator().manual_seed(3)
+    scores = {name: torch.rand(4, n, dtype=torch.float64, generator=generator) for name, n in (("a", 6), ("b", 9), ("c", 6))}
+    found = rank_agreement(scores, groups={"a": "x", "b": "y", "c": "x"}, samples=1, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    x, y = (torch.randint(n, (n,), generator=generator).tolist() for n in (6, 9))
+    drawn = {"a": x, "b": y, "c": x}
+    means = {name: twin.means(one.tolist(), drawn[name], 1) for name, one in scores.items()}
+    assert found.names == ("a", "b", "c") and found.low is not None
+    for i, first in enumerate(found.names):
+        for j, second in enumerate(found.names):
+            assert float(found.low[i, j]) == pytest.approx(twin.tau_b(means[first], means[second]))
+            whole = [twin.means(scores[name].tolist(), range(scores[name].shape[1]), 1) for name in (first, second)]
+            assert float(found.tau[i, j]) == pytest.approx(twin.tau_b(*whole))
+
+
+def test_methods_that_both_metrics_know() -> None:
+    a = torch.tensor([1.0, 2.0, 3.0, math.nan])[:, None]
+    b = torch.tensor([1.0, 3.0, 2.0, 4.0])[:, None]
+    assert rank_agreement({"a": a, "b": b}, samples=0).tau.isnan().tolist() == [[True, True], [True, False]]
+    common = rank_agreement({"a": a, "b": b}, samples=3, common=True)
+    assert common.tau.flatten().tolist() == pytest.approx([1.0, 1 / 3, 1 / 3, 1.0])
+    assert common.low is not None and common.low.equal(common.tau)
+
+
 def test_metrics_that_rank_differently_are_named() -> None:
     up = torch.arange(3.0)[:, None].expand(3, 5)
     found = rank_agreement({"gini": up, "road": -up, "deletion": up}, samples=20)
@@ -92,6 +117,16 @@ def test_what_does_not_fit() -> None:
         rank_agreement({"a": torch.zeros(1, 2)})
     with pytest.raises(InputError, match="lower names 'c', which is none of the metrics: a"):
         rank_agreement({"a": torch.zeros(2, 2)}, lower=["c"])
+    with pytest.raises(InputError, match="groups names 'c', which is none of the metrics: a"):
+        rank_agreement({"a": torch.zeros(2, 2)}, groups={"a": "x", "c": "x"})
+    with pytest.raises(InputError, match="'a' is in no group: say on which set of images"):
+        rank_agreement({"a": torch.zeros(2, 2)}, groups={})
+    with pytest.raises(InputError, match=r"'c' has \(2, 3\), 'b' has \(2, 2\)"):
+        rank_agreement(
+            {"a": torch.zeros(2, 4), "b": torch.zeros(2, 2), "c": torch.zeros(2, 3)}, groups={"a": "x", "b": "y", "c": "y"}
+        )
+    with pytest.raises(InputError, match=r"'b' has \(3, 2\), 'a' has \(2, 4\)"):
+        rank_agreement({"a": torch.zeros(2, 4), "b": torch.zeros(3, 2)}, groups={"a": "x", "b": "y"})
 
 
 def test_the_twin_sees_a_wrong_metric() -> None:

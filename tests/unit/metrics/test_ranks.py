@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from torchbcos import BcosError
-from torchbcos.metrics.ranks import average_ranks, kendall_tau_b, levelled, pearson, spearman
+from torchbcos.metrics.ranks import average_ranks, kendall_tau_b, levelled, pearson, spearman, tau_b_of_all
 
 KINDS = {"pearson": pearson, "spearman": spearman, "kendall": kendall_tau_b}
 OTHERS = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
@@ -101,3 +101,16 @@ def test_what_is_not_finite_is_no_level() -> None:
     assert torch.equal(
         levelled(row, 0.1).nan_to_num(9.0), torch.tensor([math.inf, -math.inf, 9.0, 1, math.inf, 1]).double().nan_to_num(9.0)
     )
+
+
+@given(data=st.data(), rows=st.integers(1, 4), size=st.integers(1, 6))
+def test_all_rows_at_once_are_two_at_a_time_where_both_have_a_number(data: st.DataObject, rows: int, size: int) -> None:
+    number = st.one_of(FEW, st.just(math.nan), st.just(math.inf))
+    drawn = torch.tensor([data.draw(st.lists(number, min_size=size, max_size=size)) for _ in range(rows)], dtype=torch.float64)
+    found = tau_b_of_all(drawn.expand(2, rows, size))
+    assert found.shape == (2, rows, rows)
+    for i in range(rows):
+        for j in range(rows):
+            both = ~(drawn[i].isnan() | drawn[j].isnan())
+            expected = float(kendall_tau_b(drawn[i, both], drawn[j, both])) if both.any() else math.nan
+            assert found[:, i, j].tolist() == pytest.approx([expected] * 2, abs=1e-12, nan_ok=True)
