@@ -72,7 +72,9 @@ class Options:
                 raise InputError(f"{name} must be a positive integer, not {value!r}.")
 
 
-def evaluate(metric: str, model: Any, data: str | os.PathLike[str], *, methods: Any = ("inherent",), **options: Any) -> Comparison:
+def evaluate(
+    metric: str, model: Any, data: str | os.PathLike[str], *, methods: Any = ("inherent",), **options: Any
+) -> Comparison:
     """One metric of several methods on one model; arguments as `compare`.
 
     >>> evaluate("grid-poynting", "default", "pictures")
@@ -138,16 +140,17 @@ def compare(
         boxes = Boxes(Path(data), split) if any(set_of(one) == BOXES for one in chosen_metrics) else None
         looked = _look(measured, split, labelled, wanted, chosen_metrics, store, progress)
         plan = Plan(
-            chosen_methods, chosen_metrics, labelled.classes, _sets(looked, chosen_metrics, wanted, boxes), wanted.cell, wanted.size,
-            wanted.rescale, wanted.seed, wanted.batch_size,
+            chosen_methods, chosen_metrics, labelled.classes, _sets(looked, chosen_metrics, wanted, boxes), wanted.cell,
+            wanted.size, wanted.rescale, wanted.seed, wanted.batch_size,
         )  # fmt: skip
         worker = Worker(plan, measured, split, store, boxes)
+        spared: tuple[str, ...] = ()
         if budget is not None:
-            worker = within_budget(worker, budget)
+            worker, spared = within_budget(worker, budget)
         (run or run_here)(worker, worker.units(), progress)
         store.reload()
         about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
-        return report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget})
+        return report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
 
 
 def run_here(worker: Worker, units: Sequence[Unit], progress: ProgressBar | None) -> None:
@@ -181,7 +184,7 @@ def _measured(given: Any, device: str, allow_code: bool) -> Measured:
 
 
 def _split(labelled: Labelled, split: str, models: Sequence[Measured]) -> tuple[Split, str]:
-    held = {}
+    held: Mapping[str, Sequence[str]] = {}
     for model in models:
         if model.source and not held and Path(model.source).is_dir():
             held = read_held_out(RunFolder(Path(model.source)), labelled)

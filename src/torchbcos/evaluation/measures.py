@@ -133,8 +133,8 @@ def _fractions(given: Any) -> Any:
 def _insertion(case: Case, given: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     order = metrics.removal_order(case.one, ties=given["ties"], sign=given["sign"], generator=case.generator)
     curve = metrics.removal_curve(
-        case.predict(given["score"]), case.x, order, replace=given["replace"], fractions=_fractions(given["fractions"]), keep=True,
-        targets=case.targets[:, 0],
+        case.predict(given["score"]), case.x, order, replace=given["replace"], fractions=_fractions(given["fractions"]),
+        keep=True, targets=case.targets[:, 0],
     )  # fmt: skip
     return metrics.area(curve, normalised=given["normalised"])[:, None], {"most": curve.values}
 

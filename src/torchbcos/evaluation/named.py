@@ -23,8 +23,9 @@ __all__ = ["MAPS", "NamedMethod", "NamedMetric", "described", "digest", "named_m
 MAPS = "maps"  # what maps of another library are called
 # as papers and other libraries write them
 _ALIASES = {
-    "deeplift": "deep_lift", "gradcam": "grad_cam", "gradshap": "gradient_shap", "hirescam": "hires_cam", "ig": "integrated_gradients",
-    "ixg": "input_x_gradient", "kernelshap": "kernel_shap", "layercam": "layer_cam", "smoothgrad": "smooth_grad",
+    "deeplift": "deep_lift", "gradcam": "grad_cam", "gradshap": "gradient_shap", "hirescam": "hires_cam",
+    "ig": "integrated_gradients", "ixg": "input_x_gradient", "kernelshap": "kernel_shap", "layercam": "layer_cam",
+    "smoothgrad": "smooth_grad",
 }  # fmt: skip
 _OPTIONS = ("scales", "baseline", "samples")  # of `torchbcos.attribute`, for every method
 
@@ -167,7 +168,9 @@ def _method(given: Any) -> NamedMethod:
     if isinstance(given, Explainer):
         return NamedMethod(given.name, given.name, dataclasses.replace(given, model=None))
     if not isinstance(given, str):
-        raise ArgumentTypeError(f"A method is a name or a method such as IntegratedGradients(steps=50), not {type(given).__name__}.")
+        raise ArgumentTypeError(
+            f"A method is a name or a method such as IntegratedGradients(steps=50), not {type(given).__name__}."
+        )
     name, settings = parse(given)
     name = name.replace("-", "_").lower()
     name = _ALIASES.get(name, name)
@@ -181,9 +184,10 @@ def _method(given: Any) -> NamedMethod:
     options = {key: settings.pop(key) for key in _OPTIONS if key in settings}
     build = METHODS[name].build
     fields = {f.name for f in dataclasses.fields(build) if f.name != "model"}
+    known = [*sorted(fields), *_OPTIONS]
     for key in settings:
         if key not in fields:
-            raise InputError(f"{name} has no setting {key!r}.{hint(key, [*fields, *_OPTIONS])} It has {_list([*sorted(fields), *_OPTIONS])}.")
+            raise InputError(f"{name} has no setting {key!r}.{hint(key, known)} It has {', '.join(known)}.")
     label = ":".join([name, *given.split(":")[1:]])
     return NamedMethod(label, name, build(**settings), options)
 
@@ -220,7 +224,3 @@ def _distinct(found: Sequence[Any], what: str) -> tuple[Any, ...]:
     if twice is not None:
         raise InputError(f"Two {what} are called {twice!r}: name each once, or give one of them other settings.")
     return tuple(found)
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -94,19 +94,25 @@ class _Numbers:
         return {name.removeprefix("curve "): torch.tensor(rows, dtype=torch.float64) for name, rows in whole.items()}
 
 
-def report(worker: Worker, looked: Mapping[str, Looked], about: Mapping[str, Any], settings: Mapping[str, Any]) -> Comparison:
-    """The comparison that the store of a worker holds."""
+def report(
+    worker: Worker, looked: Mapping[str, Looked], about: Mapping[str, Any], settings: Mapping[str, Any], notes: Sequence[str] = ()
+) -> Comparison:
+    """The comparison that the store of a worker holds; `notes` are told first."""
     plan, models = worker.plan, worker.models
     items = {name: _keys(worker, name) for name in plan.sets}
     found: dict[tuple[str, str, str], _Numbers] = {}
     for metric in plan.metrics:
         for number, model in enumerate(models):
             for method in plan.methods:
-                keys = [value_key(model, method, metric, item) for item in items[set_of(metric)][number, measure_of(metric).variant]]
+                keys = [
+                    value_key(model, method, metric, item) for item in items[set_of(metric)][number, measure_of(metric).variant]
+                ]
                 found[model.label, method.label, metric.label] = _numbers(worker, keys, _width(worker, metric))
     values = {key: one.values for key, one in found.items()}
     same = {model.label: _same(worker, items, number) for number, model in enumerate(models)}
-    rows = [_row(plan_metric, key, found[key], same) for plan_metric in plan.metrics for key in found if key[2] == plan_metric.label]
+    rows = [
+        _row(plan_metric, key, found[key], same) for plan_metric in plan.metrics for key in found if key[2] == plan_metric.label
+    ]
     facts = {
         "schema": 1, "seed": plan.seed, "settings": described(settings),
         "data": {**about, **_unreadable(looked)},
@@ -114,9 +120,10 @@ def report(worker: Worker, looked: Mapping[str, Looked], about: Mapping[str, Any
         "methods": [_method(method) for method in plan.methods],
         "metrics": [_metric(metric, worker) for metric in plan.metrics],
         "items": {name: _items(worker, name) for name in plan.sets},
-        "rows": rows, "pairs": _pairs(worker, values), "rankings": _rankings(worker, values), "agreement": _agreement(worker, items),
+        "rows": rows, "pairs": _pairs(worker, values), "rankings": _rankings(worker, values),
+        "agreement": _agreement(worker, items),
     }  # fmt: skip
-    facts["sentences"] = _sentences(facts, worker, found)
+    facts["sentences"] = [*notes, *_sentences(facts, worker, found)]
     cost = _cost(worker, found)
     return Comparison(facts, cost, values, {key: one.curves() for key, one in found.items() if one.curves()})
 
@@ -192,7 +199,9 @@ def _rule(metric: NamedMetric) -> str:
     return "zero" if best_of(metric) == "high" else "skip"
 
 
-def _row(metric: NamedMetric, key: tuple[str, str, str], found: _Numbers, same: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]:
+def _row(
+    metric: NamedMetric, key: tuple[str, str, str], found: _Numbers, same: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, Any]:
     model, method, label = key
     note = found.refused
     numbers: Mapping[str, Any] = row(found.values, undefined=_rule(metric))
@@ -244,13 +253,17 @@ def _pairs(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> lis
         best = best_of(metric)
         if best == "neither":
             continue
-        means = {key: float(row(value, undefined=_rule(metric), samples=0)["mean"]) for key, value in values.items() if key[2] == metric.label}
+        means = {
+            key: float(row(value, undefined=_rule(metric), samples=0)["mean"])
+            for key, value in values.items()
+            if key[2] == metric.label
+        }
         wanted: dict[tuple[str, str, str, str], None] = {}
         for model in models:
             defined = [m for m in methods if math.isfinite(means[model, m, metric.label])]
             if not defined:
                 continue
-            top = (max if best == "high" else min)(defined, key=lambda m: means[model, m, metric.label])  # noqa: B023
+            top = (max if best == "high" else min)(defined, key=lambda m: means[model, m, metric.label])
             anchors = dict.fromkeys([top, *(m for m in defined if m == "inherent")])
             wanted |= {(model, anchor, model, other): None for anchor in anchors for other in defined if other != anchor}
         first = "inherent" if "inherent" in methods else methods[0]
@@ -276,7 +289,8 @@ def _rankings(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> 
         return []
     for model in worker.models:
         tables = {
-            metric.label: torch.stack([values[model.label, method, metric.label].nanmean(1) for method in methods]) for metric in chosen
+            metric.label: torch.stack([values[model.label, method, metric.label].nanmean(1) for method in methods])
+            for metric in chosen
         }
         records = rank_agreements(
             tables, groups={metric.label: set_of(metric) for metric in chosen},
@@ -290,9 +304,12 @@ def _sentences(facts: Mapping[str, Any], worker: Worker, found: Mapping[tuple[st
     notes = [note for chosen in worker.plan.sets.values() for note in chosen.notes]
     lost = facts["data"]["unreadable"]
     if lost:
-        notes.append(f"{len(lost)} picture{'s' * (len(lost) > 1)} could not be read and {'were' if len(lost) > 1 else 'was'} left out.")
+        what = "1 picture was" if len(lost) == 1 else f"{len(lost)} pictures were"
+        notes.append(f"{what} left out, for they could not be read; the first: {quote(lost[0])}.")
     told = dict.fromkeys(
-        f"{method} on {model}: {text}" for (model, method, _), one in found.items() for text in (*one.told, *([one.refused] * bool(one.refused)))
+        f"{method} on {model}: {text}"
+        for (model, method, _), one in found.items()
+        for text in (*one.told, *([one.refused] * bool(one.refused)))
     )
     return [*notes, *told]
 
@@ -302,10 +319,8 @@ def _cost(worker: Worker, found: Mapping[tuple[str, str, str], _Numbers]) -> lis
     sets = {metric.label: set_of(metric) for metric in worker.plan.metrics}
     for (model, method, metric), one in found.items():
         rows.append({
-            "model": model, "method": method, "metric": metric, "items": sets[metric], "seconds_a_map": one.mean_of("map_seconds"),
-            "seconds_a_score": one.mean_of("seconds"), "passes": one.mean_of("passes"),
+            "model": model, "method": method, "metric": metric, "items": sets[metric],
+            "seconds_a_map": one.mean_of("map_seconds"), "seconds_a_score": one.mean_of("seconds"),
+            "passes": one.mean_of("passes"),
         })  # fmt: skip
     return rows
-
-
-

@@ -1,4 +1,4 @@
-"""What was computed already: maps and numbers in a folder, so that a new metric reuses maps and a killed process loses one batch."""
+"""What was computed already, in a folder: a new metric reuses maps, and a killed process loses one batch."""
 
 from __future__ import annotations
 
@@ -70,14 +70,16 @@ class Store:
             if not mark.is_file():
                 if any(path.name != mark.name and not path.name.startswith(".") for path in self.root.iterdir()):
                     raise StateError(
-                        f"{quote(self.root)} is a folder of something else, and maps are not mixed with it: choose a new one (--cache)."
+                        f"{quote(self.root)} is a folder of something else, and maps are not mixed with it: choose a new one."
                     )
                 write_json(mark, {"schema": _SCHEMA, "about": "maps and numbers of torchbcos compare; may be deleted"})
             for part in (_MAPS, _VALUES):
                 (self.root / part).mkdir(exist_ok=True)
             schema = json.loads(mark.read_text("utf-8")).get("schema")
         except OSError as error:
-            raise StateError(f"Maps cannot be kept in {quote(self.root)}: {error.strerror}. Choose another folder (--cache).") from None
+            raise StateError(
+                f"Maps cannot be kept in {quote(self.root)}: {error.strerror}. Choose another folder (--cache)."
+            ) from None
         except (ValueError, AttributeError):
             schema = None
         if schema != _SCHEMA:
@@ -179,11 +181,14 @@ def _nan(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unwritable(root: Path, error: Exception) -> StateError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-    return StateError(f"Maps could not be kept in {quote(root)}: {reason}. What was computed is there: run the same command again.")
+    return StateError(
+        f"Maps could not be kept in {quote(root)}: {reason}. What was computed is there: run the same command again."
+    )
 
 
 def kept_of(maps: Tensor, values: Tensor, delta: Tensor | None, passes: int, seconds: float) -> Kept:
     """Maps as they are kept: on the processor, in float32."""
+
     def there(t: Tensor) -> Tensor:
         return t.detach().to("cpu", torch.float32)
 

@@ -99,6 +99,7 @@ class Worker:
     masks: Callable[[int, Preprocess], Tensor] | None = None
     computed: int = 0
     _copies: dict[int, list[tuple[str, nn.Module]]] = field(default_factory=dict, repr=False)
+    _items: dict[tuple[str, int, str, str], str] = field(default_factory=dict, repr=False)
     _last: tuple[Any, Any] = field(default=(None, None), repr=False)
 
     def units(self) -> list[Unit]:
@@ -128,7 +129,9 @@ class Worker:
             flat = model.pixels(self.split, rows.flatten().tolist(), prepare)
             if items.startswith(GRIDS):
                 n = round(rows.shape[1] ** 0.5)
-                flat = compose_grids(flat.unflatten(0, rows.shape), n, order=self._order(items), rescale=self.plan.rescale)
+                flat = compose_grids(
+                    flat.view(*rows.shape, *flat.shape[1:]), n, order=self._order(items), rescale=self.plan.rescale
+                )
             self._last = (key, flat)
         found: Tensor = self._last[1]
         return found
@@ -146,13 +149,17 @@ class Worker:
             return by_place[:, at]
         return found
 
+    def item_key(self, items: str, number: int, model: Measured, variant: str) -> str:
+        """A hash of what the network gets and of the targets of an item."""
+        known = (items, number, model.label, variant)
+        if known not in self._items:
+            x = model.inputs(self.pixels(items, number, number + 1, model))
+            self._items[known] = _item_key(x[0], self.targets(items, number, number + 1, model, variant)[0], variant)
+        return self._items[known]
+
     def item_keys(self, items: str, model: Measured, variant: str) -> list[str]:
-        """A hash of what the network gets and of the targets, one an item."""
-        found = []
-        for start in range(len(self.plan.sets[items].rows)):
-            x = model.inputs(self.pixels(items, start, start + 1, model))
-            found.append(item_key(x[0], self.targets(items, start, start + 1, model, variant)[0], variant))
-        return found
+        """`item_key` of all items of a set."""
+        return [self.item_key(items, number, model, variant) for number in range(len(self.plan.sets[items].rows))]
 
     def lines(self, metric: NamedMetric) -> dict[str, float]:
         """What maps that know nothing, or everything, would get."""
@@ -170,22 +177,22 @@ class Worker:
             self._run(unit, model, method, variant, chosen)
 
     def _run(self, unit: Unit, model: Measured, method: NamedMethod, variant: str, chosen: Sequence[NamedMetric]) -> None:
-        pixels = self.pixels(unit.items, unit.start, unit.stop, model)
-        x, targets = model.inputs(pixels), self.targets(unit.items, unit.start, unit.stop, model, variant)
-        items = [item_key(x[i], targets[i], variant) for i in range(len(x))]
-        keys = {metric: [value_key(model, method, metric, item) for item in items] for metric in chosen}
-        missing = [metric for metric in chosen if any(self.store.numbers(key) is None for key in keys[metric])]
+        items = [self.item_key(unit.items, number, model, variant) for number in range(unit.start, unit.stop)]
+        keys = {metric.label: [value_key(model, method, metric, item) for item in items] for metric in chosen}
+        missing = [metric for metric in chosen if any(self.store.numbers(key) is None for key in keys[metric.label])]
         if not missing:
             return
+        x = model.inputs(self.pixels(unit.items, unit.start, unit.stop, model))
+        targets = self.targets(unit.items, unit.start, unit.stop, model, variant)
         try:
             kept, told = self.maps(model, method, x, targets, items, variant, unit)
         except BcosError as error:
-            refused = {key: {"refused": shorten(str(error), 400)} for metric in missing for key in keys[metric]}
+            refused = {key: {"refused": shorten(str(error), 400)} for metric in missing for key in keys[metric.label]}
             self.store.note(refused)
             return
         case = self._case(unit, model, method, x, targets, kept, variant)
         for metric in missing:
-            self.store.note(self._measured(case, metric, keys[metric], kept, told))
+            self.store.note(self._measured(case, metric, keys[metric.label], kept, told))
 
     def _measured(
         self, case: Case, metric: NamedMetric, keys: Sequence[str], kept: Sequence[Kept], told: Sequence[str]
@@ -244,7 +251,9 @@ class Worker:
 
     def _foreign(self, model: Measured, method: NamedMethod, x: Tensor, targets: Tensor, unit: Unit) -> Tensor:
         if unit.items.startswith(GRIDS):
-            raise InputError("Maps from files are of pictures; grids are put together here: give a method that this library runs.")
+            raise InputError(
+                "Maps from files are of pictures; grids are put together here: give a method that this library runs."
+            )
         rows = self.plan.sets[unit.items].rows[unit.start : unit.stop, 0].tolist()
         read = [
             read_map(Path(str(method.folder)), self.split.names[row], int(target), (x.shape[2], x.shape[3]))
@@ -260,7 +269,9 @@ class Worker:
         masks = None
         if unit.items == BOXES and self.masks is not None:
             prepare = self.prepare(unit.items, model)
-            masks = torch.stack([self.masks(row, prepare) for row in self.plan.sets[BOXES].rows[unit.start : unit.stop, 0].tolist()])
+            masks = torch.stack(
+                [self.masks(row, prepare) for row in self.plan.sets[BOXES].rows[unit.start : unit.stop, 0].tolist()]
+            )
 
         def explain(points: Tensor, wanted: Tensor) -> Tensor:
             return self._compute_at(model, method, points, wanted)
@@ -298,7 +309,7 @@ class Worker:
         return self._copies[number]
 
 
-def item_key(x: Tensor, targets: Tensor, variant: str) -> str:
+def _item_key(x: Tensor, targets: Tensor, variant: str) -> str:
     """By which the maps of an item are kept."""
     return digest(x, targets, variant)[:24]
 
