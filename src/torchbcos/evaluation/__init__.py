@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torchbcos.evaluation.accuracy import measure_accuracy as measure_accuracy
 from torchbcos.evaluation.checkpoints import open_model as open_model
-from torchbcos.evaluation.compare import Comparison as Comparison
-from torchbcos.evaluation.compare import compare as compare
-from torchbcos.evaluation.compare import evaluate as evaluate
+from torchbcos.evaluation.comparing import Comparison as Comparison
+from torchbcos.evaluation.comparing import compare as compare
+from torchbcos.evaluation.comparing import evaluate as evaluate
 from torchbcos.evaluation.funnybirds import evaluate_funnybirds as evaluate_funnybirds
 from torchbcos.evaluation.pointing import cell_targets as cell_targets
 from torchbcos.evaluation.pointing import difull as difull

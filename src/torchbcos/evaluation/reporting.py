@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchbcos import metrics
 from torchbcos._core.files import finite_or_null
+from torchbcos._core.names import quote
 from torchbcos.attribution import METHODS
 from torchbcos.evaluation.choosing import Looked
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
