@@ -1,4 +1,4 @@
-"""A white page in units of its scale: what panels place on it, and how pictures get their size.
+"""A white canvas in units of its scale: what panels place on it, and how pictures get their size.
 
 A unit is one pixel at scale 1. At scale 2 everything has twice the pixels: letters, lines and curves are drawn larger, not blown
 up.
