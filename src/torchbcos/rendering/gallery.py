@@ -14,9 +14,9 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import positive_integer
 from torchbcos.rendering._checks import Floats
+from torchbcos.rendering.canvas import GUTTER, INK, LEAST_COLUMN, MARGIN, Page, Tile, check_scale, fit
 from torchbcos.rendering.heatmap import heat_limit, heatmap
 from torchbcos.rendering.overlay import in_colour, numbers, overlay
-from torchbcos.rendering.page import GUTTER, INK, LEAST_COLUMN, MARGIN, Page, Tile, check_scale, fit
 from torchbcos.rendering.slices import telling_slices
 
 __all__ = ["Shown", "gallery"]

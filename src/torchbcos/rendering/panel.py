@@ -15,12 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos.rendering.caption import MOST_PREDICTIONS, Caption, drawable
-from torchbcos.rendering.facts import Facts, facts_of
-from torchbcos.rendering.files import to_uint8
-from torchbcos.rendering.heatmap import heat_limit, heatmap
-from torchbcos.rendering.overlay import SCAN_STRENGTH, in_colour, numbers, over, overlay
-from torchbcos.rendering.page import (
+from torchbcos.rendering.canvas import (
     GUTTER,
     INK,
     LEAST_COLUMN,
@@ -35,6 +30,11 @@ from torchbcos.rendering.page import (
     check_scale,
     fit,
 )
+from torchbcos.rendering.caption import MOST_PREDICTIONS, Caption, drawable
+from torchbcos.rendering.facts import Facts, facts_of
+from torchbcos.rendering.files import to_uint8
+from torchbcos.rendering.heatmap import heat_limit, heatmap
+from torchbcos.rendering.overlay import SCAN_STRENGTH, in_colour, numbers, over, overlay
 from torchbcos.rendering.signal import signal_tiles
 from torchbcos.rendering.text import Pen, format_chance, format_number, format_share
 from torchbcos.rendering.volume import volume_tiles

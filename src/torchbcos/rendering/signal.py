@@ -17,12 +17,12 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import integer
 from torchbcos.rendering._checks import real_tensor, upper_limit
+from torchbcos.rendering.canvas import INK, LINE, PAPER, QUIET, Tile, check_size
 from torchbcos.rendering.caption import undrawable
 from torchbcos.rendering.columns import Doubles, column_sums, envelope, group_size
 from torchbcos.rendering.facts import Facts
 from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.heatmap import heat_colours
-from torchbcos.rendering.page import INK, LINE, PAPER, QUIET, Tile, check_size
 from torchbcos.rendering.text import Pen, format_number, format_share
 
 __all__ = ["MOST_CHANNELS", "signal_tiles", "ticks"]

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from torchbcos.rendering._checks import Floats
+from torchbcos.rendering.canvas import Letters, Tile, check_size, fit
 from torchbcos.rendering.facts import Facts
 from torchbcos.rendering.heatmap import heat_colours, heat_limit
 from torchbcos.rendering.overlay import SCAN_STRENGTH, in_colour, overlay
-from torchbcos.rendering.page import Letters, Tile, check_size, fit
 from torchbcos.rendering.slices import MOST_SLICES, check_slices, slice_grid, slice_places
 from torchbcos.rendering.text import format_share
 

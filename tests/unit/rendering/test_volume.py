@@ -14,7 +14,7 @@ from PIL import Image
 from tests.unit.rendering.test_panel import drawn, words
 from torchbcos._core.errors import InputError
 from torchbcos.rendering import heatmap, overlay, panel, telling_slices
-from torchbcos.rendering.page import Letters
+from torchbcos.rendering.canvas import Letters
 
 caption = dataclasses.replace(words, parts="voxels")
 DEPTH, HEIGHT, WIDTH = 12, 20, 16
