@@ -91,3 +91,30 @@ def pair(a: Items, b: Items, lower: bool, undefined: str, sets: Sequence[Sequenc
         "better": signs.count(1), "worse": signs.count(-1), "tied": signs.count(0),
         "p": float(sign_test(signs.count(1), signs.count(-1))) if both else math.nan,
     }  # fmt: skip
+
+
+def edges(grey: Items, cells: int) -> list[list[float]]:
+    """Sobel's gradient of each cell alone; pixels beyond its border are those of the border."""
+    h, w = len(grey) // cells, len(grey[0]) // cells
+    found = [[0.0] * len(grey[0]) for _ in grey]
+    for y, line in enumerate(found):
+        for x in range(len(line)):
+            top, left = y - y % h, x - x % w
+            at = {
+                (i, j): grey[min(max(y + i, top), top + h - 1)][min(max(x + j, left), left + w - 1)]
+                for i in (-1, 0, 1) for j in (-1, 0, 1)
+            }  # fmt: skip
+            across = sum((2 - abs(i)) * (at[i, 1] - at[i, -1]) for i in (-1, 0, 1))
+            down = sum((2 - abs(j)) * (at[1, j] - at[-1, j]) for j in (-1, 0, 1))
+            line[x] = math.sqrt(across**2 + down**2)
+    return found
+
+
+def centre(height: int, width: int, cells: int) -> list[list[float]]:
+    """A Gaussian around the middle of each cell, σ a quarter of each side."""
+    h, w = height // cells, width // cells
+
+    def along(place: int, side: int) -> float:
+        return math.exp(-(((place % side) - (side - 1) / 2) ** 2) / (2 * (side / 4) ** 2))
+
+    return [[along(y, h) * along(x, w) for x in range(width)] for y in range(height)]
