@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchbcos._core.errors import BcosError, ExplanationWarning, InputError, shorten
 from torchbcos.data.labelled import Split
 from torchbcos.evaluation.choosing import Chosen, target_of
-from torchbcos.evaluation.dumb import DUMB
+from torchbcos.evaluation.dumb import DUMB, lines
 from torchbcos.evaluation.foreign_maps import read_map
 from torchbcos.evaluation.measured import Measured, geometry
 from torchbcos.evaluation.measures import BOXES, GRIDS, Case, measure_of, settings_of
@@ -162,8 +162,21 @@ class Worker:
         return [self.item_key(items, number, model, variant) for number in range(len(self.plan.sets[items].rows))]
 
     def lines(self, metric: NamedMetric) -> dict[str, float]:
-        """What maps that know nothing, or everything, would get."""
-        return {}
+        """What maps that know nothing, or everything, get in a metric."""
+        name, settings = set_of(metric), settings_of(metric)
+        model = self.models[0]
+        prepare = self.prepare(name, model)
+        if name.startswith(GRIDS):
+            side = None if prepare.crop is None else prepare.crop // settings["n"] if self.plan.rescale else prepare.crop
+            return lines(metric.name, settings, cell=side)
+        area = None
+        if name == BOXES and self.masks is not None:
+            rows = self.plan.sets[name].rows[:, 0].tolist()
+            area = sum(float(self.masks(row, prepare).double().mean()) for row in rows) / len(rows)
+        return lines(
+            metric.name, settings, area=area, pixels=None if prepare.crop is None else prepare.crop**2,
+            classes=len(model.classifier.class_names),
+        )  # fmt: skip
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
