@@ -10,6 +10,7 @@ import typer
 from torchbcos import __version__
 from torchbcos.cli.check import check
 from torchbcos.cli.common import tell
+from torchbcos.cli.compare import compare
 from torchbcos.cli.evaluate import evaluate
 from torchbcos.cli.explain import explain
 from torchbcos.cli.export import export
@@ -63,6 +64,10 @@ app.command(
     epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 -o why.onnx",
 )(export)
 app.add_typer(evaluate)
+app.command(
+    cls=Command,
+    epilog="Example: torchbcos compare --data my-photos --models mine=runs/mine,plain=runs/plain --methods quick --budget 10m",
+)(compare)
 
 
 def main() -> None:

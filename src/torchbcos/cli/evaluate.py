@@ -25,6 +25,7 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
+from torchbcos.cli.compare import METRIC_NAMES, metric_command
 from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
@@ -129,6 +130,13 @@ def _maps_of(method: dict[str, Any]) -> str:
     said += [f"sum to {method['complete']}"] if method["complete"] else []
     said += [] if method["class_specific"] else ["the same for every class"]
     return ", ".join(said)
+
+
+for _name in METRIC_NAMES:
+    evaluate.command(
+        _name, cls=Command, help=f"{_name} of explanation methods on one model.",
+        epilog=f"Example: torchbcos evaluate {_name} --data my-photos --methods inherent,ixg,grad_cam --limit 50",
+    )(metric_command(_name))  # fmt: skip
 
 
 @evaluate.command(cls=Command, epilog=_EXAMPLE)

@@ -8,6 +8,7 @@ from torchbcos.evaluation.comparing import Comparison as Comparison
 from torchbcos.evaluation.comparing import compare as compare
 from torchbcos.evaluation.comparing import evaluate as evaluate
 from torchbcos.evaluation.funnybirds import evaluate_funnybirds as evaluate_funnybirds
+from torchbcos.evaluation.pages import write_comparison as write_comparison
 from torchbcos.evaluation.pointing import cell_targets as cell_targets
 from torchbcos.evaluation.pointing import difull as difull
 from torchbcos.evaluation.pointing import dipart as dipart
@@ -24,4 +25,5 @@ __all__ = [
     "measure_accuracy",
     "open_model",
     "randomised",
+    "write_comparison",
 ]

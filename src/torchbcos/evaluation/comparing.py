@@ -24,6 +24,7 @@ from torchbcos.evaluation.measured import Measured, geometry
 from torchbcos.evaluation.measures import BOXES, GRIDS, settings_of
 from torchbcos.evaluation.named import MAPS, NamedMethod, NamedMetric, digest, named_methods, named_metrics
 from torchbcos.evaluation.reporting import Comparison, report
+from torchbcos.evaluation.showing import cases_of
 from torchbcos.evaluation.splits import choose_split
 from torchbcos.evaluation.store import Store
 from torchbcos.evaluation.units import Plan, Unit, Worker, set_of
@@ -96,6 +97,7 @@ def compare(
     budget: float | None = None,
     device: str = "auto",
     allow_code: bool = False,
+    pictures: bool = False,
     progress: ProgressBar | None = None,
     run: Run | None = None,
     **options: Any,
@@ -113,6 +115,7 @@ def compare(
         maps: a folder of another library's maps, one more method: `<path of the picture>.<class index>.npy`.
         budget: seconds; samples of methods and numbers of pictures are chosen so that it is met, roughly.
         device, allow_code: as in `torchbcos.load`.
+        pictures: make pictures of where methods do best and worst, for the page.
         progress: wraps the units of work, to show how far they are.
         run: does the units; None: this process, one after the other.
         options: fields of `torchbcos.evaluation.Options`.
@@ -150,7 +153,8 @@ def compare(
         (run or run_here)(worker, worker.units(), progress)
         store.reload()
         about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
-        return report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
+        found = report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
+        return dataclasses.replace(found, cases=cases_of(worker, found)) if pictures else found
 
 
 def run_here(worker: Worker, units: Sequence[Unit], progress: ProgressBar | None) -> None:

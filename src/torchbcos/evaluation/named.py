@@ -18,7 +18,7 @@ from torchbcos.attribution import METHODS, Explainer
 from torchbcos.evaluation.dumb import DUMB
 from torchbcos.metrics import METRICS
 
-__all__ = ["MAPS", "NamedMethod", "NamedMetric", "described", "digest", "named_methods", "named_metrics", "parse"]
+__all__ = ["MAPS", "NamedMethod", "NamedMetric", "described", "digest", "named_methods", "named_metrics", "parse", "preset"]
 
 MAPS = "maps"  # what maps of another library are called
 # as papers and other libraries write them
@@ -143,6 +143,24 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+_QUICK = (
+    "inherent", "input_x_gradient", "saliency", "integrated_gradients:samples=16", "grad_cam", "layer_cam", "occlusion", "random",
+    "centre", "edges", "brightness",
+)  # fmt: skip
+
+
+def preset(given: Iterable[str]) -> list[str]:
+    """Names of methods with "quick" and "all" written out.
+
+    >>> preset(["quick", "rise"])[-2:]
+    ['brightness', 'rise']
+    """
+    found: list[str] = []
+    for one in given:
+        found += {"quick": list(_QUICK), "all": [*METHODS, *DUMB]}.get(one, [one])
+    return list(dict.fromkeys(found))
 
 
 def named_methods(given: Iterable[Any]) -> tuple[NamedMethod, ...]:

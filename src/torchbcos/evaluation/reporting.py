@@ -14,12 +14,14 @@ from torchbcos import metrics
 from torchbcos._core.files import finite_or_null
 from torchbcos._core.names import quote
 from torchbcos.attribution import METHODS
+from torchbcos.evaluation.cases import Cases
 from torchbcos.evaluation.choosing import Looked
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric, described
 from torchbcos.evaluation.statistics import pair, rank_agreements, row
 from torchbcos.evaluation.units import Worker, set_of, value_key
 from torchbcos.metrics import METRICS
+from torchbcos.runs.provenance import version_of
 
 __all__ = ["Comparison", "report"]
 
@@ -36,12 +38,14 @@ class Comparison:
             are no part of `facts`.
         values: (model, method, metric) -> (items, V) numbers, NaN where undefined.
         curves: the same -> name -> (items, L).
+        cases: pictures of where methods do best and worst, if they were asked for.
     """
 
     facts: dict[str, Any]
     cost: list[dict[str, Any]]
     values: Mapping[tuple[str, str, str], Tensor] = field(repr=False)
     curves: Mapping[tuple[str, str, str], Mapping[str, Tensor]] = field(repr=False, default_factory=dict)
+    cases: Sequence[Cases] = field(repr=False, default=())
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -115,7 +119,7 @@ def report(
         _row(plan_metric, key, found[key], same) for plan_metric in plan.metrics for key in found if key[2] == plan_metric.label
     ]
     facts = {
-        "schema": 1, "seed": plan.seed, "settings": described(settings),
+        "schema": 1, "torchbcos": version_of("torchbcos"), "seed": plan.seed, "settings": described(settings),
         "data": {**about, **_unreadable(looked)},
         "models": [_model(model, looked, number) for number, model in enumerate(models)],
         "methods": [_method(method) for method in plan.methods],

@@ -130,13 +130,14 @@ class Worker:
             if items.startswith(GRIDS):
                 n = round(rows.shape[1] ** 0.5)
                 flat = compose_grids(
-                    flat.view(*rows.shape, *flat.shape[1:]), n, order=self._order(items), rescale=self.plan.rescale
+                    flat.view(*rows.shape, *flat.shape[1:]), n, order=self.order(items), rescale=self.plan.rescale
                 )
             self._last = (key, flat)
         found: Tensor = self._last[1]
         return found
 
-    def _order(self, items: str) -> str:
+    def order(self, items: str) -> str:
+        """In which order the pictures of a grid are set: "row" or "column"."""
         return str(settings_of(self.plan.of_set(items)[0])["order"])
 
     def targets(self, items: str, start: int, stop: int, model: Measured, variant: str) -> Tensor:
@@ -144,7 +145,7 @@ class Worker:
         labels = self.plan.sets[items].labels[start:stop]
         found = target_of(model, self.plan.classes, labels.flatten()).view(labels.shape)
         if variant:
-            at = own_cells(round(labels.shape[1] ** 0.5), self._order(items))
+            at = own_cells(round(labels.shape[1] ** 0.5), self.order(items))
             by_place = cell_targets(found[:, at.argsort()], len(model.classifier.class_names))
             return by_place[:, at]
         return found

@@ -1,0 +1,322 @@
+"""`torchbcos compare`, and `torchbcos evaluate METRIC`: which explanation to trust, and how sure that is."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torchbcos._core.names import brief
+from torchbcos.cli.common import (
+    MACHINE,
+    AllowCode,
+    Device,
+    DeviceOption,
+    given_path,
+    print_json,
+    say,
+    shown,
+    tell,
+    usage_errors,
+)
+
+__all__ = ["METRIC_NAMES", "compare", "metric_command", "seconds"]
+
+# the metrics that compare methods on items: the names of `torchbcos.evaluation.measures.MEASURES`, which --help need not load
+METRIC_NAMES = (
+    "grid-pointing", "difull", "dipart", "energy-pointing", "map-iou", "pointing-hit", "deletion", "insertion", "single-deletion",
+    "idsds", "road", "sensitivity-n", "infidelity", "max-sensitivity", "residual", "randomisation", "label-sensitivity", "gini",
+    "entropy",
+)  # fmt: skip
+_ITEMS = "What is measured"
+
+
+class Split(str, enum.Enum):
+    """Which part of the data."""
+
+    val = "val"
+    train = "train"
+    all = "all"
+    selection = "selection"
+    report = "report"
+
+
+_Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", parser=given_path,
+        help="A folder of pictures for every class, shards, a table, or CIFAR-10; boxes.csv or masks/ beside them for metrics "
+        "that ask where the object is.",
+    ),
+]  # fmt: skip
+_Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--methods", metavar="LIST", show_default="quick",
+        help="Names with commas, settings after colons: inherent,ixg,rise:samples=128,grad_cam. quick: what takes seconds a "
+        "picture; all: every method that fits the models. Both with maps that know no network (random, centre, edges, "
+        "brightness): 'torchbcos evaluate --list' names all.",
+    ),
+]  # fmt: skip
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the metric; a wrong name is told all of them."),
+]
+_SplitOption = Annotated[
+    Split, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
+]
+_Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, rich_help_panel=_ITEMS, help="Grids, and pictures, at most.")]
+_Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="TIME", rich_help_panel=_ITEMS, help="Draw fewer samples and pictures, to be done in 90s, 10m or 2h."
+    ),
+]
+_Protocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol", metavar="NAME", rich_help_panel=_ITEMS,
+        help="Measure as published: bcos-v2, coda, difull, probe, rise, idsds (docs/explanation/protocols.md).",
+    ),
+]  # fmt: skip
+_Confidence = Annotated[
+    float | None,
+    typer.Option(
+        "--confidence", metavar="P", min=0, max=1, show_default="0.5, or the protocol's", rich_help_panel=_ITEMS,
+        help="Take pictures of whose class every model is surer than this.",
+    ),
+]  # fmt: skip
+_Cell = Annotated[
+    int | None,
+    typer.Option(
+        "--cell", metavar="PIXELS", min=1, show_default="as the first model's pictures", rich_help_panel=_ITEMS,
+        help="Side of a cell of a grid: 80 is four times as fast as 160.",
+    ),
+]  # fmt: skip
+_Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size", metavar="PIXELS", min=1, show_default="as each model's card says", rich_help_panel=_ITEMS,
+        help="Side of a picture.",
+    ),
+]  # fmt: skip
+_Rescale = Annotated[
+    bool,
+    typer.Option(
+        "--rescale", metavar="", rich_help_panel=_ITEMS,
+        help="Shrink cells so that a grid is as large as a picture: for models that take one size, and transformers.",
+    ),
+]  # fmt: skip
+_Seed = Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=_ITEMS, help="Of everything that is drawn.")]
+_Maps = Annotated[
+    Path | None,
+    typer.Option(
+        "--maps", metavar="DIR", parser=given_path, rich_help_panel=_ITEMS,
+        help="Maps of another library as one more method: <path of the picture>.<class index>.npy, each (H, W).",
+    ),
+]  # fmt: skip
+_Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", parser=given_path, help="Where page, tables, JSON and the cache of maps go."),
+]
+_Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="DIR", parser=given_path, show_default="OUT/maps",
+        help="Maps that were computed before: a new metric reuses them, an interrupted command goes on.",
+    ),
+]  # fmt: skip
+_BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", metavar="N", min=1, rich_help_panel=MACHINE, help="Pictures whose maps are computed together."),
+]
+_Workers = Annotated[int, typer.Option("--workers", metavar="N", min=0, rich_help_panel=MACHINE, help="Processes that read.")]
+_Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the comparison as one JSON object.")]
+
+
+def compare(
+    data: _Data,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--models", "--model", metavar="LIST", show_default="the embedded ten-class model",
+            help="Models as 'torchbcos explain' takes them, with commas, each with a name of yours before it if you like: "
+            "plain=runs/plain/model,bcos=imagenette.",
+        ),
+    ] = None,
+    methods: _Methods = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metrics", metavar="LIST", show_default="grid-pointing,single-deletion,deletion",
+            help="Names with commas, settings after colons: grid-pointing:n=3,deletion:first=least.",
+        ),
+    ] = None,
+    split: _SplitOption = Split.val,
+    limit: _Limit = 100,
+    budget: _Budget = None,
+    protocol: _Protocol = None,
+    confidence: _Confidence = None,
+    cell: _Cell = None,
+    size: _Size = None,
+    rescale: _Rescale = False,
+    seed: _Seed = 0,
+    maps: _Maps = None,
+    out: _Out = Path("evaluation"),
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What the files in OUT are called.")] = "compare",
+    cache: _Cache = None,
+    allow_code: AllowCode = False,
+    device: DeviceOption = Device.auto,
+    batch_size: _BatchSize = 1,
+    workers: _Workers = 0,
+    json: _Json = False,
+) -> None:  # fmt: skip
+    """Compare explanation methods on one or more models: medians, intervals, paired tests, and what each metric does not see.
+
+    The same pictures for all models, which all of them get right. OUT holds a page to open, tables (CSV, Markdown) and JSON.
+    """
+    _compare(
+        _listed(models) or ["default"], methods, _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data,
+        out=out, name=name, cache=cache, maps=maps, budget=budget, device=device.value, allow_code=allow_code, json=json,
+        split=split.value, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
+        seed=seed, batch_size=batch_size, workers=workers,
+    )  # fmt: skip
+
+
+def metric_command(metric: str) -> Callable[..., None]:
+    """`torchbcos evaluate METRIC`, for one metric."""
+
+    def command(
+        data: _Data,
+        model: Annotated[
+            str,
+            typer.Option(
+                "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+                help="A model as 'torchbcos explain' takes it, or the folder of a run.",
+            ),
+        ] = "default",
+        methods: _Methods = None,
+        settings: _Settings = None,
+        split: _SplitOption = Split.val,
+        limit: _Limit = 100,
+        budget: _Budget = None,
+        protocol: _Protocol = None,
+        confidence: _Confidence = None,
+        cell: _Cell = None,
+        size: _Size = None,
+        rescale: _Rescale = False,
+        seed: _Seed = 0,
+        maps: _Maps = None,
+        out: _Out = Path("evaluation"),
+        cache: _Cache = None,
+        allow_code: AllowCode = False,
+        device: DeviceOption = Device.auto,
+        batch_size: _BatchSize = 1,
+        workers: _Workers = 0,
+        json: _Json = False,
+    ) -> None:  # fmt: skip
+        _compare(
+            [model], methods, [":".join([metric, *(settings or [])])], data, out=out, name=metric, cache=cache, maps=maps,
+            budget=budget, device=device.value, allow_code=allow_code, json=json, split=split.value, limit=limit,
+            protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale, seed=seed, batch_size=batch_size,
+            workers=workers,
+        )  # fmt: skip
+
+    return command
+
+
+def _compare(
+    models: list[str], methods: list[str] | None, metrics: list[str], data: Path, *, out: Path, name: str, budget: str | None,
+    json: bool, **options: Any,
+) -> None:  # fmt: skip
+    with usage_errors():
+        from torchbcos.evaluation import compare, write_comparison
+        from torchbcos.evaluation.named import preset
+
+        chosen = preset(_listed(methods) or ["quick"])
+        found = compare(
+            [_labelled(model) for model in models], chosen, metrics, data, out=out,
+            budget=None if budget is None else seconds(budget), pictures=True, progress=None if json else _progress, **options,
+        )  # fmt: skip
+        files = write_comparison(found.to_dict(), found.cost, out, name, found.cases)
+    if json:
+        print_json(found.to_dict())
+    else:
+        for line in _lines(found.to_dict()):
+            tell(line)
+        for sentence in found.sentences:
+            say(f"torchbcos: {sentence}")
+        tell(f"Page: {next(file for file in files if file.suffix == '.html')}")
+    if found.facts["data"]["unreadable"]:
+        raise typer.Exit(1)
+
+
+def _progress(batches: Any, count: int) -> Iterator[Any]:
+    return shown(batches, count, label="measuring")
+
+
+def seconds(text: str) -> float:
+    """A time in words as seconds.
+
+    >>> seconds("10m"), seconds("90"), seconds("1h30m")
+    (600.0, 90.0, 5400.0)
+    """
+    from torchbcos._core.errors import InputError
+
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not text.strip() or found is None:
+        raise InputError(f"A time is written 90s, 10m or 1h30m, not {text!r}.")
+    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part)
+
+
+def _listed(given: list[str] | None) -> list[str]:
+    """Names of an option that may be repeated, and hold several with commas."""
+    return [part.strip() for one in given or () for part in one.split(",") if part.strip()]
+
+
+def _labelled(model: str) -> Any:
+    """A source, or (label, source)."""
+    label, equals, source = model.partition("=")
+    return (label, source) if equals and re.fullmatch(r"[\w .-]+", label) else model
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """A table for each metric and model, best methods first."""
+    dumb = {one["label"] for one in facts["methods"] if one["dumb"]}
+    for metric in facts["metrics"]:
+        for model in facts["models"]:
+            rows = [r for r in facts["rows"] if (r["metric"], r["model"]) == (metric["label"], model["label"])]
+            yield from _table(metric, model, rows, dumb)
+        yield f"  It does not see: {metric['blind']}"
+        yield ""
+
+
+def _table(metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, Any]], dumb: set[str]) -> Iterator[str]:
+    good = {"high": "high is good", "low": "low is good", "neither": "neither is good"}[metric["best"]]
+    lines = ", ".join(f"{name} {_number(value)}" for name, value in metric["lines"].items())
+    yield f"{metric['label']} on {brief(model['label'])} ({good}{'; ' + lines if lines else ''})"
+    sign = -1 if metric["best"] == "high" else 1
+    ranked = sorted(rows, key=lambda r: (r["mean"] is None, sign * (r["mean"] or 0)))
+    width = max([len(r["method"]) for r in ranked] + [6])
+    yield f"  {'method':{width}}  {'mean':>7}  {'95 % interval':>17}  {'median':>7}  {'5 %':>7}  {'n':>5}  {'passes':>6}"
+    for r in ranked:
+        interval = f"{_number(r['mean_low'])} to {_number(r['mean_high'])}"
+        passes = "–" if r["passes"] is None else round(r["passes"])
+        middle = f"{_number(r['mean']):>7}  {interval:>17}  {_number(r['median']):>7}  {_number(r['p5']):>7}"
+        yield f"  {r['method']:{width}}  {middle}  {r['n']:>5}  {passes:>6}{_notes(r, dumb)}"
+
+
+def _notes(row: dict[str, Any], dumb: set[str]) -> str:
+    said = ["no network"] if row["method"] in dumb else []
+    said += [f"{row['undefined']} undefined"] if row["undefined"] and not row["note"] else []
+    said += [f"the same map as {', '.join(row['same_as'])}"] if row["same_as"] else []
+    said += ["not defined here"] if row["note"] else []
+    return f"  ({'; '.join(said)})" if said else ""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
