@@ -296,7 +296,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, Any]], dumb: set[str]) -> Iterator[str]:
-    good = {"high": "high is good", "low": "low is good", "neither": "neither is good"}[metric["best"]]
+    good = {"high": "high is good", "low": "low is good", "neither": "it describes: no value is better"}[metric["best"]]
     lines = ", ".join(f"{name} {_number(value)}" for name, value in metric["lines"].items())
     yield f"{metric['label']} on {brief(model['label'])} ({good}{'; ' + lines if lines else ''})"
     sign = -1 if metric["best"] == "high" else 1

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from torchbcos.evaluation.cases import Case, Cases, average_maps
+from torchbcos.evaluation.cases import Average, Case, Cases, average_maps
 from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric
@@ -59,7 +59,7 @@ def _cases(worker: Worker, found: Comparison, metric: NamedMetric, number: int, 
     defined = [i for i in worth.argsort(descending=True, stable=True).tolist() if not math.isnan(float(worth[i]))]
     ends = [defined[:_CASES], defined[: -_CASES - 1 : -1] if len(defined) > 2 * _CASES else []]
     best, worst = ([one for i in rows for one in _case(worker, metric, number, method, i, values)] for rows in ends)
-    averages = ()
+    averages: Sequence[Average] = ()
     if len(values) >= _FOR_AVERAGES:
         maps = [kept.maps[0] for kept in _kept(worker, metric, number, method, range(len(values)))]
         if len(maps) == len(values):

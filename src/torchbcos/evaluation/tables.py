@@ -16,7 +16,8 @@ from torchbcos.rendering import format_number
 from torchbcos.rendering.page import shown
 
 __all__ = [
-    "ROW_COLUMNS", "comparison_csv", "comparison_markdown", "items_words", "model_facts", "settings_of", "subtitle_of", "title_of",
+    "ROW_COLUMNS", "comparison_csv", "comparison_markdown", "items_words", "model_facts", "settings_of", "subtitle_of",
+    "title_of",
 ]  # fmt: skip
 
 ROW_COLUMNS = (
