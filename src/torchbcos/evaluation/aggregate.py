@@ -56,7 +56,7 @@ class Bin:
 def aggregate(
     maps: Tensor, scores: Tensor, *, inside: Tensor | None = None, signed: bool = False, edges: Sequence[float] = EDGES
 ) -> tuple[Bin, ...]:
-    """Maps, sorted from the highest score to the lowest, cut into bins and averaged (arXiv 2205.10435, section 3.3).
+    """Maps, sorted from the highest score to the lowest, cut into bins and averaged (arXiv 2205.10435).
 
     Each map is divided by its own maximum, so that no picture outshines the others. All maps should have their object, or their
     cell of a grid, in the same place: give those of one cell.
