@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 Items = Sequence[Sequence[float]]
 
@@ -118,3 +119,24 @@ def centre(height: int, width: int, cells: int) -> list[list[float]]:
         return math.exp(-(((place % side) - (side - 1) / 2) ** 2) / (2 * (side / 4) ** 2))
 
     return [[along(y, h) * along(x, w) for x in range(width)] for y in range(height)]
+
+
+def aggregate(
+    maps: Sequence[Items], scores: Sequence[float], masses: Sequence[float], edges: Sequence[int], signed: bool
+) -> list[tuple[list[int], list[list[float]] | None]]:
+    """AggAtt (arXiv 2205.10435): for each bin its maps, the best first, and their mean in units of their own maxima."""
+
+    def key(i: int) -> tuple[bool, float, float, int]:
+        return math.isnan(scores[i]), 0.0 if math.isnan(scores[i]) else -scores[i], -masses[i], i
+
+    order, found = sorted(range(len(maps)), key=key), []
+    for low, high in pairwise(edges):
+        chosen = order[len(maps) * low // 100 : len(maps) * high // 100]
+        units = []
+        for i in chosen:
+            kept = [[v if signed else max(0.0, v) for v in line] for line in maps[i]]
+            largest = max(abs(v) for line in kept for v in line)
+            units.append([[v / largest if largest else 0.0 for v in line] for line in kept])
+        rows, columns = range(len(maps[0])), range(len(maps[0][0]))
+        found.append((chosen, [[mean([u[y][x] for u in units]) for x in columns] for y in rows] if chosen else None))
+    return found

@@ -19,6 +19,7 @@ from torchbcos.evaluation.choosing import Looked
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric, described
 from torchbcos.evaluation.statistics import pair, rank_agreements, row
+from torchbcos.evaluation.telling import sentences
 from torchbcos.evaluation.units import Worker, set_of, value_key
 from torchbcos.metrics import METRICS
 from torchbcos.runs.provenance import version_of
@@ -128,7 +129,7 @@ def report(
         "rows": rows, "pairs": _pairs(worker, values), "rankings": _rankings(worker, values),
         "agreement": _agreement(worker, items),
     }  # fmt: skip
-    facts["sentences"] = [*notes, *_sentences(facts, worker, found)]
+    facts["sentences"] = [*notes, *_sentences(facts, worker, found), *sentences(finite_or_null(facts))]
     cost = _cost(worker, found)
     return Comparison(facts, cost, values, {key: one.curves() for key, one in found.items() if one.curves()})
 
