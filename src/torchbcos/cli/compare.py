@@ -35,7 +35,7 @@ METRIC_NAMES = (
 _ITEMS = "What is measured"
 
 
-class Split(str, enum.Enum):
+class _Split(str, enum.Enum):
     """Which part of the data."""
 
     val = "val"
@@ -67,7 +67,7 @@ _Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the metric; a wrong name is told all of them."),
 ]
 _SplitOption = Annotated[
-    Split, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
+    _Split, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
 ]
 _Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, rich_help_panel=_ITEMS, help="Grids, and pictures, at most.")]
 _Budget = Annotated[
@@ -156,7 +156,7 @@ def compare(
             help="Names with commas, settings after colons: grid-pointing:n=3,deletion:first=least.",
         ),
     ] = None,
-    split: _SplitOption = Split.val,
+    split: _SplitOption = _Split.val,
     limit: _Limit = 100,
     budget: _Budget = None,
     protocol: _Protocol = None,
@@ -201,7 +201,7 @@ def metric_command(metric: str) -> Callable[..., None]:
         ] = "default",
         methods: _Methods = None,
         settings: _Settings = None,
-        split: _SplitOption = Split.val,
+        split: _SplitOption = _Split.val,
         limit: _Limit = 100,
         budget: _Budget = None,
         protocol: _Protocol = None,

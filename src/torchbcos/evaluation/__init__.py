@@ -5,8 +5,10 @@ from __future__ import annotations
 from torchbcos.evaluation.accuracy import measure_accuracy as measure_accuracy
 from torchbcos.evaluation.checkpoints import open_model as open_model
 from torchbcos.evaluation.comparing import Comparison as Comparison
+from torchbcos.evaluation.comparing import Options as Options
 from torchbcos.evaluation.comparing import compare as compare
 from torchbcos.evaluation.comparing import evaluate as evaluate
+from torchbcos.evaluation.dumb import DUMB as DUMB
 from torchbcos.evaluation.funnybirds import evaluate_funnybirds as evaluate_funnybirds
 from torchbcos.evaluation.pages import write_comparison as write_comparison
 from torchbcos.evaluation.pointing import cell_targets as cell_targets
@@ -16,6 +18,8 @@ from torchbcos.evaluation.randomised import randomised as randomised
 
 __all__ = [
     "Comparison",
+    "DUMB",
+    "Options",
     "compare",
     "evaluate",
     "cell_targets",

@@ -21,7 +21,7 @@ from torchbcos.metrics import choose_grids
 from torchbcos.metrics.grids import odds_of
 from torchbcos.pictures import Preprocess
 
-__all__ = ["Chosen", "Looked", "choose_pictures", "look_at", "target_of"]
+__all__ = ["Chosen", "Looked", "choose_pictures", "grids_of", "labelled_by_one", "look_at", "order_of", "target_of"]
 
 _OF_EACH = 20  # candidates that are looked at for each picture that is needed
 _LEAST = 500

@@ -17,7 +17,7 @@ from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.named import NamedMethod, NamedMetric
 from torchbcos.metrics import METRICS
 
-__all__ = ["GRIDS", "MEASURES", "PICTURES", "BOXES", "Case", "Measure", "measure_of", "settings_of"]
+__all__ = ["BOXES", "GRIDS", "MEASURES", "PICTURES", "Case", "Measure", "best_of", "measure_of", "settings_of"]
 
 GRIDS, PICTURES, BOXES = "grids", "pictures", "boxes"
 

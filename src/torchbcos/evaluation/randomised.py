@@ -17,7 +17,7 @@ from torchbcos._core.names import hint
 from torchbcos.deployment.settle import copy_of
 from torchbcos.metrics.passes import own_generator
 
-__all__ = ["ORDERS", "randomised"]
+__all__ = ["ORDERS", "layers_of", "randomised"]
 
 ORDERS = ("bottom_up", "top_down", "independent")
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}  # of norms, as they are before any batch

@@ -20,7 +20,7 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
 
-__all__ = ["Kept", "Store"]
+__all__ = ["Kept", "Store", "kept_of"]
 
 _MARK, _SCHEMA = "torchbcos-maps.json", 1
 _MAPS, _VALUES = "maps", "values"

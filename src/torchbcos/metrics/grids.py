@@ -20,7 +20,7 @@ from torchbcos.functional.replace import replacement
 from torchbcos.metrics.passes import own_generator
 from torchbcos.metrics.pointing import check_n
 
-__all__ = ["ORDERS", "choose_grids", "compose_grids", "own_cells", "window_maps"]
+__all__ = ["ORDERS", "choose_grids", "compose_grids", "odds_of", "own_cells", "window_maps"]
 
 ORDERS = ("row", "column")
 _OFFICIAL_SEED = 42
