@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchbcos._core.errors import InputError
 
-__all__ = ["PERCENTS", "Average", "Case", "Cases", "average_maps"]
+__all__ = ["PERCENTS", "Average", "Case", "Cases", "Picture", "average_maps"]
 
 PERCENTS = (0, 2, 5, 50, 95, 98, 100)  # Rao et al. 2022, arXiv 2205.10435, section 4 (AggAtt)
 

@@ -176,10 +176,11 @@ def _of_model(facts: Record, model: str) -> list[str]:
     told = {"best by": alone, "not told apart from the best by": even, "not among the best by": lost}
     words = [f"{how} {_listed(labels)}" for how, labels in told.items() if labels]
     lead = f"On {model}, {top} is among the best methods by {wins[top]} of {total} metric{'s' * (total > 1)}: {'; '.join(words)}."
-    rivals = [method for method in order[1:] if wins[method] == wins[top]]
-    return [lead] + [f"So {'is' if len(rivals) == 1 else 'are'} {_listed(rivals)}: nothing here decides between them."] * bool(
-        rivals
-    )
+    twins = next((row["same_as"] for row in judged[0].ranked if row["method"] == top), None) or ()
+    rivals = [method for method in order[1:] if wins[method] == wins[top] and method not in twins]
+    if not rivals:
+        return [lead]
+    return [lead, f"So {'is' if len(rivals) == 1 else 'are'} {_listed(rivals)}: nothing here decides between them."]
 
 
 def across(facts: Record) -> list[str]:
@@ -233,10 +234,10 @@ def caveats(one: Standing) -> list[str]:
     """What stands beside the number: who is not told apart, who does not beat a map without a network, what is undefined."""
     found = []
     if one.even and one.best is not None:
-        found.append(f"Not told apart from {one.best['method']}: {_listed(one.even)}.")
+        found.append(f"On {one.model}, not told apart from {one.best['method']}: {_listed(one.even)}.")
     if one.dumb is not None and one.below:
-        mean = format_number(number(one.dumb["mean"]))
-        found.append(f"No better than {one.dumb['method']} ({mean}), which looks at no network: {_listed(one.below)}.")
+        dumb = f"{one.dumb['method']} ({format_number(number(one.dumb['mean']))}), which looks at no network"
+        found.append(f"On {one.model}, no better than {dumb}: {_listed(one.below)}.")
     return found + [undefined_sentence(row, one.metric) for row in one.ranked if row["undefined"]]
 
 

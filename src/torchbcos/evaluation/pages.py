@@ -12,6 +12,7 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import fit_name, quote
 from torchbcos.evaluation.cases import Average, Case, Cases
+from torchbcos.evaluation.curves import Curves, curve_figures
 from torchbcos.evaluation.findings import (
     LEVEL,
     Record,
@@ -49,8 +50,9 @@ _SPAN = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 
 def write_comparison(
-    facts: Record, cost: Sequence[Record], folder: Path, name: str, pictures: Sequence[Cases] | None = None
-) -> list[Path]:
+    facts: Record, cost: Sequence[Record], folder: Path, name: str, pictures: Sequence[Cases] | None = None,
+    curves: Curves | None = None,
+) -> list[Path]:  # fmt: skip
     """Write NAME.json, NAME.cost.json, NAME.csv, NAME.md and NAME.html: all of them, or none.
 
     Args:
@@ -59,6 +61,7 @@ def write_comparison(
         folder: where; it is made if its own folder exists.
         name: of the files, without a suffix.
         pictures: best and worst cases, and average maps, for the page.
+        curves: of `Comparison.curves`, for the page.
 
     Returns:
         The files.
@@ -70,7 +73,7 @@ def write_comparison(
     """
     if name != fit_name(name, 200) or not name or name.startswith(".") or "\\" in name:
         raise InputError(f"The name of a comparison is the beginning of file names, compare-1, say; not {quote(name)}.")
-    page = comparison_page(facts, cost, pictures or ())
+    page = comparison_page(facts, cost, pictures or (), curves)
     texts = {".csv": comparison_csv(facts), ".md": comparison_markdown(facts, cost), ".html": page}
     files = {suffix: folder / (name + suffix) for suffix in (".json", ".cost.json", *texts)}
     try:
@@ -91,16 +94,20 @@ def write_comparison(
     return list(files.values())
 
 
-def comparison_page(facts: Record, cost: Sequence[Record] = (), pictures: Sequence[Cases] = ()) -> Html:
+def comparison_page(
+    facts: Record, cost: Sequence[Record] = (), pictures: Sequence[Cases] = (), curves: Curves | None = None
+) -> Html:
     """The page of a comparison: what it says, a figure a metric, tables, pictures, settings.
 
     Args:
         facts: of `Comparison.to_dict`.
         cost: of `Comparison.cost`.
         pictures: best and worst cases, and average maps.
+        curves: of `Comparison.curves`: what deletion and insertion saw.
     """
+    curves = curves or {}
     sections = [Section("What it says", [*_says(facts), *_warnings(facts)])]
-    sections += [_metric_section(facts, metric) for metric in facts["metrics"]]
+    sections += [_metric_section(facts, metric, curves) for metric in facts["metrics"]]
     sections += [_cases(pictures)] if pictures else []
     sections.append(Section("All rows", [_rows(facts, cost)]))
     sections += [_pairs(facts)] if facts["pairs"] else []
@@ -136,7 +143,7 @@ def _warnings(facts: Record) -> list[Html]:
         found.append(note(f"On {model}, {', '.join(group)} give the same maps: they are one method."))
     lost = facts["data"].get("unreadable") or ()
     if lost:
-        found.append(warning(f"{len(lost)} pictures could not be read, and are in no number: {', '.join(map(str, lost[:20]))}",
+        found.append(warning(f"Not read, and in no number ({len(lost)}): {', '.join(map(str, lost[:20]))}",
                              " and others." if len(lost) > 20 else "."))  # fmt: skip
     return found
 
@@ -156,7 +163,7 @@ def _glance(facts: Record, model: str) -> list[Html]:
         cells = [_mean_cell(one, method["label"]) for one in found]
         rows.append([method["label"] + (" (no network)" if method.get("dumb") else ""), *cells])
     caption = f"{model}: means; ↑ high is good, ↓ low is good"
-    return [table(columns, rows, caption=caption, tools=len(rows) > 3)]
+    return [table(columns, rows, caption=caption)]
 
 
 def _mean_cell(one: Standing, method: str) -> Cell | None:
@@ -171,15 +178,16 @@ def _number(value: object) -> str:
     return format_number(number(value))
 
 
-def _metric_section(facts: Record, metric: Record) -> Section:
+def _metric_section(facts: Record, metric: Record, curves: Curves) -> Section:
     found = [standing(facts, model["label"], metric) for model in facts["models"]]
     parts: list[str] = [paragraph(metric["summary"])] if metric.get("summary") else []
-    parts += [paragraph(words) for one in found if (words := lead_sentence(facts, one))]
+    for one in found:
+        parts += [paragraph(words) for words in [lead_sentence(facts, one)] if words]
+        parts += [bullets(words) for words in [caveats(one)] if words]
     parts.append(note(Html("<b>Does not see.</b> "), metric["blind"]))
-    beside = [words for one in found for words in caveats(one)]
-    parts += [bullets(beside)] if beside else []
-    caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Source: {metric['source']}."
+    caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Hollow: looks at no network. Source: {metric['source']}."
     parts.append(figure(_figure(facts, metric, found), caption))
+    parts += [figure(drawing, words) for words, drawing in curve_figures(facts, metric, curves)]
     if metric["settings"]:
         parts.append(paragraph(f"Settings: {shown(metric['settings'])}."))
     return Section(metric["label"], parts)
@@ -269,7 +277,7 @@ def _agreement(facts: Record) -> Section:
     parts: list[str] = []
     if facts["rankings"]:
         parts.append(paragraph(
-            "Kendall's τ-b between the rankings that two metrics give to the methods: 1: the same order, -1: the opposite. "
+            "Kendall's τ-b between the rankings that two metrics give to the methods: 1 is the same order, -1 the opposite. "
             "Metrics that rank differently measure different things, or one of them measures nothing.",
         ))  # fmt: skip
     for model in facts["models"]:
