@@ -14,7 +14,6 @@ from torchbcos._core.names import fit_name, quote
 from torchbcos.evaluation.cases import Average, Case, Cases
 from torchbcos.evaluation.curves import Curves, curve_figures
 from torchbcos.evaluation.findings import (
-    LEVEL,
     Record,
     Standing,
     across,
@@ -28,7 +27,6 @@ from torchbcos.evaluation.findings import (
 from torchbcos.evaluation.tables import (
     comparison_csv,
     comparison_markdown,
-    items_words,
     model_facts,
     settings_of,
     subtitle_of,
@@ -45,7 +43,8 @@ from torchbcos.rendering.shapes import Drawing
 
 __all__ = ["comparison_page", "write_comparison"]
 
-_FEW = 30  # items: an interval of fewer is a guess
+_LEVEL = 0.05  # of tests
+_NAMED = 20  # pictures
 _SPAN = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 
@@ -119,33 +118,24 @@ def comparison_page(
 
 def _says(facts: Record) -> list[Html]:
     """Sentences first, then all means at a glance."""
-    parts = [bullets([*opening(facts), *across(facts)]), bullets(facts["sentences"]) if facts["sentences"] else Html("")]
+    parts = [bullets([*opening(facts), *across(facts)])]
     found = [_glance(facts, model["label"]) for model in facts["models"]]
     if any(found):
         parts += [part for one in found for part in one]
         parts.append(paragraph(
-            "★ the best mean. ≈ not told apart from it: the sign test, corrected for the number of methods (Holm, ",
-            f"{LEVEL:g} together), or the interval of the mean difference leaves it open. ▽ no better than the best map ",
-            "that looks at no network. The test goes item by item: it sees what two intervals beside each other do not.",
+            "★ the best mean. ≈ not told apart from it: the 95 % interval of the paired difference, item by item, includes 0. ",
+            "▽ not surely better than the best map that looks at no network. Of twenty such intervals, about one misses.",
         ))  # fmt: skip
+    if facts["sentences"]:
+        parts += [heading("One by one"), bullets(facts["sentences"])]
     return parts
 
 
 def _warnings(facts: Record) -> list[Html]:
-    """What makes numbers weaker than they look."""
-    found = []
-    few = [name for name, one in facts["items"].items() if number(one.get("count")) < _FEW]
-    if few:
-        words = " and ".join(items_words(name, facts["items"][name]) for name in few)
-        found.append(warning(f"Only {words}: intervals of so few items are rough, and a small difference cannot show."))
-    same = [(row["model"], tuple(sorted((row["method"], *row["same_as"])))) for row in facts["rows"] if row.get("same_as")]
-    for model, group in dict.fromkeys(same):
-        found.append(note(f"On {model}, {', '.join(group)} give the same maps: they are one method."))
-    lost = facts["data"].get("unreadable") or ()
-    if lost:
-        found.append(warning(f"Not read, and in no number ({len(lost)}): {', '.join(map(str, lost[:20]))}",
-                             " and others." if len(lost) > 20 else "."))  # fmt: skip
-    return found
+    """Pictures that are in no number, by name."""
+    lost = [str(name) for name in facts["data"].get("unreadable") or ()]
+    others = " and others." if len(lost) > _NAMED else "."
+    return [warning(f"Not read, and in no number ({len(lost)}): {', '.join(lost[:_NAMED])}", others)] if lost else []
 
 
 def _glance(facts: Record, model: str) -> list[Html]:
@@ -268,7 +258,7 @@ def _pairs(facts: Record) -> Section:
     ]  # fmt: skip
     words = (
         f"Two methods on the same items: the mean of their differences, and in how many items which one is better. These are "
-        f"{len(rows)} tests: by chance alone, about {max(1, round(LEVEL * len(rows)))} of so many fall below {LEVEL:g}."
+        f"{len(rows)} tests: by chance alone, about {max(1, round(_LEVEL * len(rows)))} of so many fall below {_LEVEL:g}."
     )
     return Section("Paired differences", [paragraph(words), table(columns, rows, caption="Paired differences", tools=True)])
 

@@ -61,7 +61,7 @@ def comparison_markdown(facts: Record, cost: Sequence[Record] = ()) -> str:
     parts = [f"# {_plain(title_of(facts))}", _plain(subtitle_of(facts)), "## What it says"]
     parts.append("\n".join(f"- {_plain(one)}" for one in (*opening(facts), *across(facts), *facts["sentences"])))
     parts += [_glance(facts, model["label"]) for model in facts["models"]]
-    parts.append("**Bold**: the best mean. ≈: not told apart from it. ▽: no better than a map that looks at no network.")
+    parts.append("**Bold**: the best mean. ≈: not told apart from it. ▽: not surely better than a map that looks at no network.")
     parts += [_metric(facts, metric) for metric in facts["metrics"]]
     parts += ["## Paired differences", _pairs(facts)] if facts["pairs"] else []
     parts += ["## Do the metrics agree?", _rankings(facts)] if facts["rankings"] else []
