@@ -177,14 +177,18 @@ def _of_model(facts: Record, model: str) -> list[str]:
 
 def _lead(model: str, top: str, judged: Sequence[Standing]) -> str:
     """By which metrics a method is best, not told apart from the best, or behind."""
-    told: dict[str, list[str]] = {"best by": [], "not told apart from the best by": [], "behind by": []}
+    told: dict[str, list[str]] = {}
+    behind = 0
     for one in judged:
+        best = one.best["method"] if one.best is not None else ""
         marked = one.mark(top) in ("good", "even")
-        how = "behind by" if not marked else "best by" if not one.even else "not told apart from the best by"
-        told[how].append(one.metric["label"])
-    count, total = len(judged) - len(told["behind by"]), len(judged)
-    words = "; ".join(f"{how} {_listed(labels)}" for how, labels in told.items() if labels)
-    return f"On {model}, {top} is among the best methods by {count} of {total} metric{'s' * (total > 1)}: {words}."
+        how = f"behind {best}" if not marked else "not told apart from the best" if one.even else "best"
+        told.setdefault(how, []).append(one.metric["label"])
+        behind += not marked
+    total = len(judged)
+    ordered = sorted(told, key=lambda how: (how.startswith("behind"), how.startswith("not")))
+    words = "; ".join(f"{how} by {_listed(told[how])}" for how in ordered)
+    return f"On {model}, {top} is among the best methods by {total - behind} of {total} metric{'s' * (total > 1)}: {words}."
 
 
 def across(facts: Record) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing, write_json
-from torchbcos._core.names import fit_name, quote
+from torchbcos._core.names import fit_name, hint, quote
 from torchbcos.evaluation.cases import Average, Case, Cases
 from torchbcos.evaluation.curves import Curves, curve_figures
 from torchbcos.evaluation.findings import (
@@ -41,7 +41,7 @@ from torchbcos.rendering.page_pictures import Shot, strip
 from torchbcos.rendering.page_table import Cell, Column, table
 from torchbcos.rendering.shapes import Drawing
 
-__all__ = ["comparison_page", "write_comparison"]
+__all__ = ["comparison_page", "metric_figure", "write_comparison"]
 
 _LEVEL = 0.05  # of tests
 _NAMED = 20  # pictures
@@ -174,9 +174,9 @@ def _metric_section(facts: Record, metric: Record, curves: Curves) -> Section:
     for one in found:
         parts += [paragraph(words) for words in [lead_sentence(facts, one)] if words]
         parts += [bullets(words) for words in [caveats(one)] if words]
-    parts.append(note(Html("<b>Does not see.</b> "), metric["blind"]))
+    parts.append(note(Html("<b>Does not see.</b> "), metric["blind"][:1].upper() + metric["blind"][1:]))
     caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Hollow: looks at no network. Source: {metric['source']}."
-    parts.append(figure(_figure(facts, metric, found), caption))
+    parts.append(figure(metric_figure(facts, metric["label"]), caption))
     parts += [figure(drawing, words) for words, drawing in curve_figures(facts, metric, curves)]
     if metric["settings"]:
         parts.append(paragraph(f"Settings: {shown(metric['settings'])}."))
@@ -188,7 +188,24 @@ def _counts(found: Iterable[Standing]) -> str:
     return " or ".join(counts) or "–"
 
 
-def _figure(facts: Record, metric: Record, found: Sequence[Standing]) -> Drawing:
+def metric_figure(facts: Record, label: str) -> Drawing:
+    """The figure of one metric: every method's median, its interval and percentiles, models beside each other.
+
+    Args:
+        facts: of `Comparison.to_dict`, or read from its JSON.
+        label: of the metric.
+
+    Returns:
+        A drawing: `rendering.draw.draw` makes a picture of it, `rendering.svg.svg` a part of a page.
+
+    Raises:
+        InputError: the comparison has no such metric.
+    """
+    metric = next((one for one in facts["metrics"] if one["label"] == label), None)
+    if metric is None:
+        known = [one["label"] for one in facts["metrics"]]
+        raise InputError(f"The comparison has no metric {label!r}.{hint(label, known)} It has {', '.join(known)}.")
+    found = [standing(facts, model["label"], metric) for model in facts["models"]]
     dumb = {method["label"] for method in facts["methods"] if method.get("dumb")}
     names = [model["label"] for model in facts["models"]]
     by_method: dict[str, dict[int, Record]] = {}
@@ -318,7 +335,7 @@ def _average(average: Average, of: Cases) -> Shot:
     about: dict[str, object] = {
         "items": average.count, f"lowest {of.metric}": average.low, f"highest {of.metric}": average.high, "method": of.method,
     }  # fmt: skip
-    return Shot([average.drawn], f"{words} ({average.count} items)", about, ["average map"])
+    return Shot([average.drawn], f"{words} ({average.count} item{'s' * (average.count != 1)})", about, ["average map"])
 
 
 def _settings(facts: Record, cost: Sequence[Record]) -> Section:

@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from torchbcos._core.letters import printable
@@ -88,7 +89,7 @@ def subtitle_of(facts: Record) -> str:
     """Of which data."""
     data = facts["data"]
     sets = [items_words(name, one) for name, one in facts["items"].items()]
-    return f"{data['path']}, split {data['split']}: {', '.join(sets)}; seed {facts['seed']}"
+    return f"{PurePath(str(data['path'])).name or data['path']}, split {data['split']}: {', '.join(sets)}; seed {facts['seed']}"
 
 
 def items_words(name: str, items: Record) -> str:

@@ -91,7 +91,7 @@ def test_a_clear_winner_and_a_loser() -> None:
     facts["rows"] += [row("m", "a", other, 0.5, 50), row("m", "b", other, 0.1, 50)]
     facts["pairs"].append(pair("m", "deletion", "b", "a", -0.4, 1e-9))
     lead, rival = opening(facts)
-    assert lead == "On m, a is among the best methods by 1 of 2 metrics: best by road; behind by deletion."
+    assert lead == "On m, a is among the best methods by 1 of 2 metrics: best by road; behind b by deletion."
     assert rival == "So is b: nothing here decides between them."
 
 

@@ -16,8 +16,10 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import finite_or_null
 from torchbcos.evaluation import pages
 from torchbcos.evaluation.cases import Average, Case, Cases
-from torchbcos.evaluation.pages import comparison_page, write_comparison
+from torchbcos.evaluation.pages import comparison_page, metric_figure, write_comparison
+from torchbcos.rendering.draw import draw
 from torchbcos.rendering.page import Html, Section, document
+from torchbcos.rendering.svg import svg
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e|`=1+1"
 
@@ -136,6 +138,16 @@ def test_the_test_of_strangers_names_can_fail(monkeypatch: pytest.MonkeyPatch) -
     facts["metrics"][0]["summary"] = "<script>1</script>"
     assert page_faults(comparison_page(facts)) != []
     assert page_faults(document("a", [Section("b", ["<script>1</script>"])])) == []
+
+
+def test_a_figure_is_made_from_the_json_alone() -> None:
+    facts = json.loads(json.dumps(finite_or_null(comparison())))
+    drawing = metric_figure(facts, "grid-pointing")
+    assert svg(drawing) in comparison_page(facts) and draw(drawing, scale=1).width == 852
+    with pytest.raises(
+        InputError, match=r"no metric 'grid-poynting'\. Did you mean 'grid-pointing'\? It has grid-pointing, deletion, gini"
+    ):
+        metric_figure(facts, "grid-poynting")
 
 
 def test_numbers_that_no_axis_can_hold_leave_a_page() -> None:
