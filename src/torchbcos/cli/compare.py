@@ -242,7 +242,7 @@ def _compare(
             [_labelled(model) for model in models], chosen, metrics, data, out=out,
             budget=None if budget is None else seconds(budget), pictures=True, progress=None if json else _progress, **options,
         )  # fmt: skip
-        files = write_comparison(found.to_dict(), found.cost, out, name, found.cases)
+        files = write_comparison(found.to_dict(), found.cost, out, name, found.cases, found.curves)
     if json:
         print_json(found.to_dict())
     else:

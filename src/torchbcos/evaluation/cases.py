@@ -77,8 +77,8 @@ def average_maps(
 ) -> list[Average]:
     """Average maps of items with similar scores, from the best to the worst.
 
-    Items are sorted by score; each bin holds those between two percentiles of their number, as many as there are to the nearest
-    whole item, and at least one. Bins at both ends are small: there are the items that make or break a method.
+    Items are sorted by score; each bin holds those between two percentiles of their number, rounded to whole items. Bins at both
+    ends are small: there are the items that make or break a method. With few items some bins are empty, and left out.
 
     Args:
         maps: (N, H, W), any scale; each is divided by its largest magnitude, so that no item outweighs the others.

@@ -13,11 +13,9 @@ from typing import Any
 from torchbcos.rendering import format_number
 
 __all__ = [
-    "LEVEL", "Record", "Standing", "across", "caveats", "difference_words", "lead_sentence", "number", "opening", "p_value",
+    "Record", "Standing", "across", "caveats", "difference_words", "lead_sentence", "number", "opening", "p_value",
     "pair_of", "standing", "standings", "undefined_sentence",
 ]  # fmt: skip
-
-LEVEL = 0.05  # of all tests of one best method against the others together
 
 Record = Mapping[str, Any]
 
@@ -30,8 +28,8 @@ class Standing:
         model: its label.
         metric: the metric's record.
         ranked: rows of the methods, best mean first; those without a number at the end. As they are, if no value is better.
-        even: methods that are not told apart from the best one: by the sign test, or by the interval of the mean difference.
-        below: methods that look at the network, and are no better than the best one that does not.
+        even: methods that are not told apart from the best one: the interval of the paired difference includes 0.
+        below: methods that look at the network, and are not surely better than the best one that does not.
         dumb: that best one without a network; None where there is none.
     """
 
@@ -119,34 +117,28 @@ def standing(facts: Record, model: str, metric: Record) -> Standing:
     defined = [row for row in ranked if math.isfinite(number(row["mean"]))]
     dumb = {method["label"] for method in facts["methods"] if method.get("dumb")}
     first_dumb = next((row for row in defined if row["method"] in dumb), None)
-    below = defined[defined.index(first_dumb) + 1 :] if first_dumb is not None else []
-    named = tuple(row["method"] for row in below if row["method"] not in dumb)
-    return Standing(model, metric, tuple(ranked), _even(facts, model, metric, defined), named, first_dumb)
-
-
-def _even(facts: Record, model: str, metric: Record, defined: Sequence[Record]) -> tuple[str, ...]:
-    """Methods that are not told apart from the first, those that were not compared with it among them."""
+    others = [row for row in defined if row["method"] not in dumb] if first_dumb is not None else []
+    below = tuple(row["method"] for row in others if first_dumb is not None and not _beats(facts, metric, row, first_dumb))
     top = defined[0]["method"] if defined else ""
-    pairs = [(row["method"], pair_of(facts, model, metric["label"], top, row["method"])) for row in defined[1:]]
-    apart = _apart([(name, pair) for name, pair in pairs if pair is not None])
-    return tuple(name for name, _ in pairs if name not in apart)
+    pairs = {row["method"]: pair_of(facts, model, metric["label"], top, row["method"]) for row in defined[1:]}
+    even = tuple(method for method, pair in pairs.items() if pair is None or not _ahead(pair, metric))
+    return Standing(model, metric, tuple(ranked), even, below, first_dumb)
 
 
-def _apart(pairs: Sequence[tuple[str, Record]]) -> set[str]:
-    """The others that the first method of all these pairs beats: Holm's correction over them, level `LEVEL`."""
-    tested = sorted((number(pair["p"]), i) for i, (_, pair) in enumerate(pairs) if math.isfinite(number(pair["p"])))
-    apart: set[str] = set()
-    for rank, (p, i) in enumerate(tested):
-        if p > LEVEL / (len(tested) - rank):
-            break
-        apart |= {pairs[i][0]} if _away(pairs[i][1]) else set()
-    return apart
+def _ahead(pair: Record, metric: Record) -> bool:
+    """Whether the first method of a pair is surely better: the interval of the paired difference lies on its side of 0."""
+    return number(pair["high"]) < 0 if metric["best"] == "low" else number(pair["low"]) > 0
 
 
-def _away(pair: Record) -> bool:
-    """Whether 0 lies outside the interval of the mean difference, and the counts point the same way."""
-    low, high = number(pair["low"]), number(pair["high"])
-    return (low > 0 or high < 0) and pair["better"] > pair["worse"]
+def _beats(facts: Record, metric: Record, row: Record, dumb: Record) -> bool:
+    """Surely better than a map without a network: by the paired interval, else by that of its own mean, else by its mean."""
+    pair = pair_of(facts, row["model"], metric["label"], row["method"], dumb["method"])
+    if pair is not None and math.isfinite(number(pair["low"])):
+        return _ahead(pair, metric)
+    low = metric["best"] == "low"
+    end = number(row["mean_high" if low else "mean_low"])
+    end = number(row["mean"]) if math.isnan(end) else end
+    return end < number(dumb["mean"]) if low else end > number(dumb["mean"])
 
 
 def standings(facts: Record) -> list[Standing]:
@@ -164,22 +156,39 @@ def _of_model(facts: Record, model: str) -> list[str]:
     judged = [one for one in found if one.best is not None]
     if not judged:
         return [f"On {model} no metric ranks the methods: nothing here says which one to trust."]
-    wins = {row["method"]: 0 for row in judged[0].ranked}
-    for one in judged:
-        for method in ((one.best or {})["method"], *one.even):
-            wins[method] = wins.get(method, 0) + 1
-    order = sorted(wins, key=lambda method: (-wins[method], list(wins).index(method)))
-    top, total = order[0], len(judged)
-    alone = [one.metric["label"] for one in judged if one.best is not None and one.best["method"] == top and not one.even]
-    even = [one.metric["label"] for one in judged if one.metric["label"] not in alone and one.mark(top) in ("good", "even")]
-    lost = [one.metric["label"] for one in judged if one.mark(top) not in ("good", "even")]
-    told = {"best by": alone, "not told apart from the best by": even, "not among the best by": lost}
-    words = [f"{how} {_listed(labels)}" for how, labels in told.items() if labels]
-    lead = f"On {model}, {top} is among the best methods by {wins[top]} of {total} metric{'s' * (total > 1)}: {'; '.join(words)}."
-    rivals = [method for method in order[1:] if wins[method] == wins[top]]
-    return [lead] + [f"So {'is' if len(rivals) == 1 else 'are'} {_listed(rivals)}: nothing here decides between them."] * bool(
-        rivals
+    telling = [one for one in judged if one.best is not None and one.best is not one.dumb]
+    silent = [one.metric["label"] for one in judged if one not in telling]
+    said = (
+        [f"On {model}, a map that looks at no network is best by {_listed(silent)}: no method says more there."] if silent else []
     )
+    wins = {row["method"]: 0 for one in telling for row in one.ranked}
+    for one in telling:
+        for row in one.ranked:
+            wins[row["method"]] += one.mark(row["method"]) in ("good", "even") and row["method"] not in one.below
+    order = sorted(wins, key=lambda method: -wins[method])
+    if not order or not wins[order[0]]:
+        return said
+    top = order[0]
+    twins = next((row["same_as"] for row in telling[0].ranked if row["method"] == top), None) or ()
+    rivals = [method for method in order[1:] if wins[method] == wins[top] and method not in twins]
+    words = f"So {'is' if len(rivals) == 1 else 'are'} {_listed(rivals)}: nothing here decides between them." if rivals else ""
+    return [_lead(model, top, telling), *[words] * bool(words), *said]
+
+
+def _lead(model: str, top: str, judged: Sequence[Standing]) -> str:
+    """By which metrics a method is best, not told apart from the best, or behind."""
+    told: dict[str, list[str]] = {}
+    behind = 0
+    for one in judged:
+        best = one.best["method"] if one.best is not None else ""
+        marked = one.mark(top) in ("good", "even")
+        how = f"behind {best}" if not marked else "not told apart from the best" if one.even else "best"
+        told.setdefault(how, []).append(one.metric["label"])
+        behind += not marked
+    total = len(judged)
+    ordered = sorted(told, key=lambda how: (how.startswith("behind"), how.startswith("not")))
+    words = "; ".join(f"{how} by {_listed(told[how])}" for how in ordered)
+    return f"On {model}, {top} is among the best methods by {total - behind} of {total} metric{'s' * (total > 1)}: {words}."
 
 
 def across(facts: Record) -> list[str]:
@@ -188,12 +197,13 @@ def across(facts: Record) -> list[str]:
     for one in facts["pairs"]:
         if one.get("other_model") not in (None, one["model"]):
             groups.setdefault((one["model"], one["method"], one["other_model"], one["metric"]), []).append(one)
+    metrics = {metric["label"]: metric for metric in facts["metrics"]}
     found = []
     for (model, method, other_model, metric), pairs in groups.items():
-        apart = _apart([(one["other"], one) for one in pairs])
-        behind = [one["other"] for one in pairs if one["other"] not in apart]
-        words = f"By {metric}, {method} on {model} is better than {len(apart)} of {len(pairs)} methods on {other_model}"
-        found.append(words + (f"; not shown for {_listed(behind)}." if behind else "."))
+        behind = [one["other"] for one in pairs if not _ahead(one, metrics[metric])]
+        count = f"{len(pairs) - len(behind)} of {len(pairs)} methods on {other_model}"
+        found.append(f"By {metric}, {method} on {model} is better than {count}")
+        found[-1] += f"; not shown for {_listed(behind)}." if behind else "."
     return found
 
 
@@ -233,10 +243,10 @@ def caveats(one: Standing) -> list[str]:
     """What stands beside the number: who is not told apart, who does not beat a map without a network, what is undefined."""
     found = []
     if one.even and one.best is not None:
-        found.append(f"Not told apart from {one.best['method']}: {_listed(one.even)}.")
+        found.append(f"On {one.model}, not told apart from {one.best['method']}: {_listed(one.even)}.")
     if one.dumb is not None and one.below:
-        mean = format_number(number(one.dumb["mean"]))
-        found.append(f"No better than {one.dumb['method']} ({mean}), which looks at no network: {_listed(one.below)}.")
+        dumb = f"{one.dumb['method']} ({format_number(number(one.dumb['mean']))}), which looks at no network"
+        found.append(f"On {one.model}, not surely better than {dumb}: {_listed(one.below)}.")
     return found + [undefined_sentence(row, one.metric) for row in one.ranked if row["undefined"]]
 
 

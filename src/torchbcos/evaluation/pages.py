@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing, write_json
-from torchbcos._core.names import fit_name, quote
+from torchbcos._core.names import fit_name, hint, quote
 from torchbcos.evaluation.cases import Average, Case, Cases
+from torchbcos.evaluation.curves import Curves, curve_figures
 from torchbcos.evaluation.findings import (
-    LEVEL,
     Record,
     Standing,
     across,
@@ -27,7 +27,6 @@ from torchbcos.evaluation.findings import (
 from torchbcos.evaluation.tables import (
     comparison_csv,
     comparison_markdown,
-    items_words,
     model_facts,
     settings_of,
     subtitle_of,
@@ -42,15 +41,17 @@ from torchbcos.rendering.page_pictures import Shot, strip
 from torchbcos.rendering.page_table import Cell, Column, table
 from torchbcos.rendering.shapes import Drawing
 
-__all__ = ["comparison_page", "write_comparison"]
+__all__ = ["comparison_page", "metric_figure", "write_comparison"]
 
-_FEW = 30  # items: an interval of fewer is a guess
+_LEVEL = 0.05  # of tests
+_NAMED = 20  # pictures
 _SPAN = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 
 def write_comparison(
-    facts: Record, cost: Sequence[Record], folder: Path, name: str, pictures: Sequence[Cases] | None = None
-) -> list[Path]:
+    facts: Record, cost: Sequence[Record], folder: Path, name: str, pictures: Sequence[Cases] | None = None,
+    curves: Curves | None = None,
+) -> list[Path]:  # fmt: skip
     """Write NAME.json, NAME.cost.json, NAME.csv, NAME.md and NAME.html: all of them, or none.
 
     Args:
@@ -59,6 +60,7 @@ def write_comparison(
         folder: where; it is made if its own folder exists.
         name: of the files, without a suffix.
         pictures: best and worst cases, and average maps, for the page.
+        curves: of `Comparison.curves`, for the page.
 
     Returns:
         The files.
@@ -70,7 +72,7 @@ def write_comparison(
     """
     if name != fit_name(name, 200) or not name or name.startswith(".") or "\\" in name:
         raise InputError(f"The name of a comparison is the beginning of file names, compare-1, say; not {quote(name)}.")
-    page = comparison_page(facts, cost, pictures or ())
+    page = comparison_page(facts, cost, pictures or (), curves)
     texts = {".csv": comparison_csv(facts), ".md": comparison_markdown(facts, cost), ".html": page}
     files = {suffix: folder / (name + suffix) for suffix in (".json", ".cost.json", *texts)}
     try:
@@ -91,16 +93,20 @@ def write_comparison(
     return list(files.values())
 
 
-def comparison_page(facts: Record, cost: Sequence[Record] = (), pictures: Sequence[Cases] = ()) -> Html:
+def comparison_page(
+    facts: Record, cost: Sequence[Record] = (), pictures: Sequence[Cases] = (), curves: Curves | None = None
+) -> Html:
     """The page of a comparison: what it says, a figure a metric, tables, pictures, settings.
 
     Args:
         facts: of `Comparison.to_dict`.
         cost: of `Comparison.cost`.
         pictures: best and worst cases, and average maps.
+        curves: of `Comparison.curves`: what deletion and insertion saw.
     """
+    curves = curves or {}
     sections = [Section("What it says", [*_says(facts), *_warnings(facts)])]
-    sections += [_metric_section(facts, metric) for metric in facts["metrics"]]
+    sections += [_metric_section(facts, metric, curves) for metric in facts["metrics"]]
     sections += [_cases(pictures)] if pictures else []
     sections.append(Section("All rows", [_rows(facts, cost)]))
     sections += [_pairs(facts)] if facts["pairs"] else []
@@ -112,33 +118,24 @@ def comparison_page(facts: Record, cost: Sequence[Record] = (), pictures: Sequen
 
 def _says(facts: Record) -> list[Html]:
     """Sentences first, then all means at a glance."""
-    parts = [bullets([*opening(facts), *across(facts)]), bullets(facts["sentences"]) if facts["sentences"] else Html("")]
+    parts = [bullets([*opening(facts), *across(facts)])]
     found = [_glance(facts, model["label"]) for model in facts["models"]]
     if any(found):
         parts += [part for one in found for part in one]
         parts.append(paragraph(
-            "★ the best mean. ≈ not told apart from it: the sign test, corrected for the number of methods (Holm, ",
-            f"{LEVEL:g} together), or the interval of the mean difference leaves it open. ▽ no better than the best map ",
-            "that looks at no network. The test goes item by item: it sees what two intervals beside each other do not.",
+            "★ the best mean. ≈ not told apart from it: the 95 % interval of the paired difference, item by item, includes 0. ",
+            "▽ not surely better than the best map that looks at no network. Of twenty such intervals, about one misses.",
         ))  # fmt: skip
+    if facts["sentences"]:
+        parts += [heading("One by one"), bullets(facts["sentences"])]
     return parts
 
 
 def _warnings(facts: Record) -> list[Html]:
-    """What makes numbers weaker than they look."""
-    found = []
-    few = [name for name, one in facts["items"].items() if number(one.get("count")) < _FEW]
-    if few:
-        words = " and ".join(items_words(name, facts["items"][name]) for name in few)
-        found.append(warning(f"Only {words}: intervals of so few items are rough, and a small difference cannot show."))
-    same = [(row["model"], tuple(sorted((row["method"], *row["same_as"])))) for row in facts["rows"] if row.get("same_as")]
-    for model, group in dict.fromkeys(same):
-        found.append(note(f"On {model}, {', '.join(group)} give the same maps: they are one method."))
-    lost = facts["data"].get("unreadable") or ()
-    if lost:
-        found.append(warning(f"{len(lost)} pictures could not be read, and are in no number: {', '.join(map(str, lost[:20]))}",
-                             " and others." if len(lost) > 20 else "."))  # fmt: skip
-    return found
+    """Pictures that are in no number, by name."""
+    lost = [str(name) for name in facts["data"].get("unreadable") or ()]
+    others = " and others." if len(lost) > _NAMED else "."
+    return [warning(f"Not read, and in no number ({len(lost)}): {', '.join(lost[:_NAMED])}", others)] if lost else []
 
 
 def _glance(facts: Record, model: str) -> list[Html]:
@@ -156,7 +153,7 @@ def _glance(facts: Record, model: str) -> list[Html]:
         cells = [_mean_cell(one, method["label"]) for one in found]
         rows.append([method["label"] + (" (no network)" if method.get("dumb") else ""), *cells])
     caption = f"{model}: means; ↑ high is good, ↓ low is good"
-    return [table(columns, rows, caption=caption, tools=len(rows) > 3)]
+    return [table(columns, rows, caption=caption)]
 
 
 def _mean_cell(one: Standing, method: str) -> Cell | None:
@@ -171,15 +168,16 @@ def _number(value: object) -> str:
     return format_number(number(value))
 
 
-def _metric_section(facts: Record, metric: Record) -> Section:
+def _metric_section(facts: Record, metric: Record, curves: Curves) -> Section:
     found = [standing(facts, model["label"], metric) for model in facts["models"]]
     parts: list[str] = [paragraph(metric["summary"])] if metric.get("summary") else []
-    parts += [paragraph(words) for one in found if (words := lead_sentence(facts, one))]
-    parts.append(note(Html("<b>Does not see.</b> "), metric["blind"]))
-    beside = [words for one in found for words in caveats(one)]
-    parts += [bullets(beside)] if beside else []
-    caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Source: {metric['source']}."
-    parts.append(figure(_figure(facts, metric, found), caption))
+    for one in found:
+        parts += [paragraph(words) for words in [lead_sentence(facts, one)] if words]
+        parts += [bullets(words) for words in [caveats(one)] if words]
+    parts.append(note(Html("<b>Does not see.</b> "), metric["blind"][:1].upper() + metric["blind"][1:]))
+    caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Hollow: looks at no network. Source: {metric['source']}."
+    parts.append(figure(metric_figure(facts, metric["label"]), caption))
+    parts += [figure(drawing, words) for words, drawing in curve_figures(facts, metric, curves)]
     if metric["settings"]:
         parts.append(paragraph(f"Settings: {shown(metric['settings'])}."))
     return Section(metric["label"], parts)
@@ -190,7 +188,24 @@ def _counts(found: Iterable[Standing]) -> str:
     return " or ".join(counts) or "–"
 
 
-def _figure(facts: Record, metric: Record, found: Sequence[Standing]) -> Drawing:
+def metric_figure(facts: Record, label: str) -> Drawing:
+    """The figure of one metric: every method's median, its interval and percentiles, models beside each other.
+
+    Args:
+        facts: of `Comparison.to_dict`, or read from its JSON.
+        label: of the metric.
+
+    Returns:
+        A drawing: `rendering.draw.draw` makes a picture of it, `rendering.svg.svg` a part of a page.
+
+    Raises:
+        InputError: the comparison has no such metric.
+    """
+    metric = next((one for one in facts["metrics"] if one["label"] == label), None)
+    if metric is None:
+        known = [one["label"] for one in facts["metrics"]]
+        raise InputError(f"The comparison has no metric {label!r}.{hint(label, known)} It has {', '.join(known)}.")
+    found = [standing(facts, model["label"], metric) for model in facts["models"]]
     dumb = {method["label"] for method in facts["methods"] if method.get("dumb")}
     names = [model["label"] for model in facts["models"]]
     by_method: dict[str, dict[int, Record]] = {}
@@ -260,7 +275,7 @@ def _pairs(facts: Record) -> Section:
     ]  # fmt: skip
     words = (
         f"Two methods on the same items: the mean of their differences, and in how many items which one is better. These are "
-        f"{len(rows)} tests: by chance alone, about {max(1, round(LEVEL * len(rows)))} of so many fall below {LEVEL:g}."
+        f"{len(rows)} tests: by chance alone, about {max(1, round(_LEVEL * len(rows)))} of so many fall below {_LEVEL:g}."
     )
     return Section("Paired differences", [paragraph(words), table(columns, rows, caption="Paired differences", tools=True)])
 
@@ -269,7 +284,7 @@ def _agreement(facts: Record) -> Section:
     parts: list[str] = []
     if facts["rankings"]:
         parts.append(paragraph(
-            "Kendall's τ-b between the rankings that two metrics give to the methods: 1: the same order, -1: the opposite. "
+            "Kendall's τ-b between the rankings that two metrics give to the methods: 1 is the same order, -1 the opposite. "
             "Metrics that rank differently measure different things, or one of them measures nothing.",
         ))  # fmt: skip
     for model in facts["models"]:
@@ -320,7 +335,7 @@ def _average(average: Average, of: Cases) -> Shot:
     about: dict[str, object] = {
         "items": average.count, f"lowest {of.metric}": average.low, f"highest {of.metric}": average.high, "method": of.method,
     }  # fmt: skip
-    return Shot([average.drawn], f"{words} ({average.count} items)", about, ["average map"])
+    return Shot([average.drawn], f"{words} ({average.count} item{'s' * (average.count != 1)})", about, ["average map"])
 
 
 def _settings(facts: Record, cost: Sequence[Record]) -> Section:

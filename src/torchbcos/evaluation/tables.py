@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from torchbcos._core.letters import printable
@@ -61,7 +62,7 @@ def comparison_markdown(facts: Record, cost: Sequence[Record] = ()) -> str:
     parts = [f"# {_plain(title_of(facts))}", _plain(subtitle_of(facts)), "## What it says"]
     parts.append("\n".join(f"- {_plain(one)}" for one in (*opening(facts), *across(facts), *facts["sentences"])))
     parts += [_glance(facts, model["label"]) for model in facts["models"]]
-    parts.append("**Bold**: the best mean. ≈: not told apart from it. ▽: no better than a map that looks at no network.")
+    parts.append("**Bold**: the best mean. ≈: not told apart from it. ▽: not surely better than a map that looks at no network.")
     parts += [_metric(facts, metric) for metric in facts["metrics"]]
     parts += ["## Paired differences", _pairs(facts)] if facts["pairs"] else []
     parts += ["## Do the metrics agree?", _rankings(facts)] if facts["rankings"] else []
@@ -88,7 +89,7 @@ def subtitle_of(facts: Record) -> str:
     """Of which data."""
     data = facts["data"]
     sets = [items_words(name, one) for name, one in facts["items"].items()]
-    return f"{data['path']}, split {data['split']}: {', '.join(sets)}; seed {facts['seed']}"
+    return f"{PurePath(str(data['path'])).name or data['path']}, split {data['split']}: {', '.join(sets)}; seed {facts['seed']}"
 
 
 def items_words(name: str, items: Record) -> str:

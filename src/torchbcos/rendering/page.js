@@ -38,6 +38,7 @@
       const order = ["none", ...first, "none"];
       button.addEventListener("click", () => sort(i, order[order.indexOf(head.getAttribute("aria-sort")) + 1]));
     });
+    if (!search) continue;
     for (const choice of choices) {
       const values = [...new Set(rows.map((row) => said(row.cells[choice.dataset.column])))].sort(words.compare);
       choice.append(...values.map((one) => new Option(one, one)));

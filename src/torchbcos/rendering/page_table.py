@@ -11,6 +11,8 @@ from torchbcos.rendering.page import shown
 
 __all__ = ["Cell", "Column", "table"]
 
+_LONG = 40  # characters: shorter words stay on one line
+
 
 @dataclass(frozen=True)
 class Column:
@@ -58,7 +60,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[_Value]], *, captio
         columns: in order.
         rows: a value for each column: text, a number, None or NaN where there is none, or a `Cell`.
         caption: what it shows.
-        tools: whether it is sorted and filtered; None: from four rows on.
+        tools: whether it is sorted and filtered; None: sorted from four rows on, filtered from ten.
 
     Raises:
         ValueError: a row has not one value a column.
@@ -66,19 +68,19 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[_Value]], *, captio
     >>> table([Column("method"), Column("median", number=True)], [["rise", 0.5], ["lime", None]])[:33]
     '<div class="wide" tabindex="0" ro'
     """
-    tools = len(rows) > 3 if tools is None else tools
-    heads = element("tr", *(_head(column, tools) for column in columns))
+    sort, choose = (len(rows) > 3, len(rows) > 9) if tools is None else (tools, tools)
+    heads = element("tr", *(_head(column, sort) for column in columns))
     body = [element("tr", *(_cell(c, v, i == 0) for i, (c, v) in enumerate(zip(columns, row, strict=True)))) for row in rows]
     title = element("caption", caption) if caption else ""
     whole = element("table", title, element("thead", heads), Html("<tbody>" + "\n".join(body) + "</tbody>"))
     about = {"class": "wide", "tabindex": "0", "role": "region", "aria-label": caption or "Table"}
     box = element("div", whole, attributes={**about})
-    return element("div", _tools(columns), box, attributes={"data-table": True}) if tools else box
+    return element("div", _tools(columns) if choose else "", box, attributes={"data-table": True}) if sort else box
 
 
-def _head(column: Column, tools: bool) -> Html:
+def _head(column: Column, sort: bool) -> Html:
     about: dict[str, str | bool] = {"scope": "col", "title": column.help or False, "class": "n" if column.number else False}
-    if not tools:
+    if not sort:
         return element("th", column.title, attributes=about)
     about |= {
         "aria-sort": "none",
@@ -90,7 +92,8 @@ def _head(column: Column, tools: bool) -> Html:
 
 def _cell(column: Column, value: _Value, first: bool) -> Html:
     cell = value if isinstance(value, Cell) else Cell(value if isinstance(value, Html) else shown(value), _number(value))
-    classes = ["n"] if column.number else []
+    short = [] if first or len(cell.words) > _LONG else ["s"]
+    classes = ["n"] if column.number else short
     missing = column.number and (cell.value is None or not math.isfinite(cell.value))
     classes += ["m"] if missing else []
     classes += [cell.mark] if cell.mark else []

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from torchbcos._core.files import finite_or_null
-from torchbcos.evaluation.telling import sentences
 from torchbcos.evaluation.statistics import pair, rank_agreements, row
+from torchbcos.evaluation.telling import sentences
 
 Facts = dict[str, Any]
 
