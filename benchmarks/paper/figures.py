@@ -77,6 +77,21 @@ def deletion(claim: Claim) -> Any:
     return figure
 
 
+def checkerboard(claim: Claim) -> Any:
+    """(g) Mean spectra of the maps: what lies at periods of 2 and 4 pixels shows as dots."""
+    figure, axes = plt.subplots(
+        1, len(claim["rows"]), figsize=(3.6 * len(claim["rows"]), 3.2), layout="constrained", squeeze=False
+    )
+    spectra = [[[float(v) for v in line.split()] for line in row["spectrum"]] for row in claim["rows"]]
+    ends = {"vmin": min(min(map(min, s)) for s in spectra), "vmax": max(max(map(max, s)) for s in spectra)}
+    for axis, row, levels in zip(axes[0], claim["rows"], spectra, strict=True):
+        shown = axis.imshow(levels, extent=(-0.5, 0.5, 0.5, -0.5), cmap="viridis", **ends)
+        axis.set_title(row["label"], fontsize=10)
+        axis.set_xlabel("cycles a pixel")
+    figure.colorbar(shown, ax=axes[0].tolist(), label="power, dB over the mean")
+    return figure
+
+
 def accuracy(claim: Claim) -> Any:
     """(i) Differences to the twins."""
     rows = [row for row in claim["rows"] if row["cells"]["gap"]["value"] is not None][::-1]
@@ -95,7 +110,8 @@ def accuracy(claim: Claim) -> Any:
 def main() -> None:
     claims = json.loads(JSON.read_text("utf-8"))["claims"]
     drawn: dict[str, tuple[str, Callable[[Claim], Any]]] = {
-        "c": ("sharpness", sharpness), "e": ("deletion", deletion), "i": ("accuracy", accuracy)}  # fmt: skip
+        "c": ("sharpness", sharpness), "e": ("deletion", deletion), "g": ("checkerboard", checkerboard),
+        "i": ("accuracy", accuracy)}  # fmt: skip
     for letter, (name, draw) in drawn.items():
         if letter in claims and len(claims[letter]["rows"]) > (letter == "c"):
             draw(claims[letter]).savefig(OUT / f"claims-{name}.png", dpi=100, metadata={"Software": None})

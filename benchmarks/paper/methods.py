@@ -61,26 +61,23 @@ def _verdict(
     """Of each metric: how many of the others the inherent one beats, item by item; localisation decides."""
     words, decided = [], None
     for metric in metrics:
-        wins, losses = [], []
+        wins, losses, compared = set(), set(), set()
         for one in comparison["pairs"]:
             sides = ((one["model"], one["method"]), (one["other_model"], one["other"]))
             if one["metric"] != metric["label"] or (bcos, inherent) not in sides or one["low"] is None or one["high"] is None:
                 continue
-            model, name = sides[1] if sides[0] == (bcos, inherent) else sides[0]
+            ours_first = sides[0] == (bcos, inherent)
+            model, name = sides[1] if ours_first else sides[0]
             if model != of or name not in others:
                 continue
-            good = (one["low"], one["high"]) if sides[0] == (bcos, inherent) else (-one["high"], -one["low"])
-            low, high = good if metric["best"] == "high" else (-good[1], -good[0])
-            wins += [name] if low > 0 else []
-            losses += [name] if high < 0 else []
-        words.append(
-            f"{metric['label']}: better than {len(wins)} of {len(others)}"
-            + (f", worse than {', '.join(losses)}" if losses else "")
-        )
-        if metric["name"] == _LOCATES:
-            decided = (decided is not False) and len(wins) == len(others)
+            compared.add(name)
+            low, high = (one["low"], one["high"]) if ours_first == (metric["best"] == "high") else (-one["high"], -one["low"])
+            wins |= {name} if low > 0 else set()
+            losses |= {name} if high < 0 else set()
+        worse = f", worse than {', '.join(sorted(losses))}" if losses else ""
+        words.append(f"{metric['label']}: better than {len(wins)} of {len(compared)}{worse}")
+        if metric["name"] == _LOCATES and compared:
+            decided = decided is not False and wins == compared
     verdict = "not shown yet" if decided is None else "holds" if decided else "fails"
-    return {
-        "verdict": verdict,
-        "why": "Paired by item, where the whole interval of the difference says so. " + "; ".join(words) + ".",
-    }
+    why = "Paired by item, where the whole interval of the difference says so. " + "; ".join(words) + "."
+    return {"verdict": verdict, "why": why}

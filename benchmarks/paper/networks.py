@@ -133,6 +133,14 @@ def comb(maps: Tensor) -> Tensor:
     return power[:, ::height, ::width].flatten(1).sum(1) / power.flatten(1).sum(1)
 
 
+def spectrum(maps: Tensor) -> list[str]:
+    """Mean power of the maps at each frequency, in decibels over the mean of all, the lowest in the middle; a line a row."""
+    power = torch.fft.fft2(maps.double() / maps.double().flatten(1).norm(dim=1)[:, None, None]).abs().square().mean(0)
+    power[0, 0] = power.flatten()[1:].mean()
+    levels = torch.fft.fftshift(10 * (power / power.mean()).log10())
+    return [" ".join(f"{level:.1f}" for level in line) for line in levels.tolist()]
+
+
 def antialiased(bench: Bench) -> dict[str, Any]:
     """(g) Blurring before a stride takes the checkerboard out of the maps."""
     names = {"cifar-b2": "strided", "cifar-antialias": "anti-aliased"}
@@ -142,9 +150,10 @@ def antialiased(bench: Bench) -> dict[str, Any]:
     for name, network in found.items():
         cells, scores[name] = _pointing(network, grids)
         e = torchbcos.explain(network.model, network.pictures(torch.arange(512)), network.labels[:512, None], batch_size=64)
-        powers[name] = comb(e.contributions[:, 0])
-        rows.append({"label": names[name], "run": name, "cells": {
-            "top1": accuracy(network), **cells, "comb": cell(powers[name], scale=100)}})  # fmt: skip
+        maps = e.contributions[:, 0].detach()
+        powers[name] = comb(maps)
+        cells |= {"top1": accuracy(network), "comb": cell(powers[name], scale=100)}
+        rows.append({"label": names[name], "run": name, "cells": cells, "spectrum": spectrum(maps)})
     answer = {"verdict": "not shown yet", "why": "One of the two networks is not trained yet."}
     if not missing:
         change = pair(powers["cifar-antialias"], powers["cifar-b2"], lower=True)

@@ -16,6 +16,7 @@ _FIGURES = {
     "c": ("claims-sharpness.png", "Localisation and accuracy against B, beside the published medians"),
     "e": ("claims-deletion.png", "Probability of the label while the least important pixels go"),
     "f": ("claims-neurons.png", "A photo; why its class; what the neurons that matter most in layers 4, 3 and 2 look at"),
+    "g": ("claims-checkerboard.png", "Mean power of the maps at each frequency, the lowest in the middle"),
     "i": ("claims-accuracy.png", "Difference of accuracy to the twin, with intervals"),
 }
 _ABOUT = """\
