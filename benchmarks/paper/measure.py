@@ -32,11 +32,12 @@ class Bench:
     Args:
         data: holds `cifar10` and `imagenette`.
         model_of: name of a run -> the folder of its model, or None.
-        cache: logits of whole splits are kept here, by the bytes of the weights.
+        cache: logits of whole splits are kept here, by the bytes of card and weights.
     """
 
     def __init__(self, data: Path, model_of: Callable[[str], Path | None], cache: Path) -> None:
         self.data, self.model_of, self.cache = data, model_of, cache
+        self._pixels: dict[tuple[str, int], tuple[Tensor, Tensor, tuple[str, ...]]] = {}
 
     def networks(self, names: Sequence[str]) -> tuple[dict[str, Network], list[str]]:
         """Those that are there by their names, and the names of those that are not there yet."""
@@ -44,15 +45,17 @@ class Bench:
         found = {name: Network(self, run(name).data, place) for name, place in places.items() if place is not None}
         return found, [name for name, place in places.items() if place is None]
 
-    @functools.cache  # noqa: B019: one bench a process
     def pixels(self, data: str, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """(N, 3, size, size) in [0, 1], labels and their names, of the split that is reported."""
-        found = open_labelled(self.data / data)
-        assert found.report is not None
-        split, read = found.report, Preprocess(resize=size, crop=size, encoding="none")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # small pictures are small
-            return torch.stack([read(split.read(i)) for i in range(len(split))]), split.targets, tuple(found.classes)
+        if (data, size) not in self._pixels:
+            found = open_labelled(self.data / data)
+            assert found.report is not None
+            split, read = found.report, Preprocess(resize=size, crop=size, encoding="none")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # small pictures are small
+                pixels = torch.stack([read(split.read(i)) for i in range(len(split))])
+            self._pixels[data, size] = pixels, split.targets, tuple(found.classes)
+        return self._pixels[data, size]
 
 
 class Network:
@@ -89,8 +92,9 @@ class Network:
     @functools.cached_property
     def logits(self) -> Tensor:
         """(N, classes) of the whole split that is reported."""
-        weights = Path(self.place, "model.safetensors").read_bytes() if Path(self.place).is_dir() else str(self.place).encode()
-        kept = self.bench.cache / f"{hashlib.sha256(weights).hexdigest()[:16]}-{self.size}.pt"
+        files = [Path(self.place, name) for name in ("card.json", "model.safetensors")]
+        whole = b"".join(file.read_bytes() for file in files) if Path(self.place).is_dir() else str(self.place).encode()
+        kept = self.bench.cache / f"{hashlib.sha256(whole).hexdigest()[:16]}-{self.size}.pt"
         if kept.is_file():
             return torch.load(kept, weights_only=True)
         with torch.no_grad():

@@ -68,7 +68,8 @@ def main() -> int:
     if args.command:
         print("\n".join(" ".join(command(run, args.data, args.runs)[1:]) for run in missing))
         return 0
-    return int(not all([train(run, args.data, args.runs) for run in missing]))
+    failed = [run for run in missing if not train(run, args.data, args.runs)]
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

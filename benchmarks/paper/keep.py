@@ -1,0 +1,49 @@
+"""Keep the weights of small runs that have ended beside the scripts, in half precision, so that another machine can go on.
+
+    python benchmarks/paper/keep.py --runs DIR
+
+`claims.py` takes them where a run is not in its own DIR. They are no part of the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from table import RUNS
+
+WEIGHTS = Path(__file__).with_name("weights")
+LARGEST = 700_000  # bytes of one file, in half precision: the CIFAR-10 networks
+
+
+def keep(name: str, runs: Path) -> int:
+    """Bytes that were written; 0 where there is no model yet, or it is too large."""
+    place = runs / name / "model"
+    if not (runs / name / "report.json").is_file():
+        return 0
+    weights = load_file(place / "model.safetensors")
+    # filters have unit norm and are the bulk; statistics of norms are few, and may be small
+    half = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value for key, value in weights.items()}
+    size = sum(value.numel() * value.element_size() for value in half.values())
+    if size > LARGEST:
+        return 0
+    (WEIGHTS / name).mkdir(parents=True, exist_ok=True)
+    save_file(half, WEIGHTS / name / "model.safetensors")
+    shutil.copy(place / "card.json", WEIGHTS / name / "card.json")
+    return size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
+    args = parser.parse_args()
+    with torch.no_grad():
+        kept = {run.name: size for run in RUNS if (size := keep(run.name, args.runs))}
+    print(f"{len(kept)} kept, {sum(kept.values()) / 1e6:.1f} MB: {', '.join(kept)}")
+
+
+if __name__ == "__main__":
+    main()
