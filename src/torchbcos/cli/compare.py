@@ -23,6 +23,7 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
+from torchbcos.cli.scaling import Devices, EngineName, EngineOption, Nodes, one_voice, start
 
 __all__ = ["METRIC_NAMES", "compare", "metric_command", "seconds"]
 
@@ -173,6 +174,9 @@ def compare(
     device: DeviceOption = Device.auto,
     batch_size: _BatchSize = 1,
     workers: _Workers = 0,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
+    engine: EngineOption = EngineName.torchrun,
     json: _Json = False,
 ) -> None:  # fmt: skip
     """Compare explanation methods on one or more models: medians, intervals, paired tests, and what each metric does not see.
@@ -183,7 +187,7 @@ def compare(
         _listed(models) or ["default"], methods, _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data,
         out=out, name=name, cache=cache, maps=maps, budget=budget, device=device.value, allow_code=allow_code, json=json,
         split=split.value, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
-        seed=seed, batch_size=batch_size, workers=workers,
+        seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
     )  # fmt: skip
 
 
@@ -217,13 +221,16 @@ def metric_command(metric: str) -> Callable[..., None]:
         device: DeviceOption = Device.auto,
         batch_size: _BatchSize = 1,
         workers: _Workers = 0,
+        devices: Devices = "1",
+        nodes: Nodes = 1,
+        engine: EngineOption = EngineName.torchrun,
         json: _Json = False,
     ) -> None:  # fmt: skip
         _compare(
             [model], methods, [":".join([metric, *(settings or [])])], data, out=out, name=metric, cache=cache, maps=maps,
             budget=budget, device=device.value, allow_code=allow_code, json=json, split=split.value, limit=limit,
             protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale, seed=seed, batch_size=batch_size,
-            workers=workers,
+            workers=workers, machine=(engine, devices, nodes),
         )  # fmt: skip
 
     return command
@@ -231,17 +238,22 @@ def metric_command(metric: str) -> Callable[..., None]:
 
 def _compare(
     models: list[str], methods: list[str] | None, metrics: list[str], data: Path, *, out: Path, name: str, budget: str | None,
-    json: bool, **options: Any,
+    json: bool, machine: tuple[EngineName, str, int], **options: Any,
 ) -> None:  # fmt: skip
     with usage_errors():
         from torchbcos.evaluation import compare, write_comparison
         from torchbcos.evaluation.named import preset
 
         chosen = preset(_listed(methods) or ["quick"])
-        found = compare(
-            [_labelled(model) for model in models], chosen, metrics, data, out=out,
-            budget=None if budget is None else seconds(budget), pictures=True, progress=None if json else _progress, **options,
-        )  # fmt: skip
+        limit = None if budget is None else seconds(budget)
+        engine = start(*machine)
+        with one_voice(engine):
+            found = compare(
+                [_labelled(model) for model in models], chosen, metrics, data, out=out, budget=limit, pictures=True,
+                progress=None if json else _progress, engine=engine, **options,
+            )  # fmt: skip
+        if not engine.first:
+            raise typer.Exit(0)
         files = write_comparison(found.to_dict(), found.cost, out, name, found.cases, found.curves)
     if json:
         print_json(found.to_dict())

@@ -16,7 +16,7 @@ from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples
 from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.splits import match_classes
-from torchbcos.judging import Outputs, ProgressBar, SavedOutputs, predict_split
+from torchbcos.judging import Outputs, ProgressBar, SavedOutputs
 from torchbcos.metrics import choose_grids
 from torchbcos.metrics.grids import odds_of
 from torchbcos.pictures import Preprocess
@@ -55,7 +55,7 @@ class Looked:
 def look_at(
     models: Sequence[Measured], split: Split, classes: Sequence[str], prepares: Sequence[Preprocess], *, needed: int, seed: int,
     batch_size: int = 32, workers: int = 0, saved: Callable[[int], SavedOutputs | None] = lambda _: None,
-    progress: ProgressBar | None = None,
+    predict: Callable[..., Outputs], progress: ProgressBar | None = None,
 ) -> Looked:  # fmt: skip
     """Predict candidates by every model: a random part of the split, large enough for `needed` pictures.
 
@@ -69,12 +69,7 @@ def look_at(
     for number, (model, prepare) in enumerate(zip(models, prepares, strict=True)):
         order_of(model, classes)  # refuse before anything is computed
         examples = Examples(part, prepare)
-        found.append(
-            predict_split(
-                model.model, examples, batch_size=batch_size, workers=workers, on_error="skip", progress=progress,
-                saved=saved(number),
-            )
-        )  # fmt: skip
+        found.append(predict(model, examples, batch_size=batch_size, workers=workers, saved=saved(number), progress=progress))
     if not found[0].rows:
         raise InputError(f"None of the {len(part)} pictures can be read; the first: {found[0].failures[0]}")
     common = sorted(set.intersection(*(set(one.rows) for one in found)))

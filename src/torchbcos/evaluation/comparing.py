@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos._core.numbers import positive_integer
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.sources import open_labelled
+from torchbcos.evaluation.alike import alike
 from torchbcos.evaluation.boxes import Boxes
 from torchbcos.evaluation.budget import within_budget
 from torchbcos.evaluation.checkpoints import open_model
 from torchbcos.evaluation.choosing import Chosen, Looked, choose_pictures, grids_of, labelled_by_one, look_at
+from torchbcos.evaluation.engines import Engine
 from torchbcos.evaluation.measured import Measured, geometry
 from torchbcos.evaluation.measures import BOXES, GRIDS, settings_of
 from torchbcos.evaluation.named import MAPS, NamedMethod, NamedMetric, digest, named_methods, named_metrics
@@ -27,15 +29,13 @@ from torchbcos.evaluation.reporting import Comparison, report
 from torchbcos.evaluation.showing import cases_of
 from torchbcos.evaluation.splits import choose_split
 from torchbcos.evaluation.store import Store
-from torchbcos.evaluation.units import Plan, Unit, Worker, set_of
+from torchbcos.evaluation.units import Plan, Worker, set_of
 from torchbcos.judging import ProgressBar, SavedOutputs
 from torchbcos.metrics import protocol as protocol_of
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
 __all__ = ["Comparison", "Options", "Run", "compare", "evaluate", "run_here"]
-
-Run = Callable[[Worker, Sequence[Unit], "ProgressBar | None"], None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Options:
         seed: of everything that is drawn.
         batch_size: items whose maps are computed together; 1 is as fast on a processor.
         workers: processes that read pictures for predictions.
+        threads: of each process that computes: numbers agree to the last bit only where there are as many. Many processes with one
+            thread each are faster than one with many.
     """
 
     split: str = "val"
@@ -65,9 +67,10 @@ class Options:
     seed: int = 0
     batch_size: int = 1
     workers: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("limit", "cell", "size", "batch_size"):
+        for name in ("limit", "cell", "size", "batch_size", "threads"):
             value = getattr(self, name)
             if value is not None and positive_integer(value) is None:
                 raise InputError(f"{name} must be a positive integer, not {value!r}.")
@@ -99,7 +102,7 @@ def compare(
     allow_code: bool = False,
     pictures: bool = False,
     progress: ProgressBar | None = None,
-    run: Run | None = None,
+    engine: Engine | None = None,
     **options: Any,
 ) -> Comparison:
     """Measure methods on models by metrics, on pictures that all models get right.
@@ -117,7 +120,8 @@ def compare(
         device, allow_code: as in `torchbcos.load`.
         pictures: make pictures of where methods do best and worst, for the page.
         progress: wraps the units of work, to show how far they are.
-        run: does the units; None: this process, one after the other.
+        engine: who does the work: None, this process; `torchbcos.evaluation.processes.Processes` where torchrun started several,
+            `torchbcos.evaluation.ray_engine.Ray` on a cluster. The comparison is the same, to the last bit.
         options: fields of `torchbcos.evaluation.Options`.
 
     Returns:
@@ -132,35 +136,44 @@ def compare(
     if maps is not None:
         chosen_methods = (*chosen_methods, NamedMethod(MAPS, MAPS, folder=str(Path(maps))))
     chosen_metrics = tuple(_with_protocol(metric, wanted.protocol) for metric in chosen_metrics)
-    with tempfile.TemporaryDirectory() as scratch:
+    engine = engine if engine is not None else Engine()
+    with tempfile.TemporaryDirectory() as scratch, engine, alike(wanted.threads):
+        engine.check(cache is not None or out is not None)
         store = Store(Path(cache) if cache is not None else Path(out, "maps") if out is not None else Path(scratch, "maps"))
-        measured = [_measured(one, device, allow_code) for one in models]
+        measured = [_measured(one, engine.device(device), allow_code) for one in models]
         if not measured:
             raise InputError("Name at least one model.")
         labelled = open_labelled(data)
         labelled_by_one(labelled)
         split, name = _split(labelled, wanted.split, measured)
         boxes = Boxes(Path(data), split) if any(set_of(one) == BOXES for one in chosen_metrics) else None
-        looked = _look(measured, split, labelled, wanted, chosen_metrics, store, progress)
         plan = Plan(
-            chosen_methods, chosen_metrics, labelled.classes, _sets(looked, chosen_metrics, wanted, boxes), wanted.cell,
-            wanted.size, wanted.rescale, wanted.seed, wanted.batch_size,
+            chosen_methods, chosen_metrics, labelled.classes, {}, wanted.cell, wanted.size, wanted.rescale, wanted.seed,
+            wanted.batch_size,
         )  # fmt: skip
-        worker = Worker(plan, measured, split, store, boxes)
+        draft = Worker(plan, measured, split, store, boxes)
+        looked: dict[str, Looked] = {}
         spared: tuple[str, ...] = ()
-        if budget is not None:
-            worker, spared = within_budget(worker, budget)
-        (run or run_here)(worker, worker.units(), progress)
-        store.reload()
-        about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
-        found = report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
-        return dataclasses.replace(found, cases=cases_of(worker, found)) if pictures else found
 
+        def choose() -> Worker:
+            nonlocal spared
+            looked.update(_look(draft, labelled, wanted, engine, progress))
+            chosen = dataclasses.replace(plan, sets=_sets(looked, chosen_metrics, wanted, boxes))
+            worker = dataclasses.replace(draft, plan=chosen)
+            if budget is not None:
+                worker, spared = within_budget(worker, budget)
+            return worker
 
-def run_here(worker: Worker, units: Sequence[Unit], progress: ProgressBar | None) -> None:
-    """Do all units in this process."""
-    for unit in progress(units, len(units)) if progress else units:
-        worker.run(unit)
+        worker = engine.decide(draft, choose)
+        engine.run(worker, progress)
+
+        def conclude() -> Comparison:
+            store.reload()
+            about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
+            found = report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
+            return dataclasses.replace(found, cases=cases_of(worker, found)) if pictures else found
+
+        return engine.report(conclude)
 
 
 def _options(given: Mapping[str, Any]) -> Options:
@@ -213,11 +226,9 @@ def _chooser(wanted: Options) -> dict[str, Any]:
     return dict(protocol_of(wanted.protocol).arguments.get("choose_grids", {})) if wanted.protocol else {}
 
 
-def _look(
-    models: Sequence[Measured], split: Split, labelled: Labelled, wanted: Options, metrics: Sequence[NamedMetric], store: Store,
-    progress: ProgressBar | None,
-) -> dict[str, Looked]:  # fmt: skip
+def _look(draft: Worker, labelled: Labelled, wanted: Options, engine: Engine, progress: ProgressBar | None) -> dict[str, Looked]:
     """Predictions for grids, of pictures as large as a cell, and for pictures."""
+    models, split, metrics = draft.models, draft.split, draft.plan.metrics
     found = {}
     for kind in dict.fromkeys(GRIDS if set_of(metric).startswith(GRIDS) else "pictures" for metric in metrics):
         if kind == GRIDS:
@@ -232,11 +243,11 @@ def _look(
 
         def saved(number: int, prepares: Sequence[Any] = prepares, needed: int = needed) -> SavedOutputs:
             what = [split.fingerprint(), models[number].key, prepares[number].to_dict(), needed, wanted.seed]
-            return SavedOutputs(store.root / f"predictions-{digest(what)[:16]}", what)
+            return SavedOutputs(draft.store.root / f"predictions-{digest(what)[:16]}", what)
 
         found[kind] = look_at(
             models, split, labelled.classes, prepares, needed=needed, seed=wanted.seed, workers=wanted.workers, saved=saved,
-            progress=progress,
+            predict=engine.predict, progress=progress,
         )  # fmt: skip
     return found
 

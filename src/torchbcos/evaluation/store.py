@@ -6,7 +6,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Kept:
         delta: (K,) what the maps lack of the sum that their method promises; None: it promises none.
         passes: through the network, for all K.
         seconds: for all K.
+        told: what the method warned of.
     """
 
     maps: Tensor
@@ -44,6 +45,7 @@ class Kept:
     delta: Tensor | None
     passes: int
     seconds: float
+    told: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not mark.is_file():
-                if any(path.name != mark.name and not path.name.startswith(".") for path in self.root.iterdir()):
+                others = any(path.name != mark.name and not path.name.startswith(".") for path in self.root.iterdir())
+                if others and not mark.is_file():  # asked again: another process may have begun the folder meanwhile
                     raise StateError(
                         f"{quote(self.root)} is a folder of something else, and maps are not mixed with it: choose a new one."
                     )
@@ -102,7 +105,11 @@ class Store:
             with safe_open(self.path(model, method, item), framework="pt") as file:
                 about = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            kept = Kept(tensors["maps"], tensors["values"], tensors.get("delta"), int(about["passes"]), float(about["seconds"]))
+            told = json.loads(about.get("told", "[]"))
+            kept = Kept(
+                tensors["maps"], tensors["values"], tensors.get("delta"), int(about["passes"]), float(about["seconds"]),
+                tuple(str(text) for text in told),
+            )  # fmt: skip
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
         return kept if kept.maps.dim() == 3 and len(kept.maps) == len(kept.values) else None
@@ -117,10 +124,11 @@ class Store:
         tensors = {"maps": kept.maps.contiguous(), "values": kept.values.contiguous()}
         if kept.delta is not None:
             tensors["delta"] = kept.delta.contiguous()
+        about = {"passes": str(kept.passes), "seconds": repr(kept.seconds), "told": json.dumps(kept.told)}
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as partial:
-                save_file(tensors, partial, {"passes": str(kept.passes), "seconds": repr(kept.seconds)})
+                save_file(tensors, partial, about)
         except (OSError, SafetensorError) as error:
             raise _unwritable(self.root, error) from None
 
@@ -186,10 +194,10 @@ def _unwritable(root: Path, error: Exception) -> StateError:
     )
 
 
-def kept_of(maps: Tensor, values: Tensor, delta: Tensor | None, passes: int, seconds: float) -> Kept:
+def kept_of(maps: Tensor, values: Tensor, delta: Tensor | None, passes: int, seconds: float, told: Sequence[str] = ()) -> Kept:
     """Maps as they are kept: on the processor, in float32."""
 
     def there(t: Tensor) -> Tensor:
         return t.detach().to("cpu", torch.float32)
 
-    return Kept(there(maps), there(values), None if delta is None else there(delta), passes, seconds)
+    return Kept(there(maps), there(values), None if delta is None else there(delta), passes, seconds, tuple(told))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +26,9 @@ from torchbcos.evaluation.store import Kept, Store, kept_of
 from torchbcos.metrics import compose_grids, own_cells
 from torchbcos.pictures import Preprocess
 
-__all__ = ["Plan", "Unit", "Worker", "set_of", "value_key"]
+__all__ = ["Plan", "Unit", "Units", "Worker", "set_of", "value_key"]
 
+_Hash = tuple[str, int, str, str, str]  # items, number, model, variant, hash
 _STAGES = 5  # of networks that lose their training
 
 
@@ -79,6 +79,51 @@ class Unit:
     method: int
 
 
+@dataclass(frozen=True)
+class Units(Sequence[Unit]):
+    """All units of a plan, made when they are asked for: there may be millions. Those of an item are neighbours, for all models and
+    methods, so that its picture is decoded once, and what an interrupted comparison has is the same for all methods.
+
+    >>> units = Units({"pictures": 3}, models=2, methods=5, size=2)
+    >>> len(units), units[0], units[-1].stop
+    (20, Unit(items='pictures', start=0, stop=2, model=0, method=0), 3)
+
+    Attributes:
+        counts: name of a kind of items -> how many.
+        models, methods: how many.
+        size: items of a unit, at most.
+    """
+
+    counts: Mapping[str, int]
+    models: int
+    methods: int
+    size: int = 1
+
+    @property
+    def block(self) -> int:
+        """How many units there are of the same items."""
+        return self.models * self.methods
+
+    def __len__(self) -> int:
+        return self.block * sum(-(-count // self.size) for count in self.counts.values())
+
+    @overload
+    def __getitem__(self, number: int) -> Unit: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Unit]: ...
+    def __getitem__(self, number: int | slice) -> Unit | list[Unit]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        place, rest = divmod(range(len(self))[number], self.block)
+        for name, count in self.counts.items():
+            steps = -(-count // self.size)
+            if place < steps:
+                start = place * self.size
+                return Unit(name, start, min(start + self.size, count), *divmod(rest, self.methods))
+            place -= steps
+        raise IndexError(number)  # not reached: the range above refuses such numbers
+
+
 @dataclass
 class Worker:
     """Does units of a plan: takes maps from the store or computes them, and notes what each metric says of them.
@@ -102,15 +147,18 @@ class Worker:
     _items: dict[tuple[str, int, str, str], str] = field(default_factory=dict, repr=False)
     _last: tuple[Any, Any] = field(default=(None, None), repr=False)
 
-    def units(self) -> list[Unit]:
-        """All of them, items first, so that what an interrupted comparison has is the same for all methods."""
-        found = []
-        for name, chosen in self.plan.sets.items():
-            size = self.plan.batch_size
-            starts = range(0, len(chosen.rows), size)
-            for start, model, method in itertools.product(starts, range(len(self.models)), range(len(self.plan.methods))):
-                found.append(Unit(name, start, min(start + size, len(chosen.rows)), model, method))
-        return found
+    def units(self) -> Units:
+        """All of them, items first."""
+        counts = {name: len(chosen.rows) for name, chosen in self.plan.sets.items()}
+        return Units(counts, len(self.models), len(self.plan.methods), self.plan.batch_size)
+
+    def hashes(self) -> list[_Hash]:
+        """The hashes of items that this worker has seen, for another one: each costs the decoding of a picture."""
+        return [(*known, found) for known, found in self._items.items()]
+
+    def learn(self, hashes: Iterable[Sequence[Any]]) -> None:
+        """Take over what `hashes` of another worker of this comparison gave."""
+        self._items.update({(str(a), int(b), str(c), str(d)): str(found) for a, b, c, d, found in hashes})
 
     # -- items ---------------------------------------------------------------------------------------------------------
 
@@ -232,18 +280,21 @@ class Worker:
         found = [self.store.read(model.key, method.key, item) for item in items]
         whole = [one for one in found if one is not None]
         if len(whole) == len(items):
-            return whole, []
+            return whole, list(dict.fromkeys(text for one in whole for text in one.told))
         began = time.perf_counter()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             computed = self._compute(model, method, x, targets, variant, unit)
         seconds = (time.perf_counter() - began) / len(items)
         maps, values, delta, passes = computed
-        fresh = [kept_of(maps[i], values[i], None if delta is None else delta[i], passes, seconds) for i in range(len(items))]
+        said = list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, ExplanationWarning)))
+        fresh = [
+            kept_of(maps[i], values[i], None if delta is None else delta[i], passes, seconds, said) for i in range(len(items))
+        ]
         self.computed += len(items)
         for item, one in zip(items, fresh, strict=True):
             self.store.write(model.key, method.key, item, one)
-        return fresh, [str(one.message) for one in told if issubclass(one.category, ExplanationWarning)]
+        return fresh, said
 
     def _compute(
         self, model: Measured, method: NamedMethod, x: Tensor, targets: Tensor, variant: str, unit: Unit
@@ -310,7 +361,9 @@ class Worker:
         if method.dumb:
             transform = model.classifier.transform
             return self._dumb(method, points if model.prepare is not None else transform.decode(points), wanted, 1)
-        return model.attribute(method, points, wanted, network=network).maps
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExplanationWarning)  # as of the items' own maps, where it is told
+            return model.attribute(method, points, wanted, network=network).maps
 
     def _randomised(self, number: int) -> list[tuple[str, nn.Module]]:
         """Copies of a network at a few stages on the way to a random one, from the logits down."""

@@ -1,0 +1,76 @@
+"""`--devices`, `--nodes` and `--engine`: one comparison by many processes, of which one speaks."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchbcos._core.errors import BcosError
+from torchbcos.cli.common import MACHINE, voice
+from torchbcos.cli.program import INTERRUPTED
+
+if TYPE_CHECKING:
+    from torchbcos.evaluation.engines import Engine
+
+__all__ = ["Devices", "EngineName", "EngineOption", "Nodes", "one_voice", "start"]
+
+
+class EngineName(str, enum.Enum):
+    """What starts the processes."""
+
+    torchrun = "torchrun"
+
+
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--devices", metavar="N", rich_help_panel=MACHINE,
+        help="How many devices of this machine (processes, on a CPU: one for each core is fastest); auto: all CUDA devices.",
+    ),
+]  # fmt: skip
+Nodes = Annotated[
+    int, typer.Option("--nodes", metavar="N", min=1, rich_help_panel=MACHINE, help="How many machines, each with this command.")
+]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option("--engine", rich_help_panel=MACHINE, help="torchrun: this machine, or those that each run this command."),
+]
+
+
+def start(engine: EngineName, devices: str, nodes: int) -> Engine:
+    """Who does the work; where this command starts the others, it waits for them and leaves.
+
+    Raises:
+        InputError: there are no such devices or machines.
+        StateError: a process was killed.
+    """
+    from torchbcos.evaluation.engines import Engine, ranks
+
+    if ranks()[1] > 1:
+        from torchbcos.evaluation.processes import Processes
+
+        return Processes()
+    if (devices, nodes) == ("1", 1):
+        return Engine()
+    from torchbcos.evaluation.launching import how_many, launch
+
+    code = launch([sys.executable, "-m", "torchbcos.cli", *sys.argv[1:]], how_many(devices), nodes)
+    voice.answered = True  # by the first process
+    raise typer.Exit(code)
+
+
+@contextmanager
+def one_voice(engine: Engine) -> Iterator[None]:
+    """Processes that are not the first end without a word, if the first knows why."""
+    try:
+        yield
+    except (BcosError, KeyboardInterrupt) as error:
+        if engine.first or not (isinstance(error, KeyboardInterrupt) or engine.told):
+            raise
+        voice.answered = True
+        raise typer.Exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2) from None
