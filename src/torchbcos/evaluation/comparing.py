@@ -35,7 +35,7 @@ from torchbcos.metrics import protocol as protocol_of
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
-__all__ = ["Comparison", "Options", "Run", "compare", "evaluate", "run_here"]
+__all__ = ["Comparison", "Options", "compare", "evaluate"]
 
 
 @dataclass(frozen=True)
