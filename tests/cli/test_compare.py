@@ -16,6 +16,7 @@ import torchbcos
 from torchbcos.cli.__main__ import app
 from torchbcos.cli.compare import METRIC_NAMES, seconds
 from torchbcos.evaluation.measures import MEASURES
+from torchbcos.metrics import METRICS
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0), "white": (255, 255, 255)}
 MODULE = '''
@@ -81,6 +82,7 @@ def model(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_metrics_are_those_that_can_be_measured() -> None:
     assert set(METRIC_NAMES) == set(MEASURES)
+    assert {name: METRICS[name].summary for name in METRIC_NAMES} == METRIC_NAMES
 
 
 def test_a_comparison_prints_tables_and_writes_files(place: Path, model: list[str], tmp_path: Path) -> None:

@@ -27,12 +27,29 @@ from torchbcos.cli.scaling import Devices, EngineName, EngineOption, Nodes, one_
 
 __all__ = ["METRIC_NAMES", "compare", "metric_command", "seconds"]
 
-# the metrics that compare methods on items: the names of `torchbcos.evaluation.measures.MEASURES`, which --help need not load
-METRIC_NAMES = (
-    "grid-pointing", "difull", "dipart", "energy-pointing", "map-iou", "pointing-hit", "deletion", "insertion", "single-deletion",
-    "idsds", "road", "sensitivity-n", "infidelity", "max-sensitivity", "residual", "randomisation", "label-sensitivity", "gini",
-    "entropy",
-)  # fmt: skip
+# the metrics that compare methods on items, and what they are, as `torchbcos.metrics.METRICS` has it: --help must not load it
+METRIC_NAMES = {
+    "grid-pointing": "Share of the positive evidence for a picture's class that lies in this picture's cell of a grid.",
+    "difull": "Grid pointing where every cell goes through the network alone: nothing else is connected, and evidence there is "
+    "wrong.",
+    "dipart": "Grid pointing where features are those of the whole grid, and pooling and classifier are a cell's own.",
+    "energy-pointing": "Share of the positive evidence that lies on the object.",
+    "map-iou": "Intersection over union of the object and the pixels where the map is high.",
+    "pointing-hit": "Whether the highest pixel of the map lies on the object.",
+    "deletion": "Area under the score while the most important pixels go.",
+    "insertion": "Area under the score while the most important pixels come, on the blurred picture.",
+    "single-deletion": "Spearman's correlation, over 4 x 4 cells, of the map's sum and of the score's drop without the cell.",
+    "idsds": "Single deletion of a network that was fine-tuned to pictures with a deleted cell.",
+    "road": "Half the mean distance of two scores: the least, and the most important pixels imputed (10 to 90 %).",
+    "sensitivity-n": "Pearson's correlation, over random subsets of n pixels, of their contributions' sum and of the drop.",
+    "infidelity": "Mean squared error of what weights say of a perturbation, I·Φ, against what it does.",
+    "max-sensitivity": "The largest relative change of the map under noise that nobody sees.",
+    "residual": "What a map's sum and the constants leave of the logit, relative to the logit.",
+    "randomisation": "How similar maps stay while the layers of the network lose their training, one after the other.",
+    "label-sensitivity": "How much the map of a class is that of another class, too.",
+    "gini": "How unequally a map's magnitudes are spread over its pixels.",
+    "entropy": "Entropy, in nats, of a map's magnitudes as shares of their sum.",
+}
 _ITEMS = "What is measured"
 
 
@@ -233,6 +250,10 @@ def metric_command(metric: str) -> Callable[..., None]:
             workers=workers, machine=(engine, devices, nodes),
         )  # fmt: skip
 
+    command.__doc__ = f"""{METRIC_NAMES[metric]}
+
+    Of several explanation methods on one model, on the same pictures; OUT holds a page to open, tables and JSON.
+    """
     return command
 
 

@@ -132,13 +132,6 @@ def _maps_of(method: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-for _name in METRIC_NAMES:
-    evaluate.command(
-        _name, cls=Command, help=f"{_name} of explanation methods on one model.",
-        epilog=f"Example: torchbcos evaluate {_name} --data my-photos --methods inherent,ixg,grad_cam --limit 50",
-    )(metric_command(_name))  # fmt: skip
-
-
 @evaluate.command(cls=Command, epilog=_EXAMPLE)
 def accuracy(
     data: Annotated[
@@ -218,3 +211,10 @@ def accuracy(
     if result["unreadable"]:
         say(f"torchbcos: {len(result['unreadable'])} pictures could not be read, the first {quote(result['unreadable'][0])}.")
         raise typer.Exit(1)
+
+
+for _name in METRIC_NAMES:
+    evaluate.command(
+        _name, cls=Command,
+        epilog=f"Example: torchbcos evaluate {_name} --data my-photos --methods inherent,ixg,grad_cam --limit 50",
+    )(metric_command(_name))  # fmt: skip
