@@ -120,12 +120,13 @@ def _beats(facts: Record, one: Standing, row: Record) -> bool:
     return end < line if one.metric["best"] == "low" else end > line
 
 
-def _saturated(_: Record, one: Standing) -> Iterable[str]:
+def _saturated(facts: Record, one: Standing) -> Iterable[str]:
     """Medians that separate nothing."""
     top = one.metric.get("lines", {}).get("oracle")
     if top is None or one.metric["best"] == "low":
         return
-    full = [row for row in one.ranked if number(row.get("median")) >= _SATURATED * top and row is not one.dumb]
+    dumb = {method["label"] for method in facts["methods"] if method.get("dumb")}
+    full = [row for row in one.ranked if number(row.get("median")) >= _SATURATED * top and row["method"] not in dumb]
     if full:
         low = [f"{_figure(number(row['p5']))} ({printable(row['method'])})" for row in full]
         best = f"the best median is {_figure(max(number(row['median']) for row in full))} of {_figure(top)}"

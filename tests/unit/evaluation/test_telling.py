@@ -154,6 +154,11 @@ def test_a_median_that_separates_nothing() -> None:
         "grid-pointing is saturated on net: the best median is 1 of 1. Look at the 5th percentile: 0.25 (inherent)."
     ]
     assert len(sentences(facts({"grid-pointing": {"inherent": 0.97 * high, "rise": 0.5 * full}}))) == 1
+    near = {"inherent": 0.985 * high, "edges": 0.99 * both, "centre": 0.99 * both, "rise": 0.5 * full}
+    assert (
+        "the best median is 0.985 of 1. Look at the 5th percentile: 0.246 (inherent)."
+        in sentences(facts({"grid-pointing": near}, dumb=("edges", "centre")))[-1]
+    )
     assert len(sentences(facts({"insertion": {"inherent": high, "rise": 0.5 * full}}, best="low"))) == 1  # no best value is known
 
 
