@@ -96,28 +96,18 @@ def _first(facts: Record, one: Standing) -> Iterable[str]:
         yield f"{name} {begin}, {_figure(gap[0])} ahead of {second} (paired, {between}){rest}."
 
 
-def _beaten(facts: Record, one: Standing) -> Iterable[str]:
+def _beaten(_: Record, one: Standing) -> Iterable[str]:
     """Methods that are no better, or not surely better, than the best map without a network."""
     if one.dumb is None or one.dumb is one.best:  # said by `_first`
         return
     line = f"than {printable(one.dumb['method'])}, a map without a network (mean {_figure(number(one.dumb['mean']))})"
-    above = one.ranked[: one.ranked.index(one.dumb)]
-    unsure = [row["method"] for row in above if not _beats(facts, one, row)]
-    if one.below:
-        end = "it says nothing here" if len(one.below) == 1 else "they say nothing here"
-        yield f"{_listed(one.below)} {_be(one.below)} no better {_where(one)} {line}: {end}."
+    above = {row["method"] for row in one.ranked[: one.ranked.index(one.dumb)]}
+    worse, unsure = ([name for name in one.below if (name in above) == kind] for kind in (False, True))
+    if worse:
+        end = "it says nothing here" if len(worse) == 1 else "they say nothing here"
+        yield f"{_listed(worse)} {_be(worse)} no better {_where(one)} {line}: {end}."
     if unsure:
         yield f"{_listed(unsure)} {_be(unsure)} not surely better {_where(one)} {line}; n = {one.dumb['n']}."
-
-
-def _beats(facts: Record, one: Standing, row: Record) -> bool:
-    """Whether a method is surely better than the best map without a network: by the paired interval, else by that of its mean."""
-    dumb = one.dumb or {}
-    gap = _ahead(facts, one, row["method"], dumb["method"])
-    if gap is not None:
-        return gap[1] > 0
-    end, line = number(row.get("mean_high" if one.metric["best"] == "low" else "mean_low")), number(dumb["mean"])
-    return end < line if one.metric["best"] == "low" else end > line
 
 
 def _saturated(facts: Record, one: Standing) -> Iterable[str]:
