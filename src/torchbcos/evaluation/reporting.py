@@ -252,9 +252,12 @@ def _agreement(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list
 
 
 def _pairs(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> list[dict[str, Any]]:
-    """The best method of every model against its others, the inherent one too; and the first model's against other models'."""
+    """Each model's best method, its inherent one and the best map without a network, against all others; one model's against
+    those of other models.
+    """
     found = []
     models, methods = [model.label for model in worker.models], [method.label for method in worker.plan.methods]
+    dumb = {method.label for method in worker.plan.methods if method.dumb}
     for metric in worker.plan.metrics:
         best = best_of(metric)
         if best == "neither":
@@ -269,8 +272,8 @@ def _pairs(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> lis
             defined = [m for m in methods if math.isfinite(means[model, m, metric.label])]
             if not defined:
                 continue
-            top = (max if best == "high" else min)(defined, key=lambda m: means[model, m, metric.label])
-            anchors = dict.fromkeys([top, *(m for m in defined if m == "inherent")])
+            order = sorted(defined, key=lambda m: means[model, m, metric.label], reverse=best == "high")
+            anchors = dict.fromkeys([order[0], *(m for m in order if m == "inherent"), *[m for m in order if m in dumb][:1]])
             wanted |= {(model, anchor, model, other): None for anchor in anchors for other in defined if other != anchor}
         first = "inherent" if "inherent" in methods else methods[0]
         for model in models[1:]:
@@ -295,8 +298,7 @@ def _rankings(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> 
         return []
     for model in worker.models:
         tables = {
-            metric.label: torch.stack([values[model.label, method, metric.label].nanmean(1) for method in methods])
-            for metric in chosen
+            metric.label: torch.stack([values[model.label, method, metric.label] for method in methods]) for metric in chosen
         }
         records = rank_agreements(
             tables, groups={metric.label: set_of(metric) for metric in chosen},

@@ -6,10 +6,10 @@ All functions read the facts of a comparison as JSON has them (`Comparison.to_di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from torchbcos._core.letters import printable
+from torchbcos.evaluation.findings import Record, Standing, number, p_value, pair_of, standing
 from torchbcos.evaluation.statistics import rank_sentences
 
 __all__ = ["sentences"]
@@ -19,16 +19,16 @@ _FEW = 30  # items
 _LACKING = 0.05  # part of the numbers that are undefined
 _NAMED = 6  # of a list
 _NOTHING = 1e-12  # a number so small is rounding
-_ARE = ("is", "are")
-_Row = Mapping[str, Any]
+_EMPTY: Record = {"models": (), "methods": (), "metrics": (), "items": {}, "rows": (), "pairs": (), "rankings": ()}
 
 
-def sentences(facts: Mapping[str, Any]) -> list[str]:
+def sentences(facts: Record) -> list[str]:
     """What follows from the numbers of a comparison, the most important first.
 
-    Per model and metric: which method is first by its mean, and which are not told apart from it by the paired interval; methods
-    that are no better than a map without a network; a median so high that it separates nothing; many undefined numbers. Then:
-    too few items, methods that give the same maps, metrics that rank methods differently, B-cos and plain networks in one table.
+    Per model and metric: which method is first by its mean, and which are not told apart from it (`findings.standing`); methods
+    that are no better, or not surely better, than the best map without a network; a median so high that it separates nothing;
+    many undefined numbers. Then: too few items, methods that give the same maps, metrics that rank methods differently, B-cos and
+    plain networks in one table.
 
     Args:
         facts: "models", "methods", "metrics", "items", "rows", "pairs" and "rankings" of a comparison; what is missing there is
@@ -40,187 +40,140 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
     >>> game = {"model": "m", "metric": "gap"}
     >>> rows = [{**game, "method": "a", "n": 40, "mean": 0.5}, {**game, "method": "b", "n": 40, "mean": 0.2}]
     >>> pair = {**game, "method": "a", "other": "b", "other_model": "m", "difference": 0.3, "low": 0.2, "high": 0.4}
+    >>> pair |= {"better": 40, "worse": 0, "tied": 0, "p": 2e-12}
     >>> sentences({"metrics": [{"label": "gap", "best": "high"}], "rows": rows, "pairs": [pair]})
     ['a is first in gap on m (mean 0.5, n = 40), 0.3 ahead of b (paired, 95 % between 0.2 and 0.4).']
     """
-    table = _Table(facts)
+    facts = {**_EMPTY, **facts}
+    labels = {one["label"]: one for one in facts["metrics"] if one["best"] != "neither"}
+    games = dict.fromkeys((row["model"], row["metric"]) for row in facts["rows"] if row["metric"] in labels)
+    standings = [standing(facts, model, labels[metric]) for model, metric in games]
     found: list[str] = []
     for about in (_first, _beaten, _saturated, _undefined):
-        found += [text for model, metric in table.games() for text in about(table, model, metric)]
-    return [*_few(facts), *found, *_same(table), *_rankings(table), *_kinds(facts)]
+        found += [text for one in standings for text in about(facts, one)]
+    return [*_few(facts), *found, *_same(facts), *_rankings(facts), *_kinds(facts)]
 
 
-class _Table:
-    """Rows and pairs of a comparison, found by their labels."""
+def _where(one: Standing) -> str:
+    return f"in {printable(one.metric['label'])} on {printable(one.model)}"
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.rankings: Sequence[_Row] = facts.get("rankings", ())
-        self.metrics = {str(one["label"]): one for one in facts.get("metrics", ())}
-        self.dumb = {str(one["label"]) for one in facts.get("methods", ()) if one.get("dumb")}
-        self.rows: dict[tuple[str, str], list[_Row]] = {}
-        for row in facts.get("rows", ()):
-            self.rows.setdefault((row["model"], row["metric"]), []).append(row)
-        self._pairs = {
-            (one["model"], one["metric"], one["method"], one["other"]): one
-            for one in facts.get("pairs", ()) if one["model"] == one["other_model"]
-        }  # fmt: skip
 
-    def games(self) -> list[tuple[str, str]]:
-        """Each model and metric in which methods are better or worse."""
-        return [key for key in self.rows if self.metrics.get(key[1], {}).get("best") in ("high", "low")]
-
-    def lower(self, metric: str) -> bool:
-        """Whether a low number is good."""
-        return bool(self.metrics[metric]["best"] == "low")
-
-    def ranked(self, model: str, metric: str) -> list[_Row]:
-        """Rows with a mean, the best first."""
-        rows = [row for row in self.rows[model, metric] if math.isfinite(_number(row, "mean"))]
-        return sorted(rows, key=lambda row: _number(row, "mean"), reverse=not self.lower(metric))
-
-    def ahead(self, model: str, metric: str, method: str, other: str) -> tuple[float, float, float] | None:
-        """How much a method is better than another, and the ends of the interval; None if they were not paired."""
-        for (first, second), sign in (((method, other), 1), ((other, method), -1)):
-            one = self._pairs.get((model, metric, first, second))
-            if one is not None:
-                good = -sign if self.lower(metric) else sign
-                middle, *ends = (good * _number(one, key) for key in ("difference", "low", "high"))
-                return None if math.isnan(sum(ends)) else (middle, min(ends), max(ends))
+def _ahead(facts: Record, one: Standing, method: str, other: str) -> tuple[float, float, float, float] | None:
+    """How much a method is better than another, the ends of the interval, and p; None if that is not known."""
+    pair = pair_of(facts, one.model, one.metric["label"], method, other)
+    if pair is None or math.isnan(number(pair["low"]) + number(pair["high"])):
         return None
+    good = -1 if one.metric["best"] == "low" else 1
+    middle, *ends = (good * number(pair[key]) for key in ("difference", "low", "high"))
+    return middle, min(ends), max(ends), number(pair["p"])
 
 
-def _first(table: _Table, model: str, metric: str) -> Iterable[str]:
+def _first(facts: Record, one: Standing) -> Iterable[str]:
     """Who is first, and whether surely."""
-    ranked = table.ranked(model, metric)
-    if len(ranked) < 2:
+    best, rivals = one.best, [row for row in one.ranked[1:] if math.isfinite(number(row["mean"]))]
+    if best is None or not rivals:
         return
-    best = ranked[0]
-    name, where = printable(best["method"]), f"in {printable(metric)} on {printable(model)}"
-    facts = f"(mean {_figure(_number(best, 'mean'))}, n = {best['n']})"
-    if best["method"] in table.dumb:
-        yield f"{name}, a map without a network, is first {where} {facts}: no method says more there."
+    begin = f"is first {_where(one)} (mean {_figure(number(best['mean']))}, n = {best['n']})"
+    name = printable(best["method"])
+    if one.dumb is best:
+        yield f"{name}, a map without a network, {begin}: no method says more there."
         return
-    others = [row for row in ranked[1:] if row["method"] not in best.get("same_as", ())]
-    if not others:
+    rivals = [row for row in rivals if row["method"] not in best.get("same_as", ())]
+    if not rivals:
         return
-    begin, second = f"{name} is first {where} {facts}", printable(others[0]["method"])
-    gap = table.ahead(model, metric, best["method"], others[0]["method"])
+    second = printable(rivals[0]["method"])
+    gap = _ahead(facts, one, best["method"], rivals[0]["method"])
     if gap is None:
-        yield f"{begin}, before {second} (mean {_figure(_number(others[0], 'mean'))}); how surely is not known."
+        yield f"{name} {begin}, before {second} (mean {_figure(number(rivals[0]['mean']))}); how surely is not known."
         return
     between = f"95 % between {_figure(gap[1])} and {_figure(gap[2])}"
-    gaps = ((row["method"], table.ahead(model, metric, best["method"], row["method"])) for row in others)
-    alike = [method for method, one in gaps if one is not None and one[1] <= 0]
-    if not alike:
-        yield f"{begin}, {_figure(gap[0])} ahead of {second} (paired, {between})."
-    elif gap[1] <= 0:
-        yield f"{begin}, but not told apart from {_listed(alike)} (paired difference to {second} {_figure(gap[0])}, {between})."
+    even = [row["method"] for row in rivals if row["method"] in one.even]
+    if rivals[0]["method"] in even:
+        apart = f"paired difference to {second} {_figure(gap[0])}, {between}, sign test p {p_value(gap[3])}"
+        yield f"{name} {begin}, but not told apart from {_listed(even)} ({apart})."
     else:
-        yield f"{begin}, {_figure(gap[0])} ahead of {second} (paired, {between}), but not told apart from {_listed(alike)}."
+        rest = f", but not told apart from {_listed(even)}" if even else ""
+        yield f"{name} {begin}, {_figure(gap[0])} ahead of {second} (paired, {between}){rest}."
 
 
-def _beaten(table: _Table, model: str, metric: str) -> Iterable[str]:
-    """Methods that are no better than the best map without a network."""
-    ranked = table.ranked(model, metric)
-    dumb = next((row for row in ranked if row["method"] in table.dumb), None)
-    if dumb is None or ranked[0] is dumb:  # said by `_first`
+def _beaten(_: Record, one: Standing) -> Iterable[str]:
+    """Methods that are no better, or not surely better, than the best map without a network."""
+    if one.dumb is None or one.dumb is one.best:  # said by `_first`
         return
-    methods = [row for row in ranked if row["method"] not in table.dumb]
-    beaten = [row["method"] for row in methods if not _beats(table, row, dumb)]
-    if beaten:
-        line = f"{printable(dumb['method'])}, a map without a network (mean {_figure(_number(dumb, 'mean'))})"
-        verb, end = ("is", "it says") if len(beaten) == 1 else ("are", "they say")
-        yield f"{_listed(beaten)} {verb} no better in {printable(metric)} on {printable(model)} than {line}: {end} nothing here."
+    line = f"than {printable(one.dumb['method'])}, a map without a network (mean {_figure(number(one.dumb['mean']))})"
+    above = {row["method"] for row in one.ranked[: one.ranked.index(one.dumb)]}
+    worse, unsure = ([name for name in one.below if (name in above) == kind] for kind in (False, True))
+    if worse:
+        end = "it says nothing here" if len(worse) == 1 else "they say nothing here"
+        yield f"{_listed(worse)} {_be(worse)} no better {_where(one)} {line}: {end}."
+    if unsure:
+        yield f"{_listed(unsure)} {_be(unsure)} not surely better {_where(one)} {line}; n = {one.dumb['n']}."
 
 
-def _beats(table: _Table, row: _Row, dumb: _Row) -> bool:
-    """Surely better: by the paired interval, else by that of its own mean, else by its mean."""
-    gap = table.ahead(row["model"], row["metric"], row["method"], dumb["method"])
-    if gap is not None:
-        return gap[1] > 0
-    lower, line = table.lower(row["metric"]), _number(dumb, "mean")
-    end = _number(row, "mean_high" if lower else "mean_low")
-    end = _number(row, "mean") if math.isnan(end) else end
-    return end < line if lower else end > line
-
-
-def _saturated(table: _Table, model: str, metric: str) -> Iterable[str]:
+def _saturated(facts: Record, one: Standing) -> Iterable[str]:
     """Medians that separate nothing."""
-    top = table.metrics[metric].get("lines", {}).get("oracle")
-    if top is None or table.lower(metric):
+    top = one.metric.get("lines", {}).get("oracle")
+    if top is None or one.metric["best"] == "low":
         return
-    full = [
-        row for row in table.ranked(model, metric)
-        if _number(row, "median") >= _SATURATED * top and row["method"] not in table.dumb
-    ]  # fmt: skip
+    dumb = {method["label"] for method in facts["methods"] if method.get("dumb")}
+    full = [row for row in one.ranked if number(row.get("median")) >= _SATURATED * top and row["method"] not in dumb]
     if full:
-        low = [f"{_figure(_number(row, 'p5'))} ({printable(row['method'])})" for row in full]
-        best = f"the best median is {_figure(max(_number(row, 'median') for row in full))} of {_figure(top)}"
+        low = [f"{_figure(number(row['p5']))} ({printable(row['method'])})" for row in full]
+        best = f"the best median is {_figure(max(number(row['median']) for row in full))} of {_figure(top)}"
         look = f"Look at the 5th percentile{'s' * (len(full) > 1)}: {_listed(low, plain=True)}."
-        yield f"{printable(metric)} is saturated on {printable(model)}: {best}. {look}"
+        yield f"{printable(one.metric['label'])} is saturated on {printable(one.model)}: {best}. {look}"
 
 
-def _undefined(table: _Table, model: str, metric: str) -> Iterable[str]:
+def _undefined(_: Record, one: Standing) -> Iterable[str]:
     """Methods of which many numbers are undefined."""
-    rows = [row for row in table.rows[model, metric] if row.get("undefined") and row["undefined"] < row["values"]]
+    rows = [row for row in one.ranked if row.get("undefined") and row["undefined"] < row["values"]]
     lacking = [row for row in rows if row["undefined"] >= _LACKING * row["values"]]
     if lacking:
         counts = [f"{row['undefined']} of {row['values']} of {printable(row['method'])}" for row in lacking]
-        rule = "they are left out" if table.lower(metric) else "they count as 0"
-        yield f"Numbers are undefined in {printable(metric)} on {printable(model)}, and {rule}: {_listed(counts, plain=True)}."
+        rule = "they are left out" if one.metric["best"] == "low" else "they count as 0"
+        yield f"Numbers are undefined {_where(one)}, and {rule}: {_listed(counts, plain=True)}."
 
 
-def _few(facts: Mapping[str, Any]) -> Iterable[str]:
+def _few(facts: Record) -> Iterable[str]:
     """Sets of so few items that their intervals say little."""
-    for name, one in facts.get("items", {}).items():
-        count = one.get("count")
+    for name, one in facts["items"].items():
+        count, words = one.get("count"), f"grids of {one['n']} x {one['n']}" if one.get("n") else printable(name)
         if count == 1:
-            yield f"There is one item in {printable(name)} (n = 1): there is no interval, and nothing follows from its numbers."
+            yield f"There is one item in {words} (n = 1): there is no interval, and nothing follows from its numbers."
         elif count is not None and count < _FEW:
             why = "the intervals are wide, and still too narrow, for they know no others"
-            yield f"There are few {printable(name)} (n = {count}): {why}."
+            yield f"There are few {words} (n = {count}): {why}."
 
 
-def _same(table: _Table) -> Iterable[str]:
+def _same(facts: Record) -> Iterable[str]:
     """Methods that are one."""
-    groups: dict[tuple[str, frozenset[str]], None] = {}
-    for (model, _), rows in table.rows.items():
-        for row in rows:
-            if row.get("same_as"):
-                groups[model, frozenset([row["method"], *row["same_as"]])] = None
+    groups = {(row["model"], frozenset([row["method"], *row["same_as"]])): None for row in facts["rows"] if row.get("same_as")}
     for model, group in groups:
         names = _listed(sorted(group))
         yield f"{names} give the same maps on {printable(model)}: they are one method there, not several that agree."
 
 
-def _rankings(table: _Table) -> Iterable[str]:
-    for one in table.rankings:
+def _rankings(facts: Record) -> Iterable[str]:
+    """Metrics that rank methods differently."""
+    for one in facts["rankings"]:
         for text in rank_sentences([{**one, "first": printable(one["first"]), "second": printable(one["second"])}]):
             yield f"On {printable(one['model'])}, {text}"
 
 
-def _kinds(facts: Mapping[str, Any]) -> Iterable[str]:
+def _kinds(facts: Record) -> Iterable[str]:
     """B-cos networks and plain ones in one table."""
-    models = facts.get("models", ())
+    models = facts["models"]
     plain, other = ([one for one in models if bool(one.get("plain")) == kind] for kind in (True, False))
     if plain and other:
         of_plain, of_other = (_listed([one["label"] for one in some]) for some in (plain, other))
-        verb = f"{'is a plain network' if len(plain) == 1 else 'are plain networks'}, and {of_other} {_ARE[len(other) > 1]} not"
+        kind = "is a plain network" if len(plain) == 1 else "are plain networks"
         read = f"read the paired differences, and the accuracy of each ({_tops([*plain, *other])})"
-        yield f"{of_plain} {verb}: do not rank their medians in one column; {read}."
+        yield f"{of_plain} {kind}, and {of_other} {_be(other)} not: do not rank their medians in one column; {read}."
 
 
-def _tops(models: Sequence[_Row]) -> str:
-    tops = [
-        f"{printable(one['label'])} {_figure(_number(one, 'top1'))}" for one in models if not math.isnan(_number(one, "top1"))
-    ]
-    return ", ".join(tops) or "not measured here"
-
-
-def _number(row: _Row, key: str) -> float:
-    """NaN for null and for what is missing."""
-    found = row.get(key)
-    return math.nan if found is None else float(found)
+def _tops(models: Sequence[Record]) -> str:
+    tops = [(printable(one["label"]), number(one.get("top1"))) for one in models]
+    return ", ".join(f"{label} {_figure(top)}" for label, top in tops if math.isfinite(top)) or "not measured here"
 
 
 def _figure(number: float) -> str:
@@ -232,6 +185,10 @@ def _figure(number: float) -> str:
     if abs(number) < _NOTHING:
         return "0"
     return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def _be(names: Sequence[object]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _listed(names: Sequence[str], *, plain: bool = False) -> str:

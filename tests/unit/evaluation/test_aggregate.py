@@ -54,6 +54,11 @@ def test_few_maps_leave_bins_empty() -> None:
     assert found[1].note == "2–5 % holds 1 map: its mean shows single maps."
 
 
+def test_edges_are_not_moved_by_rounding() -> None:
+    found = aggregate(torch.ones(500, 1, 1), torch.arange(500.0), edges=(0, 64.6, 100))  # 500 * 64.6 / 100 < 323 in float64
+    assert [len(one.items) for one in found] == [323, 177]
+
+
 def test_each_map_has_the_same_say() -> None:
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 1000.0]], [[-5.0, -1.0]]])
     [one] = aggregate(maps, torch.zeros(3), edges=(0, 100))
