@@ -23,24 +23,26 @@ __all__ = ["open_model"]
 _OF_A_RUN = ("ema", "last", "best")
 
 
-def open_model(source: str | Path, *, weights: str = "auto", device: str = "auto", allow_code: bool = False) -> Classifier:
+def open_model(
+    source: str | Path, *, weights: str = "auto", device: str = "auto", allow_code: bool = False, deploy: bool = True
+) -> Classifier:  # fmt: skip
     """A classifier for measuring: what `torchbcos.load` opens, or a run's folder.
 
     Args:
         source: a model, or the folder of a run (`torchbcos train --out`).
         weights: of a run: "auto" (what it exported), "ema", "last" or "best"; from its checkpoints. Of another source: the file
             of weights that `load` takes for it.
-        device, allow_code: as in `load`.
+        device, allow_code, deploy: as in `load`; what comes from a checkpoint is never deployed.
 
     Raises:
         MissingFileError, InputError, WeightsError: there is no such model, or no such weights.
     """
     if weights == "auto":
-        return load(source, device=device, allow_code=allow_code)
+        return load(source, device=device, allow_code=allow_code, deploy=deploy)
     if weights not in _OF_A_RUN:
         if RunFolder(Path(source)).card.is_file():
             raise InputError(f"weights is 'auto', 'ema', 'last' or 'best', not {shorten(repr(weights), 120)}.")
-        return load(source, weights=weights, device=device, allow_code=allow_code)
+        return load(source, weights=weights, device=device, allow_code=allow_code, deploy=deploy)
     run = RunFolder(Path(source))
     if not run.card.is_file() or not run.checkpoints.is_dir():
         raise MissingFileError(f"{str(source)!r} is no run's folder: {weights} weights are in the checkpoints of one.")

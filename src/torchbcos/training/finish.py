@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import write_json
-from torchbcos.judging import Calibration, Outputs, calibrate, judge
+from torchbcos.judging import Outputs, calibrate
 from torchbcos.training.beforehand import exported
 from torchbcos.training.context import Run
-from torchbcos.training.judge import measure_norms, predict_over_all
+from torchbcos.training.judge import judge_outputs, measure_norms, predict_over_all
 from torchbcos.training.kept import fill_network
 from torchbcos.training.machine import everyones
 from torchbcos.training.progress import clock, summary
@@ -43,7 +43,7 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     said = {name: predict_over_all(run, state, network, split) for name, split in held_out.items()}
     calibration = _calibration(run, said)
     temperature = calibration["temperature"]
-    scores = {name: judge(outputs, run.probability, temperature=temperature) for name, outputs in said.items()}
+    scores = {name: judge_outputs(run, outputs, temperature) for name, outputs in said.items()}
     failures = sorted(set(everyones(state.failures)))
     report: dict[str, Any] = {
         "recipe": recipe.name, "epochs": recipe.epochs, "max_steps": recipe.max_steps, "steps": state.done, "export": which,
@@ -69,8 +69,8 @@ def _calibration(run: Run, said: Mapping[str, Outputs]) -> dict[str, Any]:
         return {"temperature": None, "note": "The recipe has calibrate = false."}
     if "selection" not in said:
         return {"temperature": None, "note": "Nothing was held out to choose by: no temperature was fitted."}
-    judge(said["selection"], run.probability)  # refuses a split of which nothing could be read
-    found: Calibration = calibrate(said["selection"], run.probability)
+    judge_outputs(run, said["selection"])  # refuses a split of which nothing could be read
+    found = calibrate(said["selection"], run.probability)
     facts = {"temperature": found.temperature, "fitted_on": "selection", "pictures": found.examples}
     if found.temperature is None:
         return {**facts, "note": found.note}

@@ -15,7 +15,7 @@ from torchbcos.training.context import Run
 from torchbcos.training.machine import everyones, processes
 from torchbcos.training.state import State
 
-__all__ = ["judge_epoch", "judge_split", "measure_norms", "predict_over_all"]
+__all__ = ["judge_epoch", "judge_outputs", "measure_norms", "predict_over_all"]
 
 _CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
@@ -55,9 +55,9 @@ def predict_over_all(run: Run, state: State, network: nn.Module, split: Split) -
     return Outputs.join(everyones([mine]))
 
 
-def judge_split(run: Run, state: State, network: nn.Module, split: Split) -> dict[str, float]:
-    """Metrics of a network on a split of whole pictures, over all processes; unreadable ones, if skipped, do not count."""
-    return judge(predict_over_all(run, state, network, split), run.probability)
+def judge_outputs(run: Run, outputs: Outputs, temperature: float | None = None) -> dict[str, float]:
+    """Metrics of what a network says of a split; unreadable examples, if skipped, do not count."""
+    return judge(outputs, run.probability, temperature=temperature)
 
 
 def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
@@ -69,7 +69,7 @@ def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
     last, selection = state.done == run.total, run.splits.selection
     if selection is not None and (last or epoch % run.recipe.judge_every == 0):
         network = _judged_network(run, state)
-        found = judge_split(run, state, network, selection)
+        found = judge_outputs(run, predict_over_all(run, state, network, selection))
         score = found.get("top1", found.get("map", 0.0))
         score = 0.0 if math.isnan(score) else score  # no label holds for any of these examples
         if score > state.best["score"]:
