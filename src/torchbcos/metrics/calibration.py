@@ -156,8 +156,11 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, probability: str = SIGMO
     parts = list(zip(torch.split(logits, rows), torch.split(targets, rows), strict=True))  # type: ignore[no-untyped-call]
     slope = _slope_of_softmax if shared else _slope_of_sigmoids
     low, high = TEMPERATURES
-    beta = _root(lambda beta: _summed(slope, parts, beta), scale / high, scale / low, scale)
-    return min(max(scale / beta, low), high)
+    if _summed(slope, parts, scale / low)[0] <= 0:
+        return low
+    if _summed(slope, parts, scale / high)[0] >= 0:
+        return high
+    return min(max(scale / _root(lambda beta: _summed(slope, parts, beta), scale / high, scale / low, scale), low), high)
 
 
 _Slope = Callable[[Tensor, Tensor, float], Tensor]
@@ -185,11 +188,7 @@ def _slope_of_sigmoids(z: Tensor, y: Tensor, beta: float) -> Tensor:
 
 
 def _root(slope: Callable[[float], tuple[float, float]], low: float, high: float, start: float) -> float:
-    """Where a slope that never falls is zero, or the end of the bracket beyond which that is."""
-    if slope(high)[0] <= 0:
-        return high
-    if slope(low)[0] >= 0:
-        return low
+    """Where a slope that never falls is zero, between where it is negative and where it is positive."""
     beta = start
     for step in range(1, _STEPS + 1):
         first, second = slope(beta)
