@@ -83,13 +83,13 @@ def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
         yield f"… and {len(labels) - _MOST_LABELS:,} more labels, which --json names."
 
 
-_BAR = 20  # letters of a bar
+_BAR, _FEW = 20, 100  # letters of a bar; answers, fewer of which say nothing bin by bin
 
 
 def _reliability_lines(bins: list[dict[str, Any]]) -> Iterator[str]:
     """The reliability diagram as text: a line a bin that has answers; the bar is how many came true, | is what was said."""
     found = [one for one in bins if one["count"]]
-    if not found:
+    if sum(one["count"] for one in found) < _FEW:
         return
     yield f"{'sure to':>9}  {'right':>7}  {'said | right #':{_BAR}}  {'answers':>9}"
     for one in found:

@@ -73,7 +73,7 @@ def calibrate_model(
         "model": model.card.name, "data": str(data), "split": name, "pictures": found.examples,
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "temperature": found.temperature, "was": was,
         "before": {key: before[key] for key in _SHOWN if key in before},
-        "after": {key: after[key] for key in _SHOWN if key in after}, "notes": [*labelled.notes, *notes],
+        "after": {key: after[key] for key in _SHOWN if key in after}, "notes": [*labelled.notes, *notes, *([found.note] if found.note else [])],
     }  # fmt: skip
     card = dataclasses.replace(model.card, temperature=found.temperature, notes=_noted(model.card, record))
     return Classifier(model.model, card), record

@@ -15,6 +15,7 @@ from torchbcos.metrics import fit_temperature
 
 __all__ = ["Calibration", "calibrate"]
 
+_FEW = 100  # examples: with fewer, another draw of them would give quite another temperature
 _CHANGED = ("ece", "loss")  # of all scores: a temperature leaves the order of classes, and so all others, as they are
 
 
@@ -25,7 +26,7 @@ class Calibration:
     Attributes:
         temperature: for the card; None where these examples have none to keep.
         examples: on which it was fitted.
-        note: why there is none, in a sentence; "" where there is one.
+        note: why there is none, or that it is rough, in a sentence; "" where there is nothing to say.
     """
 
     temperature: float | None
@@ -66,9 +67,8 @@ def calibrate(outputs: Outputs, probability: str) -> Calibration:
     if math.isnan(found):
         return Calibration(None, count, "The network gives NaN or infinity.")
     if found <= low:
-        why = f"Every one of these {count} examples is answered rightly, or all but surely so"
-        return Calibration(None, count, f"{why}: the smaller the temperature, the likelier, and none is the best.")
+        return Calibration(None, count, f"All of these {count:,} examples are answered rightly: the surer, the likelier.")
     if found >= high:
-        why = f"On these {count} examples the network is no better than a guess"
-        return Calibration(None, count, f"{why}: the greater the temperature, the likelier, and none is the best.")
-    return Calibration(round(found, 4), count)
+        return Calibration(None, count, f"On these {count:,} examples the network is no better than a guess.")
+    note = f"Fitted on {count} examples alone: a rough value." if count < _FEW else ""
+    return Calibration(round(found, 4), count, note)

@@ -71,22 +71,25 @@ def _calibration(run: Run, said: Mapping[str, Outputs]) -> dict[str, Any]:
         return {"temperature": None, "note": "Nothing was held out to choose by: no temperature was fitted."}
     judge_outputs(run, said["selection"])  # refuses a split of which nothing could be read
     found = calibrate(said["selection"], run.probability)
-    facts = {"temperature": found.temperature, "fitted_on": "selection", "pictures": found.examples}
+    facts: dict[str, Any] = {"temperature": found.temperature, "fitted_on": "selection", "pictures": found.examples}
+    if found.note:
+        facts["note"] = found.note
     if found.temperature is None:
-        return {**facts, "note": found.note}
+        return facts
     return {**facts, **{name: found.compared(outputs, run.probability) for name, outputs in said.items()}}
 
 
 def _in_words(calibration: Mapping[str, Any]) -> str:
     """What became of the temperature, in a line."""
     if calibration["temperature"] is None:
-        return f"No temperature: {calibration['note']}"
+        return f"No temperature is kept. {calibration['note']}"
     split = "report" if "report" in calibration else "selection"
     before, after = (calibration[split][when]["ece"] for when in ("before", "after"))
     numbers = "" if None in (before, after) else f"; calibration error {before:.2f} % before, {after:.2f} % with it"
     where = f" ({'reported split' if split == 'report' else 'the same pictures'})" if numbers else ""
     fitted = f"fitted on the {calibration['pictures']:,} pictures that chose"
-    return f"Temperature {calibration['temperature']:g}, {fitted}{numbers}{where}."
+    rough = " Few pictures: a rough value." if "note" in calibration else ""
+    return f"Temperature {calibration['temperature']:g}, {fitted}{numbers}{where}.{rough}"
 
 
 def _exported(run: Run, state: State) -> tuple[str, nn.Module]:
