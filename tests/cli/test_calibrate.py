@@ -76,7 +76,7 @@ def test_a_model_is_calibrated_on_one_part_and_measured_on_another(data: Path, m
         assert set(bins[0]) == {"low", "high", "confidence", "accuracy", "count"}
         gaps = sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins if b["count"])
         assert one["ece"] == pytest.approx(100 * gaps / 120)
-        assert all(b["confidence"] is None and b["accuracy"] is None for b in bins if not b["count"])
+        assert {(b["confidence"], b["accuracy"]) for b in bins if not b["count"]} == {(None, None)}
 
 
 def test_nothing_is_written_unless_told(data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,22 @@ def test_the_diagram_on_the_terminal(data: Path, model: Path) -> None:
     lines = text.splitlines()
     assert code == 0 and lines[1].split() == ["sure", "to", "right", "said", "|", "right", "#", "answers"]
     assert len({len(line) for line in lines[1:]}) == 1 and sum(int(line.split()[-1]) for line in lines[2:]) == 120
-    assert all(line.count("|") == 1 for line in lines[2:])
+    assert {line.count("|") for line in lines[2:]} == {1}
+
+
+def test_diagrams_as_pictures(data: Path, model: Path, tmp_path: Path) -> None:
+    words = ("--model", model, "--data", data, "--workers", 0)
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    assert call("evaluate", "accuracy", *words, "--figure", one)[0] == 0
+    assert call("calibrate", *words, "--split", "val", "--figure", two)[0] == 0
+    with Image.open(one) as a, Image.open(two) as b:
+        assert a.height == b.height and b.width > 1.8 * a.width  # before and after
+        assert len(a.convert("RGB").getcolors(2**20) or ()) > 10
+    for name, message in (("a.txt", "must end with one of .png"), ("no/a.png", "There is no folder")):
+        for command in (("evaluate", "accuracy"), ("calibrate",)):
+            code, out, err = call(*command, *words, "--figure", tmp_path / name)
+            assert (code, out) == (2, "") and message in err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
 def test_wrong_requests(data: Path, model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
-from torchbcos.cli.evaluate import SplitName, Uncertain, number
+from torchbcos.cli.evaluate import Figure, SplitName, Uncertain, number
 from torchbcos.cli.train import OnError
 
 __all__ = ["calibrate"]
@@ -61,6 +61,7 @@ def calibrate(
             "honest judges of calibration any more; train, all: if the network was not trained on them.",
         ),
     ] = SplitName.selection,
+    figure: Figure = None,
     uncertain: Annotated[
         Uncertain | None,
         typer.Option(
@@ -86,8 +87,11 @@ def calibrate(
     """
     with usage_errors():
         from torchbcos.evaluation import calibrate_model, open_model
+        from torchbcos.evaluation.diagram import check_figure, save_reliability
         from torchbcos.zoo import save
 
+        if figure is not None:
+            check_figure(figure)
         classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code, deploy=False)
         classifier = classifier.fitted(fit.value if fit else None)
         calibrated, found = calibrate_model(
@@ -97,6 +101,8 @@ def calibrate(
         )  # fmt: skip
         if out is not None:
             save(calibrated, out)
+        if figure is not None:
+            save_reliability(found["reliability"], figure)
     for note in found["notes"]:
         say(f"torchbcos: {note}")
     if json:

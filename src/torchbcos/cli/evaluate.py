@@ -30,7 +30,7 @@ from torchbcos.cli.compare import METRIC_NAMES, metric_command
 from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
-__all__ = ["SplitName", "Uncertain", "accuracy", "evaluate", "group", "number"]
+__all__ = ["Figure", "SplitName", "Uncertain", "accuracy", "evaluate", "group", "number"]
 
 _EXAMPLE = (
     "Examples: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json; torchbcos evaluate accuracy "
@@ -59,6 +59,15 @@ class Uncertain(str, enum.Enum):
     ignore = "ignore"
     positive = "positive"
     negative = "negative"
+
+
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure", metavar="FILE", parser=given_path, show_default="none",
+        help="Draw the reliability diagram into this picture (.png, .jpg, .webp, .pdf): how sure answers were, and how often right.",
+    ),
+]  # fmt: skip
 
 
 _CALLED = {"top1": "top1", "top5": "top5", "map": "map", "f1": "f1 at 0.5", "ece": "ece", "loss": "loss"}
@@ -191,6 +200,7 @@ def accuracy(
             "--out", metavar="FILE", parser=given_path, help="Write JSON here; an interrupted measurement goes on."
         ),
     ] = None,
+    figure: Figure = None,
     uncertain: Annotated[
         Uncertain | None,
         typer.Option(
@@ -211,7 +221,10 @@ def accuracy(
     """Top-1, top-5 and calibration; for several labels a picture, mean average precision and F1."""
     with usage_errors():
         from torchbcos.evaluation import measure_accuracy, open_model
+        from torchbcos.evaluation.diagram import check_figure, save_reliability
 
+        if figure is not None:
+            check_figure(figure)
         classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code)
         classifier = classifier.fitted(fit.value if fit else None)
         result = measure_accuracy(
@@ -219,6 +232,8 @@ def accuracy(
             progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),
             uncertain=uncertain.value if uncertain else None,
         )  # fmt: skip
+        if figure is not None:
+            save_reliability({brief(result["model"]): result["reliability"]}, figure)
     if json:
         print_json(result)
     else:

@@ -6,21 +6,21 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torchbcos._core.errors import InputError, StateError
-from torchbcos._core.files import finite_or_null, write_json
+from torchbcos._core.files import write_json
 from torchbcos.data.labelled import Split
 from torchbcos.data.loading import Examples
+from torchbcos.evaluation.diagram import bins_of
 from torchbcos.evaluation.splits import choose_split, open_for, ready_for
 from torchbcos.judging import Outputs, ProgressBar, SavedOutputs, fingerprint, judge, predict_split
-from torchbcos.metrics import reliability, score_each
+from torchbcos.metrics import score_each
 from torchbcos.pictures import Range
 from torchbcos.pictures.samples import other_range
 from torchbcos.runs import RunFolder, read_held_out
-from torchbcos.zoo import Card, Classifier
+from torchbcos.zoo import Classifier
 
 __all__ = ["measure_accuracy"]
 
@@ -85,7 +85,8 @@ def measure_accuracy(
         "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *_remarks(chosen, model)],
         **{name: value if math.isfinite(value) else None for name, value in found.items()},
-        "temperature": model.card.temperature, "reliability": _bins(outputs, model.card),
+        "temperature": model.card.temperature,
+        "reliability": bins_of(outputs, model.card.probability, model.card.temperature),
     }  # fmt: skip
     broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
     result |= {"not_finite": broken} if broken else {}
@@ -104,12 +105,6 @@ def _remarks(split: Split, model: Classifier) -> tuple[str, ...]:
         with suppress(InputError):  # this data is neither files nor shards
             split = split.within(model.transform.value_range)
     return split.remarks() if other is None else (other, *split.remarks())
-
-
-def _bins(outputs: Outputs, card: Card) -> list[dict[str, Any]]:
-    """The reliability diagram as records; None for the means of an empty bin."""
-    found = reliability(outputs.logits, outputs.targets, probability=card.probability, temperature=card.temperature)
-    return [finite_or_null(asdict(one)) for one in found]
 
 
 def _label_by_label(outputs: Outputs, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from torchbcos._core.errors import InputError
 from torchbcos.data.division import divide
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples
+from torchbcos.evaluation.diagram import bins_of
 from torchbcos.evaluation.splits import choose_split, open_for, ready_for
 from torchbcos.judging import ProgressBar, calibrate, judge, predict_split
 from torchbcos.pictures import Range
@@ -49,8 +50,8 @@ def calibrate_model(
 
     Returns:
         The classifier with its card's new temperature, on the same network; and what was found: `model`, `data`, `split`,
-        `pictures`, `unreadable`, `temperature`, `was` (that of the card), `before` and `after` (`ece` in percent, `loss`), and
-        `notes`.
+        `pictures`, `unreadable`, `temperature`, `was` (that of the card), `before` and `after` (`ece` in percent, `loss`),
+        `reliability` (the bins, `before` and `after`), and `notes`.
 
     Raises:
         InputError: there is no such split, the classes are not the model's, pictures cannot be read, or these examples have no
@@ -73,7 +74,11 @@ def calibrate_model(
         "model": model.card.name, "data": str(data), "split": name, "pictures": found.examples,
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "temperature": found.temperature, "was": was,
         "before": {key: before[key] for key in _SHOWN if key in before},
-        "after": {key: after[key] for key in _SHOWN if key in after}, "notes": [*labelled.notes, *notes, *([found.note] if found.note else [])],
+        "after": {key: after[key] for key in _SHOWN if key in after},
+        "reliability": {
+            "before": bins_of(outputs, probability, was), "after": bins_of(outputs, probability, found.temperature),
+        },
+        "notes": [*labelled.notes, *notes, *([found.note] if found.note else [])],
     }  # fmt: skip
     card = dataclasses.replace(model.card, temperature=found.temperature, notes=_noted(model.card, record))
     return Classifier(model.model, card), record
