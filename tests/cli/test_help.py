@@ -110,6 +110,7 @@ def test_json_says_what_comes(command: str) -> None:
         ),
         (("evaluate", "accuracy", "--gpu", "0"), 2, "It is '--device' here."),
         (("models", "--window", "1"), 2, "There is no option '--window'. See 'torchbcos models --help'."),
+        (("temperature",), 2, "There is no command 'temperature'. Did you mean 'calibrate'?"),
         (("info",), 2, "There is no command 'info'. Did you mean 'models'?"),
     ],
 )

@@ -10,10 +10,14 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 
-__all__ = ["PROBABILITIES", "SIGMOID", "log_probabilities", "probabilities", "short_of_half", "trained_with", "undecided"]
+__all__ = [
+    "PROBABILITIES", "SIGMOID", "TEMPERATURES", "log_probabilities", "probabilities", "short_of_half", "trained_with",
+    "undecided",
+]  # fmt: skip
 
 SIGMOID, _SOFTMAX = "sigmoid", "softmax"
 PROBABILITIES = (SIGMOID, _SOFTMAX)
+TEMPERATURES = (0.01, 100.0)  # the least and the greatest that a card may hold
 _HALF = 0.5
 
 

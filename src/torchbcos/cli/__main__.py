@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchbcos import __version__
+from torchbcos.cli.calibrate import calibrate
 from torchbcos.cli.check import check
 from torchbcos.cli.common import tell
 from torchbcos.cli.compare import compare
@@ -59,6 +60,11 @@ app.command(
 app.command(cls=Command, epilog="Examples: torchbcos models; torchbcos models 'resnet*'")(models)
 app.command(cls=Command, epilog="Examples: torchbcos check resnet50; torchbcos check resnet50 --data imagenet/val")(check)
 app.command(cls=Command, epilog="Example: torchbcos train folder --data my-photos --out runs/mine --set epochs=20")(train)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos calibrate --model runs/mine --data my-photos --out calibrated; torchbcos calibrate --model "
+    "timm:resnet18 --weights resnet18.pth --data my-photos --split val",
+)(calibrate)
 app.command(
     cls=Command,
     epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 -o why.onnx",

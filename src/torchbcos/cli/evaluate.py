@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ from torchbcos.cli.compare import METRIC_NAMES, metric_command
 from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
-__all__ = ["accuracy", "evaluate", "group"]
+__all__ = ["Figure", "SplitName", "Uncertain", "accuracy", "evaluate", "group", "number"]
 
 _EXAMPLE = (
     "Examples: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json; torchbcos evaluate accuracy "
@@ -41,7 +42,7 @@ evaluate = typer.Typer(
 )  # fmt: skip
 
 
-class _Split(str, enum.Enum):
+class SplitName(str, enum.Enum):
     """Which part of the data."""
 
     val = "val"
@@ -51,7 +52,7 @@ class _Split(str, enum.Enum):
     report = "report"
 
 
-class _Uncertain(str, enum.Enum):
+class Uncertain(str, enum.Enum):
     """What a label of -1 means."""
 
     error = "error"
@@ -60,13 +61,22 @@ class _Uncertain(str, enum.Enum):
     negative = "negative"
 
 
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure", metavar="FILE", parser=given_path, show_default="none",
+        help="Draw the reliability diagram into this picture (.png, .jpg, .webp, .pdf): how sure answers were, and how often right.",
+    ),
+]  # fmt: skip
+
+
 _CALLED = {"top1": "top1", "top5": "top5", "map": "map", "f1": "f1 at 0.5", "ece": "ece", "loss": "loss"}
 _MOST_LABELS = 40  # lines of the table
 
 
-def _number(name: str, value: float | None) -> str:
+def number(name: str, value: float | None) -> str:
     """A measured number in words, or a dash where it is not defined."""
-    return "–" if value is None else f"{value:.2f}{'' if name == 'loss' else ' %'}"
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2f}{'' if name == 'loss' else ' %'}"
 
 
 def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
@@ -76,10 +86,27 @@ def _label_lines(labels: list[dict[str, Any]]) -> Iterator[str]:
     width = max(5, *(len(brief(one["label"])) for one in labels[:_MOST_LABELS]))
     yield f"{'label':{width}}  {'average precision':>17}  {'f1 at 0.5':>9}  {'holds for':>9}  {'known of':>8}"
     for one in labels[:_MOST_LABELS]:
-        ap, f1 = (_number(key, one[key]) for key in ("ap", "f1"))
+        ap, f1 = (number(key, one[key]) for key in ("ap", "f1"))
         yield f"{brief(one['label']):{width}}  {ap:>17}  {f1:>9}  {one['positive']:>9,}  {one['known']:>8,}"
     if labels[_MOST_LABELS:]:
         yield f"… and {len(labels) - _MOST_LABELS:,} more labels, which --json names."
+
+
+_BAR, _FEW = 20, 100  # letters of a bar; answers, fewer of which say nothing bin by bin
+
+
+def _reliability_lines(bins: list[dict[str, Any]]) -> Iterator[str]:
+    """The reliability diagram as text: a line a bin that has answers; the bar is how many came true, | is what was said."""
+    found = [one for one in bins if one["count"]]
+    if sum(one["count"] for one in found) < _FEW:
+        return
+    yield f"{'sure to':>9}  {'right':>7}  {'said | right #':{_BAR}}  {'answers':>9}"
+    for one in found:
+        said = min(int(one["confidence"] * _BAR), _BAR - 1)
+        bar = "#" * round(one["accuracy"] * _BAR)
+        bar = f"{bar:{_BAR}}"
+        bar = f"{bar[:said]}|{bar[said + 1 :]}"
+        yield f"{one['confidence']:>9.1%}  {one['accuracy']:>7.1%}  {bar}  {one['count']:>9,}"
 
 
 @evaluate.callback(invoke_without_command=True)
@@ -157,16 +184,18 @@ def accuracy(
         ),
     ] = "auto",
     split: Annotated[
-        _Split, typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run.")
-    ] = _Split.val,
+        SplitName,
+        typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run."),
+    ] = SplitName.val,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", metavar="FILE", parser=given_path, help="Write JSON here; an interrupted measurement goes on."
         ),
     ] = None,
+    figure: Figure = None,
     uncertain: Annotated[
-        _Uncertain | None,
+        Uncertain | None,
         typer.Option(
             "--uncertain", show_default="as the model was trained",
             help="What a label of -1 in a table means: not known, 1, or 0; error refuses it.",
@@ -185,7 +214,10 @@ def accuracy(
     """Top-1, top-5 and calibration; for several labels a picture, mean average precision and F1."""
     with usage_errors():
         from torchbcos.evaluation import measure_accuracy, open_model
+        from torchbcos.evaluation.diagram import check_figure, save_reliability
 
+        if figure is not None:
+            check_figure(figure)
         classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code)
         classifier = classifier.fitted(fit.value if fit else None)
         result = measure_accuracy(
@@ -193,14 +225,16 @@ def accuracy(
             progress=None if json else shown, run=Path(model), value_range=parse_range(number_range),
             uncertain=uncertain.value if uncertain else None,
         )  # fmt: skip
+        if figure is not None:
+            save_reliability({brief(result["model"]): result["reliability"]}, figure)
     if json:
         print_json(result)
     else:
-        words = ", ".join(f"{called} {_number(name, result[name])}" for name, called in _CALLED.items() if name in result)
+        words = ", ".join(f"{called} {number(name, result[name])}" for name, called in _CALLED.items() if name in result)
         for note in result["notes"]:
             say(f"torchbcos: {note}")
         tell(f"{brief(result['model'])} on {result['pictures']} pictures of {data} ({result['split']}): {words}")
-        for line in _label_lines(result.get("labels", [])):
+        for line in (*_label_lines(result.get("labels", [])), *_reliability_lines(result["reliability"])):
             tell(line)
         if "not_finite" in result:
             say(f"torchbcos: for {result['not_finite']} pictures the network gave NaN or infinity: nothing can be measured.")

@@ -33,6 +33,7 @@ _OTHER_WORDS = {
     "visualise": "explain", "fit": "train", "finetune": "train", "test": "evaluate", "eval": "evaluate", "verify": "check",
     "validate": "check", "onnx": "export", "convert": "export", "info": "models", "show": "models", "download": "models",
     "run": "predict", "plot": "explain", "score": "evaluate", "benchmark": "evaluate",
+    "temperature": "calibrate", "recalibrate": "calibrate",
 }  # fmt: skip
 _COMPLETION = {
     "install_completion": "Let the shell complete commands, options and models with the tab key.",

@@ -1,14 +1,77 @@
-"""A division that keeps examples together that belong together, whatever their classes."""
+"""What is held out of labelled data, by a seed: examples that belong together stay together, whatever their classes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["split_groups"]
+from torchbcos._core.names import quote
+from torchbcos.data.labelled import Labelled, Split, split_rows
+from torchbcos.data.loading import seed_of
+
+__all__ = ["Division", "divide", "split_groups"]
+
+
+@dataclass(frozen=True)
+class Division:
+    """Data in up to three parts.
+
+    Attributes:
+        train, selection, report: to train on, to choose by, to report; None where nothing is held out.
+        together: whether byte-identical copies were kept on one side.
+        notes: what a person should know of the division, a sentence each.
+    """
+
+    train: Split
+    selection: Split | None
+    report: Split | None
+    together: bool
+    notes: tuple[str, ...] = ()
+
+
+def divide(data: Labelled, *, selection: float, report: float, seed: int, together: bool = True) -> Division:
+    """Divide data by a seed: no example both chooses and is reported, nor a byte-identical copy or a scan of its patient.
+
+    Args:
+        data: the examples.
+        selection: the share of what may be trained on that is held out to choose by.
+        report: the share that is held out to report, where the data has no split of its own for it.
+        seed: of a recipe.
+        together: False divides as runs did that were begun when copies were not looked for.
+    """
+    train, reported = data.train if together else replace(data.train, twins=None), data.report
+    together = train.twins is not None
+    chosen, notes = None, list[str]()
+    if reported is None and report:
+        train, reported = _divided(train, report, seed_of(seed, 11) % 2**31, "to report", data.classes, notes)
+    if selection:
+        train, chosen = _divided(train, selection, seed_of(seed, 12) % 2**31, "to choose by", data.classes, notes)
+    return Division(train, chosen or None, reported or None, together, tuple(notes))
+
+
+def _divided(
+    split: Split, share: float, seed: int, use: str, classes: Sequence[str], notes: list[str]
+) -> tuple[Split, Split]:  # fmt: skip
+    """What is left of a split, and the share that is held out of it; what a person should know of it is added to `notes`."""
+    rest, held = split_groups(split.targets, share, seed, split.groups) if split.groups is not None else ([], [])
+    if not held:
+        rest, held = split_rows(split.targets, share, seed, split.twins)
+        if split.groups is not None and {split.groups[i] for i in held} & {split.groups[i] for i in rest}:
+            notes.append(
+                f"{'Scans' if split.kin == 'patient' else 'Examples'} of one {split.kin} are both trained on and held out {use}: "
+                f"there are too few {split.kin}s to hold some out. The result says little about other {split.kin}s."
+            )
+    elif split.targets.dim() == 1:
+        there = set(split.targets[rest].tolist()) - set(split.targets[held].tolist())
+        lacking = [classes[c] for c in sorted(there) if int((split.targets == c).sum()) > 1]
+        if lacking:
+            more = f" (and of {len(lacking) - 1:,} more)" if lacking[1:] else ""
+            notes.append(f"Nothing of {quote(lacking[0])}{more} is held out {use}: all of it is of one {split.kin}.")
+    return split.take(rest), split.take(held)
 
 
 def split_groups(targets: Tensor, share: float, seed: int, groups: Sequence[int]) -> tuple[list[int], list[int]]:

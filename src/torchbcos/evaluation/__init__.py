@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torchbcos.evaluation.accuracy import measure_accuracy as measure_accuracy
+from torchbcos.evaluation.calibration import calibrate_model as calibrate_model
 from torchbcos.evaluation.checkpoints import open_model as open_model
 from torchbcos.evaluation.comparing import Comparison as Comparison
 from torchbcos.evaluation.comparing import Options as Options
@@ -20,9 +21,10 @@ __all__ = [
     "Comparison",
     "DUMB",
     "Options",
+    "calibrate_model",
+    "cell_targets",
     "compare",
     "evaluate",
-    "cell_targets",
     "difull",
     "dipart",
     "evaluate_funnybirds",

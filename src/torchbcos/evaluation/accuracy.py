@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torchbcos._core.errors import InputError, StateError
 from torchbcos._core.files import write_json
 from torchbcos.data.labelled import Split
-from torchbcos.data.labels import UNCERTAIN
 from torchbcos.data.loading import Examples
-from torchbcos.data.sources import open_labelled
-from torchbcos.evaluation.splits import choose_split, match_classes
+from torchbcos.evaluation.diagram import bins_of
+from torchbcos.evaluation.splits import choose_split, open_for, ready_for
 from torchbcos.judging import Outputs, ProgressBar, SavedOutputs, fingerprint, judge, predict_split
 from torchbcos.metrics import score_each
 from torchbcos.pictures import Range
 from torchbcos.pictures.samples import other_range
 from torchbcos.runs import RunFolder, read_held_out
-from torchbcos.zoo import Card, Classifier
+from torchbcos.zoo import Classifier
 
 __all__ = ["measure_accuracy"]
 
@@ -60,17 +58,19 @@ def measure_accuracy(
     Returns:
         `top1`, `top5`, `ece` in percent and `loss`; for several labels `map`, `f1` (at 0.5), `ece` (`labels_without_examples`,
         where there are any), and in `labels` each label's `label`, `ap`, `f1`, `known` and `positive`; `pictures`, `unreadable`,
-        `split`, `model`, `fit`, and `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number
-        that is not defined, or that a broken network makes infinite or no number, is None, as JSON has neither; `not_finite`
-        counts the pictures for which such a network gave no numbers.
+        `split`, `model`, `fit`; `temperature`, that of the card, with which all this was measured; `reliability`, the bins
+        behind `ece` (`low`, `high`, `confidence`, `accuracy` as parts of 1, `count`; see `torchbcos.metrics.reliability`); and
+        `notes`, those of `torchbcos.data.Labelled` and of the first pictures' numbers. A number that is not defined, or that a
+        broken network makes infinite or no number, is None, as JSON has neither; `not_finite` counts the pictures for which
+        such a network gave no numbers.
 
     Raises:
         InputError: no such split, the classes are not the model's, or pictures cannot be read.
         StateError: the result cannot be written.
     """
-    labelled = open_labelled(data, uncertain=uncertain or _trained_with(model.card), volumes=model.transform.axes == 3)
+    labelled = open_for(model, data, uncertain)
     chosen, name = choose_split(labelled, split, read_held_out(RunFolder(Path(run)), labelled) if run is not None else {})
-    chosen = replace(chosen, targets=match_classes(chosen.targets, labelled.classes, model.class_names)).within(value_range)
+    chosen = ready_for(model, chosen, labelled.classes, value_range)
     saved = None
     if out is not None:
         conditions = [chosen.fingerprint(), model.card.to_dict(), fingerprint(model.model)]
@@ -85,6 +85,8 @@ def measure_accuracy(
         "pictures": len(outputs.rows),
         "unreadable": [chosen.names[i] for i in outputs.unreadable], "notes": [*labelled.notes, *_remarks(chosen, model)],
         **{name: value if math.isfinite(value) else None for name, value in found.items()},
+        "temperature": model.card.temperature,
+        "reliability": bins_of(outputs, model.card.probability, model.card.temperature),
     }  # fmt: skip
     broken = len(outputs.rows) - int(outputs.logits.isfinite().all(1).sum()) if outputs.rows else 0
     result |= {"not_finite": broken} if broken else {}
@@ -103,12 +105,6 @@ def _remarks(split: Split, model: Classifier) -> tuple[str, ...]:
         with suppress(InputError):  # this data is neither files nor shards
             split = split.within(model.transform.value_range)
     return split.remarks() if other is None else (other, *split.remarks())
-
-
-def _trained_with(card: Card) -> str:
-    """What uncertain labels meant to the recipe of a card."""
-    said = card.recipe.get("uncertain") if isinstance(card.recipe, Mapping) else None
-    return said if said in UNCERTAIN else "error"
 
 
 def _label_by_label(outputs: Outputs, names: Sequence[str]) -> list[dict[str, Any]]:

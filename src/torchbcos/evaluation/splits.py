@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,9 +13,13 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 from torchbcos.data.labelled import Labelled, Split
+from torchbcos.data.labels import UNCERTAIN
+from torchbcos.data.sources import open_labelled
+from torchbcos.pictures import Range
 from torchbcos.runs import HELD_OUT
+from torchbcos.zoo import Card, Classifier
 
-__all__ = ["choose_split", "match_classes"]
+__all__ = ["choose_split", "match_classes", "open_for", "ready_for"]
 
 _SPLITS = ("val", "train", "all")
 
@@ -49,6 +55,30 @@ def choose_split(data: Labelled, split: str, held_out: Mapping[str, Sequence[str
     if split == "val":
         return data.report, "val"
     raise InputError("'all' is for data without a split of its own: this has 'train' and 'val'.")
+
+
+def open_for(model: Classifier, data: str | os.PathLike[str], uncertain: str | None = None) -> Labelled:
+    """Labelled data as a model takes it: its axes, and what a label of -1 meant when it was trained.
+
+    Raises:
+        InputError: it is no labelled data.
+    """
+    return open_labelled(data, uncertain=uncertain or _trained_with(model.card), volumes=model.transform.axes == 3)
+
+
+def _trained_with(card: Card) -> str:
+    """What uncertain labels meant to the recipe of a card."""
+    said = card.recipe.get("uncertain") if isinstance(card.recipe, Mapping) else None
+    return said if said in UNCERTAIN else "error"
+
+
+def ready_for(model: Classifier, split: Split, classes: Sequence[str], value_range: Range | None = None) -> Split:
+    """A split with targets in the order of the model's classes, its numbers read within a range.
+
+    Raises:
+        InputError: the data has classes that the model lacks.
+    """
+    return replace(split, targets=match_classes(split.targets, classes, model.class_names)).within(value_range)
 
 
 def match_classes(targets: Tensor, classes: Sequence[str], names: Sequence[str]) -> Tensor:

@@ -382,5 +382,6 @@ def _item_key(x: Tensor, targets: Tensor, variant: str) -> str:
 
 
 def value_key(model: Measured, method: NamedMethod, metric: NamedMetric, item: str) -> str:
-    """By which the numbers of an item are kept."""
-    return digest(model.key, method.key, metric.name, settings_of(metric), item)[:32]
+    """By which the numbers of an item are kept; a temperature changes those of metrics that ask for probabilities."""
+    heat = [t] if (t := model.classifier.card.temperature) is not None else []
+    return digest(model.key, method.key, metric.name, settings_of(metric), item, *heat)[:32]

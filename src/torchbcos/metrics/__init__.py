@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchbcos._core.optional import require
 from torchbcos.metrics.about import Metric as Metric
+from torchbcos.metrics.calibration import ReliabilityBin as ReliabilityBin
+from torchbcos.metrics.calibration import fit_temperature as fit_temperature
+from torchbcos.metrics.calibration import reliability as reliability
 from torchbcos.metrics.cells import idsds as idsds
 from torchbcos.metrics.cells import single_deletion as single_deletion
 from torchbcos.metrics.classification import accuracy as accuracy
@@ -86,6 +89,7 @@ __all__ = [
     "PROTOCOLS",
     "Protocol",
     "RankAgreement",
+    "ReliabilityBin",
     "accuracy",
     "agreement",
     "area",
@@ -104,6 +108,7 @@ __all__ = [
     "energy_pointing",
     "entropy",
     "entropy_rise",
+    "fit_temperature",
     "gap",
     "gini",
     "grid_lift",
@@ -132,6 +137,7 @@ __all__ = [
     "protocol",
     "randomisation",
     "rank_agreement",
+    "reliability",
     "removal_curve",
     "removal_order",
     "residual",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.probability import SIGMOID, log_probabilities, probabilities
+from torchbcos._core.probability import SIGMOID, log_probabilities
 from torchbcos.metrics.about import Metric
+from torchbcos.metrics.answers import answers, check_examples, is_finite
+from torchbcos.metrics.calibration import calibration_error
 
 __all__ = ["METRICS", "accuracy", "score", "score_each"]
-
-_BINS = 15  # of the calibration error, as in the paper
 
 
 def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
@@ -40,20 +40,16 @@ def score(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dic
     >>> score(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))["top1"]
     50.0
     """
-    _check_examples(logits, targets)
+    check_examples(logits, targets)
     # in float32 all logits above 17 have probability 1, and their order is lost
     logits, targets = logits.cpu().double(), targets.cpu()
     if targets.dim() > 1:
         return _score_labels(logits, targets.double())
     targets = targets.long()
     found = accuracy(logits, targets)
-    chances = probabilities(logits, probability)
-    best = logits.argmax(1)
-    confidence = chances.gather(1, best[:, None]).squeeze(1)
     logs = log_probabilities(logits, probability)
     loss = (logs.logsumexp(1) - logs.gather(1, targets[:, None]).squeeze(1)).mean()
-    ece = _calibration_error(confidence, (best == targets).long()) if _finite(logits) else math.nan
-    return {**found, "ece": ece, "loss": float(loss) if _finite(logits) else math.nan}
+    return {**found, "ece": _ece(logits, targets, probability), "loss": float(loss) if is_finite(logits) else math.nan}
 
 
 def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> dict[str, float]:
@@ -71,13 +67,13 @@ def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> 
     >>> accuracy(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
     {'top1': 50.0}
     """
-    _check_examples(logits, targets)
+    check_examples(logits, targets)
     if targets.dim() > 1:
         raise InputError(f"Accuracy needs one class an example: targets (N,), not {tuple(targets.shape)}.")
     classes = logits.shape[1]
     if classes == 1:
         raise InputError("One class alone cannot be scored.")
-    whole = _finite(logits)  # else the highest of them is any of them
+    whole = is_finite(logits)  # else the highest of them is any of them
     targets = targets.to(logits.device)
     found = {"top1": _percent(logits.argmax(1) == targets) if whole else math.nan}
     if classes >= 5:
@@ -85,44 +81,8 @@ def accuracy(logits: Tensor, targets: Tensor, *, probability: str = SIGMOID) -> 
     return found
 
 
-def _check_examples(logits: Tensor, targets: Tensor) -> None:
-    shapes = f"not {tuple(logits.shape)} and {tuple(targets.shape)}"
-    if logits.dim() != 2 or targets.dim() not in (1, 2):
-        raise InputError(f"Expected logits (N, C) and targets (N,) or (N, C), {shapes}.")
-    if len(logits) == 0 or len(logits) != len(targets):
-        raise InputError(f"There are {len(logits)} predictions for {len(targets)} examples: nothing to score.")
-    if targets.dim() == 1:
-        _check_classes(targets, logits.shape[1])
-    elif targets.shape != logits.shape:
-        raise InputError(f"Expected a label for every class, logits (N, C) and targets (N, C), {shapes}.")
-    else:
-        _check_labels(targets)
-
-
-def _check_classes(targets: Tensor, classes: int) -> None:
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise InputError(f"Targets (N,) are numbers of classes, int64, not {targets.dtype}: use targets.long().")
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        wrong = low if low < 0 else high
-        raise InputError(f"A target is {wrong}, and the logits have the classes 0 to {classes - 1}: leave such examples out.")
-
-
-def _check_labels(targets: Tensor) -> None:
-    wrong = targets[(targets < 0) | (targets > 1)]  # NaN is neither
-    if len(wrong):
-        raise InputError(
-            f"Targets (N, C) are labels that hold (1), do not (0), may (between) or are not known (NaN), and one is "
-            f"{wrong[0].item():g}."
-        )
-
-
 def _percent(hits: Tensor) -> float:
     return 100 * int(hits.sum()) / len(hits)
-
-
-def _finite(logits: Tensor) -> bool:
-    return bool(logits.isfinite().all())
 
 
 def score_each(logits: Tensor, targets: Tensor) -> list[dict[str, float]]:
@@ -143,11 +103,11 @@ def score_each(logits: Tensor, targets: Tensor) -> list[dict[str, float]]:
     >>> score_each(torch.tensor([[2.0], [-1.0]]), torch.tensor([[1.0], [0.0]]))
     [{'ap': 100.0, 'f1': 100.0, 'known': 2, 'positive': 1}]
     """
-    _check_examples(logits, targets)
+    check_examples(logits, targets)
     if targets.dim() == 1:
         raise InputError(f"Scores of every label need targets (N, C), not {tuple(targets.shape)}.")
     logits, targets = logits.cpu().double(), targets.cpu().double()
-    return [_score_one(logits[:, k], targets[:, k], finite=_finite(logits)) for k in range(logits.shape[1])]
+    return [_score_one(logits[:, k], targets[:, k], finite=is_finite(logits)) for k in range(logits.shape[1])]
 
 
 def _score_one(logits: Tensor, targets: Tensor, *, finite: bool) -> dict[str, float]:
@@ -163,11 +123,8 @@ def _score_one(logits: Tensor, targets: Tensor, *, finite: bool) -> dict[str, fl
 def _score_labels(logits: Tensor, targets: Tensor) -> dict[str, float]:
     """Metrics where several labels may hold: each is a question of its own, answered by its sigmoid."""
     each = [one for one in score_each(logits, targets) if one["positive"]]
-    hard = (targets == 0) | (targets == 1)
-    ece = math.nan
-    if _finite(logits) and bool(hard.any()):
-        ece = _calibration_error(probabilities(logits, SIGMOID)[hard], targets[hard].long())
-    found = {"map": _mean([one["ap"] for one in each]), "f1": _mean([one["f1"] for one in each]), "ece": ece}
+    found = {"map": _mean([one["ap"] for one in each]), "f1": _mean([one["f1"] for one in each])}
+    found["ece"] = _ece(logits, targets, SIGMOID)
     lost = logits.shape[1] - len(each)
     return {**found, "labels_without_examples": lost} if lost else found
 
@@ -190,12 +147,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """Expected calibration error in percent: how far confidence and frequency are apart in bins of equal width."""
-    edges = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
-    bins = torch.bucketize(confidence, edges[1:-1], right=True)  # the last bin includes 1
-    gaps = torch.zeros(_BINS, dtype=torch.float64).index_add(0, bins, confidence - right.double())
-    return 100 * float(gaps.abs().sum()) / len(confidence)
+def _ece(logits: Tensor, targets: Tensor, probability: str) -> float:
+    """Expected calibration error in percent; NaN where no answer was given, or none is known to be right or wrong."""
+    if not is_finite(logits):
+        return math.nan
+    confidence, right = answers(logits, targets, probability)
+    return calibration_error(confidence, right) if len(right) else math.nan
 
 
 METRICS = (

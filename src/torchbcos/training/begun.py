@@ -26,6 +26,7 @@ __all__ = [
     "with_whole_paths",
 ]
 
+_AT_THE_END = ("max_steps", "export", "calibrate")  # what decides when a run ends, and what is made of its weights then
 _MOST_BYTES = 2**24  # of a report, which has a few kilobytes
 
 
@@ -44,7 +45,7 @@ class Begun:
         """Which settings were changed on the way and at which steps, with those that change now."""
         known: tuple[str, ...] = tuple(self.facts.get("changes", ()))
         found = differences(self.recipe, recipe)
-        passing = (*machine_keys(), "max_steps", "export")  # with these, every step stays as it would have been
+        passing = (*machine_keys(), *_AT_THE_END)  # with these, every step stays as it would have been
         new = [f"{key} {old!r} -> {now!r}" for key, (old, now) in found.items() if key not in passing]
         return (*known, f"from step {done}: {', '.join(new)}") if new and done else known
 
@@ -84,7 +85,7 @@ def finished_report(folder: RunFolder, begun: Begun | None, recipe: Recipe) -> d
     if begun is None or not folder.finished:
         return None
     before = begun.recipe
-    if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", "max_steps", "export")):
+    if any(getattr(before, key) != getattr(recipe, key) for key in ("epochs", *_AT_THE_END)):
         return None
     report = _read_report(folder)
     if report is None:  # damaged: it is written anew

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.probability import trained_with
 from torchbcos.data.annotations import find_annotations
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.data.loading import Examples, check_batch, collate
@@ -71,6 +72,11 @@ class Run:
     def first(self) -> bool:
         """Whether this process writes and speaks."""
         return bool(self.fabric.is_global_zero)
+
+    @property
+    def probability(self) -> str:
+        """How logits become probabilities, as the loss has it."""
+        return trained_with(self.recipe.loss, multi_label=self.data.multi_label)
 
     @property
     def device(self) -> torch.device:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import write_json
-from torchbcos._core.probability import trained_with
+from torchbcos.judging import Outputs, calibrate
 from torchbcos.training.beforehand import exported
 from torchbcos.training.context import Run
-from torchbcos.training.judge import calibrate, judge_split
+from torchbcos.training.judge import judge_outputs, measure_norms, predict_over_all
 from torchbcos.training.kept import fill_network
 from torchbcos.training.machine import everyones
 from torchbcos.training.progress import clock, summary
@@ -39,7 +39,11 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     """
     recipe = run.recipe
     which, network = _exported(run, state)
-    scores = {name: judge_split(run, state, network, split) for name, split in run.splits.held_out() if split is not None}
+    held_out = {name: split for name, split in run.splits.held_out() if split is not None}
+    said = {name: predict_over_all(run, state, network, split) for name, split in held_out.items()}
+    calibration = _calibration(run, said)
+    temperature = calibration["temperature"]
+    scores = {name: judge_outputs(run, outputs, temperature) for name, outputs in said.items()}
     failures = sorted(set(everyones(state.failures)))
     report: dict[str, Any] = {
         "recipe": recipe.name, "epochs": recipe.epochs, "max_steps": recipe.max_steps, "steps": state.done, "export": which,
@@ -47,20 +51,52 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
         "seconds": round(state.elapsed(), 1), "unreadable": failures,
     }  # fmt: skip
     report |= {name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()}
+    report["calibration"] = calibration
     if run.first:
         _write_model(run, network, card_of(run, state.network, terms, report))
         write_json(run.folder.report, report)
+    if said and recipe.calibrate:
+        run.say(_in_words(calibration))
     run.say(f"Done in {clock(report['seconds'])}: {summary(report)}. The model is in {run.folder.model}.")
     if failures:
         run.say(f"{len(failures)} files could not be read and were skipped; report.json names them.")
     return report
 
 
+def _calibration(run: Run, said: Mapping[str, Outputs]) -> dict[str, Any]:
+    """The temperature of the exported weights, fitted on the split that chose, and what it changes on every held-out split."""
+    if not run.recipe.calibrate:
+        return {"temperature": None, "note": "The recipe has calibrate = false."}
+    if "selection" not in said:
+        return {"temperature": None, "note": "Nothing was held out to choose by: no temperature was fitted."}
+    judge_outputs(run, said["selection"])  # refuses a split of which nothing could be read
+    found = calibrate(said["selection"], run.probability)
+    facts: dict[str, Any] = {"temperature": found.temperature, "fitted_on": "selection", "pictures": found.examples}
+    if found.note:
+        facts["note"] = found.note
+    if found.temperature is None:
+        return facts
+    return {**facts, **{name: found.compared(outputs, run.probability) for name, outputs in said.items()}}
+
+
+def _in_words(calibration: Mapping[str, Any]) -> str:
+    """What became of the temperature, in a line."""
+    if calibration["temperature"] is None:
+        return f"No temperature is kept. {calibration['note']}"
+    split = "report" if "report" in calibration else "selection"
+    before, after = (calibration[split][when]["ece"] for when in ("before", "after"))
+    numbers = "" if None in (before, after) else f"; calibration error {before:.2f} % before, {after:.2f} % with it"
+    where = f" ({'reported split' if split == 'report' else 'the same pictures'})" if numbers else ""
+    fitted = f"fitted on the {calibration['pictures']:,} pictures that chose"
+    rough = " Few pictures: a rough value." if "note" in calibration else ""
+    return f"Temperature {calibration['temperature']:g}, {fitted}{numbers}{where}.{rough}"
+
+
 def _exported(run: Run, state: State) -> tuple[str, nn.Module]:
     """Which weights a run exports ("ema", "best" or "last"), and the network with them."""
     which = exported(run.recipe, run.splits)
     if which == "ema" and state.average is not None:
-        calibrate(run, state, state.average)
+        measure_norms(run, state, state.average)
         return which, state.average
     if which == "best":
         fill_network(state.network, run.folder.read_best(), f"The checkpoint {str(run.folder.best)!r}")
@@ -103,7 +139,7 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
     found = report.get("report") or report.get("selection") or {}
     return dataclasses.replace(
         card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),
-        probability=trained_with(recipe.loss, multi_label=run.data.multi_label), temperature=None,  # that of other weights
+        probability=run.probability, temperature=report.get("calibration", {}).get("temperature"),  # never that of other weights
         top1=round(found["top1"], 3) if math.isfinite(found.get("top1", math.nan)) else None, recipe=to_dict(recipe), terms=terms,
         measured=f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}" if found else None,
         notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds"), **_size_of_examples(run)},

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import nn
 
-from torchbcos._core.probability import trained_with
 from torchbcos.data.labelled import Split
 from torchbcos.data.loading import seed_of
 from torchbcos.judging import Outputs, judge, predict_split
@@ -16,7 +15,7 @@ from torchbcos.training.context import Run
 from torchbcos.training.machine import everyones, processes
 from torchbcos.training.state import State
 
-__all__ = ["calibrate", "judge_epoch", "judge_split"]
+__all__ = ["judge_epoch", "judge_outputs", "measure_norms", "predict_over_all"]
 
 _CALIBRATION = 1024  # pictures for norm statistics of averaged weights
 
@@ -25,11 +24,11 @@ def _judged_network(run: Run, state: State) -> nn.Module:
     """The network that is judged while a run trains: the averaged weights, or the network itself."""
     if state.average is None:
         return state.network
-    calibrate(run, state, state.average)
+    measure_norms(run, state, state.average)
     return state.average
 
 
-def calibrate(run: Run, state: State, average: nn.Module) -> None:
+def measure_norms(run: Run, state: State, average: nn.Module) -> None:
     """Give the averaged weights norm statistics of their own, once for the same weights."""
     if state.calibrated == state.done:
         return
@@ -48,13 +47,17 @@ def calibrate(run: Run, state: State, average: nn.Module) -> None:
     recalibrate(average, (batch(part) for part in range(parts)))
 
 
-def judge_split(run: Run, state: State, network: nn.Module, split: Split) -> dict[str, float]:
-    """Metrics of a network on a split of whole pictures, over all processes; unreadable ones, if skipped, do not count."""
+def predict_over_all(run: Run, state: State, network: nn.Module, split: Split) -> Outputs:
+    """What a network says of a split of whole pictures, over all processes."""
     recipe, (rank, world) = run.recipe, processes()
     mine = predict_split(network, run.examples(split), workers=recipe.workers, on_error=recipe.on_error, rank=rank, world=world)
     state.failures += mine.failures
-    probability = trained_with(recipe.loss, multi_label=run.data.multi_label)
-    return judge(Outputs.join(everyones([mine])), probability)
+    return Outputs.join(everyones([mine]))
+
+
+def judge_outputs(run: Run, outputs: Outputs, temperature: float | None = None) -> dict[str, float]:
+    """Metrics of what a network says of a split; unreadable examples, if skipped, do not count."""
+    return judge(outputs, run.probability, temperature=temperature)
 
 
 def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
@@ -66,7 +69,7 @@ def judge_epoch(run: Run, state: State, epoch: int) -> dict[str, float]:
     last, selection = state.done == run.total, run.splits.selection
     if selection is not None and (last or epoch % run.recipe.judge_every == 0):
         network = _judged_network(run, state)
-        found = judge_split(run, state, network, selection)
+        found = judge_outputs(run, predict_over_all(run, state, network, selection))
         score = found.get("top1", found.get("map", 0.0))
         score = 0.0 if math.isnan(score) else score  # no label holds for any of these examples
         if score > state.best["score"]:

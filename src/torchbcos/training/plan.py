@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torchbcos._core.errors import InputError
-from torchbcos._core.names import quote
-from torchbcos.data.division import split_groups
-from torchbcos.data.labelled import Labelled, Split, split_rows
-from torchbcos.data.loading import Order, seed_of
+from torchbcos.data.division import divide
+from torchbcos.data.labelled import Labelled, Split
+from torchbcos.data.loading import Order
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 __all__ = ["Splits", "batch_order", "epoch_steps", "hold_out"]
@@ -45,36 +43,8 @@ def hold_out(data: Labelled, recipe: Recipe, *, together: bool = True) -> Splits
         recipe: says how much is held out.
         together: False divides as runs did that were begun when copies were not looked for.
     """
-    train, report = data.train if together else replace(data.train, twins=None), data.report
-    together = train.twins is not None
-    selection, notes = None, list[str]()
-    if report is None and recipe.report_share:
-        train, report = _divided(train, recipe.report_share, seed_of(recipe.seed, 11) % 2**31, "to report", data.classes, notes)
-    if recipe.selection_share:
-        share, seed = recipe.selection_share, seed_of(recipe.seed, 12) % 2**31
-        train, selection = _divided(train, share, seed, "to choose by", data.classes, notes)
-    return Splits(train, selection or None, report or None, together, tuple(notes))
-
-
-def _divided(
-    split: Split, share: float, seed: int, use: str, classes: Sequence[str], notes: list[str]
-) -> tuple[Split, Split]:  # fmt: skip
-    """What is left of a split, and the share that is held out of it; what a person should know of it is added to `notes`."""
-    rest, held = split_groups(split.targets, share, seed, split.groups) if split.groups is not None else ([], [])
-    if not held:
-        rest, held = split_rows(split.targets, share, seed, split.twins)
-        if split.groups is not None and {split.groups[i] for i in held} & {split.groups[i] for i in rest}:
-            notes.append(
-                f"{'Scans' if split.kin == 'patient' else 'Examples'} of one {split.kin} are both trained on and held out {use}: "
-                f"there are too few {split.kin}s to hold some out. The result says little about other {split.kin}s."
-            )
-    elif split.targets.dim() == 1:
-        there = set(split.targets[rest].tolist()) - set(split.targets[held].tolist())
-        lacking = [classes[c] for c in sorted(there) if int((split.targets == c).sum()) > 1]
-        if lacking:
-            more = f" (and of {len(lacking) - 1:,} more)" if lacking[1:] else ""
-            notes.append(f"Nothing of {quote(lacking[0])}{more} is held out {use}: all of it is of one {split.kin}.")
-    return split.take(rest), split.take(held)
+    parts = divide(data, selection=recipe.selection_share, report=recipe.report_share, seed=recipe.seed, together=together)
+    return Splits(parts.train, parts.selection, parts.report, parts.together, parts.notes)
 
 
 def epoch_steps(recipe: OptimisationSettings, count: int, world: int) -> int:

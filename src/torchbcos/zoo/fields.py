@@ -12,7 +12,7 @@ from typing import Any
 
 from torchbcos._core.errors import BcosError, shorten
 from torchbcos._core.names import class_name_fault
-from torchbcos._core.probability import PROBABILITIES
+from torchbcos._core.probability import PROBABILITIES, TEMPERATURES
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.importing import IMPORT, builder_fault
 from torchbcos.zoo.remembered import MOST_LOGITS, MOST_NUMBERS
@@ -168,8 +168,9 @@ def _probability(value: Any) -> str | None:
 
 
 def _temperature(value: Any) -> str | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0.01 <= value <= 100
-    return None if good else f"must be a number from 0.01 to 100, not {_shown(value)}"
+    low, high = TEMPERATURES
+    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    return None if good else f"must be a number from {low:g} to {high:g}, not {_shown(value)}"
 
 
 def _classes(value: Any) -> str | None:

@@ -368,9 +368,9 @@ def test_unreadable_files_that_were_held_out_do_not_count(data: Path, tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         usual = judge.judge
 
-        def judged(outputs: Outputs, probability: str) -> dict[str, float]:
+        def judged(outputs: Outputs, probability: str, **options: Any) -> dict[str, float]:
             scored.append(len(outputs.rows))
-            return usual(outputs, probability)
+            return usual(outputs, probability, **options)
 
         patch.setattr(judge, "judge", judged)
         report, lines = run(tiny(on_error="skip", epochs=1), own, tmp_path / "run")

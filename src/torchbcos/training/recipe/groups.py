@@ -262,6 +262,10 @@ class MachineSettings(_Settings):
         "auto", 'weights that the model gets: those of the "best" epoch, the "last" or the averaged ("ema") ones; "auto" takes '
         "the averaged weights if there are any, else the best, else the last",
     )  # fmt: skip
+    calibrate: bool = setting(
+        True, "fit a temperature on the selection split, which divides the logits of the model where they become probabilities, "
+        "so that these come true; without a selection split there is none",
+    )  # fmt: skip
     judge_every: int = setting(
         1, "epochs between two measurements on the selection split; the last epoch is always measured", unit="epochs",
         low=1, high=10**6, resume="free",
