@@ -19,7 +19,7 @@ from torchbcos.metrics import compose_grids, grid_pointing, own_cells, protocol,
 from torchbcos.rendering import rgba
 
 ROOT = Path(__file__).parents[2]
-_PICTURES = 16  # of the 1,024 of the protocol
+_PICTURES = 256  # of the 1,024 of the protocol
 _STEP = 4  # of its 129 points every fourth
 _CODA = "CoDA-Net, CIFAR-10, from .927: the published column"
 _HEIGHTS = {"inherent": 0.964, "occlusion, 5 px": 0.960, "occlusion, 9 px": 0.957, "Grad-CAM": 0.877, "gradient": 0.861,
