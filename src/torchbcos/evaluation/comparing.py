@@ -35,7 +35,7 @@ from torchbcos.metrics import protocol as protocol_of
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
-__all__ = ["Comparison", "Options", "Run", "compare", "evaluate", "run_here"]
+__all__ = ["Comparison", "Options", "compare", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Options:
         seed: of everything that is drawn.
         batch_size: items whose maps are computed together; 1 is as fast on a processor.
         workers: processes that read pictures for predictions.
-        threads: of each process that computes: numbers agree to the last bit only where there are as many. Many processes with one
-            thread each are faster than one with many.
+        threads: of each process that computes: numbers agree to the last bit only where there are as many. Many processes with
+            one thread each are faster than one with many.
     """
 
     split: str = "val"

@@ -83,8 +83,8 @@ def launch(command: Sequence[str], devices: int, nodes: int = 1) -> int:
         number, failure = error.get_first_failure()
         if failure.exitcode < 0:
             raise StateError(
-                f"Process {number} of this comparison was killed (signal {-failure.exitcode}), by the system where memory ends. What "
-                "was computed is kept: run the same command again."
+                f"Process {number} of this comparison was killed (signal {-failure.exitcode}), by the system where memory ends. "
+                "What was computed is kept: run the same command again."
             ) from None
         return failure.exitcode
     return 0
