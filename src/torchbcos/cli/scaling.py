@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchbcos._core.errors import BcosError
-from torchbcos.cli.common import MACHINE, voice
+from torchbcos.cli.common import MACHINE, say, voice
 from torchbcos.cli.program import INTERRUPTED
 
 if TYPE_CHECKING:
     from torchbcos.evaluation.engines import Engine
 
 __all__ = ["Devices", "EngineName", "EngineOption", "Nodes", "one_voice", "start"]
+
+
+_TERMINATED = 143
 
 
 class EngineName(str, enum.Enum):
@@ -61,6 +64,8 @@ def start(engine: EngineName, devices: str, nodes: int) -> Engine:
 
     code = launch([sys.executable, "-m", "torchbcos.cli", *sys.argv[1:]], how_many(devices), nodes)
     voice.answered = True  # by the first process
+    if code == _TERMINATED:  # Ctrl-C reaches the first process, too, which answers it
+        say("torchbcos: interrupted; what was finished is kept.")
     raise typer.Exit(code)
 
 

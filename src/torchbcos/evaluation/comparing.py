@@ -53,8 +53,8 @@ class Options:
         seed: of everything that is drawn.
         batch_size: items whose maps are computed together; 1 is as fast on a processor.
         workers: processes that read pictures for predictions.
-        threads: of each process that computes: numbers agree to the last bit only where there are as many. Many processes with one
-            thread each are faster than one with many.
+        threads: of each process that computes: numbers agree to the last bit only where there are as many. Many processes with
+            one thread each are faster than one with many.
     """
 
     split: str = "val"

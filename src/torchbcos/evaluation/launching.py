@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -47,13 +49,14 @@ def launch(command: Sequence[str], devices: int, nodes: int = 1) -> int:
         nodes: machines.
 
     Returns:
-        The exit code: 0, or that of the process that failed first.
+        The exit code: 0, that of the process that failed first, or 128 and the number of a signal that ended all.
 
     Raises:
         InputError: the environment does not say which machine this is.
         StateError: a process was killed.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes say themselves what went wrong
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the processes say themselves what went wrong
     where: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
     if nodes > 1:
         found = os.environ
@@ -65,17 +68,23 @@ def launch(command: Sequence[str], devices: int, nodes: int = 1) -> int:
                 f"{nodes - 1}, which machine this is) in its environment."
             )
         where = {"rdzv_backend": "static", "rdzv_endpoint": f"{host}:{port}", "rdzv_configs": {"rank": number, "timeout": 900}}
-    config = LaunchConfig(min_nodes=nodes, max_nodes=nodes, nproc_per_node=devices, run_id="torchbcos", max_restarts=0, **where)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else each process would take all processors
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch prints its call stack where a process has gone
     try:
-        elastic_launch(config, command[0])(*command[1:])
+        with tempfile.TemporaryDirectory() as logs:  # else torch leaves a folder behind
+            config = LaunchConfig(
+                min_nodes=nodes, max_nodes=nodes, nproc_per_node=devices, run_id="torchbcos", max_restarts=0,
+                logs_specs=DefaultLogsSpecs(log_dir=logs), **where,
+            )  # fmt: skip
+            elastic_launch(config, command[0])(*command[1:])
+    except SignalException as error:  # to this process, which has ended the others
+        return 128 + int(error.sigval)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         if failure.exitcode < 0:
             raise StateError(
-                f"Process {number} of this comparison was killed (signal {-failure.exitcode}), by the system where memory ends. What "
-                "was computed is kept: run the same command again."
+                f"Process {number} of this comparison was killed (signal {-failure.exitcode}), by the system where memory ends. "
+                "What was computed is kept: run the same command again."
             ) from None
         return failure.exitcode
     return 0

@@ -1,7 +1,7 @@
 """How the processes of a comparison find each other, hand things over, and notice that one of them has died.
 
-They meet at the key-value store of `torch.distributed` (TCP), whose address torchrun and clusters put into the environment. There are
-no collective operations: nobody waits for anybody without looking at whether he is alive.
+They meet at the key-value store of `torch.distributed` (TCP), whose address torchrun and clusters put into the environment. There
+are no collective operations: nobody waits for anybody without looking at whether he is alive.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ class Meeting:
         limit = self.patience if sign else _ENOUGH
         if time.monotonic() - since > limit:
             raise StateError(
-                f"Process {of} of {self.world} gave no sign of life for {limit:.0f} seconds: it was killed, or its machine is gone. "
-                "What was computed is kept: run the same command again."
+                f"Process {of} of {self.world} gave no sign of life for {limit:.0f} seconds: it was killed, or its machine is "
+                "gone. What was computed is kept: run the same command again."
             )
 
     def leave(self, *, last: bool = False) -> None:

@@ -33,8 +33,8 @@ _SLOW = 60.0  # seconds after which a disk that several machines share shows a n
 class Processes(Engine):
     """Many processes that share a folder of maps: the first looks, chooses and reports, all work.
 
-    Each takes the items that nobody has taken, so that a slow machine does fewer; an item's picture is decoded by one process. Every
-    process calls `compare` with the same arguments. One that dies is noticed by its silence.
+    Each takes the items that nobody has taken, so that a slow machine does fewer; an item's picture is decoded by one process.
+    Every process calls `compare` with the same arguments. One that dies is noticed by its silence.
 
     Args:
         meeting: of the processes; None: the one that torchrun, or whoever started them, named in the environment.

@@ -81,8 +81,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Units(Sequence[Unit]):
-    """All units of a plan, made when they are asked for: there may be millions. Those of an item are neighbours, for all models and
-    methods, so that its picture is decoded once, and what an interrupted comparison has is the same for all methods.
+    """All units of a plan, made when they are asked for: there may be millions. Those of an item are neighbours, for all models
+    and methods, so that its picture is decoded once, and what an interrupted comparison has is the same for all methods.
 
     >>> units = Units({"pictures": 3}, models=2, methods=5, size=2)
     >>> len(units), units[0], units[-1].stop
