@@ -65,7 +65,7 @@ Figure = Annotated[
     Path | None,
     typer.Option(
         "--figure", metavar="FILE", parser=given_path, show_default="none",
-        help="Draw the reliability diagram into this picture (.png, .jpg, .webp, .pdf): how sure answers were, and how often right.",
+        help="Draw the reliability diagram into this picture (.png, .jpg, .pdf): how sure answers were, and how often right.",
     ),
 ]  # fmt: skip
 

@@ -116,7 +116,8 @@ _SEEN = "it is right more often there, and surer, than on new pictures: the temp
 def _divided(card: Card, data: Labelled) -> tuple[Split, str, tuple[str, ...]]:
     """What a training by the card's recipe would hold out to choose by."""
     recipe: Mapping[str, Any] = card.recipe if isinstance(card.recipe, Mapping) else {}
-    share, report, seed = (recipe.get(key) for key in ("selection_share", "report_share", "seed"))
+    asked: tuple[Any, Any, Any] = (recipe.get("selection_share"), recipe.get("report_share"), recipe.get("seed"))
+    share, report, seed = asked
     known = _is_share(share) and _is_share(report) and isinstance(seed, int) and not isinstance(seed, bool)
     said = share if known else None
     parts = divide(data, selection=said or _SHARE, report=report if known else _SHARE, seed=seed if known else _SEED)
