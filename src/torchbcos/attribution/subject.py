@@ -16,7 +16,7 @@ from torchbcos.explanation.engine import explain_through, gradients_of
 from torchbcos.explanation.result import Explanation
 from torchbcos.functional.replace import replacement
 
-__all__ = ["Baseline", "Predict", "Subject", "rows_of", "with_gradient"]
+__all__ = ["Baseline", "Predict", "Subject", "rows_of", "training_layer", "with_gradient"]
 
 Predict = Callable[[Tensor], Tensor]
 Baseline = str | float | Tensor | Callable[[Tensor], Tensor]
@@ -249,7 +249,7 @@ def with_gradient(values: Tensor) -> Tensor:
     return values
 
 
-def _trains(model: nn.Module) -> str | None:
+def training_layer(model: nn.Module) -> str | None:
     """The name of a layer that acts otherwise in training mode, and is in it."""
     for name, module in model.named_modules():
         acts = (
@@ -288,7 +288,7 @@ def _check(model: object, x: object, scales: object, samples: object, generator:
         raise ArgumentTypeError(f"generator must be a torch.Generator or None, not {type(generator).__name__}.")
     if mode():
         raise StateError("attribute cannot run inside torchbcos.frozen(): leave the block and say scales='frozen'.")
-    if isinstance(model, nn.Module) and (layer := _trains(model)) is not None:
+    if isinstance(model, nn.Module) and (layer := training_layer(model)) is not None:
         raise StateError(
             f"attribute needs a network whose answer for an image is always the same, and {layer or 'it'!r} is in training mode: "
             "call model.eval()."

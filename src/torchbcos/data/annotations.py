@@ -76,8 +76,8 @@ def find_annotations(place: Path, split: Split, *, share: float = 1.0, seed: int
     table, folder = place / BOXES, place / MASKS
     if not table.is_file() and not folder.is_dir():
         raise MissingFileError(
-            f"Guidance needs to know where the object is: {str(table)!r} (file, cx, cy, w, h as fractions) or {str(folder)!r} "
-            "with a mask for each picture, and there is neither."
+            f"Nothing says where the objects are: {str(table)!r} (file, cx, cy, w, h as fractions) or {str(folder)!r} "
+            "with a mask for each picture is looked for, and there is neither."
         )
     given = read_boxes(table) if table.is_file() else {}
     boxes: dict[str, tuple[_Box, ...]] = {}

@@ -10,7 +10,7 @@ from torchbcos._core.numbers import real
 from torchbcos.evaluation.choosing import Chosen
 from torchbcos.evaluation.measures import measure_of
 from torchbcos.evaluation.named import NamedMethod
-from torchbcos.evaluation.units import Worker, set_of, value_key
+from torchbcos.evaluation.units import Worker, set_of
 
 __all__ = ["within_budget"]
 
@@ -62,8 +62,7 @@ def _cost(worker: Worker, method: NamedMethod) -> tuple[float, float]:
     for metric in worker.plan.metrics:
         name, variant = set_of(metric), measure_of(metric).variant
         for model in worker.models:
-            item = worker.item_key(name, 0, model, variant)
-            found: dict[str, Any] = worker.store.numbers(value_key(model, method, metric, item)) or {}
+            found: dict[str, Any] = worker.store.numbers(worker.value_key(model, method, metric, 0)) or {}
             maps[model.label, name, variant] = found.get("map_seconds", 0.0)
             scores += found.get("seconds", 0.0)
     return sum(maps.values()), scores

@@ -13,29 +13,34 @@ from typing import Any
 from torch import nn
 
 from torchbcos._core.errors import ArgumentTypeError, InputError
-from torchbcos._core.numbers import positive_integer
+from torchbcos._core.names import hint
+from torchbcos._core.numbers import integer, positive_integer, real
 from torchbcos.data.labelled import Labelled, Split
-from torchbcos.data.sources import open_labelled
 from torchbcos.evaluation.alike import alike
 from torchbcos.evaluation.boxes import Boxes
 from torchbcos.evaluation.budget import within_budget
 from torchbcos.evaluation.checkpoints import open_model
-from torchbcos.evaluation.choosing import Chosen, Looked, choose_pictures, grids_of, labelled_by_one, look_at
+from torchbcos.evaluation.choosing import Looked, look_at
 from torchbcos.evaluation.engines import Engine
-from torchbcos.evaluation.measured import Measured, geometry
+from torchbcos.evaluation.itemising import choose
+from torchbcos.evaluation.measured import Measured, common_geometry, geometry
 from torchbcos.evaluation.measures import BOXES, GRIDS, settings_of
 from torchbcos.evaluation.named import MAPS, NamedMethod, NamedMetric, digest, named_methods, named_metrics
 from torchbcos.evaluation.reporting import Comparison, report
 from torchbcos.evaluation.showing import cases_of
 from torchbcos.evaluation.splits import choose_split
 from torchbcos.evaluation.store import Store
+from torchbcos.evaluation.trying import check_methods, check_metrics, check_sizes
 from torchbcos.evaluation.units import Plan, Worker, set_of
+from torchbcos.evaluation.unlabelled import contents, open_pictures
 from torchbcos.judging import ProgressBar, SavedOutputs
 from torchbcos.metrics import protocol as protocol_of
 from torchbcos.runs import RunFolder, read_held_out
 from torchbcos.zoo import Classifier
 
 __all__ = ["Comparison", "Options", "compare", "evaluate"]
+
+_TARGETS = ("label", "predicted")
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ class Options:
 
     Attributes:
         split: "val", "train", "all", or of a run "selection" and "report".
+        targets: "label": the class that the data say, of pictures that every model gets right; "predicted": each model's own
+            first class, whatever it is: for models that do not know the data's classes, and pictures without labels.
         limit: grids, and pictures, at most.
         confidence: a probability of the right class that every model must exceed; None: 0.5, or the protocol's.
         protocol: of `torchbcos.metrics.PROTOCOLS`: how others measured.
-        cell: side of a cell of a grid, in pixels.
+        cell: side of a cell of a grid, in pixels; None: as the smallest of the models' pictures.
         size: side of a picture.
         rescale: cells are shrunk so that a grid is as large as one picture: for networks that take one size.
         seed: of everything that is drawn.
@@ -58,6 +65,7 @@ class Options:
     """
 
     split: str = "val"
+    targets: str = "label"
     limit: int = 100
     confidence: float | None = None
     protocol: str | None = None
@@ -74,6 +82,17 @@ class Options:
             value = getattr(self, name)
             if value is not None and positive_integer(value) is None:
                 raise InputError(f"{name} must be a positive integer, not {value!r}.")
+        if self.targets not in _TARGETS:
+            raise InputError(f"targets is 'label' or 'predicted', not {self.targets!r}.{hint(str(self.targets), _TARGETS)}")
+        least = real(self.confidence)
+        if self.confidence is not None and (least is None or not 0 <= least < 1):
+            raise InputError(f"confidence is a probability in [0, 1) that must be exceeded, not {self.confidence!r}.")
+        for name in ("seed", "workers"):
+            found = integer(getattr(self, name))
+            if found is None or not 0 <= found < 2**63:
+                raise InputError(f"{name} must be a whole number, 0 or more, not {getattr(self, name)!r}.")
+        if not isinstance(self.rescale, bool):
+            raise InputError(f"rescale is true or false, not {self.rescale!r}.")
 
 
 def evaluate(
@@ -132,48 +151,87 @@ def compare(
         StateError: the cache cannot be written, or belongs to something else.
     """
     wanted = _options(options)
-    chosen_methods, chosen_metrics = named_methods(methods), named_metrics(metrics)
-    if maps is not None:
-        chosen_methods = (*chosen_methods, NamedMethod(MAPS, MAPS, folder=str(Path(maps))))
-    chosen_metrics = tuple(_with_protocol(metric, wanted.protocol) for metric in chosen_metrics)
+    chosen_methods, chosen_metrics = _asked(methods, metrics, maps, wanted)
     engine = engine if engine is not None else Engine()
     with tempfile.TemporaryDirectory() as scratch, engine, alike(wanted.threads):
         engine.check(cache is not None or out is not None)
         store = Store(Path(cache) if cache is not None else Path(out, "maps") if out is not None else Path(scratch, "maps"))
-        measured = [_measured(one, engine.device(device), allow_code) for one in models]
+        measured = [_measured(one, engine.device(device), allow_code) for one in _several(models)]
         if not measured:
             raise InputError("Name at least one model.")
-        labelled = open_labelled(data)
-        labelled_by_one(labelled)
+        _distinct_labels(measured)
+        check_sizes(measured, chosen_metrics, cell=wanted.cell, size=wanted.size, rescale=wanted.rescale)
+        check_methods(chosen_methods, measured[0], geometry(measured[0].classifier.transform, wanted.size).crop)
+        labelled = open_pictures(data, labelled=wanted.targets == "label")
         split, name = _split(labelled, wanted.split, measured)
+        classes = labelled.classes if wanted.targets == "label" else tuple(measured[0].classifier.class_names)
         boxes = Boxes(Path(data), split) if any(set_of(one) == BOXES for one in chosen_metrics) else None
         plan = Plan(
-            chosen_methods, chosen_metrics, labelled.classes, {}, wanted.cell, wanted.size, wanted.rescale, wanted.seed,
-            wanted.batch_size,
+            chosen_methods, chosen_metrics, classes, {}, wanted.cell, wanted.size, wanted.rescale, wanted.seed, wanted.batch_size,
         )  # fmt: skip
         draft = Worker(plan, measured, split, store, boxes)
         looked: dict[str, Looked] = {}
+        about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
         spared: tuple[str, ...] = ()
 
-        def choose() -> Worker:
+        def decide() -> Worker:
             nonlocal spared
             looked.update(_look(draft, labelled, wanted, engine, progress))
-            chosen = dataclasses.replace(plan, sets=_sets(looked, chosen_metrics, wanted, boxes))
-            worker = dataclasses.replace(draft, plan=chosen)
+            sets, on_maps = choose(draft, looked, limit=wanted.limit, chooser=_chooser(wanted), boxes=boxes)
+            about.update(on_maps)
+            worker = dataclasses.replace(draft, plan=dataclasses.replace(plan, sets=sets))
             if budget is not None:
                 worker, spared = within_budget(worker, budget)
             return worker
 
-        worker = engine.decide(draft, choose)
+        worker = engine.decide(draft, decide)
         engine.run(worker, progress)
 
         def conclude() -> Comparison:
             store.reload()
-            about = {"path": str(data), "split": name, "fingerprint": split.fingerprint(), "pictures": len(split)}
             found = report(worker, looked, about, {**dataclasses.asdict(wanted), "budget": budget}, spared)
             return dataclasses.replace(found, cases=cases_of(worker, found)) if pictures else found
 
         return engine.report(conclude)
+
+
+def _asked(
+    methods: Any, metrics: Any, maps: str | os.PathLike[str] | None, wanted: Options
+) -> tuple[tuple[NamedMethod, ...], tuple[NamedMetric, ...]]:
+    """Methods and metrics, with their settings tried."""
+    if maps is None or methods:
+        chosen = named_methods(methods)
+    else:
+        chosen = ()
+    if maps is not None:
+        chosen = (*chosen, NamedMethod(MAPS, MAPS, folder=str(Path(maps))))
+    found = tuple(_with_protocol(metric, wanted.protocol) for metric in named_metrics(metrics))
+    check_metrics(found)
+    return chosen, found
+
+
+def _several(models: Any) -> list[Any]:
+    """Models one by one, where one alone may be given."""
+    if isinstance(models, (str, os.PathLike, Classifier, Measured, nn.Module)):
+        return [models]
+    if not isinstance(models, Iterable):
+        raise ArgumentTypeError(f"models is a list of what torchbcos.load takes, or of Classifiers, not {type(models).__name__}.")
+    return list(models)
+
+
+def _distinct_labels(models: Sequence[Measured]) -> None:
+    """Tables name models by their labels: two that share one are told apart by where they come from, or counted."""
+    for same in [[one for one in models if one.label == label] for label in dict.fromkeys(one.label for one in models)]:
+        if len(same) > 1 and len({one.source for one in same}) == len(same):
+            for one in same:
+                one.label = one.source or one.label
+    taken: set[str] = set()
+    for one in models:
+        label, count = one.label, 1
+        while one.label in taken:
+            count += 1
+            one.label = f"{label} {count}"
+        taken.add(one.label)
 
 
 def _options(given: Mapping[str, Any]) -> Options:
@@ -223,50 +281,31 @@ def _with_protocol(metric: NamedMetric, name: str | None) -> NamedMetric:
 
 
 def _chooser(wanted: Options) -> dict[str, Any]:
-    return dict(protocol_of(wanted.protocol).arguments.get("choose_grids", {})) if wanted.protocol else {}
+    """How sure models must be, and how grids are drawn."""
+    found = dict(protocol_of(wanted.protocol).arguments.get("choose_grids", {})) if wanted.protocol else {}
+    usual = 0.5 if wanted.targets == "label" else 0.0
+    confidence = found.get("confidence", usual) if wanted.confidence is None else float(wanted.confidence)
+    return {"confidence": confidence, "legacy": found.get("legacy", False)}
 
 
 def _look(draft: Worker, labelled: Labelled, wanted: Options, engine: Engine, progress: ProgressBar | None) -> dict[str, Looked]:
     """Predictions for grids, of pictures as large as a cell, and for pictures."""
-    models, split, metrics = draft.models, draft.split, draft.plan.metrics
+    models, split, metrics, store = draft.models, draft.split, draft.plan.metrics, draft.store
     found = {}
     for kind in dict.fromkeys(GRIDS if set_of(metric).startswith(GRIDS) else "pictures" for metric in metrics):
         if kind == GRIDS:
-            prepares = [geometry(models[0].classifier.transform, wanted.cell)] * len(models)
-            prepares = [
-                dataclasses.replace(model.classifier.transform, resize=p.resize, crop=p.crop)
-                for model, p in zip(models, prepares, strict=True)
-            ]
+            transforms = [model.classifier.transform for model in models]
+            prepares = [common_geometry(transforms, wanted.cell, own) for own in transforms]
             needed = wanted.limit * max(int(set_of(m).partition("-")[2]) ** 2 for m in metrics if set_of(m).startswith(GRIDS))
         else:
             prepares, needed = [geometry(model.classifier.transform, wanted.size) for model in models], wanted.limit
 
-        def saved(number: int, prepares: Sequence[Any] = prepares, needed: int = needed) -> SavedOutputs:
-            what = [split.fingerprint(), models[number].key, prepares[number].to_dict(), needed, wanted.seed]
-            return SavedOutputs(draft.store.root / f"predictions-{digest(what)[:16]}", what)
+        def saved(number: int, part: Split, prepares: Sequence[Any] = prepares) -> SavedOutputs:
+            what = [contents(part), models[number].key, prepares[number].to_dict()]
+            return SavedOutputs(store.root / f"predictions-{digest(what)[:16]}", what)
 
         found[kind] = look_at(
-            models, split, labelled.classes, prepares, needed=needed, seed=wanted.seed, workers=wanted.workers, saved=saved,
-            predict=engine.predict, progress=progress,
+            models, split, labelled.classes, prepares, needed=needed, seed=wanted.seed, predicted=wanted.targets == "predicted",
+            predict=engine.predict, workers=wanted.workers, saved=saved, progress=progress,
         )  # fmt: skip
-    return found
-
-
-def _sets(
-    looked: Mapping[str, Looked], metrics: Sequence[NamedMetric], wanted: Options, boxes: Boxes | None
-) -> dict[str, Chosen]:
-    chooser = _chooser(wanted)
-    confidence = wanted.confidence if wanted.confidence is not None else chooser.get("confidence", 0.5)
-    found = {}
-    for name in dict.fromkeys(set_of(metric) for metric in metrics):
-        if name.startswith(GRIDS):
-            n = int(name.partition("-")[2])
-            found[name] = grids_of(
-                looked[GRIDS], n, limit=wanted.limit, confidence=confidence, seed=wanted.seed, legacy=chooser.get("legacy", False)
-            )
-        else:
-            among = boxes.rows if name == BOXES and boxes is not None else None
-            found[name] = choose_pictures(
-                looked["pictures"], limit=wanted.limit, confidence=confidence, seed=wanted.seed, among=among
-            )
     return found

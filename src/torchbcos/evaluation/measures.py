@@ -37,6 +37,7 @@ class Case:
         masks: (b, H, W) bool, of boxes.
         explain: maps (b, K, H, W) of other inputs or other targets by the same method.
         copies: networks that lost their training, by stages: (name, maps of x) one after the other.
+        weights: (b, C, H, W) by which the method multiplies the input, or None.
         seed: of what is drawn.
     """
 
@@ -50,6 +51,7 @@ class Case:
     masks: Tensor | None
     explain: Callable[[Tensor, Tensor], Tensor]
     copies: Callable[[], Mapping[str, Tensor]]
+    weights: Callable[[], Tensor | None]
     seed: int
 
     @property
@@ -125,6 +127,8 @@ def _fractions(given: Any) -> Any:
         return given
     reach, slash, steps = given.partition("/")
     try:
+        if slash and int(steps) < 1:
+            raise ValueError
         return [float(reach) * j / int(steps) for j in range(int(steps) + 1)] if slash else float(reach)
     except ValueError:
         raise InputError(f"fractions is a number of steps, or REACH/STEPS such as 0.25/128, not {given!r}.") from None
@@ -164,15 +168,10 @@ def _sensitivity_n(case: Case, given: Mapping[str, Any]) -> tuple[Tensor, dict[s
     return found.nanmean(1, keepdim=True), {"sizes": found}
 
 
-_WEIGHTS = ("inherent", "input_x_gradient")  # methods whose values are weights times inputs
-
-
 def _infidelity(case: Case, given: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-    if case.method.name not in _WEIGHTS:
+    weights = case.weights()
+    if weights is None:
         return case.one.new_full((len(case.one), 1), math.nan), {}
-    values = case.model.attribute(case.method, case.x, case.targets[:, :1]).values
-    assert values is not None  # both methods have them
-    weights = torch.where(case.x == 0, 0.0, values[:, 0] / case.x)
     found = metrics.infidelity(
         case.predict("logit"), case.x, weights, perturb=given["noise"], samples=given["samples"], scaled=given["scaled"],
         generator=case.generator, targets=case.targets[:, 0],

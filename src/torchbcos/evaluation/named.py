@@ -40,6 +40,7 @@ class NamedMethod:
         explainer: with its settings; None where there is no network in it.
         options: `scales`, `baseline` and `samples` of `torchbcos.attribute`, those that were given.
         folder: of maps that another library made.
+        given: whether settings were given.
     """
 
     label: str
@@ -47,6 +48,7 @@ class NamedMethod:
     explainer: Explainer | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
+    given: bool = False
 
     @property
     def dumb(self) -> bool:
@@ -184,7 +186,7 @@ def _method(given: Any) -> NamedMethod:
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
         return dataclasses.replace(_method(given[1]), label=given[0])
     if isinstance(given, Explainer):
-        return NamedMethod(given.name, given.name, dataclasses.replace(given, model=None))
+        return NamedMethod(given.name, given.name, dataclasses.replace(given, model=None), given=True)
     if not isinstance(given, str):
         raise ArgumentTypeError(
             f"A method is a name or a method such as IntegratedGradients(steps=50), not {type(given).__name__}."
@@ -207,7 +209,7 @@ def _method(given: Any) -> NamedMethod:
         if key not in fields:
             raise InputError(f"{name} has no setting {key!r}.{hint(key, known)} It has {', '.join(known)}.")
     label = ":".join([name, *given.split(":")[1:]])
-    return NamedMethod(label, name, build(**settings), options)
+    return NamedMethod(label, name, build(**settings), options, given=bool(settings or options))
 
 
 def named_metrics(given: Iterable[Any]) -> tuple[NamedMetric, ...]:

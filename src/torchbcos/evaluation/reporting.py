@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from torchbcos import metrics
+from torchbcos._core.errors import BcosError
 from torchbcos._core.files import finite_or_null
 from torchbcos._core.names import quote
 from torchbcos.attribution import METHODS
 from torchbcos.evaluation.cases import Cases
 from torchbcos.evaluation.choosing import Looked
+from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric, described
 from torchbcos.evaluation.statistics import pair, rank_agreements, row
 from torchbcos.evaluation.telling import sentences
-from torchbcos.evaluation.units import Worker, set_of, value_key
+from torchbcos.evaluation.units import Worker, set_of
 from torchbcos.metrics import METRICS
 from torchbcos.runs.provenance import version_of
 
@@ -79,9 +81,19 @@ class _Numbers:
     records: list[dict[str, Any] | None]
 
     @property
-    def refused(self) -> str:
-        """Why the method gave nothing, where it gave nothing."""
-        return next((one["refused"] for one in self.records if one and "refused" in one), "")
+    def refused(self) -> dict[str, list[int]]:
+        """Why there is nothing, and of which items."""
+        found: dict[str, list[int]] = {}
+        for number, one in enumerate(self.records):
+            if one and "refused" in one:
+                found.setdefault(one["refused"], []).append(number)
+        return found
+
+    @property
+    def note(self) -> str:
+        """Why the method gave nothing at all; "" where it gave something."""
+        nothing = sum(map(len, self.refused.values())) == len(self.records)
+        return next(iter(self.refused)) if nothing and self.records else ""
 
     @property
     def told(self) -> list[str]:
@@ -97,7 +109,10 @@ class _Numbers:
         """Curves by name, (items, L), where every item has them."""
         names = dict.fromkeys(key for one in self.records if one for key in one if key.startswith("curve "))
         whole = {name: [one[name] for one in self.records if one and name in one] for name in names}
-        return {name.removeprefix("curve "): torch.tensor(rows, dtype=torch.float64) for name, rows in whole.items()}
+        return {
+            name.removeprefix("curve "): torch.tensor(rows, dtype=torch.float64)
+            for name, rows in whole.items() if len(rows) == len(self.records) and len({len(row) for row in rows}) == 1
+        }  # fmt: skip
 
 
 def report(
@@ -105,17 +120,13 @@ def report(
 ) -> Comparison:
     """The comparison that the store of a worker holds; `notes` are told first."""
     plan, models = worker.plan, worker.models
-    items = {name: _keys(worker, name) for name in plan.sets}
     found: dict[tuple[str, str, str], _Numbers] = {}
     for metric in plan.metrics:
-        for number, model in enumerate(models):
+        for model in models:
             for method in plan.methods:
-                keys = [
-                    value_key(model, method, metric, item) for item in items[set_of(metric)][number, measure_of(metric).variant]
-                ]
-                found[model.label, method.label, metric.label] = _numbers(worker, keys, _width(worker, metric))
+                found[model.label, method.label, metric.label] = _numbers(worker, model, method, metric)
     values = {key: one.values for key, one in found.items()}
-    same = {model.label: _same(worker, items, number) for number, model in enumerate(models)}
+    same = {model.label: _same(worker, model) for model in models}
     rows = [
         _row(plan_metric, key, found[key], same) for plan_metric in plan.metrics for key in found if key[2] == plan_metric.label
     ]
@@ -127,39 +138,26 @@ def report(
         "metrics": [_metric(metric, worker) for metric in plan.metrics],
         "items": {name: _items(worker, name) for name in plan.sets},
         "rows": rows, "pairs": _pairs(worker, values), "rankings": _rankings(worker, values),
-        "agreement": _agreement(worker, items),
+        "agreement": _agreement(worker),
     }  # fmt: skip
     facts["sentences"] = [*notes, *_sentences(facts, worker, found), *sentences(finite_or_null(facts))]
     cost = _cost(worker, found)
     return Comparison(facts, cost, values, {key: one.curves() for key, one in found.items() if one.curves()})
 
 
-def _keys(worker: Worker, name: str) -> dict[tuple[int, str], list[str]]:
-    """Item hashes of a set, for each model and network."""
-    found = {}
-    variants = dict.fromkeys(measure_of(metric).variant for metric in worker.plan.of_set(name))
-    for number, model in enumerate(worker.models):
-        for variant in variants:
-            found[number, variant] = worker.item_keys(name, model, variant)
-    return found
-
-
-def _width(worker: Worker, metric: NamedMetric) -> int:
-    return worker.plan.sets[set_of(metric)].rows.shape[1]
-
-
-def _numbers(worker: Worker, keys: Sequence[str], width: int) -> _Numbers:
-    records = [worker.store.numbers(key) for key in keys]
-    empty = [math.nan] * width
-    return _Numbers(torch.tensor([one.get("values", empty) if one else empty for one in records], dtype=torch.float64), records)
+def _numbers(worker: Worker, model: Measured, method: NamedMethod, metric: NamedMetric) -> _Numbers:
+    records = worker.numbers(model, method, metric)
+    empty = [math.nan] * worker.plan.sets[set_of(metric)].rows.shape[1]
+    whole = [one["values"] if one and len(one.get("values", ())) == len(empty) else empty for one in records]
+    return _Numbers(torch.tensor(whole, dtype=torch.float64), records)
 
 
 def _model(model: Any, looked: Mapping[str, Looked], number: int) -> dict[str, Any]:
     card = model.classifier.card
-    tops = {kind: round(one.top1()[number], 4) for kind, one in looked.items()}
+    top = next(one.top1()[number] for one in looked.values())
     return {
         "label": model.label, "source": model.source, "name": card.name, "architecture": card.architecture, "hash": model.key,
-        "parameters": sum(p.numel() for p in model.model.parameters()), "plain": model.plain, "top1": next(iter(tops.values())),
+        "parameters": sum(p.numel() for p in model.model.parameters()), "plain": model.plain, "top1": None if top is None else round(top, 4),
         "candidates": next(len(one.rows) for one in looked.values()),
     }  # fmt: skip
 
@@ -197,7 +195,8 @@ def _items(worker: Worker, name: str) -> dict[str, Any]:
 def _unreadable(looked: Mapping[str, Looked]) -> dict[str, Any]:
     names = dict.fromkeys(name for one in looked.values() for name in one.unreadable)
     failures = dict.fromkeys(text for one in looked.values() for text in one.failures)
-    return {"unreadable": list(names), "failures": list(failures)}
+    copies = dict.fromkeys(name for one in looked.values() for name in one.copies)
+    return {"unreadable": list(names), "failures": list(failures), "copies": list(copies)}
 
 
 def _rule(metric: NamedMetric) -> str:
@@ -209,40 +208,42 @@ def _row(
     metric: NamedMetric, key: tuple[str, str, str], found: _Numbers, same: Mapping[str, Mapping[str, list[str]]]
 ) -> dict[str, Any]:
     model, method, label = key
-    note = found.refused
     numbers: Mapping[str, Any] = row(found.values, undefined=_rule(metric))
     return {
         "model": model, "method": method, "metric": label, **numbers, "passes": found.mean_of("passes"),
-        "same_as": same[model].get(method, []), "note": note, "told": found.told,
+        "same_as": same[model].get(method, []), "note": found.note, "told": found.told,
     }  # fmt: skip
 
 
-def _same(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]], number: int) -> dict[str, list[str]]:
-    """Methods of a model that give the same maps on the first items of any kind."""
-    name = next(iter(items))
-    maps = _maps(worker, items, number, name)
+def _same(worker: Worker, model: Measured) -> dict[str, list[str]]:
+    """Methods of a model that give the same maps on the first items of the first kind."""
+    maps = _maps(worker, model)
     groups = metrics.same_maps(maps) if len(maps) > 1 else []
     return {label: [other for other in group if other != label] for group in groups for label in group}
 
 
-def _maps(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]], number: int, name: str) -> dict[str, Tensor]:
+def _maps(worker: Worker, model: Measured) -> dict[str, Tensor]:
     """Label of a method -> (items, H, W): maps of the first target of a few items, of methods that have all of them."""
-    model = worker.models[number]
-    variant = "" if (number, "") in items[name] else next(v for n, v in items[name] if n == number)
-    found = {}
+    name = next(iter(worker.plan.sets))
+    variants = [measure_of(metric).variant for metric in worker.plan.of_set(name)]
+    variant = "" if "" in variants else variants[0]
+    numbers, found = range(min(_ALIKE, len(worker.plan.sets[name].rows))), {}
     for method in worker.plan.methods:
-        kept = [worker.store.read(model.key, method.key, item) for item in items[name][number, variant][:_ALIKE]]
+        try:
+            kept = [worker.kept(name, number, model, method, variant) for number in numbers]
+        except BcosError:  # of a damaged file of another library
+            continue
         whole = [one.maps[0] for one in kept if one is not None]
         if whole and len(whole) == len(kept):
             found[method.label] = torch.stack(whole)
     return found
 
 
-def _agreement(worker: Worker, items: Mapping[str, Mapping[tuple[int, str], list[str]]]) -> list[dict[str, Any]]:
+def _agreement(worker: Worker) -> list[dict[str, Any]]:
     """Spearman's correlation of each two methods' maps, pooled to 14 x 14, the mean over a few items."""
     found = []
-    for number, model in enumerate(worker.models):
-        maps = _maps(worker, items, number, next(iter(items)))
+    for model in worker.models:
+        maps = _maps(worker, model)
         labels = list(maps)
         for i, first in enumerate(labels):
             for second in labels[i + 1 :]:
@@ -314,12 +315,24 @@ def _sentences(facts: Mapping[str, Any], worker: Worker, found: Mapping[tuple[st
     if lost:
         what = "1 picture was" if len(lost) == 1 else f"{len(lost)} pictures were"
         notes.append(f"{what} left out, for they could not be read; the first: {quote(lost[0])}.")
-    told = dict.fromkeys(
-        f"{method} on {model}: {text}"
-        for (model, method, _), one in found.items()
-        for text in (*one.told, *([one.refused] * bool(one.refused)))
-    )
+    if facts["data"]["copies"]:
+        count, first = len(facts["data"]["copies"]), quote(facts["data"]["copies"][0])
+        notes.append(
+            f"{count} {'picture is a copy' if count == 1 else 'pictures are copies'} of another, and not counted: {first}."
+        )
+    sets = {metric.label: set_of(metric) for metric in worker.plan.metrics}
+    told: dict[str, None] = {}
+    for (model, method, metric), one in found.items():
+        reasons = [(text, "") for text in one.told]
+        for text, numbers in one.refused.items():
+            some = len(numbers) < len(one.records)
+            reasons.append((text, f" ({_of(numbers, one.records, worker, sets[metric])})" if some else ""))
+        told |= {f"{method} on {model}: {text}{where}": None for text, where in reasons}
     return [*notes, *told]
+
+
+def _of(numbers: Sequence[int], records: Sequence[object], worker: Worker, items: str) -> str:
+    return f"{len(numbers)} of {len(records)}, the first {quote(worker.name_of(items, numbers[0]))}"
 
 
 def _cost(worker: Worker, found: Mapping[tuple[str, str, str], _Numbers]) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def _cases(worker: Worker, found: Comparison, metric: NamedMetric, number: int, 
 def _kept(worker: Worker, metric: NamedMetric, number: int, method: NamedMethod, items: Sequence[int]) -> Iterator[Kept]:
     model, variant = worker.models[number], measure_of(metric).variant
     for item in items:
-        kept = worker.store.read(model.key, method.key, worker.item_key(set_of(metric), item, model, variant))
+        kept = worker.kept(set_of(metric), item, model, method, variant)
         if kept is not None:
             yield kept
 

@@ -174,7 +174,7 @@ def boxes(place: Path, rows: list[list[object]]) -> None:
 
 def test_annotations_from_boxes_and_masks(tmp_path: Path) -> None:
     split = open_labelled(squares(tmp_path, 2)).train
-    with pytest.raises(MissingFileError, match="Guidance needs to know where the object is"):
+    with pytest.raises(MissingFileError, match="Nothing says where the objects are"):
         find_annotations(tmp_path, split)
     boxes(tmp_path, [["blue/00.png", 0.25, 0.5, 0.5, 1.0], ["blue/00.png", 0.9, 0.9, 0.2, 0.2]])
     (tmp_path / "masks" / "red").mkdir(parents=True)
