@@ -82,7 +82,7 @@ def look_at(
         seed: of the draw.
         predict: of an engine.
         predicted: targets are each model's own first class, and classes of the data mean nothing.
-        batch_size, workers, progress: as in `torchbcos.judging.predict_split`.
+        batch_size, workers, progress: as the engine takes them.
         saved: number of a model and candidates -> where predictions are kept on the way.
 
     Raises:

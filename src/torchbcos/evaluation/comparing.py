@@ -199,10 +199,7 @@ def _asked(
     methods: Any, metrics: Any, maps: str | os.PathLike[str] | None, wanted: Options
 ) -> tuple[tuple[NamedMethod, ...], tuple[NamedMetric, ...]]:
     """Methods and metrics, with their settings tried."""
-    if maps is None or methods:
-        chosen = named_methods(methods)
-    else:
-        chosen = ()
+    chosen = named_methods(methods) if maps is None or methods else ()
     if maps is not None:
         chosen = (*chosen, NamedMethod(MAPS, MAPS, folder=str(Path(maps))))
     found = tuple(_with_protocol(metric, wanted.protocol) for metric in named_metrics(metrics))

@@ -43,7 +43,7 @@ class Inventory:
     unknown: tuple[str, ...]
 
 
-def inner_name(name: str) -> str:
+def _inner_name(name: str) -> str:
     """What a map is called by: the name of a picture, or of a shard's member."""
     return name.partition(".tar/")[2] or name
 
@@ -56,7 +56,7 @@ def map_file(folder: str | os.PathLike[str], name: str, target: int) -> Path | N
     >>> map_file("maps", "val-0000.tar/n01/a.jpg", 3).as_posix(), map_file("maps", "../a.jpg", 3)
     ('maps/n01/a.jpg.3.npy', None)
     """
-    inner = inner_name(name)
+    inner = _inner_name(name)
     parts = PurePosixPath(inner)
     if parts.is_absolute() or Path(inner).is_absolute() or ".." in parts.parts or "\0" in inner:
         return None
@@ -73,7 +73,7 @@ def inventory(folder: str | os.PathLike[str], names: Iterable[str], classes: int
     root = Path(folder)
     if not root.is_dir():
         raise MissingFileError(f"There is no folder of maps {quote(root)}.")
-    known = {inner_name(name) for name in names}
+    known = {_inner_name(name) for name in names}
     files, unknown = 0, []
     for place, _, inside in os.walk(root):
         for file in inside:

@@ -156,7 +156,7 @@ def common_geometry(transforms: Sequence[Preprocess], side: int | None, own: Pre
 
 
 def _facts(model: nn.Module) -> Iterator[object]:
-    """What decides over a network's numbers and stands neither in its weights nor in its `repr`: settings, plain tensors, code."""
+    """What decides over a network's numbers beside weights and `repr`: settings, plain tensors, code."""
     for name, module in model.named_modules():
         yield [name, f"{type(module).__module__}.{type(module).__qualname__}", *_code(type(module).forward)]
         for key, value in sorted(vars(module).items()):
