@@ -3,56 +3,104 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import real
-from torchbcos.evaluation.choosing import Chosen
 from torchbcos.evaluation.measures import measure_of
-from torchbcos.evaluation.named import NamedMethod
-from torchbcos.evaluation.units import Worker, set_of
+from torchbcos.evaluation.named import NamedMethod, digest
+from torchbcos.evaluation.units import Units, Worker, set_of
 
-__all__ = ["within_budget"]
+__all__ = ["check_budget", "within_budget"]
 
 _ENOUGH = 30  # items, below which samples are spared first
+_REPORT = 0.1  # of the time, for what comes after the measuring
 _PARTS = (1, 2, 4, 8)  # a method's samples are divided by one of these
 _COUNTS = ("samples", "masks", "steps", "copies", "points")
 
 
-def within_budget(worker: Worker, seconds: float) -> tuple[Worker, tuple[str, ...]]:
+def within_budget(worker: Worker, seconds: float, spent: Callable[[], float] = lambda: 0.0) -> tuple[Worker, tuple[str, ...]]:
     """The same work with fewer samples and items, so that it takes about so long, and what was spared, in sentences.
 
-    The first item of each kind is measured, as in any comparison: an interrupted one chooses the same when it goes on.
+    The first item of each kind is measured, as in any comparison. What follows from it is noted in the store: an interrupted
+    comparison goes on with the same samples and items, however long the first try took.
+
+    Args:
+        worker: with a plan of everything that was asked for.
+        seconds: from the start of the comparison to its end.
+        spent: how many of them are over.
 
     Raises:
         InputError: the budget is no positive number.
     """
+    given = check_budget(seconds)
+    key = _key(worker, given)
+    noted = (worker.store.numbers(key) or {}).get("values")
+    if noted is None or len(noted) != 2:
+        pilots = Units(dict.fromkeys(worker.plan.sets, 1), len(worker.models), len(worker.plan.methods))
+        for unit in pilots:
+            worker.run(unit)
+        noted = list(_decided(worker, given, spent()))
+        worker.store.note({key: {"values": noted}})
+    part, count = int(noted[0]), int(noted[1])
+    methods = tuple(_spared(method, part) for method in worker.plan.methods)
+    sets = {name: chosen.first(count) for name, chosen in worker.plan.sets.items()}
+    plan = dataclasses.replace(worker.plan, methods=methods, sets=sets)
+    return dataclasses.replace(worker, plan=plan), tuple(_said(worker, methods, count, given))
+
+
+def check_budget(seconds: object) -> float:
+    """Seconds.
+
+    Raises:
+        InputError: they are no positive number.
+    """
     given = real(seconds)
-    if given is None or given <= 0:
+    if given is None or not 0 < given < float("inf"):
         raise InputError(f"budget is seconds, a positive number, not {seconds!r}.")
-    pilots = [unit for unit in worker.units() if unit.start == 0]
-    for unit in pilots:
-        worker.run(unit)
+    return given
+
+
+def _key(worker: Worker, given: float) -> str:
+    """By which the decision is kept."""
+    plan = worker.plan
+    return digest(
+        "budget", given, [model.key for model in worker.models], [worker.method_key(method) for method in plan.methods],
+        [[metric.name, metric.settings] for metric in plan.metrics], worker.split.fingerprint(), plan.cell, plan.size,
+        plan.rescale, plan.seed, {name: chosen.rows.tolist() for name, chosen in plan.sets.items()},
+    )[:32]  # fmt: skip
+
+
+def _decided(worker: Worker, given: float, spent: float) -> tuple[int, int]:
+    """By what samples are divided, and how many items of each kind are measured."""
+    rest = given * (1 - _REPORT) - spent
+    if rest <= 0:
+        return 1, 1  # which is done already
     costs = {method.label: _cost(worker, method) for method in worker.plan.methods}
     sampled = {method.label for method in worker.plan.methods if _count(method) is not None}
+    most = max(len(chosen.rows) for chosen in worker.plan.sets.values())
     part, items = 1, 0.0
     for part in _PARTS:
         whole = sum((maps / part if label in sampled else maps) + scores for label, (maps, scores) in costs.items())
-        items = given / whole if whole > 0 else float("inf")
-        if items >= _ENOUGH or not sampled:
+        items = rest / whole if whole > 0 else float(most)
+        if items >= min(_ENOUGH, most) or not sampled:
             break
-    methods = tuple(_spared(method, part) for method in worker.plan.methods)
-    count = int(max(1, items)) if items < 10**9 else 10**9
-    sets = {name: Chosen(c.rows[:count], c.labels[:count], c.notes) for name, c in worker.plan.sets.items()}
+    if items < 1:
+        return 1, 1
+    return part, min(most, 1 + int(min(items, float(most))))
+
+
+def _said(worker: Worker, methods: Sequence[NamedMethod], count: int, given: float) -> list[str]:
+    """What was spared."""
     said = []
-    if part > 1:
-        both = [(_count(method), _count(old), old.label) for method, old in zip(methods, worker.plan.methods, strict=True)]
-        changed = [f"{label} {new} of {usual}" for new, usual, label in both if new != usual]
+    both = [(_count(method), _count(old), old.label) for method, old in zip(methods, worker.plan.methods, strict=True)]
+    changed = [f"{label} {new} of {usual}" for new, usual, label in both if new != usual]
+    if changed:
         said.append(f"To keep the budget, methods drew fewer samples than usual: {', '.join(changed)}.")
-    if any(len(sets[name].rows) < len(chosen.rows) for name, chosen in worker.plan.sets.items()):
-        said.append(f"To keep the budget of {given:g} seconds, {count} items of each kind were measured.")
-    plan = dataclasses.replace(worker.plan, methods=methods, sets=sets)
-    return dataclasses.replace(worker, plan=plan), tuple(said)
+    fewer = [f"{count} of {len(c.rows)} {name}" for name, c in worker.plan.sets.items() if count < len(c.rows)]
+    if fewer:
+        said.append(f"To keep the budget of {given:g} seconds, fewer items were measured than there are: {', '.join(fewer)}.")
+    return said
 
 
 def _cost(worker: Worker, method: NamedMethod) -> tuple[float, float]:
@@ -60,10 +108,9 @@ def _cost(worker: Worker, method: NamedMethod) -> tuple[float, float]:
     maps: dict[tuple[str, str, str], float] = {}
     scores = 0.0
     for metric in worker.plan.metrics:
-        name, variant = set_of(metric), measure_of(metric).variant
         for model in worker.models:
-            found: dict[str, Any] = worker.store.numbers(worker.value_key(model, method, metric, 0)) or {}
-            maps[model.label, name, variant] = found.get("map_seconds", 0.0)
+            found = worker.store.numbers(worker.value_key(model, method, metric, 0)) or {}
+            maps[model.label, set_of(metric), measure_of(metric).variant] = found.get("map_seconds", 0.0)
             scores += found.get("seconds", 0.0)
     return sum(maps.values()), scores
 

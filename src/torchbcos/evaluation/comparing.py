@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from torchbcos._core.numbers import integer, positive_integer, real
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.evaluation.alike import alike
 from torchbcos.evaluation.boxes import Boxes
-from torchbcos.evaluation.budget import within_budget
+from torchbcos.evaluation.budget import check_budget, within_budget
 from torchbcos.evaluation.checkpoints import open_model
 from torchbcos.evaluation.choosing import Looked, look_at
 from torchbcos.evaluation.engines import Engine
+from torchbcos.evaluation.foreign_maps import inventory
 from torchbcos.evaluation.itemising import choose
 from torchbcos.evaluation.measured import Measured, common_geometry, geometry
 from torchbcos.evaluation.measures import BOXES, GRIDS, settings_of
@@ -150,7 +152,10 @@ def compare(
         InputError: an argument does not fit, or the data allow no comparison; the message says why.
         StateError: the cache cannot be written, or belongs to something else.
     """
+    began = time.monotonic()
     wanted = _options(options)
+    if budget is not None:
+        check_budget(budget)
     chosen_methods, chosen_metrics = _asked(methods, metrics, maps, wanted)
     engine = engine if engine is not None else Engine()
     with tempfile.TemporaryDirectory() as scratch, engine, alike(wanted.threads):
@@ -166,6 +171,8 @@ def compare(
         split, name = _split(labelled, wanted.split, measured)
         classes = labelled.classes if wanted.targets == "label" else tuple(measured[0].classifier.class_names)
         boxes = Boxes(Path(data), split) if any(set_of(one) == BOXES for one in chosen_metrics) else None
+        most = max(len(model.classifier.class_names) for model in measured)
+        inside = None if maps is None else inventory(maps, split.names, most)
         plan = Plan(
             chosen_methods, chosen_metrics, classes, {}, wanted.cell, wanted.size, wanted.rescale, wanted.seed, wanted.batch_size,
         )  # fmt: skip
@@ -177,11 +184,11 @@ def compare(
         def decide() -> Worker:
             nonlocal spared
             looked.update(_look(draft, labelled, wanted, engine, progress))
-            sets, on_maps = choose(draft, looked, limit=wanted.limit, chooser=_chooser(wanted), boxes=boxes)
+            sets, on_maps = choose(draft, looked, limit=wanted.limit, chooser=_chooser(wanted), boxes=boxes, inside=inside)
             about.update(on_maps)
             worker = dataclasses.replace(draft, plan=dataclasses.replace(plan, sets=sets))
             if budget is not None:
-                worker, spared = within_budget(worker, budget)
+                worker, spared = within_budget(worker, budget, lambda: time.monotonic() - began)
             return worker
 
         worker = engine.decide(draft, decide)

@@ -10,7 +10,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import quote
 from torchbcos.evaluation.boxes import Boxes
 from torchbcos.evaluation.choosing import Chosen, Looked, choose_pictures, grids_of, target_of
-from torchbcos.evaluation.foreign_maps import inventory, map_file, read_map
+from torchbcos.evaluation.foreign_maps import Inventory, map_file, read_map
 from torchbcos.evaluation.items import Items, set_of
 from torchbcos.evaluation.measures import BOXES, GRIDS
 from torchbcos.evaluation.named import MAPS
@@ -19,7 +19,13 @@ __all__ = ["choose"]
 
 
 def choose(
-    draft: Items, looked: Mapping[str, Looked], *, limit: int, chooser: Mapping[str, Any], boxes: Boxes | None
+    draft: Items,
+    looked: Mapping[str, Looked],
+    *,
+    limit: int,
+    chooser: Mapping[str, Any],
+    boxes: Boxes | None,
+    inside: Inventory | None = None,
 ) -> tuple[dict[str, Chosen], dict[str, Any]]:
     """The items of every set that the plan's metrics are about.
 
@@ -29,12 +35,14 @@ def choose(
         limit: items of a set at most.
         chooser: "confidence", and "legacy" of grids.
         boxes: where there are any.
+        inside: what lies in the folder of maps, if there is one.
 
     Returns:
         Name of a set -> items; and, under "maps", what is to be said of maps from files, if there are any.
     """
     plan = draft.plan
-    files = next((_Files(str(method.folder), draft) for method in plan.methods if method.name == MAPS), None)
+    folder = next((str(method.folder) for method in plan.methods if method.name == MAPS), None)
+    files = None if folder is None or inside is None else _Files(folder, draft, inside)
     found: dict[str, Chosen] = {}
     for name in dict.fromkeys(set_of(metric) for metric in plan.metrics):
         if name.startswith(GRIDS):
@@ -55,6 +63,7 @@ class _Files:
 
     folder: str
     draft: Items
+    inside: Inventory
     missing: dict[str, None] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     resized: set[str] = field(default_factory=set)
@@ -111,22 +120,15 @@ class _Files:
         wanted = "" if file is None else f"; of the first picture {quote(file.as_posix())} is looked for"
         return f"No map in {quote(self.folder)} is of a picture that is measured, and of its class in the model's order{wanted}."
 
-    def _inventory(self) -> tuple[int, tuple[str, ...]]:
-        classes = max(len(model.classifier.class_names) for model in self.draft.models)
-        found = inventory(self.folder, self.draft.split.names, classes)
-        return found.files, found.unknown
-
     def record(self) -> dict[str, Any]:
         """As the comparison has it."""
-        files, unknown = self._inventory()
         return {
-            "files": files, "unknown": list(unknown), "missing": list(self.missing), "damaged": dict(self.damaged),
+            "files": self.inside.files, "unknown": list(self.inside.unknown), "missing": list(self.missing), "damaged": dict(self.damaged),
             "resized": sorted(self.resized),
         }  # fmt: skip
 
     def _notes(self) -> list[str]:
-        _, unknown = self._inventory()
-        found = []
+        unknown, found = self.inside.unknown, []
         if unknown:
             found.append(f"{_files(len(unknown))} in the folder of maps belong to no picture or class, {quote(unknown[0])} say.")
         if self.missing:
