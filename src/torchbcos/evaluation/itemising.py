@@ -123,7 +123,8 @@ class _Files:
     def record(self) -> dict[str, Any]:
         """As the comparison has it."""
         return {
-            "files": self.inside.files, "unknown": list(self.inside.unknown), "missing": list(self.missing), "damaged": dict(self.damaged),
+            "files": self.inside.files, "unknown": list(self.inside.unknown), "missing": list(self.missing),
+            "damaged": dict(self.damaged),
             "resized": sorted(self.resized),
         }  # fmt: skip
 

@@ -229,9 +229,18 @@ class Items:
         beside = [self._beside_of(name, number, model, "masks")] if name == BOXES else []
         if method.name == MAPS:
             beside.append(self._beside_of(name, number, model, str(method.folder)))
-        item = self.item_key(name, number, model, variant)
+        item, card = self.item_key(name, number, model, variant), model.classifier.card
         return digest(
-            model.key, self.method_key(method), metric.name, settings_of(metric), item, self.plan.seed, len(beside), *beside
+            model.key,
+            card.probability,
+            card.temperature,
+            self.method_key(method),
+            metric.name,
+            settings_of(metric),
+            item,
+            self.plan.seed,
+            len(beside),
+            *beside,
         )[:32]
 
     def _beside_of(self, items: str, number: int, model: Measured, what: str) -> str:

@@ -172,12 +172,18 @@ def named_methods(given: Iterable[Any]) -> tuple[NamedMethod, ...]:
         InputError: there is no such method or setting, or two have one label.
         ArgumentTypeError: one is none of these.
     """
-    if isinstance(given, (str, Explainer)):
-        given = [given]
-    found = [_method(one) for one in given]
+    found = [_method(one) for one in _each(given, (str, Explainer, NamedMethod), "methods")]
     if not found:
         raise InputError(f"Name the methods to measure: {', '.join(METHODS)}; or {', '.join(DUMB)}.")
     return _distinct(found, "methods")
+
+
+def _each(given: object, alone: tuple[type, ...], what: str) -> list[Any]:
+    if isinstance(given, alone):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise ArgumentTypeError(f"{what} is a list of names, not {type(given).__name__}.")
+    return list(given)
 
 
 def _method(given: Any) -> NamedMethod:
@@ -218,7 +224,7 @@ def named_metrics(given: Iterable[Any]) -> tuple[NamedMetric, ...]:
     Raises:
         InputError: there is no such metric, or two have one label.
     """
-    found = [_metric(one) for one in ([given] if isinstance(given, (str, NamedMetric)) else given)]
+    found = [_metric(one) for one in _each(given, (str, NamedMetric), "metrics")]
     if not found:
         raise InputError(f"Name the metrics: {', '.join(METRICS)}.")
     return _distinct(found, "metrics")

@@ -157,7 +157,8 @@ def _model(model: Any, looked: Mapping[str, Looked], number: int) -> dict[str, A
     top = next(one.top1()[number] for one in looked.values())
     return {
         "label": model.label, "source": model.source, "name": card.name, "architecture": card.architecture, "hash": model.key,
-        "parameters": sum(p.numel() for p in model.model.parameters()), "plain": model.plain, "top1": None if top is None else round(top, 4),
+        "parameters": sum(p.numel() for p in model.model.parameters()), "plain": model.plain,
+        "top1": None if top is None else round(top, 4),
         "candidates": next(len(one.rows) for one in looked.values()),
     }  # fmt: skip
 

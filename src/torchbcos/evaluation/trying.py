@@ -145,7 +145,8 @@ def check_sizes(
 def _check_grid(model: Measured, variant: str, n: int, side: int, rescale: bool) -> None:
     if rescale and side % n:
         raise InputError(
-            f"Pictures of {side} x {side} pixels cannot be shrunk to 1/{n}: say a multiple of {n} (--cell {side - side % n or n})."
+            f"Pictures of {side} x {side} pixels cannot be shrunk to 1/{n}: say a multiple of {n} "
+            f"(--cell {side - side % n or n})."
         )
     whole = side if rescale else n * side
     why = _fails(model, variant, n, whole)
@@ -153,8 +154,8 @@ def _check_grid(model: Measured, variant: str, n: int, side: int, rescale: bool)
         return
     if not rescale and not _fails(model, "", 1, side):
         raise InputError(
-            f"{model.label} takes pictures of {side} x {side} pixels and no grid of {n} x {n} of them: shrink the cells so that a "
-            "grid is as large as a picture (--rescale)."
+            f"{model.label} takes pictures of {side} x {side} pixels and no grid of {n} x {n} of them: shrink the cells so that "
+            "a grid is as large as a picture (--rescale)."
         )
     raise InputError(shorten(f"{model.label} does not take grids of {whole} x {whole} pixels (--cell): {why}", 480))
 

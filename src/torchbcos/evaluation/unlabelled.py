@@ -31,8 +31,8 @@ def open_pictures(data: str | os.PathLike[str], *, labelled: bool) -> Labelled:
         return _plain_folder(Path(data))
     if found.multi_label and labelled:
         raise InputError(
-            "Comparisons are about one class a picture, and in this data several labels may hold at once: measure each model's own "
-            "first class (targets='predicted')."
+            "Comparisons are about one class a picture, and in this data several labels may hold at once: measure each model's "
+            "own first class (targets='predicted')."
         )
     return found
 

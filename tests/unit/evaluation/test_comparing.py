@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,15 @@ def test_warnings_of_methods_survive_an_interruption(data: Path, tmp_path: Path)
     assert [row["told"] for row in later.rows] == [row["told"] for row in usual.rows] == 2 * [usual.rows[0]["told"]]
 
 
+def test_how_probabilities_are_made_is_part_of_the_key(data: Path, tmp_path: Path) -> None:
+    clf, asked = plain_classifier(), {"limit": 2, "confidence": 0.0, "seed": 3}
+    changes: list[dict[str, Any]] = [{}, {"temperature": 9.0}, {"probability": "softmax"}]
+    for change in changes:
+        other = Classifier(clf.model, replace(clf.card, **change))
+        found = compare([other], ["saliency"], ["deletion"], data, out=tmp_path, **asked)
+        same(table(found), table(compare([other], ["saliency"], ["deletion"], data, **asked)))
+
+
 @pytest.mark.parametrize("changed", ["weights", "method", "plain attribute", "code", "encoding", "picture"])
 def test_what_was_changed_is_not_reused(changed: str, tmp_path: Path) -> None:
     place = folder(tmp_path / "data", 1)
@@ -254,7 +264,7 @@ def test_a_network_of_one_size_is_refused_grids_in_one_sentence(data: Path) -> N
         compare([clf], ["saliency"], ["grid-pointing"], data)
     found = compare([clf], ["saliency"], ["grid-pointing"], data, rescale=True, limit=2, confidence=0)
     assert found.rows[0]["n"] == 2 and not found.rows[0]["undefined"]
-    with pytest.raises(InputError, match="cannot be shrunk to 1/5.*--cell 10"):
+    with pytest.raises(InputError, match=r"cannot be shrunk to 1/5.*--cell 10"):
         compare([clf], ["saliency"], ["grid-pointing:n=5"], data, rescale=True)
     with pytest.raises(InputError, match="does not take pictures of 9 x 9"):
         compare([clf], ["saliency"], ["gini"], data, size=9)
@@ -367,7 +377,7 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     for k, colour in enumerate(COLOURS.values()):
         picture(colour, k).save(tmp_path / f"{k}.png")
     (tmp_path / "labels.csv").write_text("file,cat,dog\n" + "".join(f"{k}.png,1,1\n" for k in range(5)))
-    with pytest.raises(InputError, match="several labels may hold at once.*predicted"):
+    with pytest.raises(InputError, match=r"several labels may hold at once.*predicted"):
         compare([classifier()], ["inherent"], ["gini"], tmp_path)
     assert compare([classifier()], ["inherent"], ["gini"], tmp_path, targets="predicted").rows[0]["n"] == 5
 
@@ -389,7 +399,7 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path: Path) -> None:
 
 def test_too_few_classes_and_too_few_pictures(tmp_path: Path) -> None:
     place = folder(tmp_path / "three", 2, ("red", "green", "blue"))
-    with pytest.raises(InputError, match="Grids of 3 x 3 need 9 classes.*there are 3"):
+    with pytest.raises(InputError, match=r"Grids of 3 x 3 need 9 classes.*there are 3"):
         compare([classifier()], ["inherent"], ["grid-pointing:n=3"], place)
     five = compare([classifier()], ["inherent"], ["grid-pointing", "gini"], folder(tmp_path / "five", 1))
     assert [row["n"] for row in five.rows] == [1, 5]
@@ -424,7 +434,8 @@ def test_objects(data: Path, tmp_path: Path) -> None:
     [
         ({"confidence": 1}, "confidence is a probability"), ({"confidence": "x"}, "confidence is a probability"),
         ({"limit": 0}, "limit must be"), ({"cell": 1.5}, "cell must be"), ({"seed": "x"}, "seed must be"), ({"seed": -1}, "seed"),
-        ({"workers": -1}, "workers must be"), ({"targets": "label s"}, "'label' or 'predicted'"), ({"rescale": "no"}, "rescale is"),
+        ({"workers": -1}, "workers must be"), ({"targets": "label s"}, "'label' or 'predicted'"), 
+        ({"rescale": "no"}, "rescale is"),
         ({"split": "vaal"}, "no split 'vaal'"), ({"protocol": "coda2"}, "coda"), ({"budget": 0}, "budget is seconds"),
         ({"lmit": 3}, "no argument 'lmit'"),
     ],

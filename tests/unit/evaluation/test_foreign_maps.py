@@ -91,7 +91,8 @@ def test_what_is_missing_unknown_and_damaged_is_named_and_counted(data: Path, tm
 def test_files_that_are_no_maps_are_one_sentence(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "a.png.0.npy"
     arrays = {
-        "nan": np.full((4, 4), np.nan), "inf": np.full((4, 4), np.inf), "three axes": np.zeros((3, 4, 4)), "one number": np.zeros(1),
+        "nan": np.full((4, 4), np.nan), "inf": np.full((4, 4), np.inf), "three axes": np.zeros((3, 4, 4)),
+        "one number": np.zeros(1),
         "text": np.array([["a"]]), "pickled": np.array([[{}]], dtype=object), "wide": np.zeros((4, 9)),
     }  # fmt: skip
     if kind in arrays:

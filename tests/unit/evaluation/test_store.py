@@ -135,7 +135,7 @@ def test_a_mark_that_another_process_writes_meanwhile_is_seen(tmp_path: Path, mo
 @pytest.mark.parametrize("mark", ['{"schema": 1}', '{"schema": 99}', "[]", "no JSON", "", "\xff" * 10, "[" * 4000, "0" * 10_000])
 def test_another_schema_is_refused(mark: str, tmp_path: Path) -> None:
     (tmp_path / "torchbcos-maps.json").write_text(mark)
-    with pytest.raises(StateError, match="another release.*--cache"):
+    with pytest.raises(StateError, match=r"another release.*--cache"):
         Store(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path, monkeypatch: p
     opened = Path.open
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", lambda self, *a, **k: Full(opened(self, *a, **k)))
-        with pytest.raises(StateError, match="No space left on device.*run the same command again"):
+        with pytest.raises(StateError, match=r"No space left on device.*run the same command again"):
             store.note({"b": RECORD})
 
     def full(*_: object) -> None:

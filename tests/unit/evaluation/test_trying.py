@@ -23,11 +23,14 @@ from torchbcos.evaluation.trying import check_metrics
         "grid-pointing:n=0", "grid-pointing:n=x", "grid-pointing:n=1.5", "grid-pointing:n=-2", "grid-pointing:n=true",
         "grid-pointing:n=null", "grid-pointing:smooth=4", "grid-pointing:smooth=0", "grid-pointing:smooth=x", "difull:inside=yes",
         "dipart:kernel=box", "grid-pointing:order=diagonal", "deletion:replace=gray", "deletion:fractions=1/0",
-        "deletion:fractions=x/3", "deletion:fractions=0", "deletion:fractions=-4", "deletion:fractions=2.0/4", "deletion:first=all",
+        "deletion:fractions=x/3", "deletion:fractions=0", "deletion:fractions=-4", "deletion:fractions=2.0/4",
+        "deletion:first=all",
         "deletion:ties=none", "deletion:sign=plus", "deletion:normalised=1", "deletion:score=logits", "insertion:fractions=nan/3",
-        "insertion:replace=[1]", 'deletion:replace={"a"', "single-deletion:cells=1000", "single-deletion:cells=0", "idsds:cells=x",
+        "insertion:replace=[1]", 'deletion:replace={"a"', "single-deletion:cells=1000", "single-deletion:cells=0",
+        "idsds:cells=x",
         "road:measure=sum", "road:noise=-1", "road:noise=x", "road:ties=x", "sensitivity-n:sizes=0", "sensitivity-n:subsets=1",
-        "sensitivity-n:subsets=x", "infidelity:noise=-1", "infidelity:samples=0", "infidelity:scaled=2", "max-sensitivity:radius=-1",
+        "sensitivity-n:subsets=x", "infidelity:noise=-1", "infidelity:samples=0", "infidelity:scaled=2",
+        "max-sensitivity:radius=-1",
         "max-sensitivity:samples=0", "max-sensitivity:radius=x", "randomisation:kind=pearsonn", "label-sensitivity:kind=x",
         "map-iou:threshold=2", "map-iou:threshold=x", "pointing-hit:tolerance=-1", "pointing-hit:tolerance=x",
     ],
@@ -43,8 +46,10 @@ def test_values_that_a_setting_cannot_have(wrong: str, tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ("grid-pointing:m=3", "no setting 'm'"), ("gini:n=3", "It has none"), ("deletion:frist=least", "Did you mean 'first'"),
-        ("gini:", "KEY=VALUE"), ("gini:n", "KEY=VALUE"), ("gini:=3", "KEY=VALUE"), ("gini:n=", "KEY=VALUE"), ("ginni", "Did you mean 'gini'"),
-        ("accuracy", "evaluate accuracy"), ("agreement", "every comparison"), ("funnybirds", "evaluate_funnybirds"), ("", "Unknown metric"),
+        ("gini:", "KEY=VALUE"), ("gini:n", "KEY=VALUE"), ("gini:=3", "KEY=VALUE"), ("gini:n=", "KEY=VALUE"),
+        ("ginni", "Did you mean 'gini'"),
+        ("accuracy", "evaluate accuracy"), ("agreement", "every comparison"), ("funnybirds", "evaluate_funnybirds"),
+        ("", "Unknown metric"),
     ],
 )  # fmt: skip
 def test_names_that_are_none(wrong: str, said: str) -> None:
@@ -56,7 +61,8 @@ def test_names_that_are_none(wrong: str, said: str) -> None:
     ("wrong", "said"),
     [
         ("rise:samples=0", "samples"), ("rise:samples=x", "samples"), ("integrated_gradients:steps=0", "steps"),
-        ("integrated_gradients:steps=x", "steps"), ("integrated_gradients:step=3", "Did you mean 'steps'"), ("ixg:scales=dead", "scales"),
+        ("integrated_gradients:steps=x", "steps"), ("integrated_gradients:step=3", "Did you mean 'steps'"),
+        ("ixg:scales=dead", "scales"),
         ("occlusion:window=0", "window"), ("occlusion:window=999", "window"), ("integrated_gradients:baseline=gray", "gray"),
         ("random:seed=3", "no settings"), ("integratedgradients", "Did you mean"), ("smooth_grad:samples=1e9", "samples"),
     ],
@@ -69,7 +75,8 @@ def test_methods_are_tried_before_pictures_are_read(wrong: str, said: str) -> No
 
 def test_usual_settings_and_protocols_pass() -> None:
     check_metrics([NamedMetric(name, name) for name in MEASURES])
-    check_metrics(named_metrics(["deletion:fractions=0.25/16", "deletion:first=gap", "single-deletion:cells=14", "map-iou:threshold=null",
+    check_metrics(named_metrics(["deletion:fractions=0.25/16", "deletion:first=gap", "single-deletion:cells=14",
+    "map-iou:threshold=null",
                                  "grid-pointing:n=5:smooth=15", "deletion:replace=0.5", "insertion:replace=zero6"]))  # fmt: skip
 
 
