@@ -17,9 +17,6 @@ from torchbcos._core.errors import InputError
 from torchbcos.data import open_labelled
 from torchbcos.data.division import divide
 from torchbcos.evaluation import calibrate_model, measure_accuracy
-from torchbcos.evaluation.measured import Measured
-from torchbcos.evaluation.named import NamedMethod, NamedMetric
-from torchbcos.evaluation.units import value_key
 from torchbcos.metrics import fit_temperature
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo import Card, Classifier
@@ -154,12 +151,3 @@ def test_no_temperature_to_keep(whole: Path, tmp_path: Path) -> None:
             file.unlink()
     with pytest.raises(InputError, match="Too few examples to hold some out"):
         calibrate_model(classifier(), tmp_path, workers=0)
-
-
-def test_numbers_of_another_temperature_are_other_numbers() -> None:
-    """A comparison keeps the values of its metrics, some of which ask for probabilities; its maps are those of the weights."""
-    method, metric = NamedMethod("saliency", "saliency"), NamedMetric("deletion", "deletion")
-    models = [Measured("one", classifier(temperature=t)) for t in (None, 0.5, 2.0, 2.0)]
-    keys = [value_key(model, method, metric, "item") for model in models]
-    assert len({model.key for model in models}) == 1
-    assert len(set(keys)) == 3 and keys[2] == keys[3]
