@@ -89,17 +89,21 @@ class Network:
         mean, std = (torch.tensor(given[key]).view(3, 1, 1) for key in ("mean", "std"))
         return (pixels - mean) / std
 
+    def kept(self, name: str) -> Path:
+        """A file for answers of this very network, by the bytes of its card and weights."""
+        files = [Path(self.place, file) for file in ("card.json", "model.safetensors")]
+        whole = b"".join(file.read_bytes() for file in files) if Path(self.place).is_dir() else str(self.place).encode()
+        self.bench.cache.mkdir(parents=True, exist_ok=True)
+        return self.bench.cache / f"{hashlib.sha256(whole).hexdigest()[:16]}-{name}.pt"
+
     @functools.cached_property
     def logits(self) -> Tensor:
         """(N, classes) of the whole split that is reported."""
-        files = [Path(self.place, name) for name in ("card.json", "model.safetensors")]
-        whole = b"".join(file.read_bytes() for file in files) if Path(self.place).is_dir() else str(self.place).encode()
-        kept = self.bench.cache / f"{hashlib.sha256(whole).hexdigest()[:16]}-{self.size}.pt"
+        kept = self.kept(str(self.size))
         if kept.is_file():
             return torch.load(kept, weights_only=True)
         with torch.no_grad():
             found = torch.cat([self.model(self.pictures(rows)) for rows in torch.arange(len(self.labels)).split(_BATCH)])
-        kept.parent.mkdir(parents=True, exist_ok=True)
         torch.save(found, kept)
         return found
 
