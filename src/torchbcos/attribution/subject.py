@@ -257,7 +257,8 @@ def training_layer(model: nn.Module) -> str | None:
             or "running_mean" in dict(module.named_buffers(recurse=False))
             or type(module).__name__ in _DEPTH
         )
-        if module.training and acts and getattr(module, "p", 1) != 0:
+        bare = type(module) is nn.Module  # holds the numbers of an exported program, whose mode is that of its export
+        if module.training and acts and not bare and getattr(module, "p", 1) != 0:
             return str(name)
     return None
 

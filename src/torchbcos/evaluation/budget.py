@@ -11,10 +11,11 @@ from torchbcos.evaluation.measures import measure_of
 from torchbcos.evaluation.named import NamedMethod, digest
 from torchbcos.evaluation.units import Units, Worker, set_of
 
-__all__ = ["check_budget", "within_budget"]
+__all__ = ["candidates_within", "check_budget", "within_budget"]
 
 _ENOUGH = 30  # items, below which samples are spared first
 _REPORT = 0.1  # of the time, for what comes after the measuring
+_CANDIDATES, _A_SECOND = 200, 8  # at least, and for each second: a small network predicts 100 a second on a processor
 _PARTS = (1, 2, 4, 8)  # a method's samples are divided by one of these
 _COUNTS = ("samples", "masks", "steps", "copies", "points")
 
@@ -47,6 +48,15 @@ def within_budget(worker: Worker, seconds: float, spent: Callable[[], float] = l
     sets = {name: chosen.first(count) for name, chosen in worker.plan.sets.items()}
     plan = dataclasses.replace(worker.plan, methods=methods, sets=sets)
     return dataclasses.replace(worker, plan=plan), tuple(_said(worker, methods, count, given))
+
+
+def candidates_within(seconds: float | None) -> int | None:
+    """How many candidates may be predicted: a part of the time, and the same number whatever the machine.
+
+    >>> candidates_within(60), candidates_within(1), candidates_within(None)
+    (480, 200, None)
+    """
+    return None if seconds is None else max(_CANDIDATES, int(_A_SECOND * seconds))
 
 
 def check_budget(seconds: object) -> float:

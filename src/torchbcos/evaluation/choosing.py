@@ -68,7 +68,7 @@ class Looked:
 
 def look_at(
     models: Sequence[Measured], split: Split, classes: Sequence[str], prepares: Sequence[Preprocess], *, needed: int, seed: int,
-    predict: Callable[..., Outputs], predicted: bool = False, batch_size: int = 32, workers: int = 0,
+    predict: Callable[..., Outputs], predicted: bool = False, most: int | None = None, batch_size: int = 32, workers: int = 0,
     saved: Callable[[int, Split], SavedOutputs | None] = lambda _number, _part: None, progress: ProgressBar | None = None,
 ) -> Looked:  # fmt: skip
     """Predict candidates by every model: a random part of the split, large enough for `needed` pictures.
@@ -82,6 +82,7 @@ def look_at(
         seed: of the draw.
         predict: of an engine.
         predicted: targets are each model's own first class, and classes of the data mean nothing.
+        most: candidates; None: as many as `needed` pictures ask for.
         batch_size, workers, progress: as the engine takes them.
         saved: number of a model and candidates -> where predictions are kept on the way.
 
@@ -93,7 +94,7 @@ def look_at(
     if not predicted:
         for model in models:
             order_of(model, classes)  # refuse before anything is computed
-    count = min(len(split), max(_LEAST, _OF_EACH * needed))
+    count = min(len(split), max(_LEAST, _OF_EACH * needed), len(split) if most is None else most)
     drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].sort().values.tolist()
     kept, twins = _without_copies(split, drawn)
     part = split.take(kept)

@@ -19,7 +19,7 @@ from torchbcos._core.numbers import integer, positive_integer, real
 from torchbcos.data.labelled import Labelled, Split
 from torchbcos.evaluation.alike import alike
 from torchbcos.evaluation.boxes import Boxes
-from torchbcos.evaluation.budget import check_budget, within_budget
+from torchbcos.evaluation.budget import candidates_within, check_budget, within_budget
 from torchbcos.evaluation.checkpoints import open_model
 from torchbcos.evaluation.choosing import Looked, look_at
 from torchbcos.evaluation.engines import Engine
@@ -183,7 +183,7 @@ def compare(
 
         def decide() -> Worker:
             nonlocal spared
-            looked.update(_look(draft, labelled, wanted, engine, progress))
+            looked.update(_look(draft, labelled, wanted, engine, progress, candidates_within(budget)))
             sets, on_maps = choose(draft, looked, limit=wanted.limit, chooser=_chooser(wanted), boxes=boxes, inside=inside)
             about.update(on_maps)
             worker = dataclasses.replace(draft, plan=dataclasses.replace(plan, sets=sets))
@@ -292,7 +292,9 @@ def _chooser(wanted: Options) -> dict[str, Any]:
     return {"confidence": confidence, "legacy": found.get("legacy", False)}
 
 
-def _look(draft: Worker, labelled: Labelled, wanted: Options, engine: Engine, progress: ProgressBar | None) -> dict[str, Looked]:
+def _look(
+    draft: Worker, labelled: Labelled, wanted: Options, engine: Engine, progress: ProgressBar | None, most: int | None
+) -> dict[str, Looked]:
     """Predictions for grids, of pictures as large as a cell, and for pictures."""
     models, split, metrics, store = draft.models, draft.split, draft.plan.metrics, draft.store
     found = {}
@@ -310,6 +312,6 @@ def _look(draft: Worker, labelled: Labelled, wanted: Options, engine: Engine, pr
 
         found[kind] = look_at(
             models, split, labelled.classes, prepares, needed=needed, seed=wanted.seed, predicted=wanted.targets == "predicted",
-            predict=engine.predict, workers=wanted.workers, saved=saved, progress=progress,
+            most=most, predict=engine.predict, workers=wanted.workers, saved=saved, progress=progress,
         )  # fmt: skip
     return found
