@@ -91,8 +91,10 @@ def test_a_comparison_prints_tables_and_writes_files(place: Path, model: list[st
     code, stdout, stderr = call("compare", *model, *words, "--confidence", 0, "--out", out)
     assert code == 0, stderr
     assert "grid-pointing on " in stdout and "deletion on " in stdout
-    assert "It does not see: " in stdout
-    assert {"compare.json", "compare.csv", "compare.md", "compare.html", "compare.cost.json"} <= {f.name for f in out.iterdir()}
+    assert "Its limits: " in stdout
+    assert {"compare.json", "compare.csv", "compare.values.csv", "compare.md", "compare.html", "compare.cost.json"} <= {
+        f.name for f in out.iterdir()
+    }
     found = json.loads((out / "compare.json").read_text("utf-8"))
     assert {row["n"] for row in found["rows"]} == {3}
     by = {(row["method"], row["metric"]): row["mean"] for row in found["rows"]}
@@ -149,6 +151,7 @@ def test_a_picture_that_cannot_be_read_is_named(place: Path, model: list[str], t
         (["--methods", "inherent", "--set", "smoth=3"], "grid-pointing has no setting 'smoth'"),
         (["--methods", "ixg,input_x_gradient"], "Two methods are called 'input_x_gradient'"),
         (["--methods", "inherent", "--set", "n=3"], "need 9 classes"),
+        (["--methods", "inherent", "--maps", "nowhere"], "There is no folder of maps 'nowhere'"),
     ],
 )
 def test_what_a_user_may_get_wrong(place: Path, model: list[str], tmp_path: Path, words: list[str], said: str) -> None:
@@ -162,3 +165,51 @@ def test_what_a_user_may_get_wrong(place: Path, model: list[str], tmp_path: Path
 
 def test_times_in_words() -> None:
     assert [seconds(text) for text in ("90", "90s", "1.5m", "2h", "1h30m", "10min")] == [90, 90, 90, 7200, 5400, 600]
+
+
+def test_results_do_not_become_a_class_of_the_data(
+    place: Path, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--methods", "inherent", "--metrics", "gini", "--limit", 1, "--confidence", 0]
+    monkeypatch.chdir(place / "data")
+    before = sorted(file.name for file in (place / "data").iterdir())
+    for more in ([], ["--out", place / "data" / "red" / "x"], ["--out", tmp_path, "--cache", "maps"]):
+        code, _, stderr = call("compare", *model, "--data", ".", *words, *more)
+        assert code == 2 and "taken for a class" in stderr
+    assert sorted(file.name for file in (place / "data").iterdir()) == before
+
+
+def test_two_models_of_one_name_are_told_apart(place: Path, model: list[str], tmp_path: Path) -> None:
+    words = ["--data", place / "data", "--methods", "inherent", "--metrics", "gini", "--limit", 1, "--confidence", 0]
+    for given in ("{0},{0}", "a={0},a={0}", "a={0},b 1={0}"):
+        models = given.format(place / "model")
+        code, _, stderr = call("compare", "--models", models, "--allow-code", *words, "--out", tmp_path)
+        assert code == 0, stderr
+        found = json.loads((tmp_path / "compare.json").read_text("utf-8"))
+        assert len({one["label"] for one in found["models"]}) == 2 and len(found["rows"]) == 2
+
+
+def test_a_terminal_is_not_flooded(place: Path, model: list[str], tmp_path: Path) -> None:
+    methods = "inherent,ixg,rollout,raw_attention,gradient_attention,random,edges,integrated_gradients:samples=16"
+    words = [
+        "--data",
+        place / "data",
+        "--methods",
+        methods,
+        "--metrics",
+        "grid-pointing,deletion",
+        "--limit",
+        3,
+        "--confidence",
+        0,
+    ]
+    code, stdout, stderr = call("compare", *model, *words, "--out", tmp_path)
+    found = json.loads((tmp_path / "compare.json").read_text("utf-8"))["sentences"]
+    lines = stderr.splitlines()
+    assert code == 0 and len(found) > 6 and len(lines) == 6 and lines[-1].endswith("more sentences stand on the page.")
+    assert max(map(len, lines)) <= 260 and "is first in" not in stderr  # the tables say that
+    assert "rollout: not measured. " in stdout and "raw_attention: not measured. " in stdout
+    assert "random *" in stdout and "* asks no network" in stdout
+    table = [line for line in stdout.splitlines() if line.startswith("  ") and "." in line[-40:] and ": " not in line]
+    assert len(table) > 8 and max(map(len, table)) <= 80
+    assert "is among the best methods by" in stdout

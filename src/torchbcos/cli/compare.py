@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from torchbcos._core.errors import shorten
 from torchbcos._core.names import brief
 from torchbcos.cli.common import (
     MACHINE,
@@ -51,6 +52,7 @@ METRIC_NAMES = {
     "entropy": "Entropy, in nats, of a map's magnitudes as shares of their sum.",
 }
 _ITEMS = "What is measured"
+_SENTENCES, _LETTERS = 6, 240  # on stderr: how many, and how long; the page has all of them
 
 
 class _Split(str, enum.Enum):
@@ -263,8 +265,10 @@ def _compare(
 ) -> None:  # fmt: skip
     with usage_errors():
         from torchbcos.evaluation import compare, write_comparison
+        from torchbcos.evaluation.destination import check_name
         from torchbcos.evaluation.named import preset
 
+        check_name(name)
         chosen = preset(_listed(methods) or ["quick"])
         limit = None if budget is None else seconds(budget)
         engine = start(*machine)
@@ -275,17 +279,33 @@ def _compare(
             )  # fmt: skip
         if not engine.first:
             raise typer.Exit(0)
-        files = write_comparison(found.to_dict(), found.cost, out, name, found.cases, found.curves)
+        facts = found.to_dict()
+        files = write_comparison(facts, found.cost, out, name, found.cases, found.curves, found.values)
     if json:
-        print_json(found.to_dict())
+        print_json(facts)
     else:
-        for line in _lines(found.to_dict()):
-            tell(line)
-        for sentence in found.sentences:
-            say(f"torchbcos: {sentence}")
-        tell(f"Page: {next(file for file in files if file.suffix == '.html')}")
+        _tell(facts, next(file for file in files if file.suffix == ".html"))
     if found.facts["data"]["unreadable"]:
         raise typer.Exit(1)
+
+
+def _tell(facts: dict[str, Any], page: Path) -> None:
+    """Tables, which method to trust, and where the page is; beside them what a person should know first, in few lines."""
+    from torchbcos.evaluation.findings import across, opening
+    from torchbcos.evaluation.telling import of_standings
+
+    for line in _lines(facts):
+        tell(line)
+    for line in (*opening(facts), *across(facts)):
+        tell(line)
+    tell(f"Page: {page}")
+    told = set(of_standings(facts))
+    others = [sentence for sentence in facts["sentences"] if sentence not in told]
+    shown_here = others if len(others) <= _SENTENCES else others[: _SENTENCES - 1]
+    for sentence in shown_here:
+        say(f"torchbcos: {shorten(sentence, _LETTERS)}")
+    if len(shown_here) < len(others):
+        say(f"torchbcos: {len(others) - len(shown_here)} more sentences stand on the page.")
 
 
 def _progress(batches: Any, count: int) -> Iterator[Any]:
@@ -318,37 +338,44 @@ def _labelled(model: str) -> Any:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
-    """A table for each metric and model, best methods first."""
+    """A table for each metric and model, best methods first; * marks maps that ask no network."""
     dumb = {one["label"] for one in facts["methods"] if one["dumb"]}
     for metric in facts["metrics"]:
         for model in facts["models"]:
             rows = [r for r in facts["rows"] if (r["metric"], r["model"]) == (metric["label"], model["label"])]
             yield from _table(metric, model, rows, dumb)
-        yield f"  It does not see: {metric['blind']}"
+        yield f"  Its limits: {metric['blind']}"
         yield ""
+    if dumb:
+        yield "* asks no network: a method that is not better than these says nothing of it."
 
 
 def _table(metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, Any]], dumb: set[str]) -> Iterator[str]:
     good = {"high": "high is good", "low": "low is good", "neither": "it describes: no value is better"}[metric["best"]]
     lines = ", ".join(f"{name} {_number(value)}" for name, value in metric["lines"].items())
-    yield f"{metric['label']} on {brief(model['label'])} ({good}{'; ' + lines if lines else ''})"
+    counts = dict.fromkeys(str(r["n"]) for r in rows)
+    yield f"{metric['label']} on {brief(model['label'])}, n = {' or '.join(counts)} ({good}{'; ' + lines if lines else ''})"
     sign = -1 if metric["best"] == "high" else 1
     ranked = sorted(rows, key=lambda r: (r["mean"] is None, sign * (r["mean"] or 0)))
-    width = max([len(r["method"]) for r in ranked] + [6])
-    yield f"  {'method':{width}}  {'mean':>7}  {'95 % interval':>17}  {'median':>7}  {'5 %':>7}  {'n':>5}  {'passes':>6}"
+    names = {r["method"]: brief(r["method"]) + " *" * (r["method"] in dumb) for r in ranked}
+    width = max([len(name) for name in names.values()] + [6])
+    yield f"  {'method':{width}} {'mean':>6} {'95 % interval':>16} {'median':>6} {'5 %':>6} {'passes':>6}"
     for r in ranked:
-        interval = f"{_number(r['mean_low'])} to {_number(r['mean_high'])}"
+        interval = "–" if r["mean_low"] is None else f"{_number(r['mean_low'])} to {_number(r['mean_high'])}"
         passes = "–" if r["passes"] is None else round(r["passes"])
-        middle = f"{_number(r['mean']):>7}  {interval:>17}  {_number(r['median']):>7}  {_number(r['p5']):>7}"
-        yield f"  {r['method']:{width}}  {middle}  {r['n']:>5}  {passes:>6}{_notes(r, dumb)}"
+        middle = f"{_number(r['mean']):>6} {interval:>16} {_number(r['median']):>6} {_number(r['p5']):>6}"
+        yield f"  {names[r['method']]:{width}} {middle} {passes:>6}"
+    yield from _notes(ranked)
 
 
-def _notes(row: dict[str, Any], dumb: set[str]) -> str:
-    said = ["no network"] if row["method"] in dumb else []
-    said += [f"{row['undefined']} undefined"] if row["undefined"] and not row["note"] else []
-    said += [f"the same map as {', '.join(row['same_as'])}"] if row["same_as"] else []
-    said += ["not defined here"] if row["note"] else []
-    return f"  ({'; '.join(said)})" if said else ""
+def _notes(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What stands below a table, a line each, so that its columns fit a terminal."""
+    for r in rows:
+        said = [f"{r['undefined']} of {r['values']} numbers are undefined"] if r["undefined"] and not r["note"] else []
+        said += [f"the same map as {', '.join(map(brief, r['same_as']))}"] if r["same_as"] else []
+        said += [f"not measured. {r['note']}"] if r["note"] else []
+        if said:
+            yield shorten(f"  {brief(r['method'])}: {'; '.join(said)}", _LETTERS)
 
 
 def _number(value: float | None) -> str:

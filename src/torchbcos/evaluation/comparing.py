@@ -22,6 +22,7 @@ from torchbcos.evaluation.boxes import Boxes
 from torchbcos.evaluation.budget import candidates_within, check_budget, within_budget
 from torchbcos.evaluation.checkpoints import open_model
 from torchbcos.evaluation.choosing import Looked, look_at
+from torchbcos.evaluation.destination import keep_out_of
 from torchbcos.evaluation.engines import Engine
 from torchbcos.evaluation.foreign_maps import inventory
 from torchbcos.evaluation.itemising import choose
@@ -153,6 +154,7 @@ def compare(
         StateError: the cache cannot be written, or belongs to something else.
     """
     began = time.monotonic()
+    keep_out_of(data, out, cache)
     wanted = _options(options)
     if budget is not None:
         check_budget(budget)

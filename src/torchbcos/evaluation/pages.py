@@ -10,9 +10,10 @@ from pathlib import Path
 
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import replacing, write_json
-from torchbcos._core.names import fit_name, hint, quote
+from torchbcos._core.names import hint, quote
 from torchbcos.evaluation.cases import Average, Case, Cases
 from torchbcos.evaluation.curves import Curves, curve_figures
+from torchbcos.evaluation.destination import check_name
 from torchbcos.evaluation.findings import (
     Record,
     Standing,
@@ -25,13 +26,17 @@ from torchbcos.evaluation.findings import (
     standing,
 )
 from torchbcos.evaluation.tables import (
+    Values,
     comparison_csv,
     comparison_markdown,
+    kind_words,
     model_facts,
     settings_of,
     subtitle_of,
     title_of,
+    write_values,
 )
+from torchbcos.evaluation.telling import of_standings
 from torchbcos.rendering import format_number
 from torchbcos.rendering.figures import Interval, intervals
 from torchbcos.rendering.figures_square import matrix
@@ -50,9 +55,9 @@ _SPAN = re.compile(r"\[(-?[\d.]+), (-?[\d.]+)\]")
 
 def write_comparison(
     facts: Record, cost: Sequence[Record], folder: Path, name: str, pictures: Sequence[Cases] | None = None,
-    curves: Curves | None = None,
+    curves: Curves | None = None, values: Values | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Write NAME.json, NAME.cost.json, NAME.csv, NAME.md and NAME.html: all of them, or none.
+    """Write NAME.json, NAME.cost.json, NAME.csv, NAME.values.csv, NAME.md and NAME.html: all of them, or none.
 
     Args:
         facts: of `Comparison.to_dict`.
@@ -61,6 +66,7 @@ def write_comparison(
         name: of the files, without a suffix.
         pictures: best and worst cases, and average maps, for the page.
         curves: of `Comparison.curves`, for the page.
+        values: of `Comparison.values`, for NAME.values.csv, which is not written without them.
 
     Returns:
         The files.
@@ -70,11 +76,12 @@ def write_comparison(
         MissingFileError: the folder cannot be made.
         StateError: a file could not be written; those of an earlier comparison are as they were.
     """
-    if name != fit_name(name, 200) or not name or name.startswith(".") or "\\" in name:
-        raise InputError(f"The name of a comparison is the beginning of file names, compare-1, say; not {quote(name)}.")
+    check_name(name)
     page = comparison_page(facts, cost, pictures or (), curves)
     texts = {".csv": comparison_csv(facts), ".md": comparison_markdown(facts, cost), ".html": page}
     files = {suffix: folder / (name + suffix) for suffix in (".json", ".cost.json", *texts)}
+    if values is not None:
+        files[".values.csv"] = folder / f"{name}.values.csv"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -84,6 +91,8 @@ def write_comparison(
             partial = {suffix: stack.enter_context(replacing(file)) for suffix, file in files.items()}
             write_json(partial[".json"], facts)
             write_json(partial[".cost.json"], {"schema": 1, "cost": list(cost)})
+            if values is not None:
+                write_values(partial[".values.csv"], facts, values)
             for suffix, words in texts.items():
                 partial[suffix].write_text(words, "utf-8", newline="\n")
     except OSError as error:
@@ -126,8 +135,10 @@ def _says(facts: Record) -> list[Html]:
             "★ the best mean. ≈ not told apart from it: the 95 % interval of the paired difference, item by item, includes 0. ",
             "▽ not surely better than the best map that looks at no network. Of twenty such intervals, about one misses.",
         ))  # fmt: skip
-    if facts["sentences"]:
-        parts += [heading("One by one"), bullets(facts["sentences"])]
+    told = set(of_standings(facts))  # each metric's section says these
+    others = [sentence for sentence in facts["sentences"] if sentence not in told]
+    if others:
+        parts += [heading("Before you trust a number"), bullets(others)]
     return parts
 
 
@@ -147,7 +158,7 @@ def _glance(facts: Record, model: str) -> list[Html]:
     for one in found:
         high = one.metric["best"] == "high"
         title = f"{one.metric['label']} {'↑' if high else '↓'}"
-        columns.append(Column(title, True, high, help=f"Does not see: {one.metric['blind']}"))
+        columns.append(Column(title, True, high, help=f"Its limits: {one.metric['blind']}"))
     rows = []
     for method in facts["methods"]:
         cells = [_mean_cell(one, method["label"]) for one in found]
@@ -174,7 +185,7 @@ def _metric_section(facts: Record, metric: Record, curves: Curves) -> Section:
     for one in found:
         parts += [paragraph(words) for words in [lead_sentence(facts, one)] if words]
         parts += [bullets(words) for words in [caveats(one)] if words]
-    parts.append(note(Html("<b>Does not see.</b> "), metric["blind"][:1].upper() + metric["blind"][1:]))
+    parts.append(note(Html("<b>Its limits.</b> "), metric["blind"][:1].upper() + metric["blind"][1:]))
     caption = f"{metric['label']}, {metric['range']}. {_counts(found)}. Hollow: looks at no network. Source: {metric['source']}."
     parts.append(figure(metric_figure(facts, metric["label"]), caption))
     parts += [figure(drawing, words) for words, drawing in curve_figures(facts, metric, curves)]
@@ -326,7 +337,8 @@ def _cases(pictures: Sequence[Cases]) -> Section:
 def _shot(case: Case, of: Cases) -> Shot:
     about: dict[str, object] = {"item": case.name, of.metric: case.value, "method": of.method, "model": of.model}
     about |= {"note": case.note} if case.note else {}
-    return Shot([case.picture, case.map], f"{format_number(case.value)}: {case.name}", about, ["input", "map"])
+    place = f", {case.note.partition(' of ')[0]}" if case.note else ""
+    return Shot([case.picture, case.map], f"{format_number(case.value)}: {case.name}{place}", about, ["input", "map"])
 
 
 def _average(average: Average, of: Cases) -> Shot:
@@ -347,7 +359,11 @@ def _settings(facts: Record, cost: Sequence[Record]) -> Section:
     if cost:
         columns = [Column("method", choose=True), Column("model", choose=True), Column("items", choose=True),
                    Column("seconds a map", True), Column("passes", True)]  # fmt: skip
-        rows = {(one["method"], one["model"], one["items"], one["seconds_a_map"], one["passes"]): None for one in cost}
+        called = {name: kind_words(name, one) for name, one in facts["items"].items()}
+        rows = {
+            (one["method"], one["model"], called.get(one["items"], one["items"]), one["seconds_a_map"], one["passes"]): None
+            for one in cost
+        }
         parts += [heading("Costs"), paragraph("Times differ from run to run; nothing else on this page does.")]
         parts.append(table(columns, list(rows), caption="Costs"))
     return Section("Settings, data and costs", parts)

@@ -8,8 +8,10 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
+
+from torch import Tensor
 
 from torchbcos._core.letters import printable
 from torchbcos.evaluation.findings import Record, across, caveats, lead_sentence, number, opening, p_value, standing
@@ -17,14 +19,16 @@ from torchbcos.rendering import format_number
 from torchbcos.rendering.page import shown
 
 __all__ = [
-    "ROW_COLUMNS", "comparison_csv", "comparison_markdown", "items_words", "model_facts", "settings_of", "subtitle_of",
-    "title_of",
+    "ROW_COLUMNS", "VALUE_COLUMNS", "Values", "comparison_csv", "comparison_markdown", "items_words", "kind_words",
+    "model_facts", "settings_of", "subtitle_of", "title_of", "write_values",
 ]  # fmt: skip
 
 ROW_COLUMNS = (
     "model", "method", "metric", "n", "values", "undefined", "mean", "mean_low", "mean_high", "median", "median_low",
     "median_high", "p5", "p25", "p50", "p75", "passes", "same_as", "note",
 )  # fmt: skip
+VALUE_COLUMNS = ("model", "method", "metric", "item", "picture", "class", "value")
+Values = Mapping[tuple[str, str, str], Tensor]
 _MARKS = {"good": "**{}**", "even": "{} ≈", "poor": "{} ▽"}
 
 
@@ -40,6 +44,27 @@ def comparison_csv(facts: Record) -> str:
     for row in facts["rows"]:
         writer.writerow([_field(row.get(name)) for name in ROW_COLUMNS])
     return lines.getvalue()
+
+
+def write_values(file: Path, facts: Record, values: Values) -> None:
+    """The numbers behind the rows as CSV: a line for each model, method, metric and picture, of grids for each cell of each.
+
+    Args:
+        file: is written.
+        facts: of `Comparison.to_dict`.
+        values: of `Comparison.values`: (model, method, metric) -> (items, V); NaN is an empty field.
+    """
+    sets = {metric["label"]: facts["items"][metric["items"]] for metric in facts["metrics"]}
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(VALUE_COLUMNS)
+        for (model, method, metric), numbers in values.items():
+            named, classes = sets[metric]["names"], sets[metric]["classes"]
+            begin = [_field(model), _field(method), _field(metric)]
+            for item, row in enumerate(numbers.tolist()):
+                cells = (named[item], classes[item]) if isinstance(named[item], list) else ([named[item]], [classes[item]])
+                for name, label, value in zip(*cells, row, strict=True):
+                    writer.writerow([*begin, item + 1, _field(name), _field(label), _field(value)])
 
 
 def _field(value: Any) -> str | int | float:
@@ -71,10 +96,12 @@ def comparison_markdown(facts: Record, cost: Sequence[Record] = ()) -> str:
     parts += ["### Methods", _list({one["label"]: f"{one['name']}, {shown(one['settings'])}" for one in facts["methods"]})]
     if cost:
         head = ("model", "method", "items", "seconds a map", "passes")
-        rows = [
-            (one["model"], one["method"], one["items"], _number(one["seconds_a_map"]), _number(one["passes"])) for one in cost
-        ]
-        parts += ["## Costs", _table(head, dict.fromkeys(rows))]
+        called = {name: kind_words(name, one) for name, one in facts["items"].items()}
+        rows: dict[Sequence[str], None] = {}
+        for one in cost:
+            kind = str(called.get(one["items"], one["items"]))
+            rows[one["model"], one["method"], kind, _number(one["seconds_a_map"]), str(shown(one["passes"]))] = None
+        parts += ["## Costs", _table(head, rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,24 +123,39 @@ def items_words(name: str, items: Record) -> str:
     """How many items a set has.
 
     >>> items_words("grids-2", {"n": 2, "count": 200}), items_words("pictures", {"count": 1})
-    ('200 grids of 2 x 2', '1 pictures')
+    ('200 grids of 2 x 2', '1 picture')
     """
-    return f"{items.get('count', '–')} " + (f"grids of {items['n']} x {items['n']}" if "n" in items else name)
+    return f"{items.get('count', '–')} {kind_words(name, items, one=items.get('count') == 1)}"
+
+
+def kind_words(name: str, items: Record, *, one: bool = False) -> str:
+    """What the items of a set are.
+
+    >>> kind_words("grids-2", {"n": 2}), kind_words("boxes", {}, one=True)
+    ('grids of 2 x 2', 'picture with boxes')
+    """
+    if "n" in items:
+        return f"grid{'s' * (not one)} of {items['n']} x {items['n']}"
+    return {"pictures": "picture", "boxes": "picture"}.get(name, name) + "s" * (not one) + " with boxes" * (name == "boxes")
 
 
 def settings_of(facts: Record) -> dict[str, object]:
     """Settings, data and versions, by name."""
-    data, found = facts["data"], dict(facts["settings"])
+    data, found = facts["data"], {name: value for name, value in facts["settings"].items() if name != "split"}
     found |= {"seed": facts["seed"]} | {f"data: {name}": value for name, value in data.items() if name != "unreadable"}
     found["data: pictures that could not be read"] = [str(name) for name in data.get("unreadable", ())]
     for name, one in facts["items"].items():
-        found[f"items: {name}"] = {key: value for key, value in one.items() if isinstance(value, (int, float, str))}
+        found[kind_words(name, one)] = {key: value for key, value in one.items() if isinstance(value, (int, float, str))}
     return found | {"made by": f"torchbcos {facts.get('torchbcos', '')}".strip()}
 
 
 def model_facts(model: Record) -> dict[str, object]:
     """What is told of a model."""
-    return {name: value for name, value in model.items() if name != "label"}
+    found = {name: value for name, value in model.items() if name not in ("label", "top1", "candidates")}
+    if model.get("top1") is not None:
+        seen = f" of {model['candidates']} pictures that were looked at" if model.get("candidates") is not None else ""
+        found["right (top-1)"] = f"{model['top1']:.1f} %{seen}"
+    return found
 
 
 def _metric(facts: Record, metric: Record) -> str:
@@ -122,7 +164,7 @@ def _metric(facts: Record, metric: Record) -> str:
     for model in facts["models"]:
         one = standing(facts, model["label"], metric)
         lines.append(" ".join(_plain(words) for words in (lead_sentence(facts, one), *caveats(one)) if words))
-    lines.append(f"Does not see: {_plain(metric['blind'])}")
+    lines.append(f"Its limits: {_plain(metric['blind'])}")
     rows = [row for model in facts["models"] for row in standing(facts, model["label"], metric).ranked]
     lines.append(
         _table(("method", "model", "mean", "95 %", "median", "95 %", "5 %", "25 %", "75 %", "n", "undefined"), map(_row, rows))

@@ -12,12 +12,14 @@ from torchbcos._core.letters import printable
 from torchbcos.evaluation.findings import Record, Standing, number, p_value, pair_of, standing
 from torchbcos.evaluation.statistics import rank_sentences
 
-__all__ = ["sentences"]
+__all__ = ["of_standings", "sentences"]
 
 _SATURATED = 0.98  # of the best value that there is
 _FEW = 30  # items
 _LACKING = 0.05  # part of the numbers that are undefined
 _NAMED = 6  # of a list
+_MANY = {"boxes": "pictures with boxes"}
+_ONE = {"pictures": "one picture", "boxes": "one picture with boxes"}
 _NOTHING = 1e-12  # a number so small is rounding
 _EMPTY: Record = {"models": (), "methods": (), "metrics": (), "items": {}, "rows": (), "pairs": (), "rankings": ()}
 
@@ -45,13 +47,24 @@ def sentences(facts: Record) -> list[str]:
     ['a is first in gap on m (mean 0.5, n = 40), 0.3 ahead of b (paired, 95 % between 0.2 and 0.4).']
     """
     facts = {**_EMPTY, **facts}
+    return [
+        *_few(facts), *_each(facts, _first, _beaten, _saturated, _undefined), *_same(facts), *_rankings(facts), *_kinds(facts),
+    ]  # fmt: skip
+
+
+def of_standings(facts: Record) -> list[str]:
+    """Of `sentences` those that say who is first and who is no better than a map without a network: where each metric has its
+    table or its chapter, these say it again.
+    """
+    return _each({**_EMPTY, **facts}, _first, _beaten)
+
+
+def _each(facts: Record, *kinds: Callable[[Record, Standing], Iterable[str]]) -> list[str]:
+    """Sentences of some kinds about each metric on each model."""
     labels = {one["label"]: one for one in facts["metrics"] if one["best"] != "neither"}
     games = dict.fromkeys((row["model"], row["metric"]) for row in facts["rows"] if row["metric"] in labels)
     standings = [standing(facts, model, labels[metric]) for model, metric in games]
-    found: list[str] = []
-    for about in (_first, _beaten, _saturated, _undefined):
-        found += [text for one in standings for text in about(facts, one)]
-    return [*_few(facts), *found, *_same(facts), *_rankings(facts), *_kinds(facts)]
+    return [text for about in kinds for one in standings for text in about(facts, one)]
 
 
 def _where(one: Standing) -> str:
@@ -137,9 +150,10 @@ def _undefined(_: Record, one: Standing) -> Iterable[str]:
 def _few(facts: Record) -> Iterable[str]:
     """Sets of so few items that their intervals say little."""
     for name, one in facts["items"].items():
-        count, words = one.get("count"), f"grids of {one['n']} x {one['n']}" if one.get("n") else printable(name)
+        count, words = one.get("count"), f"grids of {one['n']} x {one['n']}" if one.get("n") else _MANY.get(name, printable(name))
         if count == 1:
-            yield f"There is one item in {words} (n = 1): there is no interval, and nothing follows from its numbers."
+            one_of = f"one grid of {one['n']} x {one['n']}" if one.get("n") else _ONE.get(name, f"one item in {words}")
+            yield f"There is {one_of} (n = 1): there is no interval, and nothing follows from its numbers."
         elif count is not None and count < _FEW:
             why = "the intervals are wide, and still too narrow, for they know no others"
             yield f"There are few {words} (n = {count}): {why}."

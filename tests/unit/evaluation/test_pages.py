@@ -51,12 +51,12 @@ def test_the_page_is_one_file_in_which_every_part_stands() -> None:
 
 def test_a_reader_is_told_first_what_to_trust_and_what_is_not_seen() -> None:
     page = words(comparison_page(comparison(), cost()))
-    order = ["On embedded, inherent is among the best methods", "Does not see. What grid-pointing does not see.", "All rows"]
+    order = ["On embedded, inherent is among the best methods", "Its limits. What grid-pointing does not see.", "All rows"]
     places = [page.rindex(text) if text == "All rows" else page.index(text) for text in order]
     assert places == sorted(places)
     assert "On embedded, not told apart from inherent: input_x_gradient." in page
     assert "On embedded, not surely better than edges" in page and "Not read, and in no number (1): val/broken.jpg." in page
-    assert page.index("One by one") < page.index("grid-pointing and deletion rank the methods alike.")
+    assert page.index("Before you trust a number") < page.index("grid-pointing and deletion rank the methods alike.")
 
 
 def test_missing_numbers_are_a_dash_and_undefined_ones_are_counted() -> None:

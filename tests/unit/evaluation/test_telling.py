@@ -186,7 +186,7 @@ def test_few_items() -> None:
         assert sentences(given) == expected
     given["items"] = {"grids-3": {"count": 9, "n": 3}, "pictures": {"count": 1}}
     assert [text.split(":")[0] for text in sentences(given)] == [
-        "There are few grids of 3 x 3 (n = 9)", "There is one item in pictures (n = 1)",
+        "There are few grids of 3 x 3 (n = 9)", "There is one picture (n = 1)",
     ]  # fmt: skip
 
 
