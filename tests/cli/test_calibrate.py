@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos.cli.__main__ import app
+from torchbcos.evaluation.calibration import _worse
 from torchbcos.zoo import Classifier
 
 NAMES = ("dark", "light")
@@ -124,3 +125,19 @@ def test_wrong_requests(data: Path, model: Path, tmp_path: Path) -> None:
     ):
         code, out, err = call("calibrate", "--model", model, *words)
         assert (code, out) == (2, "") and message in err and len(err) < 540 and "Traceback" not in err
+
+
+def test_a_model_is_not_written_into_the_data_or_over_a_file(data: Path, model: Path, tmp_path: Path) -> None:
+    before = sorted(data.rglob("*"))
+    (tmp_path / "file").touch()
+    for out, said in ((data, "taken for a class"), (data / "mine", "taken for a class"), (tmp_path / "file", "is a file")):
+        code, _, err = call("calibrate", "--model", model, "--data", data, "--out", out, "--workers", 0, "--device", "cpu")
+        assert code == 2 and said in err
+    assert sorted(data.rglob("*")) == before
+
+
+def test_a_larger_error_is_not_passed_over() -> None:
+    assert _worse({"ece": 5.0, "loss": 1.0}, {"ece": 4.0, "loss": 2.0}) == []
+    assert _worse({"loss": 1.0, "ece": 5.0}, {"loss": 0.5, "ece": 5.0}) == []
+    [said] = _worse({"ece": 5.0}, {"ece": 6.0})
+    assert "larger with it than before" in said and "other pictures" in said

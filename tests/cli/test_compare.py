@@ -97,6 +97,8 @@ def test_a_comparison_prints_tables_and_writes_files(place: Path, model: list[st
     }
     found = json.loads((out / "compare.json").read_text("utf-8"))
     assert {row["n"] for row in found["rows"]} == {3}
+    games = [(one["metric"], frozenset([one["method"], one["other"]])) for one in found["pairs"]]
+    assert len(games) == len(set(games)) == 2 * 3  # each two methods are one test
     by = {(row["method"], row["metric"]): row["mean"] for row in found["rows"]}
     assert by["inherent", "grid-pointing"] == pytest.approx(1.0, abs=0.15)
     assert by["random", "grid-pointing"] == pytest.approx(0.25, abs=0.02)

@@ -87,11 +87,13 @@ def calibrate(
     """
     with usage_errors():
         from torchbcos.evaluation import calibrate_model, open_model
-        from torchbcos.evaluation.destination import keep_out_of
+        from torchbcos.evaluation.destination import check_folder, keep_out_of
         from torchbcos.evaluation.diagram import check_figure, save_reliability
         from torchbcos.zoo import save
 
-        keep_out_of(data, out)
+        if out is not None:
+            check_folder(out)
+            keep_out_of(data, out)
         if figure is not None:
             check_figure(figure)
         classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code, deploy=False)

@@ -265,10 +265,11 @@ def _compare(
 ) -> None:  # fmt: skip
     with usage_errors():
         from torchbcos.evaluation import compare, write_comparison
-        from torchbcos.evaluation.destination import check_name
+        from torchbcos.evaluation.destination import check_folder, check_name
         from torchbcos.evaluation.named import preset
 
         check_name(name)
+        check_folder(out)
         chosen = preset(_listed(methods) or ["quick"])
         limit = None if budget is None else seconds(budget)
         engine = start(*machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,10 +79,20 @@ def calibrate_model(
         "reliability": {
             "before": bins_of(outputs, probability, was), "after": bins_of(outputs, probability, found.temperature),
         },
-        "notes": [*labelled.notes, *notes, *([found.note] if found.note else [])],
+        "notes": [*labelled.notes, *notes, *([found.note] if found.note else []), *_worse(before, after)],
     }  # fmt: skip
     card = dataclasses.replace(model.card, temperature=found.temperature, notes=_noted(model.card, record))
     return Classifier(model.model, card), record
+
+
+def _worse(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """A sentence where the fitted temperature has the larger calibration error, which a reader would take for a mistake."""
+    if not before.get("ece", math.nan) < after.get("ece", math.nan):
+        return []
+    return [
+        "The calibration error (ece) of these pictures is larger with it than before: what is fitted is the likelihood of all "
+        "classes, and this error looks at the surest answer alone. Measure both on other pictures before you keep it."
+    ]
 
 
 def _noted(card: Card, record: Mapping[str, Any]) -> Any:
@@ -126,7 +137,7 @@ def _divided(card: Card, data: Labelled) -> tuple[Split, str, tuple[str, ...]]:
     if said:
         note = f"Fitted on what the recipe of this model holds out of such data ({said:.0%}, seed {seed}), which it has not seen."
     elif known:
-        note = f"The recipe of this model held nothing out (selection_share = 0): it was trained on these pictures, so {_SEEN}"
+        note = f"The recipe of this model held nothing out (selection_share = 0): if it was trained on these pictures, {_SEEN}"
     else:
         note = f"Nobody knows what this model was trained on: if these pictures were among it, {_SEEN}"
     return parts.selection, "selection", (*parts.notes, note)

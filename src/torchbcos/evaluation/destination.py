@@ -8,7 +8,7 @@ from pathlib import Path
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import fit_name, quote
 
-__all__ = ["check_name", "keep_out_of"]
+__all__ = ["check_folder", "check_name", "keep_out_of"]
 
 
 def keep_out_of(data: str | os.PathLike[str], *folders: str | os.PathLike[str] | None) -> None:
@@ -30,6 +30,16 @@ def keep_out_of(data: str | os.PathLike[str], *folders: str | os.PathLike[str] |
                 f"{quote(str(folder))} lies in the data, {quote(str(data))}, where it would be taken for a class from then on: "
                 "choose a folder outside (--out)."
             )
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse what is no folder and cannot become one.
+
+    Raises:
+        InputError: a file has its name.
+    """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"{quote(str(folder))} is a file, and a folder of this name is to be written: choose another (--out).")
 
 
 def check_name(name: str) -> None:

@@ -188,6 +188,8 @@ def _lead(model: str, top: str, judged: Sequence[Standing]) -> str:
     total = len(judged)
     ordered = sorted(told, key=lambda how: (how.startswith("behind"), how.startswith("not")))
     words = "; ".join(f"{how} by {_listed(told[how])}" for how in ordered)
+    if total == 1 and not behind:
+        return f"On {model}, {top} is {words}."
     return f"On {model}, {top} is among the best methods by {total - behind} of {total} metric{'s' * (total > 1)}: {words}."
 
 

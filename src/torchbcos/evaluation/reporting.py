@@ -280,7 +280,10 @@ def _pairs(worker: Worker, values: Mapping[tuple[str, str, str], Tensor]) -> lis
         first = "inherent" if "inherent" in methods else methods[0]
         for model in models[1:]:
             wanted |= {(models[0], first, model, other): None for other in methods}
-        for model, method, other_model, other in wanted:
+        once: dict[frozenset[tuple[str, str]], tuple[str, str, str, str]] = {}  # the same two the other way round are no new test
+        for one in wanted:
+            once.setdefault(frozenset([one[:2], one[2:]]), one)
+        for model, method, other_model, other in once.values():
             a, b = values[model, method, metric.label], values[other_model, other, metric.label]
             if bool(a.isnan().all()) or bool(b.isnan().all()):
                 continue
@@ -315,7 +318,12 @@ def _sentences(facts: Mapping[str, Any], worker: Worker, found: Mapping[tuple[st
     lost = facts["data"]["unreadable"]
     if lost:
         what = "1 picture was" if len(lost) == 1 else f"{len(lost)} pictures were"
-        notes.append(f"{what} left out, for they could not be read; the first: {quote(lost[0])}.")
+        named = (
+            f"it could not be read: {quote(lost[0])}"
+            if len(lost) == 1
+            else f"they could not be read; the first: {quote(lost[0])}"
+        )
+        notes.append(f"{what} left out, for {named}.")
     if facts["data"]["copies"]:
         count, first = len(facts["data"]["copies"]), quote(facts["data"]["copies"][0])
         notes.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from torchbcos._core.errors import InputError
-from torchbcos.evaluation.destination import check_name, keep_out_of
+from torchbcos.evaluation.destination import check_folder, check_name, keep_out_of
 
 
 def test_nothing_is_written_into_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +34,14 @@ def test_a_file_has_no_inside(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("file,label\n")
     keep_out_of(table, tmp_path / "evaluation", table)
+
+
+def test_a_file_becomes_no_folder(tmp_path: Path) -> None:
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "deep")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        check_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", "a\\b", "../x", "x" * 300, "a\nb", "a\u202eb"])

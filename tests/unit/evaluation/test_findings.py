@@ -85,7 +85,7 @@ def test_sentences() -> None:
 
 def test_a_clear_winner_and_a_loser() -> None:
     facts = made({"a": 0.9, "b": 0.7}, [pair("m", "road", "a", "b", 0.2, 1e-9)])
-    assert opening(facts) == ["On m, a is among the best methods by 1 of 1 metric: best by road."]
+    assert opening(facts) == ["On m, a is best by road."]
     other = metric("deletion", "low", "pictures", {})
     facts["metrics"].append(other)
     facts["rows"] += [row("m", "a", other, 0.5, 50), row("m", "b", other, 0.1, 50)]
