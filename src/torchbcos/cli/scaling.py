@@ -45,8 +45,8 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         rich_help_panel=MACHINE,
-        help="torchrun: processes of this machine, or of those that each run this command; ray: workers of a Ray cluster, that of "
-        "RAY_ADDRESS or one of this machine's own, for millions of pictures.",
+        help="torchrun: processes of this machine, or of those that each run this command; ray: workers of a Ray cluster, that "
+        "of RAY_ADDRESS or one of this machine's own, for millions of pictures.",
     ),
 ]
 

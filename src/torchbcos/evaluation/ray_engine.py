@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import pickle
+import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +33,7 @@ from torchbcos.zoo import Classifier
 __all__ = ["Ray"]
 
 _MANY = 2000  # candidates from which on the cluster predicts them, too
-_RETRIES = 3  # of what a dead worker had: more often, the work itself kills it
+_TRIES = 4  # of the same work: if so many workers died of it, it is the work that kills them
 _BLOCKS = 8  # parts of the work for each worker: what one loses that dies, and how even they end
 _LARGEST = 64  # units, or batches, of a part
 _SAVE_EVERY = 50  # batches of predictions
@@ -96,14 +98,16 @@ class Ray(Engine):
         earlier = saved.read() if saved is not None else None
         known = set() if earlier is None else {*earlier.rows, *earlier.unreadable}
         batches = [rows for rows in whole_batches(len(examples), batch_size) if not known.issuperset(rows)]
-        job = _Job([self._sent(model)], self._opening, os.getcwd(), examples=replace(examples, split=examples.split))
         parts = [] if earlier is None else [earlier]
-        walk = self._walk(_Predictor, job, len(batches), batches)
-        for number, found in enumerate(progress(walk, len(batches)) if progress else walk, 1):
-            parts.append(Outputs(**pickle.loads(found)))
-            if saved is not None and number % _SAVE_EVERY == 0:
-                parts = [Outputs.join(parts)]
-                saved.write(parts[0])
+        root = (saved.file.parent if saved is not None else Path()).absolute()
+        with _sign(root) as sign:
+            job = _Job([self._sent(model)], self._opening, os.getcwd(), root=root, sign=sign, examples=examples)
+            walk = self._walk(_Predictor, job, len(batches), batches)
+            for number, found in enumerate(progress(walk, len(batches)) if progress else walk, 1):
+                parts.append(Outputs(**pickle.loads(found)))
+                if saved is not None and number % _SAVE_EVERY == 0:
+                    parts = [Outputs.join(parts)]
+                    saved.write(parts[0])
         return Outputs.join(parts)
 
     def run(self, worker: Worker, progress: ProgressBar | None) -> None:
@@ -139,12 +143,13 @@ class Ray(Engine):
         blocks = max(min(count, pool * _BLOCKS), -(-count // _LARGEST), 1)
         context = self._data.DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        for name in ["ray.data", *(name for name in logging.root.manager.loggerDict if name.startswith("ray.data."))]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # it prints the call stacks of what is told in a sentence
         job = replace(job, device="cuda" if gpus else "cpu" if self._opening.get("device") == "auto" else self._opening["device"])
         sent = self._ray.put(self._ray.cloudpickle.dumps((job, work)))  # held here: a worker that is replaced asks for it again
         stream = self._data.range(count, override_num_blocks=blocks).map_batches(
             kind, fn_constructor_args=(sent,), batch_size=1, compute=self._data.ActorPoolStrategy(size=pool), num_cpus=1,
-            num_gpus=1 if gpus else 0, ray_remote_args_fn=_remote,
+            num_gpus=1 if gpus else 0,
         )  # fmt: skip
         with self._readable():
             for batch in stream.iter_batches(batch_size=None, prefetch_batches=0):
@@ -158,10 +163,11 @@ class Ray(Engine):
         except BcosError:
             raise
         except Exception as error:  # Ray wraps what a worker raised, once or several times
-            cause = _told(error)
-            if cause is None and not isinstance(error, self._ray.exceptions.RayError):
+            said = _told(error)
+            if said is None and not isinstance(error, self._ray.exceptions.RayError):
                 raise
-            said = cause or f"a worker died again and again ({_first_line(error)}): it ran out of memory, or a file crashed it."
+            if said is None:
+                said = f"{_first_line(error).rstrip('.')}."
             raise StateError(
                 shorten(f"On the cluster: {said} What was computed is kept: run the same command again.", 500)
             ) from None
@@ -186,7 +192,7 @@ class _Job:
         opening: `device`, `allow_code` and `threads` of the comparison.
         folder: in which relative paths are meant.
         plan, split, boxes, root: of a `Worker`.
-        sign: a file in `root`, which shows that it is the same folder.
+        sign: a folder in `root`, which shows that it is the same folder.
         examples: to predict.
         device: of a worker.
     """
@@ -201,6 +207,20 @@ class _Job:
     sign: str = ""
     examples: Examples | None = None
     device: str = "cpu"
+
+    def place(self) -> Path:
+        """The folder of `sign`.
+
+        Raises:
+            StateError: it is not there, for the disk is another one.
+        """
+        assert self.root is not None
+        found = self.root / self.sign
+        if not found.is_dir():
+            raise StateError(
+                f"{quote(self.root)} on a worker is not the folder of that name here: name one on a shared disk (--out)."
+            )
+        return found
 
     def open(self) -> list[Measured]:
         """The models, on this worker's device.
@@ -230,11 +250,7 @@ class _Unitwise:
 
     def __init__(self, given: Any) -> None:
         job, _ = _received(given)
-        assert job.root is not None
-        if not (job.root / job.sign).is_file():
-            raise StateError(
-                f"{quote(job.root)} on a worker is not the folder of that name here: name one on a shared disk (--out)."
-            )
+        self.tries = job.place()
         with alike(job.opening["threads"]):
             self.worker = Worker(job.plan, job.open(), job.split, Store(job.root), job.boxes)
         self.threads = job.opening["threads"]
@@ -244,8 +260,9 @@ class _Unitwise:
         units = self.worker.units()
         with alike(self.threads):
             for piece in batch["id"]:
-                for number in range(int(piece) * units.block, (int(piece) + 1) * units.block):
-                    self.worker.run(units[number])
+                with _tried(self.tries / str(int(piece))):
+                    for number in range(int(piece) * units.block, (int(piece) + 1) * units.block):
+                        self.worker.run(units[number])
         hashes = self.worker.hashes()
         fresh, self.told = hashes[self.told :], len(hashes)
         return {"found": [json.dumps(fresh)]}
@@ -256,12 +273,16 @@ class _Predictor:
 
     def __init__(self, given: Any) -> None:
         job, self.batches = _received(given)
-        self.threads, self.examples = job.opening["threads"], job.examples
+        self.threads, self.examples, self.tries = job.opening["threads"], job.examples, job.place()
         with alike(self.threads):
             self.model = job.open()[0]
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return {"found": [pickle.dumps(asdict(self._predict(self.batches[int(number)]))) for number in batch["id"]]}
+        found = []
+        for number in batch["id"]:
+            with _tried(self.tries / str(int(number))):
+                found.append(pickle.dumps(asdict(self._predict(self.batches[int(number)]))))
+        return {"found": found}
 
     def _predict(self, rows: Sequence[int]) -> Outputs:
         part = replace(self.examples, split=self.examples.split.take(rows))
@@ -272,11 +293,6 @@ class _Predictor:
         )  # fmt: skip
 
 
-def _remote() -> dict[str, Any]:
-    """Workers are replaced as often as they die; what they had is done again a few times."""
-    return {"max_restarts": -1, "max_task_retries": _RETRIES}
-
-
 def _received(given: Any) -> tuple[_Job, Any]:
     """What a worker was sent, by reference: one copy a machine."""
     found: tuple[_Job, Any] = pickle.loads(require("ray", extra="scale", why="a worker of Ray").get(given))
@@ -285,23 +301,36 @@ def _received(given: Any) -> tuple[_Job, Any]:
 
 @contextmanager
 def _sign(root: Path) -> Iterator[str]:
-    """A file by which workers on other machines know that they see the same folder."""
+    """A folder by which workers on other machines know that they see the same disk; in it, what they are at (`_tried`)."""
     sign = root / f".meeting-{uuid.uuid4().hex}"
-    sign.touch()
     try:
+        sign.mkdir()
         yield sign.name
     finally:
-        sign.unlink(missing_ok=True)
+        shutil.rmtree(sign, ignore_errors=True)
 
 
-def _told(error: BaseException | None) -> str | None:
-    """The sentence of ours in an error of Ray's; None: there is none."""
-    while error is not None:
-        for one in (error, getattr(error, "cause", None)):
-            if isinstance(one, BcosError):
-                return str(one)
-        error = error.__cause__
-    return None
+@contextmanager
+def _tried(file: Path) -> Iterator[None]:
+    """Count how often this work was begun and not ended: Ray gives it to the next worker for ever.
+
+    Raises:
+        StateError: too often.
+    """
+    with file.open("ab") as tries:
+        tries.write(b".")
+    if file.stat().st_size > _TRIES:
+        raise StateError(
+            f"{_TRIES} workers died of the same pictures: memory ran out, or a file crashed them; --engine torchrun shows which."
+        )
+    yield
+    file.unlink(missing_ok=True)
+
+
+def _told(error: BaseException) -> str | None:
+    """The sentence of ours in an error of Ray's, which has it at the end of its text; None: there is none."""
+    found = re.findall(r"torchbcos\._core\.errors\.\w+: (.+)", str(error))
+    return found[-1] if found else None
 
 
 def _first_line(error: BaseException) -> str:
