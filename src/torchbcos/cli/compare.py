@@ -193,7 +193,7 @@ def compare(
     device: DeviceOption = Device.auto,
     batch_size: _BatchSize = 1,
     workers: _Workers = 0,
-    devices: Devices = "1",
+    devices: Devices = None,
     nodes: Nodes = 1,
     engine: EngineOption = EngineName.torchrun,
     json: _Json = False,
@@ -240,7 +240,7 @@ def metric_command(metric: str) -> Callable[..., None]:
         device: DeviceOption = Device.auto,
         batch_size: _BatchSize = 1,
         workers: _Workers = 0,
-        devices: Devices = "1",
+        devices: Devices = None,
         nodes: Nodes = 1,
         engine: EngineOption = EngineName.torchrun,
         json: _Json = False,
@@ -261,7 +261,7 @@ def metric_command(metric: str) -> Callable[..., None]:
 
 def _compare(
     models: list[str], methods: list[str] | None, metrics: list[str], data: Path, *, out: Path, name: str, budget: str | None,
-    json: bool, machine: tuple[EngineName, str, int], **options: Any,
+    json: bool, machine: tuple[EngineName, str | None, int], **options: Any,
 ) -> None:  # fmt: skip
     with usage_errors():
         from torchbcos.evaluation import compare, write_comparison

@@ -27,12 +27,13 @@ class EngineName(str, enum.Enum):
     """What starts the processes."""
 
     torchrun = "torchrun"
+    ray = "ray"
 
 
 Devices = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--devices", metavar="N", rich_help_panel=MACHINE,
+        "--devices", metavar="N", show_default="1; with ray auto", rich_help_panel=MACHINE,
         help="How many devices of this machine (processes, on a CPU: one for each core is fastest); auto: all CUDA devices.",
     ),
 ]  # fmt: skip
@@ -41,11 +42,16 @@ Nodes = Annotated[
 ]
 EngineOption = Annotated[
     EngineName,
-    typer.Option("--engine", rich_help_panel=MACHINE, help="torchrun: this machine, or those that each run this command."),
+    typer.Option(
+        "--engine",
+        rich_help_panel=MACHINE,
+        help="torchrun: processes of this machine, or of those that each run this command; ray: workers of a Ray cluster, that "
+        "of RAY_ADDRESS or one of this machine's own, for millions of pictures.",
+    ),
 ]
 
 
-def start(engine: EngineName, devices: str, nodes: int) -> Engine:
+def start(engine: EngineName, devices: str | None, nodes: int) -> Engine:
     """Who does the work; where this command starts the others, it waits for them and leaves.
 
     Raises:
@@ -54,15 +60,20 @@ def start(engine: EngineName, devices: str, nodes: int) -> Engine:
     """
     from torchbcos.evaluation.engines import Engine, ranks
 
+    if engine is EngineName.ray:
+        from torchbcos.evaluation.ray_engine import Ray
+
+        return Ray(devices or "auto")
+
     if ranks()[1] > 1:
         from torchbcos.evaluation.processes import Processes
 
         return Processes()
-    if (devices, nodes) == ("1", 1):
+    if devices in (None, "1") and nodes == 1:
         return Engine()
     from torchbcos.evaluation.launching import how_many, launch
 
-    code = launch([sys.executable, "-m", "torchbcos.cli", *sys.argv[1:]], how_many(devices), nodes)
+    code = launch([sys.executable, "-m", "torchbcos.cli", *sys.argv[1:]], how_many(devices or "1"), nodes)
     voice.answered = True  # by the first process
     if code == _TERMINATED:  # Ctrl-C reaches the first process, too, which answers it
         say("torchbcos: interrupted; what was finished is kept.")

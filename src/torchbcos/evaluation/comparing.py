@@ -161,7 +161,9 @@ def compare(
     chosen_methods, chosen_metrics = _asked(methods, metrics, maps, wanted)
     engine = engine if engine is not None else Engine()
     with tempfile.TemporaryDirectory() as scratch, engine, alike(wanted.threads):
-        engine.check(cache is not None or out is not None)
+        engine.check(
+            cache is not None or out is not None, {"device": device, "allow_code": allow_code, "threads": wanted.threads}
+        )
         store = Store(Path(cache) if cache is not None else Path(out, "maps") if out is not None else Path(scratch, "maps"))
         measured = [_measured(one, engine.device(device), allow_code) for one in _several(models)]
         if not measured:

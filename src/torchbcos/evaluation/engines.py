@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 from torchbcos._core.errors import InputError
 from torchbcos._core.names import whole_number
@@ -36,11 +37,12 @@ class Engine:
         """The device of this process."""
         return asked
 
-    def check(self, kept: bool) -> None:
+    def check(self, kept: bool, opening: Mapping[str, Any]) -> None:
         """Refuse what this engine cannot do, before anything is computed.
 
         Args:
             kept: whether maps and numbers are kept in a folder that somebody named.
+            opening: `device`, `allow_code` and `threads` of the comparison.
 
         Raises:
             InputError: it cannot.

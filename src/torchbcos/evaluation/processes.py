@@ -68,7 +68,7 @@ class Processes(Engine):
             return asked
         return f"cuda:{(whole_number(os.environ.get('LOCAL_RANK', '0')) or 0) % torch.cuda.device_count()}"
 
-    def check(self, kept: bool) -> None:
+    def check(self, kept: bool, opening: Mapping[str, Any]) -> None:
         """Refuse maps in a folder that only one process would know."""
         if not kept:
             raise InputError(f"{self.world} processes need a folder of maps that all of them see: name it with out= (or --out).")

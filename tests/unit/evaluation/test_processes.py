@@ -61,4 +61,4 @@ def test_folders_that_are_not_shared_are_refused(found: Any) -> None:
 
 def test_nothing_is_computed_where_only_one_process_would_know_the_folder() -> None:
     with pytest.raises(InputError, match="a folder of maps that all of them see"):
-        Processes().check(kept=False)
+        Processes().check(False, {})
