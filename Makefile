@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check any parity fuzz bench bench-any bench-attribution docs
+.PHONY: help demo test test-torch check any parity fuzz scale bench bench-any bench-attribution docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -75,6 +75,10 @@ any: $(READY) ## explain 186 architectures of timm, torchvision and transformers
 parity: $(READY) ## compare with the official package, a line a model
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity]')
 	$(PY) tests/parity.py
+
+scale: $(READY) ## comparisons on a local Ray cluster, one of whose two workers is killed (five minutes)
+	$(if $(READY),$(PY) $(PIP) --editable '.[scale]')
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow tests/unit/evaluation/test_ray_engine.py
 
 bench: $(READY) ## speed and memory against others, into docs/benchmark (about an hour; BENCH="--networks resnet50" for a part)
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity,bench]')
