@@ -15,7 +15,7 @@ __all__ = ["candidates_within", "check_budget", "within_budget"]
 
 _ENOUGH = 30  # items, below which samples are spared first
 _REPORT = 0.1  # of the time, for what comes after the measuring
-_CANDIDATES, _A_SECOND = 200, 8  # at least, and for each second: a small network predicts 100 a second on a processor
+_CANDIDATES, _A_SECOND = 150, 3  # at least, and for each second: one thread predicts 12 of 160 pixels a second, for two sizes
 _PARTS = (1, 2, 4, 8)  # a method's samples are divided by one of these
 _COUNTS = ("samples", "masks", "steps", "copies", "points")
 
@@ -57,7 +57,7 @@ def candidates_within(seconds: float | None) -> int | None:
     """How many candidates may be predicted: a part of the time, and the same number whatever the machine.
 
     >>> candidates_within(60), candidates_within(1), candidates_within(None)
-    (480, 200, None)
+    (180, 150, None)
     """
     return None if seconds is None else max(_CANDIDATES, int(_A_SECOND * seconds))
 
