@@ -9,13 +9,13 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import real
 from torchbcos.evaluation.measures import measure_of
 from torchbcos.evaluation.named import NamedMethod, digest
-from torchbcos.evaluation.units import Units, Worker, set_of
+from torchbcos.evaluation.units import Plan, Units, Worker, set_of
 
 __all__ = ["candidates_within", "check_budget", "within_budget"]
 
 _ENOUGH = 30  # items, below which samples are spared first
 _REPORT = 0.1  # of the time, for what comes after the measuring
-_CANDIDATES, _A_SECOND = 200, 8  # at least, and for each second: a small network predicts 100 a second on a processor
+_CANDIDATES, _A_SECOND = 150, 3  # at least, and for each second: one thread predicts 12 of 160 pixels a second, for two sizes
 _PARTS = (1, 2, 4, 8)  # a method's samples are divided by one of these
 _COUNTS = ("samples", "masks", "steps", "copies", "points")
 
@@ -23,7 +23,7 @@ _COUNTS = ("samples", "masks", "steps", "copies", "points")
 def within_budget(worker: Worker, seconds: float, spent: Callable[[], float] = lambda: 0.0) -> tuple[Worker, tuple[str, ...]]:
     """The same work with fewer samples and items, so that it takes about so long, and what was spared, in sentences.
 
-    The first item of each kind is measured, as in any comparison. What follows from it is noted in the store: an interrupted
+    The first item of each kind is measured, with the fewest samples. What follows from it is noted in the store: an interrupted
     comparison goes on with the same samples and items, however long the first try took.
 
     Args:
@@ -38,23 +38,26 @@ def within_budget(worker: Worker, seconds: float, spent: Callable[[], float] = l
     key = _key(worker, given)
     noted = (worker.store.numbers(key) or {}).get("values")
     if noted is None or len(noted) != 2:
-        pilots = Units(dict.fromkeys(worker.plan.sets, 1), len(worker.models), len(worker.plan.methods))
-        for unit in pilots:
-            worker.run(unit)
-        noted = list(_decided(worker, given, spent()))
+        pilot = dataclasses.replace(worker, plan=_with_samples(worker.plan, _PARTS[-1]))
+        for unit in Units(dict.fromkeys(worker.plan.sets, 1), len(worker.models), len(worker.plan.methods)):
+            pilot.run(unit)
+        noted = list(_decided(pilot, given, spent()))
         worker.store.note({key: {"values": noted}})
     part, count = int(noted[0]), int(noted[1])
-    methods = tuple(_spared(method, part) for method in worker.plan.methods)
-    sets = {name: chosen.first(count) for name, chosen in worker.plan.sets.items()}
-    plan = dataclasses.replace(worker.plan, methods=methods, sets=sets)
-    return dataclasses.replace(worker, plan=plan), tuple(_said(worker, methods, count, given))
+    plan = _with_samples(worker.plan, part)
+    plan = dataclasses.replace(plan, sets={name: chosen.first(count) for name, chosen in plan.sets.items()})
+    return dataclasses.replace(worker, plan=plan), tuple(_said(worker, plan.methods, count, given))
+
+
+def _with_samples(plan: Plan, part: int) -> Plan:
+    return dataclasses.replace(plan, methods=tuple(_spared(method, part) for method in plan.methods))
 
 
 def candidates_within(seconds: float | None) -> int | None:
     """How many candidates may be predicted: a part of the time, and the same number whatever the machine.
 
     >>> candidates_within(60), candidates_within(1), candidates_within(None)
-    (480, 200, None)
+    (180, 150, None)
     """
     return None if seconds is None else max(_CANDIDATES, int(_A_SECOND * seconds))
 
@@ -81,23 +84,21 @@ def _key(worker: Worker, given: float) -> str:
     )[:32]  # fmt: skip
 
 
-def _decided(worker: Worker, given: float, spent: float) -> tuple[int, int]:
+def _decided(pilot: Worker, given: float, spent: float) -> tuple[int, int]:
     """By what samples are divided, and how many items of each kind are measured."""
-    rest = given * (1 - _REPORT) - spent
-    if rest <= 0:
-        return 1, 1  # which is done already
-    costs = {method.label: _cost(worker, method) for method in worker.plan.methods}
-    sampled = {method.label for method in worker.plan.methods if _count(method) is not None}
-    most = max(len(chosen.rows) for chosen in worker.plan.sets.values())
+    rest, fewest = given * (1 - _REPORT) - spent, _PARTS[-1]
+    costs = {method.label: _cost(pilot, method) for method in pilot.plan.methods}
+    sampled = {method.label for method in pilot.plan.methods if _count(method) is not None}
+    most = max(len(chosen.rows) for chosen in pilot.plan.sets.values())
     part, items = 1, 0.0
     for part in _PARTS:
-        whole = sum((maps / part if label in sampled else maps) + scores for label, (maps, scores) in costs.items())
+        whole = sum((maps * fewest / part if label in sampled else maps) + s for label, (maps, s) in costs.items())
         items = rest / whole if whole > 0 else float(most)
         if items >= min(_ENOUGH, most) or not sampled:
             break
     if items < 1:
-        return 1, 1
-    return part, min(most, 1 + int(min(items, float(most))))
+        return fewest, 1  # which is done already
+    return part, min(most, int(min(items, float(most))))
 
 
 def _said(worker: Worker, methods: Sequence[NamedMethod], count: int, given: float) -> list[str]:

@@ -131,10 +131,10 @@ class _Files:
     def _notes(self) -> list[str]:
         unknown, found = self.inside.unknown, []
         if unknown:
-            found.append(f"{_files(len(unknown))} in the folder of maps belong to no picture or class, {quote(unknown[0])} say.")
+            found.append(f"Of no picture or class: {_files(len(unknown))} in the folder of maps, {quote(unknown[0])} say.")
         if self.missing:
             first = next(iter(self.missing))
-            found.append(f"{_pictures(len(self.missing))} without a map were replaced by others, {quote(first)} say.")
+            found.append(f"Without a map, and so left out: {_pictures(len(self.missing))}, {quote(first)} say.")
         if self.damaged:
             found.append(f"{_files(len(self.damaged))} of maps cannot be used; the first: {next(iter(self.damaged.values()))}")
         if self.resized:

@@ -129,7 +129,7 @@ def test_a_mark_that_another_process_writes_meanwhile_is_seen(tmp_path: Path, mo
         return looked(self)
 
     monkeypatch.setattr(Store, "_is_foreign", meanwhile)
-    Store(tmp_path / "a")
+    assert Store(tmp_path / "a").numbers("a") is None
 
 
 @pytest.mark.parametrize("mark", ['{"schema": 1}', '{"schema": 99}', "[]", "no JSON", "", "\xff" * 10, "[" * 4000, "0" * 10_000])
@@ -231,4 +231,4 @@ def test_a_fork_writes_a_file_of_its_own(tmp_path: Path) -> None:
 def test_a_pipe_among_the_numbers_is_passed_over(tmp_path: Path) -> None:
     Store(tmp_path)
     os.mkfifo(tmp_path / "values" / "a.jsonl")
-    Store(tmp_path)
+    assert Store(tmp_path).numbers("a") is None
