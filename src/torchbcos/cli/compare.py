@@ -300,8 +300,11 @@ def _tell(facts: dict[str, Any], page: Path) -> None:
     for line in (*opening(facts), *across(facts)):
         tell(line)
     tell(f"Page: {page}")
-    told = set(of_standings(facts))
+    refused = {f"{row['method']} on {row['model']}: {row['note']}" for row in facts["rows"]}  # the tables say it
+    told = {*of_standings(facts), *refused}
     others = [sentence for sentence in facts["sentences"] if sentence not in told]
+    warned = tuple(f"{method['label']} on {model['label']}: " for method in facts["methods"] for model in facts["models"])
+    others.sort(key=lambda sentence: sentence.startswith(warned))  # what is about all methods first
     shown_here = others if len(others) <= _SENTENCES else others[: _SENTENCES - 1]
     for sentence in shown_here:
         say(f"torchbcos: {shorten(sentence, _LETTERS)}")
@@ -341,17 +344,20 @@ def _labelled(model: str) -> Any:
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
     """A table for each metric and model, best methods first; * marks maps that ask no network."""
     dumb = {one["label"] for one in facts["methods"] if one["dumb"]}
+    known: set[str] = set()
     for metric in facts["metrics"]:
         for model in facts["models"]:
             rows = [r for r in facts["rows"] if (r["metric"], r["model"]) == (metric["label"], model["label"])]
-            yield from _table(metric, model, rows, dumb)
+            yield from _table(metric, model, rows, dumb, known)
         yield f"  Its limits: {metric['blind']}"
         yield ""
     if dumb:
         yield "* asks no network: a method that is not better than these says nothing of it."
 
 
-def _table(metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, Any]], dumb: set[str]) -> Iterator[str]:
+def _table(
+    metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, Any]], dumb: set[str], known: set[str]
+) -> Iterator[str]:
     good = {"high": "high is good", "low": "low is good", "neither": "it describes: no value is better"}[metric["best"]]
     lines = ", ".join(f"{name} {_number(value)}" for name, value in metric["lines"].items())
     counts = dict.fromkeys(str(r["n"]) for r in rows)
@@ -366,17 +372,20 @@ def _table(metric: dict[str, Any], model: dict[str, Any], rows: list[dict[str, A
         passes = "–" if r["passes"] is None else round(r["passes"])
         middle = f"{_number(r['mean']):>6} {interval:>16} {_number(r['median']):>6} {_number(r['p5']):>6}"
         yield f"  {names[r['method']]:{width}} {middle} {passes:>6}"
-    yield from _notes(ranked)
+    yield from _notes(ranked, known)
 
 
-def _notes(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What stands below a table, a line each, so that its columns fit a terminal."""
+def _notes(rows: list[dict[str, Any]], known: set[str]) -> Iterator[str]:
+    """What stands below a table, so that its columns fit a terminal; `known` are the reasons that another table gave."""
     for r in rows:
-        said = [f"{r['undefined']} of {r['values']} numbers are undefined"] if r["undefined"] and not r["note"] else []
-        said += [f"the same map as {', '.join(map(brief, r['same_as']))}"] if r["same_as"] else []
-        said += [f"not measured. {r['note']}"] if r["note"] else []
-        if said:
-            yield shorten(f"  {brief(r['method'])}: {'; '.join(said)}", _LETTERS)
+        if r["undefined"] and not r["note"]:
+            yield f"  {brief(r['method'])}: {r['undefined']} of {r['values']} numbers are undefined"
+    for group in dict.fromkeys(frozenset([r["method"], *r["same_as"]]) for r in rows if r["same_as"]):
+        yield f"  {', '.join(map(brief, sorted(group)))}: the same map"
+    for note in dict.fromkeys(r["note"] for r in rows if r["note"]):
+        names = ", ".join(brief(r["method"]) for r in rows if r["note"] == note)
+        yield f"  {names}: not measured; why stands above" if note in known else f"  {names}: not measured. {note}"
+        known.add(note)
 
 
 def _number(value: float | None) -> str:

@@ -189,7 +189,7 @@ def _lead(model: str, top: str, judged: Sequence[Standing]) -> str:
     ordered = sorted(told, key=lambda how: (how.startswith("behind"), how.startswith("not")))
     words = "; ".join(f"{how} by {_listed(told[how])}" for how in ordered)
     if total == 1 and not behind:
-        return f"On {model}, {top} is {words}."
+        return f"On {model}, {top} is {'best' if 'best' in told else 'among the best methods'} by {judged[0].metric['label']}."
     return f"On {model}, {top} is among the best methods by {total - behind} of {total} metric{'s' * (total > 1)}: {words}."
 
 

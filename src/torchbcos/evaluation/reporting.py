@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from torchbcos.runs.provenance import version_of
 
 __all__ = ["Comparison", "report"]
 
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _ALIKE = 20  # items whose maps are compared between methods
 
 
@@ -98,7 +100,7 @@ class _Numbers:
     @property
     def told(self) -> list[str]:
         """What it warned of."""
-        return list(dict.fromkeys(text for one in self.records if one for text in one.get("told", ())))
+        return _gathered(text for one in self.records if one for text in one.get("told", ()))
 
     def mean_of(self, key: str) -> float | None:
         """The mean of a noted number."""
@@ -113,6 +115,18 @@ class _Numbers:
             name.removeprefix("curve "): torch.tensor(rows, dtype=torch.float64)
             for name, rows in whole.items() if len(rows) == len(self.records) and len({len(row) for row in rows}) == 1
         }  # fmt: skip
+
+
+def _gathered(texts: Iterable[str]) -> list[str]:
+    """Sentences, those that differ in nothing but numbers once, and how many were like it: each picture may have its own.
+
+    >>> _gathered(["It misses 2.5 by 1.", "It misses 3 by 2e-05.", "It is odd."])
+    ['It misses 2.5 by 1. (And 1 more like it.)', 'It is odd.']
+    """
+    groups: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        groups.setdefault(_NUMBER.sub("#", text), []).append(text)
+    return [one[0] + f" (And {len(one) - 1:,} more like it.)" * (len(one) > 1) for one in groups.values()]
 
 
 def report(
