@@ -62,11 +62,12 @@ def deletion(bench: Bench) -> dict[str, Any]:
             cells["ours"]["n"] = apart["n"]
         rows.append({"label": name, "run": "cifar-b2", "cells": cells, "curve": [rounded(float(v)) for v in zeros.mean(0)]})
     return {**asked, "rows": rows, **_longest({name: both[0].mean(1) for name, both in curves.items()}), "notes": [
-        f"First {_PICTURES} test pictures, right or wrong; signed maps of the label; {len(rows[0]['curve'])} points from 0 to "
-        "25 % of "
-        f"the pixels; the untouched probability is {rows[0]['curve'][0]:.3f}. Removed pixels become six zeros, as published, "
-        "which "
-        "is no colour; the last column has grey."]}  # fmt: skip
+        f"First {_PICTURES} test pictures, right or wrong; signed maps of the label; {len(rows[0]['curve'])} points "
+        f"from 0 to 25 % of the pixels; the untouched probability is {rows[0]['curve'][0]:.3f}. Removed pixels become "
+        "six zeros, as published, "
+        "which is no colour; the last column has grey. Curves may rise above their start, for pixels that speak against the "
+        "label go "
+        "first."]}  # fmt: skip
 
 
 def _kept_curves(
@@ -170,8 +171,7 @@ def _neuron_table(scores: dict[str, Tensor], worst: dict[str, float], grids: int
     exact = max(worst.values()) < 1e-4
     why = (
         f"The largest residual is {max(worst.values()):.1e} of the value. Neurons that matter most to a class lie on its cell "
-        "more "
-        f"than drawn ones in {', '.join(shown) or 'no layer'}"
+        f"more than drawn ones in {', '.join(shown) or 'no layer'}"
         + (f"; not in {', '.join(layer for layer in _LAYERS if layer not in shown)}." if len(shown) < len(_LAYERS) else ".")
     )
     return {
@@ -182,8 +182,8 @@ def _neuron_table(scores: dict[str, Tensor], worst: dict[str, float], grids: int
         "rows": rows, "missing": [], "verdict": "holds" if exact and len(shown) >= len(_LAYERS) / 2 else "fails", "why": why,
         "notes": [
             f"Embedded network, {grids} grids of {_CELL}-px cells from Imagenette's val; an even map scores 0.25. Of each "
-            "class of a "
-            "grid: the channel of a layer that contributes most to its logit, summed over space and explained down to the pixels "
+            "class of a grid: the channel of a layer that contributes most to its logit, summed over space and "
+            "explained down to the pixels "
             "(`explain(..., at=layer)`); the map of a negative neuron has its sign turned.",
         ],
         "published": "B-cos v1 (arXiv 2205.10268): pictures of neurons, no number",

@@ -10,8 +10,7 @@ Comparison = dict[str, Any]
 _LOCATES = "grid-pointing"
 _PUBLISHED = (
     "3×3, medians: B-cos DenseNet-121 inherent .95, LIME .69, Grad-CAM .27, RISE .158, IG .103, input × gradient .082; "
-    "ResNet-34 .98, "
-    ".65, .665, .132, .107, .082; VGG-11 .985, .44, .30, .138, .099, .086 (B-cos v1, ImageNet)"
+    "ResNet-34 .98, .65, .665, .132, .107, .082; VGG-11 .985, .44, .30, .138, .099, .086 (B-cos v1, ImageNet)"
 )
 
 

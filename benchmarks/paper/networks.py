@@ -49,8 +49,8 @@ def sharpness(bench: Bench) -> dict[str, Any]:
             f"{len(grids)} grids of pictures that all networks of the table but the linear one get right and are sure of; "
             "an even map scores 0.111.",
             "Smoothing over 15 pixels, as later papers do, leaks out of cells of 32 pixels (a map that fills its cell evenly "
-            "scores "
-            f"{float(grid_lines(3, 32, smooth=15).even_oracle.mean()):.2f}) and cancels scattered evidence of both signs.",
+            f"scores {float(grid_lines(3, 32, smooth=15).even_oracle.mean()):.2f}) and cancels scattered evidence of "
+            "both signs.",
             "Without MaxOut, which is slower and left out, a network with B = 1 is linear; the published ones have it.",
         ],
         "published": _V1,
@@ -97,13 +97,12 @@ def norms(bench: Bench) -> dict[str, Any]:
         "columns": columns, "rows": rows, "missing": missing, **_normed({r["run"]: r["cells"] for r in rows}),
         "notes": [
             f"{len(grids)} grids, chosen as under (c). Shares are of the logit of the label, of the first 256 test pictures: 1 "
-            "means "
-            "that the input carries all of it but the fixed bias; what constants of norms carry may have both signs, so the "
+            "means that the input carries all of it but the fixed bias; what constants of norms carry may have both "
+            "signs, so the "
             "fourth column counts magnitudes.",
         ],
         "published": "B-cos v2 (arXiv 2306.10898), section 3.2: centring and biases are taken out of norms so that W(x)x is "
-        "the whole "
-        "logit; no table of a CIFAR ablation was found",
+        "the whole logit; no table of a CIFAR ablation was found",
     }  # fmt: skip
 
 
@@ -162,15 +161,14 @@ def antialiased(bench: Bench) -> dict[str, Any]:
         answer = {
             "verdict": "holds" if change["high"] < 0 and gained >= -1.5 else "fails",
             "why": f"Of the same pictures, the power of the checkerboard changes by {100 * change['difference']:+.2f} points "
-            "(95 % "
-            f"{100 * change['low']:+.2f} to {100 * change['high']:+.2f}), localisation by {moved['difference']:+.3f} "
+            f"(95 % {100 * change['low']:+.2f} to {100 * change['high']:+.2f}), localisation by "
+            f"{moved['difference']:+.3f} "
             f"({moved['low']:+.3f} to {moved['high']:+.3f}), accuracy by {gained:+.1f} points.",
         }  # fmt: skip
     return {
         "columns": [_TOP1, _LOCAL, {"key": "comb", "name": "power of checkerboards, %"}], "rows": rows, "missing": missing,
         **answer, "notes": [
             f"{len(grids)} grids. Power: of the maps of the label, first 512 test pictures, at periods of 2 and 4 pixels (15 "
-            "of 1,023 "
-            "frequencies; white noise has 1.5 % there)."],
+            "of 1,023 frequencies; white noise has 1.5 % there)."],
         "published": "B-cos v2: fewer grid artefacts in pictures, no number",
     }  # fmt: skip

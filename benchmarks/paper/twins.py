@@ -60,8 +60,8 @@ def transformers(bench: Bench) -> dict[str, Any]:
         "rows": rows, "missing": missing, **_attends(rows, scores, missing),
         "notes": [
             f"Imagenette at 64 px, {len(grids)} grids of 64 px with cells of 32 px (pictures shrunk to half), which both "
-            "networks get "
-            "right; an even map scores 0.25. Rollout knows no class. Do not set these numbers beside those of networks that see "
+            "networks get right; an even map scores 0.25. Rollout knows no class. Do not set these numbers beside "
+            "those of networks that see "
             "cells as large as in training.",
         ],
         "published": "B-cos ViT-C 87.66 %, ViT 79.67 % grid pointing (DAVE, Table 2; ImageNet, means, other grids)",
@@ -88,8 +88,7 @@ def _attends(rows: list[dict[str, Any]], scores: dict[str, Tensor], missing: lis
     found = pair(ours, scores[best])
     why = (
         f"Accuracy differs by {tops[0] - tops[1]:+.1f} points. Against the best on the twin ({best.split(': ')[1]}), "
-        "localisation differs "
-        f"by {found['difference']:+.3f} (95 % {found['low']:+.3f} to {found['high']:+.3f})."
+        f"localisation differs by {found['difference']:+.3f} (95 % {found['low']:+.3f} to {found['high']:+.3f})."
     )
     return {"verdict": "holds" if found["low"] > 0 and tops[0] - tops[1] >= -3 else "fails", "why": why}
 
@@ -116,8 +115,8 @@ def families(bench: Bench) -> dict[str, Any]:
         "rows": rows, "missing": missing, **_alike(gaps),
         "notes": [
             "Intervals are over pictures, and say nothing of other seeds. CIFAR-10: 5 epochs; Imagenette: 64 px and 12 epochs "
-            "unless "
-            "the name says otherwise. So short trainings measure how fast a network learns as much as what it can.",
+            "unless the name says otherwise. So short trainings measure how fast a network learns as much as what it "
+            "can.",
         ],
         "published": "CIFAR-10, B = 2: 93.2 % (B-cos v1); ImageNet, B-cos v2: ResNet-50 75.9 %, DenseNet-121 73.6 %; "
         "with their twins beside them: ViT-C-Ti 67.3 and 72.6 %, ViT-C-B 77.2 and 76.8 %, ViT-B 74.4 and 75.3 %",
