@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from torchbcos._core.errors import BcosError, InputError, StateError, shorten
@@ -42,7 +42,8 @@ _SAVE_EVERY = 50  # batches of predictions
 class Ray(Engine):
     """Workers of a Ray cluster: the one of RAY_ADDRESS, or one of this machine's processes.
 
-    Each worker opens models and data once. The folder of maps must be the same for all machines: what is finished is there at once.
+    Each worker opens models and data once. The folder of maps must be the same for all machines: what is finished is there at
+    once.
 
     Args:
         devices: how many workers; "auto": one for each GPU of the cluster, or for each processor but one where there is none.

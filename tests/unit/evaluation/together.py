@@ -212,7 +212,7 @@ def same(folder: Path) -> dict[str, Any]:
 
 
 class Deadly(Colours):
-    """Kills the process in which it is asked for the tenth time, the first that comes so far, or all; never this one."""
+    """Kills the first process that asks it for the tenth time; or each that asks it (`always`); never this one."""
 
     mark: Path | None = None  # of who was killed
     always = False
@@ -222,7 +222,12 @@ class Deadly(Colours):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         here = os.getpid()
         self.asked = (here, self.asked[1] + 1 if self.asked[0] == here else 1)
-        if self.mark is not None and here != self.home and self.asked[1] >= 10 and (self.always or not self.mark.exists()):
+        if (
+            self.mark is not None
+            and here != self.home
+            and self.asked[1] >= (1 if self.always else 10)
+            and (self.always or not self.mark.exists())
+        ):
             self.mark.write_text(str(here))
             os.kill(here, signal.SIGKILL)
         return super().forward(x)
