@@ -132,8 +132,8 @@ class Ray(Engine):
             return _Sent(model.label, model.key, "", self._ray.cloudpickle.dumps(model.classifier))
         except Exception as error:
             raise InputError(
-                f"{quote(model.label)} cannot be sent to the workers ({_first_line(error)}): save it (torchbcos.save), and name the "
-                "folder."
+                f"{quote(model.label)} cannot be sent to the workers ({_first_line(error)}): save it (torchbcos.save), and name "
+                "the folder."
             ) from None
 
     def _walk(self, kind: type, job: _Job, count: int, work: Sequence[Any] | None = None) -> Iterator[Any]:
@@ -251,6 +251,7 @@ class _Unitwise:
 
     def __init__(self, given: Any) -> None:
         job, _ = _received(given)
+        assert job.root is not None
         self.tries = job.place()
         with alike(job.opening["threads"]):
             self.worker = Worker(job.plan, job.open(), job.split, Store(job.root), job.boxes)
@@ -274,6 +275,7 @@ class _Predictor:
 
     def __init__(self, given: Any) -> None:
         job, self.batches = _received(given)
+        assert job.examples is not None
         self.threads, self.examples, self.tries = job.opening["threads"], job.examples, job.place()
         with alike(self.threads):
             self.model = job.open()[0]

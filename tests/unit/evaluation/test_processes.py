@@ -46,6 +46,12 @@ def test_what_a_killed_process_kept_is_not_computed_again(found: Any) -> None:
     assert found["computed again"], "the process was killed after everything was done"
 
 
+def test_what_methods_warned_of_is_kept_with_their_maps(found: Any) -> None:
+    """A process that was killed after it kept a map and before it noted the numbers left a comparison without the warning."""
+    assert found["from maps alone"] == found["alone"]
+    assert "Guided Backprop found no ReLU" in found["alone"]
+
+
 def test_nobody_waits_for_a_first_process_that_is_gone(found: Any) -> None:
     killed, *others = found["first killed"]
     assert killed == "" and all("The first process of this comparison" in other for other in others)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -181,6 +182,9 @@ def same(folder: Path) -> dict[str, Any]:
     data = pictures(folder / "data")
     found: dict[str, Any] = {"alone": make(data, folder / "alone")}
 
+    shutil.rmtree(folder / "alone" / "maps" / "values")
+    found["from maps alone"] = make(data, folder / "alone")
+
     def counted(out: str, killed: int | None = None, **changes: Any) -> Callable[[Engine, int], str]:
         def work(engine: Engine, rank: int) -> str:
             count_maps(folder / f"{out}-{os.getpid()}.log")
@@ -212,23 +216,26 @@ def same(folder: Path) -> dict[str, Any]:
 
 
 class Deadly(Colours):
-    """Kills the first process that asks it for the tenth time; or each that asks it (`always`); never this one."""
+    """Kills the first process that asks it for the tenth time; or each that asks it (`_always`); never this one.
 
-    mark: Path | None = None  # of who was killed
-    always = False
-    home = 0
-    asked = (0, 0)  # which process, how often
+    What begins with an underscore is no part of the key of a network.
+    """
+
+    _mark: Path | None = None  # of who was killed
+    _always = False
+    _home = 0
+    _asked = (0, 0)  # which process, how often
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         here = os.getpid()
-        self.asked = (here, self.asked[1] + 1 if self.asked[0] == here else 1)
+        self._asked = (here, self._asked[1] + 1 if self._asked[0] == here else 1)
         if (
-            self.mark is not None
-            and here != self.home
-            and self.asked[1] >= (1 if self.always else 10)
-            and (self.always or not self.mark.exists())
+            self._mark is not None
+            and here != self._home
+            and self._asked[1] >= (1 if self._always else 10)
+            and (self._always or not self._mark.exists())
         ):
-            self.mark.write_text(str(here))
+            self._mark.write_text(str(here))
             os.kill(here, signal.SIGKILL)
         return super().forward(x)
 
@@ -242,7 +249,7 @@ def cluster(folder: Path) -> dict[str, Any]:
 
     def given(mark: Path | None, always: bool) -> list[Any]:
         deadly = Deadly(0)
-        deadly.mark, deadly.home, deadly.always = mark, os.getpid(), always
+        deadly._mark, deadly._home, deadly._always = mark, os.getpid(), always
         size = {"resize": 32, "crop": 32, "encoding": "none"}
         return [("one", Classifier(deadly, class_names=CLASSES, preprocess=size, probability="softmax")), *models()[1:]]
 
