@@ -34,6 +34,7 @@ def test_a_file_has_no_inside(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("file,label\n")
     keep_out_of(table, tmp_path / "evaluation", table)
+    assert table.read_text() == "file,label\n"
     with pytest.raises(InputError, match="would be taken for a class"):  # the folder around it has one
         keep_out_of(tmp_path, tmp_path / "evaluation")
 
