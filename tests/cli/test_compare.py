@@ -230,3 +230,25 @@ def test_of_many_sentences_those_about_all_methods_come_first(monkeypatch: pytes
     commands._tell(facts, Path("compare.html"))
     assert len(said) == 6 and said[0].endswith("Few pictures.") and max(map(len, said)) < 260
     assert said[-1] == "torchbcos: 5 more sentences stand on the page."
+
+
+def test_pictures_without_labels(place: Path, model: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i, name in enumerate(COLOURS):
+        (tmp_path / "photos" / f"{i}.png").write_bytes((place / "data" / name / "0.png").read_bytes())
+    words = [
+        "--data",
+        tmp_path / "photos",
+        "--methods",
+        "ixg",
+        "--limit",
+        4,
+        "--confidence",
+        0,
+        "--out",
+        tmp_path / "e",
+        "--json",
+    ]
+    code, stdout, stderr = call("evaluate", "gini", *model, *words, "--targets", "predicted")
+    assert code == 0, stderr
+    assert json.loads(stdout)["items"]["pictures"]["count"] == 4

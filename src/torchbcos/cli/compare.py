@@ -103,6 +103,23 @@ _Protocol = Annotated[
         help="Measure as published: bcos-v2, coda, difull, probe, rise, idsds (docs/explanation/protocols.md).",
     ),
 ]  # fmt: skip
+
+
+class _Targets(str, enum.Enum):
+    """Which class is explained."""
+
+    label = "label"
+    predicted = "predicted"
+
+
+_TargetsOption = Annotated[
+    _Targets,
+    typer.Option(
+        "--targets", rich_help_panel=_ITEMS,
+        help="label: the class of the data, of pictures that all models get right; predicted: each model's own first class, for "
+        "pictures without labels, or with classes that a model does not know.",
+    ),
+]  # fmt: skip
 _Confidence = Annotated[
     float | None,
     typer.Option(
@@ -113,7 +130,7 @@ _Confidence = Annotated[
 _Cell = Annotated[
     int | None,
     typer.Option(
-        "--cell", metavar="PIXELS", min=1, show_default="as the first model's pictures", rich_help_panel=_ITEMS,
+        "--cell", metavar="PIXELS", min=1, show_default="as the smallest of the models' pictures", rich_help_panel=_ITEMS,
         help="Side of a cell of a grid: 80 is four times as fast as 160.",
     ),
 ]  # fmt: skip
@@ -180,6 +197,7 @@ def compare(
     limit: _Limit = 100,
     budget: _Budget = None,
     protocol: _Protocol = None,
+    targets: _TargetsOption = _Targets.label,
     confidence: _Confidence = None,
     cell: _Cell = None,
     size: _Size = None,
@@ -206,7 +224,7 @@ def compare(
         _listed(models) or ["default"], methods, _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data,
         out=out, name=name, cache=cache, maps=maps, budget=budget, device=device.value, allow_code=allow_code, json=json,
         split=split.value, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
-        seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
+        targets=targets.value, seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
     )  # fmt: skip
 
 
@@ -228,6 +246,7 @@ def metric_command(metric: str) -> Callable[..., None]:
         limit: _Limit = 100,
         budget: _Budget = None,
         protocol: _Protocol = None,
+        targets: _TargetsOption = _Targets.label,
         confidence: _Confidence = None,
         cell: _Cell = None,
         size: _Size = None,
@@ -248,8 +267,8 @@ def metric_command(metric: str) -> Callable[..., None]:
         _compare(
             [model], methods, [":".join([metric, *(settings or [])])], data, out=out, name=metric, cache=cache, maps=maps,
             budget=budget, device=device.value, allow_code=allow_code, json=json, split=split.value, limit=limit,
-            protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale, seed=seed, batch_size=batch_size,
-            workers=workers, machine=(engine, devices, nodes),
+            protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
+            targets=targets.value, seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
         )  # fmt: skip
 
     command.__doc__ = f"""{METRIC_NAMES[metric]}
