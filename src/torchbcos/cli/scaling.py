@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ __all__ = ["Devices", "EngineName", "EngineOption", "Nodes", "one_voice", "start
 
 
 _TERMINATED = 143
+_SPEAKS = 3.0  # seconds for the first process to say it: when one has ended, torchrun ends all
 
 
 class EngineName(str, enum.Enum):
@@ -89,4 +91,6 @@ def one_voice(engine: Engine) -> Iterator[None]:
         if engine.first or not (isinstance(error, KeyboardInterrupt) or engine.told):
             raise
         voice.answered = True
+        if isinstance(error, BcosError):
+            time.sleep(_SPEAKS)
         raise typer.Exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else 2) from None

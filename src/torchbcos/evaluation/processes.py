@@ -43,6 +43,7 @@ class Processes(Engine):
     def __init__(self, meeting: Meeting | None = None) -> None:
         self.rank, self.world = (meeting.rank, meeting.world) if meeting is not None else ranks()
         self.first = self.rank == 0
+        self.told = not self.first  # what is wrong before they meet is wrong in all processes
         self._given = meeting
         self._meeting: Meeting | None = None
 
@@ -53,6 +54,7 @@ class Processes(Engine):
         return self._meeting
 
     def __enter__(self) -> Processes:
+        self.told = False
         self._meeting = self._given or Meeting.here(self.rank, self.world, next(_MEETINGS))
         return self
 
