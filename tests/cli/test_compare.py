@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import torchbcos
-from torchbcos.cli import compare as commands
+from torchbcos.cli import compared
 from torchbcos.cli.__main__ import app
 from torchbcos.cli.compare import METRIC_NAMES, seconds
 from torchbcos.evaluation.measures import MEASURES
@@ -222,12 +222,12 @@ def test_a_terminal_is_not_flooded(place: Path, model: list[str], tmp_path: Path
 
 def test_of_many_sentences_those_about_all_methods_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(commands, "say", said.append)
+    monkeypatch.setattr(compared, "say", said.append)
     facts: dict[str, Any] = {
         "methods": [{"label": "lime", "dumb": False}], "models": [{"label": "m"}], "metrics": [], "rows": [], "pairs": [],
         "items": {}, "rankings": [], "sentences": [*(f"lime on m: warning {i} {'x' * 500}" for i in range(9)), "Few pictures."],
     }  # fmt: skip
-    commands._tell(facts, Path("compare.html"))
+    compared.tell_comparison(facts, Path("compare.html"))
     assert len(said) == 6 and said[0].endswith("Few pictures.") and max(map(len, said)) < 260
     assert said[-1] == "torchbcos: 5 more sentences stand on the page."
 

@@ -103,9 +103,9 @@ def evaluate(
 ) -> Comparison:
     """One metric of several methods on one model; arguments as `compare`.
 
-    >>> evaluate("grid-poynting", "default", "pictures")
+    >>> evaluate("grid-poynting", "default", "pictures")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    torchbcos._core.errors.InputError: Unknown metric 'grid-poynting'. Did you mean 'grid-pointing'? ...
+    torchbcos._core.errors.InputError: Unknown metric 'grid-poynting'. Did you mean 'grid-pointing' ...
     """
     return compare([model], methods, [metric], data, **options)
 
