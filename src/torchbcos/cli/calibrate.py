@@ -16,6 +16,7 @@ from torchbcos.cli.common import (
     FitOption,
     Model,
     RangeOption,
+    SplitName,
     given_path,
     parse_range,
     print_json,
@@ -24,7 +25,7 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
-from torchbcos.cli.evaluate import Figure, SplitName, Uncertain, number
+from torchbcos.cli.evaluate import Figure, RunWeights, UncertainOption, number
 from torchbcos.cli.train import OnError
 
 __all__ = ["calibrate"]
@@ -39,13 +40,7 @@ def calibrate(
         ),
     ],
     model: Model = "default",
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights", metavar="auto|ema|last|best|FILE",
-            help="Of a run's folder: averaged, last or best weights; or a file of weights for the network that --model names.",
-        ),
-    ] = "auto",
+    weights: RunWeights = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -62,13 +57,7 @@ def calibrate(
         ),
     ] = SplitName.selection,
     figure: Figure = None,
-    uncertain: Annotated[
-        Uncertain | None,
-        typer.Option(
-            "--uncertain", show_default="as the model was trained",
-            help="What a label of -1 in a table means: not known, 1, or 0; error refuses it.",
-        ),
-    ] = None,
+    uncertain: UncertainOption = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
     ] = OnError.stop,

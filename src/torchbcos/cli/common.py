@@ -24,7 +24,8 @@ from torchbcos.cli.completing import model_names
 __all__ = [
     "MACHINE", "READING", "AllowCode", "BatchSize",
     "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
-    "RangeOption", "Weights", "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
+    "RangeOption", "SplitName", "Weights",
+    "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
     "usage_errors", "voice",
 ]  # fmt: skip
 
@@ -49,6 +50,16 @@ class Fit(str, enum.Enum):
 
     crop = "crop"
     letterbox = "letterbox"
+
+
+class SplitName(str, enum.Enum):
+    """Which part of the data."""
+
+    val = "val"
+    train = "train"
+    all = "all"
+    selection = "selection"
+    report = "report"
 
 
 READING, MACHINE = "How pictures are read", "The machine"  # panels of --help

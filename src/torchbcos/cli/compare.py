@@ -15,6 +15,7 @@ from torchbcos.cli.common import (
     AllowCode,
     Device,
     DeviceOption,
+    SplitName,
     given_path,
     print_json,
     shown,
@@ -51,16 +52,6 @@ METRIC_NAMES = {
 _ITEMS = "What is measured"
 
 
-class _Split(str, enum.Enum):
-    """Which part of the data."""
-
-    val = "val"
-    train = "train"
-    all = "all"
-    selection = "selection"
-    report = "report"
-
-
 _Data = Annotated[
     Path,
     typer.Option(
@@ -83,7 +74,7 @@ _Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the metric; a wrong name is told all of them."),
 ]
 _SplitOption = Annotated[
-    _Split, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
+    SplitName, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
 ]
 _Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, rich_help_panel=_ITEMS, help="Grids, and pictures, at most.")]
 _Budget = Annotated[
@@ -189,7 +180,7 @@ def compare(
             help="Names with commas, settings after colons: grid-pointing:n=3,deletion:first=least.",
         ),
     ] = None,
-    split: _SplitOption = _Split.val,
+    split: _SplitOption = SplitName.val,
     limit: _Limit = 100,
     budget: _Budget = None,
     protocol: _Protocol = None,
@@ -238,7 +229,7 @@ def metric_command(metric: str) -> Callable[..., None]:
         ] = "default",
         methods: _Methods = None,
         settings: _Settings = None,
-        split: _SplitOption = _Split.val,
+        split: _SplitOption = SplitName.val,
         limit: _Limit = 100,
         budget: _Budget = None,
         protocol: _Protocol = None,

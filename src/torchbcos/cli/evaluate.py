@@ -18,6 +18,7 @@ from torchbcos.cli.common import (
     DeviceOption,
     FitOption,
     RangeOption,
+    SplitName,
     given_path,
     parse_range,
     print_json,
@@ -30,7 +31,7 @@ from torchbcos.cli.compare import METRIC_NAMES, metric_command
 from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
-__all__ = ["Figure", "SplitName", "Uncertain", "accuracy", "evaluate", "group", "number"]
+__all__ = ["Figure", "RunWeights", "Uncertain", "UncertainOption", "accuracy", "evaluate", "group", "number"]
 
 _EXAMPLE = (
     "Examples: torchbcos evaluate accuracy --model runs/mine --data my-photos --out accuracy.json; torchbcos evaluate accuracy "
@@ -42,16 +43,6 @@ evaluate = typer.Typer(
 )  # fmt: skip
 
 
-class SplitName(str, enum.Enum):
-    """Which part of the data."""
-
-    val = "val"
-    train = "train"
-    all = "all"
-    selection = "selection"
-    report = "report"
-
-
 class Uncertain(str, enum.Enum):
     """What a label of -1 means."""
 
@@ -61,6 +52,20 @@ class Uncertain(str, enum.Enum):
     negative = "negative"
 
 
+RunWeights = Annotated[
+    str,
+    typer.Option(
+        "--weights", metavar="auto|ema|last|best|FILE",
+        help="Of a run's folder: averaged, last or best weights; or a file of weights for the network that --model names.",
+    ),
+]  # fmt: skip
+UncertainOption = Annotated[
+    Uncertain | None,
+    typer.Option(
+        "--uncertain", show_default="as the model was trained",
+        help="What a label of -1 in a table means: not known, 1, or 0; error refuses it.",
+    ),
+]  # fmt: skip
 Figure = Annotated[
     Path | None,
     typer.Option(
@@ -176,13 +181,7 @@ def accuracy(
         ),
     ] = "default",
     allow_code: AllowCode = False,
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights", metavar="auto|ema|last|best|FILE",
-            help="Of a run's folder: averaged, last or best weights; or a file of weights for the network that --model names.",
-        ),
-    ] = "auto",
+    weights: RunWeights = "auto",
     split: Annotated[
         SplitName,
         typer.Option("--split", help="val: the data's own, what the run held out, or all; selection, report: of a run."),
@@ -194,13 +193,7 @@ def accuracy(
         ),
     ] = None,
     figure: Figure = None,
-    uncertain: Annotated[
-        Uncertain | None,
-        typer.Option(
-            "--uncertain", show_default="as the model was trained",
-            help="What a label of -1 in a table means: not known, 1, or 0; error refuses it.",
-        ),
-    ] = None,
+    uncertain: UncertainOption = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
     ] = OnError.stop,

@@ -69,8 +69,7 @@ class Case:
         return self.model.scores(kind)
 
 
-_Values = Tensor
-_Run = Callable[[Case, Mapping[str, Any]], tuple[_Values, dict[str, Tensor]]]
+_Run = Callable[[Case, Mapping[str, Any]], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Measure:
         run: a case and the settings -> values (b, V), and curves or the like by name, (b, L) each.
         settings: all it has, with the usual values.
         variant: "difull" or "dipart": the network that the maps belong to.
-        score: whether it asks the network again, so that its cost grows with every item.
+        best: which values are good, where that depends on the settings; None: as `METRICS` says.
     """
 
     items: str
@@ -99,9 +98,6 @@ def _pointing(case: Case, given: Mapping[str, Any]) -> tuple[Tensor, dict[str, T
     b = len(case.maps)
     scores = metrics.grid_pointing(case.maps.flatten(0, 1), cells.repeat(b), n=n, **options)
     return scores.view(b, n * n), {}
-
-
-_REMOVAL = ("replace", "fractions")
 
 
 def _deletion(case: Case, given: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
