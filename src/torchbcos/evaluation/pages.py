@@ -328,9 +328,8 @@ def _cases(pictures: Sequence[Cases]) -> Section:
         for words, cases in (("Best", one.best), ("Worst", one.worst)):
             if cases:
                 parts += [paragraph(f"{words} {len(cases)}"), strip(_shot(case, one) for case in cases)]
-        drawn = [average for average in one.averages if average.drawn is not None]
-        if drawn:
-            parts += [paragraph("Average maps, from the best items to the worst"), strip(_average(a, one) for a in drawn)]
+        if one.averages:
+            parts += [paragraph("Average maps, from the best items to the worst"), strip(_average(a, one) for a in one.averages)]
     return Section("Best, worst and average cases", parts)
 
 
@@ -342,12 +341,12 @@ def _shot(case: Case, of: Cases) -> Shot:
 
 
 def _average(average: Average, of: Cases) -> Shot:
-    assert average.drawn is not None
-    words = f"{average.first:g} to {average.last:g} %"
+    count = len(average.bin.items)
     about: dict[str, object] = {
-        "items": average.count, f"lowest {of.metric}": average.low, f"highest {of.metric}": average.high, "method": of.method,
+        "items": count, f"lowest {of.metric}": average.low, f"highest {of.metric}": average.high, "method": of.method,
     }  # fmt: skip
-    return Shot([average.drawn], f"{words} ({average.count} item{'s' * (average.count != 1)})", about, ["average map"])
+    about |= {"note": average.bin.note} if average.bin.note else {}
+    return Shot([average.drawn], f"{average.bin.name} ({count} item{'s' * (count != 1)})", about, ["average map"])
 
 
 def _settings(facts: Record, cost: Sequence[Record]) -> Section:

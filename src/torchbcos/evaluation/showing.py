@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from torchbcos.evaluation.cases import Average, Case, Cases, average_maps
+from torchbcos.evaluation.aggregate import aggregate
+from torchbcos.evaluation.cases import Average, Case, Cases
 from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric
@@ -63,10 +63,16 @@ def _cases(worker: Worker, found: Comparison, metric: NamedMetric, number: int, 
     if len(values) >= _FOR_AVERAGES:
         maps = [kept.maps[0] for kept in _kept(worker, metric, number, method, range(len(values)))]
         if len(maps) == len(values):
-            averages = tuple(
-                replace(one, drawn=_drawn(one.map.float())) for one in average_maps(torch.stack(maps), values[:, 0], low=low)
-            )
+            averages = tuple(_averages(torch.stack(maps), values[:, 0], low))
     return Cases(model.label, method.label, metric.label, best, worst, averages)
+
+
+def _averages(maps: Tensor, scores: Tensor, low: bool) -> Iterator[Average]:
+    """Drawn average maps of the bins that hold an item, from the best scores to the worst."""
+    for one in aggregate(maps, -scores if low else scores, signed=True):
+        if one.map is not None:
+            ends = (-one.best, -one.worst) if low else (one.best, one.worst)
+            yield Average(one, min(ends), max(ends), _drawn(one.map.float()))
 
 
 def _kept(worker: Worker, metric: NamedMetric, number: int, method: NamedMethod, items: Sequence[int]) -> Iterator[Kept]:

@@ -15,6 +15,7 @@ from tests.pages import page_faults, read_page
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import finite_or_null
 from torchbcos.evaluation import pages
+from torchbcos.evaluation.aggregate import aggregate
 from torchbcos.evaluation.cases import Average, Case, Cases
 from torchbcos.evaluation.pages import comparison_page, metric_figure, write_comparison
 from torchbcos.rendering.draw import draw
@@ -31,7 +32,8 @@ def words(page: str) -> str:
 def cases(name: str = "dog.jpg") -> list[Cases]:
     grey = np.full((8, 8, 3), 0.5)
     best = [Case(name, 0.9 - i / 10, grey, grey, "sure") for i in range(2)]
-    averages = [Average(0, 2, 1, 0.9, 0.9, torch.zeros(8, 8), grey), Average(2, 100, 3, 0.1, 0.8, torch.zeros(8, 8))]
+    bins = aggregate(torch.rand(20, 8, 8), torch.linspace(0, 1, 20), edges=(0, 5, 100))
+    averages = [Average(one, one.worst, one.best, grey) for one in bins]
     return [Cases("embedded", "inherent", "grid-pointing", best, best[::-1], averages)]
 
 
@@ -46,7 +48,7 @@ def test_the_page_is_one_file_in_which_every_part_stands() -> None:
     heads += ["Paired differences", "Do they agree?", "Settings, data and costs"]
     found = [text for text in read_page(page).words if text in heads]
     assert list(dict.fromkeys(found)) == heads
-    assert page.count("<img") == 2 * 4 + 1 and len(comparison_page(comparison(), cost()).encode()) < 150_000
+    assert page.count("<img") == 2 * 4 + 2 and len(comparison_page(comparison(), cost()).encode()) < 150_000
 
 
 def test_a_reader_is_told_first_what_to_trust_and_what_is_not_seen() -> None:
