@@ -30,14 +30,14 @@ def _pointing(network: Network, grids: Tensor, published: float | None = None) -
 def sharpness(bench: Bench) -> dict[str, Any]:
     """(c) Localisation rises with B at nearly constant accuracy."""
     sweep = {1.25: "cifar-b1.25", 1.5: "cifar-b1.5", 2: "cifar-b2", 2.5: "cifar-b2.5"}
-    further = {"cifar-b1-maxout": "B = 1, MaxOut", "cifar-b2-maxout": "B = 2, MaxOut", "cifar-b1": "B = 1 (linear)"}
+    further = {"cifar-b1": "B = 1 (linear)"}
     found, missing = bench.networks([*sweep.values(), *further])
     curved = [network for name, network in found.items() if name != "cifar-b1"]  # a linear network is sure of little
     rows, medians = [], {}
     grids = grids_of(curved, 3, GRIDS) if curved else torch.empty(0, 9)
     for name, network in found.items():
         b = next((b for b, one in sweep.items() if one == name), None)
-        known = _SHARPNESS.get(b or (1 if "b1" in name else 2), (None, None))
+        known = _SHARPNESS.get(b or 1, (None, None))
         cells, _ = _pointing(network, grids, known[0])
         rows.append({"label": further.get(name, f"B = {b:g}" if b else name), "run": name, "b": b,
                      "cells": {**cells, "top1": accuracy(network, published=known[1])}})  # fmt: skip

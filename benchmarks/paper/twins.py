@@ -18,9 +18,8 @@ _TRAININGS = Path(__file__).parents[2] / "docs" / "trainings"
 _PAIRS = {
     "ResNet-18, half width": "nette64-resnet", "DenseNet-121, quarter width": "nette64-densenet",
     "VGG-11, quarter width": "nette64-vgg", "ConvNeXt-T, quarter width": "nette64-convnext", "ViT-C-Ti": "nette64-vitc",
+    "ResNet-18, half width, second seed": "nette64-resnet-s1", "ResNet-18, half width, third seed": "nette64-resnet-s2",
     "ResNet-18, half width, 48 epochs": "nette64-resnet-48", "CIFAR-10 ResNet-20": "cifar-b2",
-    "CIFAR-10 ResNet-20, second seed": "cifar-b2-s1", "CIFAR-10 ResNet-20, third seed": "cifar-b2-s2",
-    "ResNet-18, three quarters, 128 px, 48 epochs": "nette-bcos-48",
 }  # fmt: skip
 
 
@@ -28,9 +27,8 @@ def twin_of(name: str) -> str:
     """The run of the ordinary network of the same recipe."""
     if name.startswith("cifar"):
         return name.replace("b2", "plain")
-    if name.startswith("nette-bcos"):
-        return name.replace("bcos", "plain")
-    return name.replace("-48", "") + "-plain" + ("-48" if name.endswith("-48") else "")
+    network, changed = next(((name.removesuffix(end), end) for end in ("-48", "-s1", "-s2") if name.endswith(end)), (name, ""))
+    return f"{network}-plain{changed}"
 
 
 def transformers(bench: Bench) -> dict[str, Any]:
@@ -138,15 +136,12 @@ def _earlier() -> list[dict[str, Any]]:
 
 def _alike(gaps: dict[str, float]) -> dict[str, str]:
     """Five families and three seeds decide; within three points counts as similar."""
-    several = [
-        label
-        for label in gaps
-        if label.startswith(("ResNet-18, half width", "Dense", "VGG", "Conv", "ViT")) and "48" not in label
-    ]
-    seeds = [label for label in gaps if label.startswith("CIFAR")]
+    of_record = [label for label in gaps if "48" not in label and "CIFAR" not in label]
+    several = [label for label in of_record if "seed" not in label]
+    seeds = [label for label in of_record if label.startswith("ResNet")]
     if not gaps:
         return {"verdict": "not shown yet", "why": "No pair is trained yet."}
     why = "Differences in points: " + ", ".join(f"{label} {gap:+.1f}" for label, gap in gaps.items()) + "."
     if len(several) < 5 or len(seeds) < 3:
         return {"verdict": "not shown yet", "why": f"{why} {len(several)} of 5 families and {len(seeds)} of 3 seeds are there."}
-    return {"verdict": "holds" if min(gaps[label] for label in (*several, *seeds)) >= -3 else "fails", "why": why}
+    return {"verdict": "holds" if min(gaps[label] for label in of_record) >= -3 else "fails", "why": why}
