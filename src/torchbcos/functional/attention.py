@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchbcos._core.atoms import atom
 from torchbcos._core.frozen import FULL, hold, mode
 
-__all__ = ["attention", "gelu", "relu"]
+__all__ = ["attention", "gelu", "hardswish", "relu"]
 
 
 @atom(signal=2)
@@ -46,3 +46,10 @@ def gelu(x: Tensor) -> Tensor:
         return F.gelu(x)
     gate = 0.5 * (1 + torch.erf(held * 0.5**0.5))
     return x * gate
+
+
+@atom(gives="activation")
+def hardswish(x: Tensor) -> Tensor:
+    """`x · min(max(x + 3, 0), 6) / 6` with the gate held (Howard et al. 2019, arXiv 1905.02244, section 5.2)."""
+    held = hold(x)
+    return F.hardswish(x) if held is x else x * F.hardsigmoid(held)

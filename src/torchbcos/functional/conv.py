@@ -120,6 +120,9 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
         out = CONVOLUTIONS[space](x, weight, None, stride, widths, dilation, groups)
     if max_out > 1:
         out = out.reshape(out.shape[0], -1, max_out, *out.shape[2:]).amax(2)
+    if not isinstance(b, Tensor) and b == 1:  # no cosine, so no norm
+        check_mode()
+        return out if scale is None else out / scale
     norm = patch_squared_norm(x, kernel, stride, widths, dilation, groups)
     if groups > 1:
         norm = norm.repeat_interleave(out.shape[1] // groups, dim=1)

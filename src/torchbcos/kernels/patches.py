@@ -14,7 +14,7 @@ from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.lengths import never_zero
 
-__all__ = ["inverse_norms", "inverse_of_groups", "over_channels", "patch_squared_norms", "spread_sums"]
+__all__ = ["inverse_norms", "inverse_of_groups", "over_channels", "patch_squared_norms", "patch_sums", "spread_sums"]
 
 # Up to so many maps are summed as shifted slices, which cost next to nothing for one. Depthwise layers have as many maps as
 # channels: two depthwise convolutions along one axis each took 7 ms there, one 7x7 convolution 14.
@@ -24,7 +24,7 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 def patch_squared_norms(x: Tensor, geometry: Geometry) -> Tensor:
     """Squared norm of every patch and group of zero-padded input (N, C, *S): (N, G, *S')."""
-    return _patch_sums(_group_squares(x, geometry.groups), geometry)
+    return patch_sums(_group_squares(x, geometry.groups), geometry)
 
 
 def inverse_norms(x: Tensor, geometry: Geometry, eps: float, channels: int) -> Tensor:
@@ -55,7 +55,7 @@ def _unrecorded(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() and x.requires_grad)
 
 
-def _patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
+def patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
     """Sum of every patch of (N, G, *S), zero padding counted: (N, G, *S')."""
     if geometry.pointwise:
         index = (slice(None), slice(None), *(slice(None, None, s) for s in geometry.stride))
@@ -72,7 +72,7 @@ def _patch_sums(maps: Tensor, geometry: Geometry) -> Tensor:
 
 
 def spread_sums(maps: Tensor, geometry: Geometry, space: torch.Size) -> Tensor:
-    """The transpose of `_patch_sums`: every position collects from the patches that contain it."""
+    """The transpose of `patch_sums`: every position collects from the patches that contain it."""
     if geometry.pointwise and all(s == 1 for s in geometry.stride):
         return maps
     for axis, (k, s, p, d) in enumerate(geometry.axes()):

@@ -3,6 +3,14 @@
 from typing import NoReturn
 
 from torchbcos.nn.attention import Attention as Attention
+from torchbcos.nn.bcosified import BcosifiedConv1d as BcosifiedConv1d
+from torchbcos.nn.bcosified import BcosifiedConv2d as BcosifiedConv2d
+from torchbcos.nn.bcosified import BcosifiedConv3d as BcosifiedConv3d
+from torchbcos.nn.bcosified import BcosifiedLinear as BcosifiedLinear
+from torchbcos.nn.bcosified_norm import BcosifiedBatchNorm as BcosifiedBatchNorm
+from torchbcos.nn.bcosified_norm import BcosifiedGroupNorm as BcosifiedGroupNorm
+from torchbcos.nn.bcosified_norm import BcosifiedPositionNorm as BcosifiedPositionNorm
+from torchbcos.nn.bcosified_norm import BcosifiedTokenNorm as BcosifiedTokenNorm
 from torchbcos.nn.conv import BcosConv1d as BcosConv1d
 from torchbcos.nn.conv import BcosConv2d as BcosConv2d
 from torchbcos.nn.conv import BcosConv3d as BcosConv3d
@@ -25,14 +33,17 @@ from torchbcos.nn.norm import PositionNorm as PositionNorm
 from torchbcos.nn.norm import TokenNorm as TokenNorm
 from torchbcos.nn.plain import GELU as GELU
 from torchbcos.nn.plain import Conv2d as Conv2d
+from torchbcos.nn.plain import Hardswish as Hardswish
 from torchbcos.nn.plain import Linear as Linear
 from torchbcos.nn.plain import ReLU as ReLU
 from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 
 __all__ = [
-    "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear", "Conv2d",
-    "Folded", "GlobalAveragePool", "GroupNorm", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm",
-    "Normalize", "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
+    "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear",
+    "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
+    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Folded", "GlobalAveragePool", "GroupNorm", "Hardswish", "InstanceNorm",
+    "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize", "PositionNorm", "ReLU", "SinCosPosition2d",
+    "TokenNorm",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torchbcos import functional
 from torchbcos._core.frozen import add_constant, current, parameter
 from torchbcos.nn.layer import Layer, run_layer
 
-__all__ = ["GELU", "Conv2d", "Linear", "ReLU"]
+__all__ = ["GELU", "Conv2d", "Hardswish", "Linear", "ReLU"]
 
 
 class Conv2d(nn.Conv2d):
@@ -86,6 +86,18 @@ class GELU(Layer):
     def compute(self, x: Tensor) -> Tensor:
         """`x · Φ(x)`."""
         return functional.gelu(x)
+
+
+class Hardswish(Layer):
+    """Hardswish with a held gate, in compiled code as well, where nobody sees `F.hardswish`.
+
+    >>> Hardswish()(torch.tensor([-4.0, 3.0]))
+    tensor([-0., 3.])
+    """
+
+    def compute(self, x: Tensor) -> Tensor:
+        """`x · relu6(x + 3) / 6`."""
+        return functional.hardswish(x)
 
 
 torch.fx.wrap("run_layer")

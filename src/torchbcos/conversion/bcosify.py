@@ -1,0 +1,172 @@
+"""`bcosify`: from a network that can be explained to a B-cos network with its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import ArgumentTypeError, InputError, StateError, shorten
+from torchbcos._core.torch_private import original
+from torchbcos.conversion.calibrating import calibrate_, values_to_match
+from torchbcos.conversion.checking import closing_check, leftover
+from torchbcos.conversion.choosing import Choices
+from torchbcos.conversion.planning import LAYERS, Planned, plan
+from torchbcos.conversion.recording import record, tensor_in
+from torchbcos.conversion.replacing import apply_step
+from torchbcos.conversion.report import Line, Report
+from torchbcos.conversion.steps import Step
+from torchbcos.deployment.settle import copy_of, settle_weights_
+from torchbcos.functional import add_inverse
+
+__all__ = ["bcosify"]
+
+_FEW = 2  # examples that are recorded
+_SIZE = 224  # of noise, where a network does not say what it takes
+_NOISE = 8
+
+
+def bcosify(
+    model: nn.Module, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Tensor | None = None,
+    mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
+    border: str | None = None, calibrate: bool | None = None, output: str | int | None = None,
+) -> tuple[nn.Module, Report]:  # fmt: skip
+    """Convert a network: the same weights under the same names, in layers whose explanation is exact and free of constants.
+
+    Convolutions and linear layers become B-cos layers that keep the norms of their filters (B-cosification, Arya et al. 2024,
+    arXiv 2411.00715). Biases become norm biases, `bias · ‖patch‖ / unit`, which are linear in the input once directions are held;
+    batch norms are folded into the layer before them. What only makes gates (squeeze and excitation, queries and keys of their
+    own) stays. The input becomes [x, 1 - x]. Each replacement is proved on what its layer took and gave, the whole by one
+    explanation; nothing is trained: see the report for what the conversion costs.
+
+    Args:
+        model: a classifier with logits (N, classes), in any mode; it is left as it is.
+        b: exponent B of convolutions and linear layers (queries, keys and values stay linear), or a number for each rule: the
+            name of a layer, a pattern ("layer4.*"), or what layers do ("stem", "expand", "depthwise", "project", "pointwise",
+            "conv", "linear", "classifier", "attention"); layers without a rule get 1.
+        biases: "norm"; "keep": named constants of explanations; "drop": none.
+        example: (N, C, *S) pixels in [0, 1], or the same encoded as [x, 1 - x], a few dozen of the kind that the network is for:
+            layers are fitted to them. None: noise, and a worse fit.
+        mean, std: numbers a channel that the given network's input was normalised with. None: those of its `pretrained_cfg`.
+        unit_norm: filters get unit norm, and a gain each.
+        antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
+        border: what padding of the first layer looks like: "repeat" the edge of the picture, or its "mean" colour, as given, which
+            is a constant. None: "mean" where biases are kept, else "repeat".
+        calibrate: fit each layer to the given network's values on `example`. None: unless the function stays the same.
+        output: entry of the output that holds the logits, where it is no tensor.
+
+    Returns:
+        The converted network, in eval mode, on encoded input (N, 2C, *S); and a `Report`.
+
+    Raises:
+        InputError: an argument does not fit, or it is not known how the input was normalised.
+        StateError: the network cannot be explained, or its conversion cannot.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    >>> model, report = bcosify(net, example=torch.rand(4, 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
+    >>> model(torch.rand(1, 6, 16, 16)).shape, report.constants
+    (torch.Size([1, 4]), {})
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"bcosify needs a torch.nn.Module, not {type(model).__name__}; a classifier has one: clf.model.")
+    choices = Choices(b, biases, unit_norm, antialias, ("mean" if biases == "keep" else "repeat") if border is None else border)
+    given = copy_of(original(model)).eval().requires_grad_(False)
+    settle_weights_(given)
+    mean, std = _normalisation(given, mean, std)
+    pixels = _pixels(given, example, len(mean))
+    x = _normalised(pixels, mean, std)
+    recording = record(given, x[:_FEW], output)
+    plans = plan(given, recording, choices, mean, std)
+    zeroed = leftover(given, recording, plans) if choices.biases != "keep" else []
+    steps = _in_order([*(p.step for p in plans), *zeroed])
+    numbers = {p.step.path: p.numbers for p in plans}
+    converted = copy.deepcopy(given)
+    for step in steps:
+        converted = apply_step(converted, step, numbers.get(step.path))
+    converted.eval()
+    fits = calibrate is None and not choices.changes_nothing or bool(calibrate)
+    if fits:
+        targets = values_to_match(given, x, plans, lambda y: tensor_in(y, output))
+        calibrate_(converted, add_inverse(pixels), targets, plans)
+    checked = closing_check(converted, add_inverse(pixels), plans, output)
+    never = recording.never_ran(given, LAYERS)
+    report = Report(
+        lines=tuple(_line(p, checked.of_layers) for p in plans if p.step.kind not in ("set", "decode")),
+        steps=tuple(steps), share=checked.share, constants=checked.constants, residual=checked.residual,
+        kept=_same(given, converted, x, add_inverse(pixels), output), noise=example is None, examples=len(pixels),
+        never_ran=tuple(never), elsewhere=tuple(sorted(set(recording.elsewhere) & checked.left)),
+        zeroed=tuple(f"{s.path}.{n}" if s.path else n for s in zeroed for n in s.settings["names"]),
+        operations=checked.operations, settings={
+            "b": dict(b) if isinstance(b, Mapping) else float(b), "biases": biases, "unit_norm": unit_norm,
+            "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
+        },
+    )  # fmt: skip
+    return converted.requires_grad_(True), report
+
+
+def _normalisation(
+    model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[list[float], list[float]]:  # fmt: skip
+    """A number a channel each, as given, or as the network says."""
+    config = getattr(model, "pretrained_cfg", None)
+    if mean is None and std is None and isinstance(config, Mapping) and config.get("mean") and config.get("std"):
+        mean, std = config["mean"], config["std"]
+    if mean is None or std is None:
+        raise InputError(
+            "bcosify must know what the input of this network was normalised with: mean=(…), std=(…), a number a channel; "
+            "(0, …) and (1, …) where it takes pixels in [0, 1]. ImageNet's are (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)."
+        )
+    found = [float(m) for m in mean], [float(s) for s in std]
+    if len(found[0]) != len(found[1]) or not found[0] or min(found[1]) <= 0:
+        raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{mean} and {std}', 200)}.")
+    return found
+
+
+def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
+    """(N, C, *S) in [0, 1]: of the example, or noise of the size that the network says it takes."""
+    like = next(model.parameters(), torch.zeros(()))
+    if example is None:
+        config = getattr(model, "pretrained_cfg", None) or {}
+        sides = tuple(config.get("input_size", (channels, _SIZE, _SIZE)))[1:]
+        found = torch.rand(_NOISE, channels, *sides, generator=torch.Generator().manual_seed(0))
+        return found.to(like.device, like.dtype)
+    if not isinstance(example, Tensor) or example.dim() < 3 or not len(example) or example.shape[1] not in (channels, 2 * channels):
+        what = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise InputError(
+            f"example is a batch of pictures (N, {channels}, H, W), or encoded (N, {2 * channels}, H, W), a channel for each number "
+            f"of mean; got {what}."
+        )
+    if not example.is_floating_point() or not bool(torch.isfinite(example).all()) or float(example.min()) < 0 or example.max() > 1:
+        raise InputError("example holds pixels in [0, 1], before any normalisation: pictures as clf.preprocess or ToTensor gives them.")
+    return example[:, :channels].to(like.device, like.dtype)
+
+
+def _normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    shape = (-1, *[1] * (pixels.dim() - 2))
+    return (pixels - pixels.new_tensor(mean).reshape(shape)) / pixels.new_tensor(std).reshape(shape)
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """The step that puts a layer before all others comes last: paths are those of the given network."""
+    return sorted(steps, key=lambda step: step.kind == "decode")
+
+
+def _line(planned: Planned, of_layers: Mapping[str, float]) -> Line:
+    step, settings = planned.step, planned.step.settings
+    out: Mapping[str, Any] = settings.get("out", {})
+    return Line(
+        path=step.path, was=planned.was, became=step.kind, role=planned.role, b=settings.get("b", out.get("b")),
+        biases=str(settings.get("biases", "")), fit=planned.fit, constant=of_layers.get(step.path, 0.0),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _same(given: nn.Module, converted: nn.Module, x: Tensor, encoded: Tensor, output: str | int | None) -> float:
+    """The largest difference of logits, in units of their range; of the first examples."""
+    before, after = tensor_in(given(x[:_FEW]), output), tensor_in(converted(encoded[:_FEW]), output)
+    if before is None or after is None or before.shape != after.shape:
+        raise StateError("The converted network gives logits of another shape than the given one: report this, please.")
+    return float((before - after).abs().max() / (before.max() - before.min()).clamp_min(1e-30))

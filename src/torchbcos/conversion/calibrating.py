@@ -1,0 +1,204 @@
+"""Calibration on a few unlabelled pictures: each layer of a converted network is fitted to what the given network has there.
+
+Layer by layer, in the order of the forward pass and on the converted network's own input, `s · linear part + b · length` is fitted
+to the given network's values by least squares, one s and one b a channel; then the spread that a fit loses is restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import functional
+from torchbcos.conversion.planning import Planned
+from torchbcos.nn.bcosified import Biased
+from torchbcos.nn.bcosified_norm import BcosifiedNorm
+
+__all__ = ["Fit", "Sample", "calibrate_", "fitted", "values_to_match"]
+
+_SAMPLES = 4096  # places of each layer that are compared
+_NUMBERS = 2**27  # that are kept of all layers together
+_RIDGE = 1e-4
+_LEAST, _MOST = 0.05, 50.0  # factors of a channel: beyond them a fit says that channel cannot be matched
+_SPREAD = 2.0  # by how much a spread is restored at most
+
+
+class Sample(NamedTuple):
+    """Values of a layer at some places.
+
+    Attributes:
+        places: (K,) which of all positions of all pictures.
+        values: (K, O).
+    """
+
+    places: Tensor
+    values: Tensor
+
+
+class Fit(NamedTuple):
+    """What makes a layer's output like another's: `scale · y + bias · length`, a number a channel.
+
+    Attributes:
+        scale, bias: (O,) float64.
+        explained: share of the variance that it gives, of all channels together.
+    """
+
+    scale: Tensor
+    bias: Tensor
+    explained: float
+
+
+def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]) -> dict[str, Sample]:
+    """What the given network has where each layer's output will be, at the same places for all channels.
+
+    Args:
+        network: as given, in eval mode.
+        x: (N, C, *S) as it takes it.
+        plans: of the conversion.
+        output_of: is called with what the network returns.
+    """
+    wanted = {p.step.path: p for p in plans if p.step.kind in ("conv", "linear", "norm") and (p.role or _shifts(p))}
+    found: dict[str, Sample] = {}
+    modules = dict(network.named_modules())
+    total = sum(_channels(modules[path]) for path in wanted)
+    most = min(_SAMPLES, max(256, _NUMBERS // max(total, 1)))
+    generator = torch.Generator().manual_seed(0)
+
+    def keep(path: str, planned: Planned) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, y: Any) -> None:
+            if path in found or not isinstance(y, Tensor):
+                return
+            rows = _rows(y, module, planned)
+            places = torch.randperm(len(rows), generator=generator)[:most]
+            values = rows[places.to(rows.device)].double()
+            if planned.scale is not None and planned.shift is not None:
+                values = values * planned.scale.double() + planned.shift.double()
+            found[path] = Sample(places, values.float())
+
+        return hook
+
+    handles = [modules[path].register_forward_hook(keep(path, planned)) for path, planned in wanted.items()]
+    try:
+        with torch.no_grad():
+            output_of(network(x))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _shifts(planned: Planned) -> bool:
+    """Whether a norm does something else than before: a layer norm over tokens or positions does not."""
+    return planned.step.kind == "norm" and planned.step.settings["kind"] in ("batch", "group") and "follows" not in planned.step.settings
+
+
+def _channels(module: Any) -> int:
+    for name in ("out_channels", "out_features", "num_features", "num_channels"):
+        if isinstance(getattr(module, name, None), int):
+            return int(getattr(module, name))
+    return 1
+
+
+def _rows(y: Tensor, module: nn.Module, planned: Planned) -> Tensor:
+    """(places, channels) of an output."""
+    last = planned.step.kind == "linear"
+    return (y if last or y.dim() == 2 else y.movedim(1, -1)).reshape(-1, y.shape[-1 if last else 1])
+
+
+def calibrate_(network: nn.Module, x: Tensor, targets: dict[str, Sample], plans: Sequence[Planned]) -> None:
+    """Fit every layer of a converted network in one forward pass; the plans learn how well each fits.
+
+    Args:
+        network: converted, in eval mode; its layers are changed in place.
+        x: (N, 2C, *S) encoded, the pictures of `targets`.
+        targets: of `values_to_match`.
+        plans: of the conversion.
+    """
+    modules, by_path = dict(network.named_modules()), {p.step.path: p for p in plans}
+    prefix = "network." if "network" in modules and "decode" in modules else ""
+    done: set[str] = set()
+
+    def fit(path: str) -> Callable[..., None]:
+        def hook(layer: Any, args: tuple[Any, ...]) -> None:
+            if path not in done:
+                done.add(path)
+                by_path[path].fit = _fit_(layer, args[0], targets[path], by_path[path])
+
+        return hook
+
+    handles = [modules[prefix + path].register_forward_pre_hook(fit(path)) for path in targets if prefix + path in modules]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | None:
+    """Fit one layer on its own input; the share of the variance that it then gives."""
+    if not isinstance(layer, Biased | BcosifiedNorm):
+        return None
+    y, lengths = layer.parts(x)
+    if getattr(layer, "antialias", False):
+        y, lengths = (None if t is None else functional.low_pass(t, max(layer.strides)) for t in (y, lengths))
+    rows = _rows(y, layer, planned)
+    places = target.places.to(rows.device)
+    if len(rows) <= int(places.max()):
+        return None
+    m = None
+    if layer.bias is not None:
+        m = rows.new_ones(len(rows), 1) if lengths is None else _rows(lengths, layer, planned)
+        if lengths is not None:
+            layer.unit.fill_(float(m.mean().clamp_min(1e-12)))
+            m = m / layer.unit
+    found = fitted(rows[places].double(), None if m is None else m[places].double(), target.values.double())
+    _apply_(layer, found)
+    return found.explained
+
+
+def fitted(y: Tensor, m: Tensor | None, t: Tensor) -> Fit:
+    """Least squares of `s · y + b · m` to t, one s and one b a channel, then the spread of t restored, at most twofold.
+
+    Args:
+        y: (K, O) the linear part.
+        m: (K, 1) lengths; None: there is no bias.
+        t: (K, O) to match.
+    """
+    yy, yt = (y * y).mean(0), (y * t).mean(0)
+    if m is None:
+        scale, bias = yt / yy.clamp_min(1e-30), torch.zeros_like(yy)
+    else:
+        ym, mm, mt = (y * m).mean(0), (m * m).mean(0), (m * t).mean(0)
+        yy, mm = yy * (1 + _RIDGE), mm * (1 + _RIDGE)
+        determinant = (yy * mm - ym * ym).clamp_min(1e-30)
+        scale, bias = (yt * mm - mt * ym) / determinant, (mt * yy - yt * ym) / determinant
+    matched = scale.isfinite() & (scale > _LEAST)
+    scale = torch.where(matched, scale, _LEAST).clamp(max=_MOST)
+    if m is not None:  # where s was cut, the best b beside it
+        bias = torch.where(matched & (scale < _MOST), bias, (mt - scale * ym) / mm)
+    fit = scale * y + (0 if m is None else bias * m)
+    wider = (t.std(0, correction=0) / fit.std(0, correction=0).clamp_min(1e-12)).clamp(1, _SPREAD)
+    scale = scale * wider
+    if m is not None:  # the mean stays that of t
+        bias = (t.mean(0) - scale * y.mean(0)) / m.mean()
+    fit = scale * y + (0 if m is None else bias * m)
+    rest, whole = ((t - fit) ** 2).sum(), ((t - t.mean(0)) ** 2).sum()
+    return Fit(scale, bias, float(1 - rest / whole.clamp_min(1e-30)))
+
+
+@torch.no_grad()
+def _apply_(layer: Any, found: Fit) -> None:
+    """Give a layer the factors and the bias of a fit."""
+    if layer.bias is not None:
+        layer.bias.copy_(found.bias)
+    gain = getattr(layer, "gain", None)
+    if gain is not None:
+        gain.mul_(found.scale.to(gain))
+    elif layer.weight is not None:  # the output is of degree B in its filter
+        degree = 1.0 if isinstance(layer, BcosifiedNorm) else float(layer.b)
+        factor = found.scale ** (1 / degree)
+        layer.weight.mul_(factor.to(layer.weight).reshape(-1, *[1] * (layer.weight.dim() - 1)))

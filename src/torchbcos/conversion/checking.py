@@ -1,0 +1,124 @@
+"""The check that closes a conversion: every converted layer ran, and one explanation adds up; what constants are left, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos._core.errors import StateError
+from torchbcos.conversion.planning import Planned
+from torchbcos.conversion.recording import Recording
+from torchbcos.conversion.steps import Step
+from torchbcos.explanation import explain
+from torchbcos.kinds import trace
+from torchbcos.kinds.kind import Kind
+
+__all__ = ["Checked", "closing_check", "kind_of", "leftover"]
+
+_FEW = 8  # examples that are explained
+_KINDS = (
+    ("position", ("pos_", "position", "relative", "rope", "pos.")),
+    ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
+    ("border", (".mean", "decode.mean")),
+)
+_NEVER_PARAMETERS = ("running_mean", "batch_mean")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the closing explanation says.
+
+    Attributes:
+        share: median share of the input in the highest logit.
+        constants: by name, its part of all magnitudes of that logit (constants and contributions summed), the mean of the examples.
+        of_layers: the same for every module, by path.
+        residual: the largest.
+        operations: of the trace, (operation, module, kind, rule, count) of what is held or bent.
+        left: paths of modules that still have a constant.
+    """
+
+    share: float
+    constants: dict[str, float]
+    of_layers: dict[str, float]
+    residual: float
+    operations: tuple[tuple[str, str, str, str, int], ...] = ()
+    left: set[str] = field(default_factory=set)
+
+
+def kind_of(name: str) -> str:
+    """What kind of constant has this name: "position", "token", "border" or "bias"."""
+    low = name.lower()
+    return next((kind for kind, words in _KINDS if any(word in low for word in words)), "bias")
+
+
+def leftover(given: nn.Module, recording: Recording, plans: Sequence[Planned]) -> list[Step]:
+    """Steps that set to zero what is added elsewhere and is neither a position nor a token: biases that no layer of ours holds."""
+    done = {p.step.path for p in plans}
+    inside = tuple(f"{p.step.path}." for p in plans if p.step.kind in ("multihead", "windows", "pooling"))
+    parameters, found = dict(given.named_parameters()), {}
+    for name in recording.constants:
+        path, _, last = name.rpartition(".")
+        free = path not in done and not name.startswith(inside) and name in parameters and kind_of(name) == "bias"
+        if free:
+            found.setdefault(path, []).append(last)
+    return [Step(path, "zero", {"names": names}) for path, names in found.items()]
+
+
+def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], output: str | int | None) -> Checked:
+    """Explain a few examples.
+
+    Args:
+        network: converted.
+        x: (N, 2C, *S) encoded.
+        plans: of the conversion.
+        output: entry of the output with the logits.
+
+    Raises:
+        StateError: a converted layer did not run, or the network cannot be explained.
+    """
+    _check_ran(network, x[:1], plans)
+    e = explain(network, x[:_FEW], output=output, products="half")
+    parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
+    whole = sum(parts.values(), torch.zeros(len(e), dtype=torch.float64)) + e.contributions[:, 0].double().flatten(1).sum(1).abs()
+    shares = {name: float((part / whole.clamp_min(1e-30)).mean()) for name, part in parts.items()}
+    shares = {name: share for name, share in shares.items() if share > 0}
+    of_layers: dict[str, float] = {}
+    for name, share in shares.items():
+        path = name.rpartition(".")[0]
+        of_layers[path] = of_layers.get(path, 0.0) + share
+    met = trace(network, x[:1], products="half")
+    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    share = float(e.share[:, 0].nanmedian())
+    return Checked(share, shares, of_layers, float(e.residual.abs().max()), tuple(held), set(of_layers))
+
+
+def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned]) -> None:
+    """Whether every layer that was put in ran: one that does not is no part of what the network does."""
+    modules = dict(network.named_modules())
+    prefix = "network." if "decode" in modules and "network" in modules else ""
+    wanted = {prefix + p.step.path for p in plans if p.step.kind not in ("set", "decode", "zero")}
+    ran: set[str] = set()
+    handles = [modules[path].register_forward_hook(_note(ran, path)) for path in wanted]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = sorted(wanted - ran)
+    if missing:
+        raise StateError(
+            f"The converted layer {missing[0]!r} did not run{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: the "
+            "network takes its weights elsewhere, so the conversion would change nothing there."
+        )
+
+
+def _note(ran: set[str], path: str) -> Any:
+    def hook(*_: Any) -> None:
+        ran.add(path)
+
+    return hook

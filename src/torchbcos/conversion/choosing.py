@@ -1,0 +1,107 @@
+"""What a caller of `bcosify` wants, checked, and which B each layer gets."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.names import hint
+from torchbcos.conversion.recording import Recording, Run
+from torchbcos.functional.numbers import check_exponent
+from torchbcos.nn.bcosified import check_biases
+
+__all__ = ["ROLES", "Choices", "b_of", "check_rules", "role_of"]
+
+ROLES = ("stem", "depthwise", "expand", "project", "pointwise", "conv", "attention", "classifier", "linear")
+_ASKS = ("qkv", "kv", "qk", "q", "k", "v", "query", "key", "value", "wqkv", "in_proj")  # maps to queries, keys or values
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a network is converted; see `bcosify`.
+
+    Attributes:
+        b: a number for all layers but those of attention, or a number for each rule.
+        biases: "norm", "keep" or "drop".
+        unit_norm: filters get unit norm, and a gain.
+        antialias: strided layers are anti-aliased.
+        border: what the first layer sees beyond the picture: "repeat" its edge, or the "mean" colour.
+    """
+
+    b: float | Mapping[str, float] = 2.0
+    biases: str = "norm"
+    unit_norm: bool = False
+    antialias: bool = False
+    border: str = "repeat"
+
+    def __post_init__(self) -> None:
+        check_biases(self.biases)
+        if self.border not in ("repeat", "mean"):
+            raise InputError(f"border is 'repeat' or 'mean', not {shorten(repr(self.border), 80)}.")
+        for value in self.b.values() if isinstance(self.b, Mapping) else [self.b]:
+            check_exponent(value)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the converted network is to be the same function."""
+        ones = set(self.b.values()) <= {1} if isinstance(self.b, Mapping) else self.b == 1
+        return ones and self.biases == "keep" and self.border == "mean" and not self.antialias
+
+
+def role_of(run: Run, recording: Recording) -> str:
+    """What a convolution or linear layer does in its network: one of `ROLES`."""
+    module: Any = run.module
+    name = run.path.rpartition(".")[2].lower().removeprefix("to_")
+    if name.removesuffix("_proj").removesuffix("_conv") in _ASKS:
+        return "attention"
+    if run.last:
+        return "classifier"
+    if isinstance(module, nn.Linear):
+        return _wider(module.in_features, module.out_features, "linear")
+    if run.x_from == "":
+        return "stem"
+    if module.groups > 1 and module.groups == module.in_channels:
+        return "depthwise"
+    if set(module.kernel_size) == {1} and module.groups == 1:
+        return _wider(module.in_channels, module.out_channels, "pointwise")
+    return "conv"
+
+
+def _wider(inputs: int, outputs: int, same: str) -> str:
+    return "expand" if outputs > inputs else "project" if outputs < inputs else same
+
+
+def b_of(path: str, role: str, b: float | Mapping[str, float]) -> float:
+    """B of a layer: of the first rule that is its path, then of the first pattern that its path fits, then of its role; else 1."""
+    if not isinstance(b, Mapping):
+        return 1.0 if role == "attention" else float(b)
+    if path in b:
+        return float(b[path])
+    for rule, value in b.items():
+        if rule not in ROLES and fnmatch.fnmatchcase(path, rule):
+            return float(value)
+    return float(b.get(role, 1.0))
+
+
+def check_rules(b: float | Mapping[str, float], roles: Mapping[str, str]) -> None:
+    """Whether every rule is about some layer.
+
+    Args:
+        b: as given.
+        roles: of each layer, by path.
+
+    Raises:
+        InputError: one is about none.
+    """
+    for rule in b if isinstance(b, Mapping) else ():
+        if rule not in roles and rule not in roles.values() and not fnmatch.filter(list(roles), rule):
+            present = sorted(set(roles.values()))
+            raise InputError(
+                f"No layer of this network is {shorten(repr(rule), 80)}. A rule of b is the name of a layer, a pattern "
+                f"('layer4.*'), or what a layer does, here {', '.join(present)}.{hint(str(rule), [*present, *roles])}"
+            )

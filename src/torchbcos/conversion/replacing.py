@@ -1,0 +1,214 @@
+"""The layer that stands in a converted network where another one stood, with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import nn as bnn
+from torchbcos._core.errors import StateError
+from torchbcos._core.frozen import add_constant
+from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
+from torchbcos.conversion.steps import Step
+
+__all__ = ["Decoded", "Numbers", "apply_step", "apply_steps", "replacement"]
+
+_CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
+_NORMS = {
+    "token": bnn.BcosifiedTokenNorm, "position": bnn.BcosifiedPositionNorm, "group": bnn.BcosifiedGroupNorm,
+    "batch": bnn.BcosifiedBatchNorm,
+}  # fmt: skip
+_ATTENTION = {"multihead": MultiheadAttention, "windows": WindowAttention, "pooling": PooledAttention}
+Numbers = tuple[Tensor, Tensor]  # a weight and a bias
+
+
+def apply_steps(network: nn.Module, steps: tuple[Step, ...]) -> nn.Module:
+    """The network with every step done to it; it is changed in place, and may be another object."""
+    for step in steps:
+        network = apply_step(network, step)
+    return network
+
+
+def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -> nn.Module:
+    """The network with one step done to it.
+
+    Args:
+        network: is changed in place.
+        step: what to do.
+        numbers: weight and bias to go on with, where they are not those of the module that goes away.
+
+    Raises:
+        StateError: the network has no such module.
+    """
+    if step.kind == "decode":
+        return Decoded(network, **step.settings)
+    modules = dict(network.named_modules())
+    if step.path not in modules:
+        raise StateError(f"The network has no module {step.path!r}, which its conversion is about: is it another release's?")
+    old = modules[step.path]
+    if step.kind == "set":
+        for name, value in step.settings.items():
+            setattr(old, name, value)
+        return network
+    if step.kind == "zero":
+        for name in step.settings["names"]:
+            nn.init.zeros_(getattr(old, name))
+        return network
+    new = replacement(old, step, numbers)
+    if not step.path:
+        return new
+    parent, _, name = step.path.rpartition(".")
+    setattr(modules[parent], name, new)
+    return network
+
+
+def replacement(old: nn.Module, step: Step, numbers: Numbers | None = None) -> nn.Module:
+    """What stands in the place of a module, in its mode, dtype and device."""
+    like = next(old.parameters(), None)
+    made = _MAKERS[step.kind](old, dict(step.settings), numbers)
+    if like is not None:
+        made = made.to(like.device, like.dtype if like.is_floating_point() else None)
+    return made.train(old.training)
+
+
+def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    stem: Mapping[str, Any] | None = settings.pop("stem", None)
+    border = None if stem is None else stem["border"]
+    bias, padding = settings.pop("bias"), settings.pop("padding")
+    mode = "replicate" if border == "repeat" else old.padding_mode
+    offset = [*stem["mean"], *(1 - m for m in stem["mean"])] if stem is not None and border == "mean" else None
+    made = _CONVOLUTIONS[old.weight.dim() - 2](
+        old.in_channels * (1 if stem is None else 2), old.out_channels, old.kernel_size, old.stride,
+        padding if isinstance(padding, str) else tuple(padding), old.dilation, old.groups, bias, mode, offset=offset, **settings,
+    )  # fmt: skip
+    weight, added = _numbers_of(old) if numbers is None else numbers
+    return _filled(made, *((weight, added) if stem is None else _of_encoded(weight, added, stem)))
+
+
+def _of_encoded(weight: Tensor, bias: Tensor, stem: Mapping[str, Any]) -> Numbers:
+    """Filters for [x, 1 - x] of those for (x - mean) / std: `[W, -W] / (2 std)`, and what the mean adds."""
+    shape = (1, -1, *[1] * (weight.dim() - 2))
+    mean, std = (torch.tensor(stem[name], dtype=torch.float64, device=weight.device).reshape(shape) for name in ("mean", "std"))
+    scaled = weight.double() / std
+    if stem["border"] == "repeat":
+        bias = bias + (scaled * (0.5 - mean)).flatten(1).sum(1).to(bias.dtype)
+    return torch.cat([scaled, -scaled], 1).div(2).to(weight.dtype), bias
+
+
+def _linear(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    made = bnn.BcosifiedLinear(old.in_features, old.out_features, settings.pop("bias"), **settings)
+    return _filled(made, *(_numbers_of(old) if numbers is None else numbers))
+
+
+def _norm(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    kind, follows = settings.pop("kind"), settings.pop("follows", ())
+    made = _NORMS[kind](settings.pop("features"), **settings)
+    variance = getattr(old, "running_var", None)
+    if kind == "batch" and variance is not None:
+        made.running_var.copy_(variance)
+    if follows:
+        made.act = nn.Sequential(*_following(old, follows))
+    if numbers is None:
+        numbers = norm_numbers(old, kind, made.num_features)
+    return _filled(made, *numbers)
+
+
+def norm_numbers(old: Any, kind: str, features: int) -> Numbers:
+    """Weight and bias of a norm; of a batch norm the bias with what its running mean adds."""
+    like = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), torch.zeros(()))
+    weight = getattr(old, "weight", None)
+    weight = like.new_ones(features) if weight is None else weight.detach()
+    bias = getattr(old, "bias", None)
+    bias = like.new_zeros(features) if bias is None else bias.detach()
+    if kind == "batch":
+        bias = bias - old.running_mean * weight / (old.running_var + old.eps).sqrt()
+    return weight, bias
+
+
+def _numbers_of(old: Any) -> Numbers:
+    weight, bias = old.weight.detach(), getattr(old, "bias", None)
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias.detach()
+
+
+@torch.no_grad()
+def _filled(made: Any, weight: Tensor, bias: Tensor) -> nn.Module:
+    """A layer with a weight and a bias, a layer of unit norm with the norms as its gain."""
+    made = made.to(weight.device, weight.dtype)
+    if made.weight is not None:
+        made.weight.copy_(weight)
+    if made.bias is not None:
+        made.bias.copy_(bias)
+    if getattr(made, "gain", None) is not None:
+        made.gain.copy_(weight.flatten(1).norm(dim=1))
+    return made  # type: ignore[no-any-return]
+
+
+def _attention(kind: str) -> Callable[[Any, dict[str, Any], Numbers | None], nn.Module]:
+    def make(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+        made = _ATTENTION[kind](old, settings["biases"], dict(settings["out"])).to(next(old.parameters()).device)
+        for name, layer in made.named_children():
+            if isinstance(layer, bnn.BcosifiedLinear):
+                _filled(layer, *_numbers_of(getattr(old, name)))
+        return made
+
+    return make
+
+
+def _folded(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    follows = _following(old, settings.get("follows", ()))
+    return nn.Sequential(bnn.Folded(settings["into"]), *follows) if follows else bnn.Folded(settings["into"])
+
+
+def _following(old: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """What a norm does after it has normalised, without what does nothing."""
+    found = [getattr(old, name) for name in names]
+    return [bnn.Hardswish() if type(m) is nn.Hardswish else m for m in found if type(m) is not nn.Identity]
+
+
+def _pool(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    strided = type(old)(old.kernel_size, stride=1, padding=old.padding, ceil_mode=False)
+    return nn.Sequential(strided, bnn.LowPass(settings["stride"]))
+
+
+def _hardswish(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    return bnn.Hardswish()
+
+
+_MAKERS: dict[str, Callable[[Any, dict[str, Any], Numbers | None], nn.Module]] = {
+    "conv": _conv, "linear": _linear, "norm": _norm, "folded": _folded, "pool": _pool, "hardswish": _hardswish,
+    **{kind: _attention(kind) for kind in _ATTENTION},
+}  # fmt: skip
+
+
+class Decoded(nn.Module):
+    """A network behind what takes [x, 1 - x] back to what it was made for: `(x - mean) / std`.
+
+    Args:
+        network: of C channels.
+        mean, std: a number a channel; what the mean gives is a constant of explanations.
+    """
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.decode, self.network = Decode(mean, std), network
+
+    def forward(self, x: Tensor) -> Any:
+        """Logits of (N, 2C, *S)."""
+        return self.network(self.decode(x))
+
+
+class Decode(bnn.Layer):
+    """(N, 2C, *S) to (N, C, *S): `(x⁺ - x⁻) / (2 std) + (1/2 - mean) / std`, which of [x, 1 - x] is `(x - mean) / std`."""
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Half the difference, and the constant "mean"."""
+        shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
+        mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
+        return add_constant((x[:, :channels] - x[:, channels:]) / (2 * std), (0.5 - mean) / std, "mean")

@@ -1,0 +1,226 @@
+"""Layers that a converted network has in place of its own: the same weights under the same names, and a rule for the bias.
+
+Shapes: N images, C channels in, O channels out, *S space, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import functional
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import add_constant, parameter
+from torchbcos._core.names import hint
+from torchbcos.functional.conv import pad, pad_widths, spread
+from torchbcos.functional.length import patch_length, vector_length
+from torchbcos.functional.transform import CONV_EPS, LINEAR_EPS
+from torchbcos.nn.conv import BcosConv1d, BcosConv2d, BcosConv3d
+from torchbcos.nn.filters import FilterLayer
+from torchbcos.nn.layer import run_layer
+from torchbcos.nn.linear import BcosLinear
+
+__all__ = ["BIASES", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedLinear", "Biased"]
+
+BIASES = ("norm", "keep", "drop")
+_Size = int | Sequence[int]
+
+
+def check_biases(biases: str) -> None:
+    """Raise InputError unless `biases` is one of the three rules."""
+    if biases not in BIASES:
+        raise InputError(f"biases is one of {', '.join(map(repr, BIASES))}, not {biases!r}.{hint(str(biases), BIASES)}")
+
+
+class Biased(FilterLayer):
+    """What the converted layers share: a bias by one of three rules, and a gain where filters have unit norm.
+
+    Attributes:
+        biases: "norm": `bias · ‖patch‖ / unit`, linear in the input once the direction is held, so no constant; "keep": a named
+            constant; "drop": there is none.
+        bias: (O,) or None.
+        gain: (O,) or None: what the output is multiplied by, of layers whose filters have unit norm: the norms that they had.
+        unit: (), the usual length of a patch, which gives the bias the unit that it had.
+    """
+
+    space: int  # axes behind that of channels
+    biases: str
+    bias: nn.Parameter | None
+    gain: nn.Parameter | None
+    unit: Tensor
+
+    def _begin(self, outputs: int, biases: str, bias: bool, unit_norm: bool) -> None:
+        check_biases(biases)
+        self.biases = biases
+        kept = bias and biases != "drop"
+        self.bias = nn.Parameter(torch.zeros(outputs)) if kept else None
+        self.gain = nn.Parameter(torch.ones(outputs)) if unit_norm else None
+        self.register_buffer("unit", torch.ones(()))
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output without its bias, and the lengths that a norm bias is multiplied by; None with another rule."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The B-cos map, and the bias by its rule; a bias that is kept is added here, where whoever watches names it."""
+        y = run_layer(self, x)
+        if self.bias is None or self.biases != "keep":
+            return y
+        axis = y.dim() + self.channel_dim if self.channel_dim < 0 else self.channel_dim + y.dim() - 2 - self.space
+        return y + self.bias.reshape(-1, *[1] * (y.dim() - 1 - axis)).to(y.dtype)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The B-cos map with its norm bias."""
+        y, lengths = self.parts(x)
+        if self.bias is None or lengths is None:
+            return y
+        bias = parameter(self.bias).to(y.dtype).reshape(-1, *[1] * self.space)
+        return y + bias * (lengths / parameter(self.unit).to(y.dtype))
+
+    def _gained(self, y: Tensor, space: int) -> Tensor:
+        return y if self.gain is None else y * parameter(self.gain).to(y.dtype).reshape(-1, *[1] * space)
+
+    def _rule(self) -> str:
+        return f"biases={self.biases!r}" if self.bias is not None else "no bias"
+
+
+class _BcosifiedConv(Biased):
+    # with one of BcosConv1d, 2d, 3d
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: _Size, stride: _Size = 1, padding: _Size | str = 0,
+        dilation: _Size = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", *, b: float = 2.0,
+        biases: str = "norm", unit_norm: bool = False, learnable_b: bool = False, antialias: bool = False,
+        offset: Sequence[float] | None = None, eps: float = CONV_EPS,
+    ) -> None:  # fmt: skip
+        dynamic = padding == "dynamic"
+        super().__init__(
+            in_channels, out_channels, kernel_size, 1 if antialias else stride, 0 if dynamic else padding, dilation, groups,
+            padding_mode, b=b, unit_norm=unit_norm, learnable_b=learnable_b, eps=eps,
+        )  # type: ignore[call-arg]  # fmt: skip
+        self.dynamic, self.strides = dynamic, spread(stride, self.space, "stride")
+        self.antialias = antialias and max(self.strides) > 1
+        if antialias and len(set(self.strides)) > 1:
+            raise InputError(f"antialias needs one stride for all space axes, not {self.strides}.")
+        self._begin(out_channels, biases, bias, unit_norm)
+        if offset is not None and len(offset) != in_channels:
+            raise InputError(f"offset is a number for each of {in_channels} channels, not {len(offset)} numbers.")
+        self.offset = None if offset is None else tuple(map(float, offset))
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, O, *S') and (N, 1, *S') of (N, C, *S)."""
+        lone = x.dim() == self.space + 1
+        x = x.unsqueeze(0) if lone else x
+        if self.offset is not None:
+            x = add_constant(x, -x.new_tensor(self.offset).reshape(-1, *[1] * self.space), "mean")
+        widths = self._widths(x)
+        if self.padding_mode != "zeros" or any(left != right for left, right in widths):
+            x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
+        sides = [left for left, _ in widths]
+        weight, scale = self.weight, self.scale
+        y = functional.bcos_conv(
+            x, weight, b=self.b, stride=self.stride, padding=sides, dilation=self.dilation, groups=self.groups,
+            unit_norm=self.unit_norm, scale=scale, eps=self.eps,
+        )  # fmt: skip
+        y, lengths = self._gained(y, self.space), None
+        if self.bias is not None and self.biases == "norm":
+            lengths = patch_length(x, self.kernel_size, stride=self.stride, padding=sides, dilation=self.dilation, eps=self.eps)
+        if lone:
+            y, lengths = y.squeeze(0), None if lengths is None else lengths.squeeze(0)
+        return y, lengths
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""
+        y = super().compute(x)
+        return functional.low_pass(y, max(self.strides)) if self.antialias else y
+
+    def _widths(self, x: Tensor) -> list[tuple[int, int]]:
+        """How far to pad before and after every space axis."""
+        if not self.dynamic:
+            return pad_widths(self.padding, self.kernel_size, self.dilation)
+        found = []
+        for size, k, s, d in zip(x.shape[2:], self.kernel_size, self.strides, self.dilation, strict=True):
+            total = max((math.ceil(size / s) - 1) * s + d * (k - 1) + 1 - size, 0)
+            found.append((total // 2, total - total // 2))
+        return found
+
+    def extra_repr(self) -> str:
+        """Sizes, B and the rule of the bias."""
+        more = [super().extra_repr(), self._rule()]
+        more += ["with an offset"] if self.offset is not None else []
+        more += ["padding='dynamic'"] if self.dynamic else []
+        more += [f"antialias, stride={self.strides}"] if self.antialias else []
+        return ", ".join(more)
+
+
+class BcosifiedConv1d(_BcosifiedConv, BcosConv1d):
+    """A converted convolution over (N, C, L); arguments as `BcosifiedConv2d`.
+
+    >>> BcosifiedConv1d(2, 4, 3, padding=1)(torch.rand(1, 2, 8)).shape
+    torch.Size([1, 4, 8])
+    """
+
+
+class BcosifiedConv2d(_BcosifiedConv, BcosConv2d):
+    """A converted convolution over (N, C, H, W): `‖w‖^(B-1) |cos(p, w)|^(B-1) w·p`, and the bias by its rule.
+
+    With B = 1 and `biases="keep"` it is `torch.nn.Conv2d`. (B-cosification, Arya et al. 2024, arXiv 2411.00715, whose filters
+    keep their norms and whose biases are dropped.)
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, dilation, groups, bias, padding_mode: as in `torch.nn.Conv2d`.
+        padding: as there, or "dynamic": TensorFlow's "same", which depends on the size of the input where strides do.
+        b: exponent B ≥ 1.
+        biases: "norm": `bias · ‖patch‖ / unit`, the patch over all channels: linear in the input with the direction held, so
+            that explanations have no constant; "keep": a named constant; "drop": none.
+        unit_norm: filters have unit norm, and `gain` multiplies each output.
+        learnable_b: train B with the weights; below 1 it counts as 1.
+        offset: a number for each channel that is subtracted before padding, so that the border looks like it; a named constant.
+        antialias: with a stride, convolve at every position and down-sample by a binomial low-pass (arXiv 2507.16761).
+        eps: added to the squared norm of a patch, inside the root.
+
+    Raises:
+        InputError: an argument is out of range.
+
+    >>> BcosifiedConv2d(3, 8, 3, stride=2, padding="dynamic")(torch.rand(1, 3, 8, 8)).shape
+    torch.Size([1, 8, 4, 4])
+    """
+
+
+class BcosifiedConv3d(_BcosifiedConv, BcosConv3d):
+    """A converted convolution over (N, C, D, H, W); arguments as `BcosifiedConv2d`.
+
+    >>> BcosifiedConv3d(1, 2, 3)(torch.rand(1, 1, 4, 4, 4)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
+
+
+class BcosifiedLinear(Biased, BcosLinear):
+    """A converted linear layer over the last axis; arguments as `BcosifiedConv2d`.
+
+    >>> BcosifiedLinear(8, 4, b=1.5)(torch.rand(2, 5, 8)).shape
+    torch.Size([2, 5, 4])
+    """
+
+    space = 0
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, b: float = 2.0, biases: str = "norm",
+        unit_norm: bool = False, learnable_b: bool = False, norm_eps: float = LINEAR_EPS, eps: float = CONV_EPS,
+    ) -> None:  # fmt: skip
+        super().__init__(in_features, out_features, b=b, unit_norm=unit_norm, learnable_b=learnable_b, norm_eps=norm_eps)
+        self.eps = eps
+        self._begin(out_features, biases, bias, unit_norm)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(..., O) and (..., 1) of (..., D)."""
+        y = functional.bcos_linear(x, self.weight, b=self.b, unit_norm=self.unit_norm, norm_eps=self.norm_eps)
+        lengths = vector_length(x, -1, eps=self.eps) if self.bias is not None and self.biases == "norm" else None
+        return self._gained(y, 0), lengths
+
+    def extra_repr(self) -> str:
+        """Sizes, B and the rule of the bias."""
+        return f"{super().extra_repr()}, {self._rule()}"
