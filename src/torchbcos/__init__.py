@@ -19,6 +19,7 @@ _DOOR = {
     "ExplanationWarning": "torchbcos._core.errors",
     "Prediction": "torchbcos.zoo",
     "attribute": "torchbcos.attribution",
+    "bcosify": "torchbcos.conversion",
     "create_model": "torchbcos.zoo",
     "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",

@@ -106,10 +106,11 @@ class Origins:
 
         What was made of things of unknown origin, or of numbers once some were read out of a signal, stays unknown.
         """
+        known = self.read is None and all(self.is_known(part) for part in parts)
+        names = {self.name_of(part) for part in parts} - {None}  # of `t` itself as well, where an operation gives what it took
         self._made.pop(id(t), None)
-        if self.read is not None or not all(self.is_known(part) for part in parts):
+        if not known:
             return
-        names = {self.name_of(part) for part in parts} - {None}
         self._made[id(t)] = _Made(weakref.ref(t), version(t), names.pop() if len(names) == 1 else None)
         if version(t):
             self.edited(t)

