@@ -40,6 +40,7 @@ class MultiheadAttention(nn.Module):
         super().__init__()
         self.embed_dim, self.num_heads, self.batch_first, self.dropout = old.embed_dim, old.num_heads, old.batch_first, old.dropout
         self.biases = biases
+        self._qkv_same_embed_dim = False  # so that torch's transformer layer takes no way past this module
         self.in_proj_weight, self.in_proj_bias = old.in_proj_weight, old.in_proj_bias
         self.out_proj = bnn.BcosifiedLinear(old.embed_dim, old.embed_dim, old.out_proj.bias is not None, biases=biases, **out)
         self.register_buffer("unit", torch.tensor(old.embed_dim**0.5))

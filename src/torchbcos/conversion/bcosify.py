@@ -55,7 +55,7 @@ def bcosify(
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
         border: what padding of the first layer looks like: "repeat" the edge of the picture, or its "mean" colour, as given, which
             is a constant. None: "mean" where biases are kept, else "repeat".
-        calibrate: fit each layer to the given network's values on `example`. None: unless the function stays the same.
+        calibrate: fit each layer to the given network's values on `example`. None: unless every layer gives what it gave.
         output: entry of the output that holds the logits, where it is no tensor.
 
     Returns:
@@ -87,14 +87,14 @@ def bcosify(
     for step in steps:
         converted = apply_step(converted, step, numbers.get(step.path))
     converted.eval()
-    fits = calibrate is None and not choices.changes_nothing or bool(calibrate)
+    fits = not choices.keeps_layers if calibrate is None else calibrate
     if fits:
         targets = values_to_match(given, x, plans, lambda y: tensor_in(y, output))
         calibrate_(converted, add_inverse(pixels), targets, plans)
     checked = closing_check(converted, add_inverse(pixels), plans, output)
     never = recording.never_ran(given, LAYERS)
     report = Report(
-        lines=tuple(_line(p, checked.of_layers) for p in plans if p.step.kind not in ("set", "decode")),
+        lines=tuple(_line(p, checked.of_layers) for p in plans if p.step.kind not in ("set", "decode", "folded")),
         steps=tuple(steps), share=checked.share, constants=checked.constants, residual=checked.residual,
         kept=_same(given, converted, x, add_inverse(pixels), output), noise=example is None, examples=len(pixels),
         never_ran=tuple(never), elsewhere=tuple(sorted(set(recording.elsewhere) & checked.left)),
@@ -154,12 +154,21 @@ def _in_order(steps: list[Step]) -> list[Step]:
     return sorted(steps, key=lambda step: step.kind == "decode")
 
 
+_BECAME = {
+    "norm": "norm", "pool": "anti-aliased pool", "hardswish": "held gate", "multihead": "attention", "windows": "attention",
+    "pooling": "attention",
+}  # fmt: skip
+
+
 def _line(planned: Planned, of_layers: Mapping[str, float]) -> Line:
     step, settings = planned.step, planned.step.settings
     out: Mapping[str, Any] = settings.get("out", {})
+    b = settings.get("b", out.get("b"))
+    layer = "convolution" if step.kind == "conv" else "linear layer"
+    became = _BECAME.get(step.kind) or (f"B-cos {layer}" if b is not None and b > 1 else layer)
     return Line(
-        path=step.path, was=planned.was, became=step.kind, role=planned.role, b=settings.get("b", out.get("b")),
-        biases=str(settings.get("biases", "")), fit=planned.fit, constant=of_layers.get(step.path, 0.0),
+        path=step.path, was=planned.was, became=became, role=planned.role, b=b, biases=str(settings.get("biases", "")),
+        fit=planned.fit, constant=of_layers.get(step.path, 0.0),
     )  # fmt: skip
 
 

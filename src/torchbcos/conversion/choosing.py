@@ -47,10 +47,10 @@ class Choices:
             check_exponent(value)
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether the converted network is to be the same function."""
+    def keeps_layers(self) -> bool:
+        """Whether every layer is to give what it gave, but for what lies beyond the picture."""
         ones = set(self.b.values()) <= {1} if isinstance(self.b, Mapping) else self.b == 1
-        return ones and self.biases == "keep" and self.border == "mean" and not self.antialias
+        return ones and self.biases == "keep" and not self.antialias
 
 
 def role_of(run: Run, recording: Recording) -> str:

@@ -238,6 +238,7 @@ def _find_signals(network: nn.Module, x: Tensor, output: str | int | None, found
 
     def leave(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], y: Any) -> None:
+            y = y[0] if isinstance(y, tuple) and y else y
             if isinstance(y, Tensor) and y.requires_grad:
                 given.setdefault(path, y)
 

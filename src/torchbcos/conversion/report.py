@@ -26,7 +26,7 @@ class Line:
     Attributes:
         path: its name.
         was: what stood there.
-        became: kind of the step that changed it.
+        became: what stands there now, in words; a norm that a layer took in has no line of its own.
         role: what it does in the network.
         b: exponent B; None where it has none.
         biases: rule of its bias; "" where it has none.
