@@ -64,10 +64,11 @@ def activation(call: Call) -> Outcome:
     early = _moving(call)
     if early is not None:
         return early
-    x = call.signal
+    x, func, rest, others = call.signal, call.func, call.args[1:], _others(call)
 
+    # kept by a step of autograd: the call itself would keep the signal, whose history that step is, and none were ever freed
     def run(t: Tensor) -> Tensor:
-        y: Tensor = call.func(t, *call.args[1:], **_others(call))
+        y: Tensor = func(t, *rest, **others)
         return y
 
     inplace = call.inplace or any(a is True for a in call.args[1:])
