@@ -39,7 +39,11 @@ from tests.any.networks import ARCHITECTURES, CLASSES, Entry, build, entry
 from torchbcos._core.errors import BcosError
 from torchbcos.conversion import Report
 from torchbcos.conversion.checking import kind_of
+from torchbcos.conversion.planning import LAYERS
+from torchbcos.conversion.recording import record
+from torchbcos.deployment.settle import copy_of
 from torchbcos.functional import add_inverse
+from torchbcos.nn.bcosified import Biased
 
 __all__ = ["LIMITS", "NAMES", "Row", "row_of"]
 
@@ -93,7 +97,8 @@ class Row:
         names: of the constants that are left with norm biases.
         adds_up_norm: "adds up" of that conversion.
         layers: convolutions and linear layers that became ours.
-        stayed: the others that ran.
+        stayed: the others that ran: they make gates.
+        plain: names of those among them that carry the signal, and should not have stayed.
         never_ran, elsewhere, zeroed: how many; see `torchbcos.conversion.Report`.
     """
 
@@ -110,6 +115,7 @@ class Row:
     adds_up_norm: float = math.nan
     layers: int = 0
     stayed: int = 0
+    plain: list[str] = dataclasses.field(default_factory=list)
     never_ran: int = 0
     elsewhere: int = 0
     zeroed: int = 0
@@ -184,8 +190,10 @@ def _converted(one: Entry, model: nn.Module, x: Tensor) -> Row:
     options: dict[str, Any] = {"b": 1, "mean": _MEAN, "std": _STD, "output": one.output}
     _, kept, adds_up = _once(model, x[:2], options | {"biases": "keep"})
     new, normed, adds_up_norm = _once(model, x, options | {"biases": "norm"})
-    ours = sum(line.role != "" for line in normed.lines)
-    weighted = sum(isinstance(m, nn.modules.conv._ConvNd | nn.Linear) for m in new.modules())
+    ours = sum(isinstance(m, Biased) for m in new.modules())
+    given = {path for path, m in new.named_modules() if isinstance(m, LAYERS) and not isinstance(m, Biased)}
+    runs = record(copy_of(model), (x[:1] - 0.45) / 0.225, one.output).runs
+    plain = sorted(path for path, run in runs.items() if run.signal and path in given | {p.removeprefix("network.") for p in given})
     same, unit = LIMITS[precision]
     faults = [f"the function changed by {kept.kept:.1e}"] if not kept.kept <= same else []
     faults += [f"does not add up, by {r:.1e}" for r in (adds_up, adds_up_norm) if not r <= unit]
@@ -193,8 +201,8 @@ def _converted(one: Entry, model: nn.Module, x: Tensor) -> Row:
     faults += [f"constants are left with norm biases: {', '.join(bad[:4])}"] if bad else []
     return Row(
         one.title, one.size, "wrong" if faults else "exact", "; ".join(faults), precision, kept.kept, adds_up, _rounded(kept.kinds),
-        _rounded(normed.kinds), list(normed.constants), adds_up_norm, ours, weighted - len(normed.never_ran), len(normed.never_ran),
-        len(normed.elsewhere), len(normed.zeroed),
+        _rounded(normed.kinds), list(normed.constants), adds_up_norm, ours, len(given) - len(normed.never_ran), plain,
+        len(normed.never_ran), len(normed.elsewhere), len(normed.zeroed),
     )  # fmt: skip
 
 
@@ -222,6 +230,7 @@ def shown(row: Row) -> str:
     kept, left = (" ".join(f"{k} {v:.1%}" for k, v in kinds.items()) or "none" for kinds in (row.kinds, row.left))
     more = f"  {row.precision}" if row.precision != "float64" else ""
     more += "".join(f"  {n} {word}" for n, word in ((row.zeroed, "zeroed"), (row.elsewhere, "elsewhere"), (row.never_ran, "never ran")) if n)
+    more += f"  plain: {', '.join(row.plain[:3])}" if row.plain else ""
     note = f"  {row.note}" if row.note else ""
     return (
         f"{row.name:45} {row.verdict}  same {row.same:.0e}  adds up {row.adds_up:.0e}  kept: {kept}  norm: {left}  "

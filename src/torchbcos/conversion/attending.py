@@ -106,7 +106,7 @@ class WindowAttention(nn.Module):
         self.qkv = bnn.BcosifiedLinear(dim, 3 * dim, old.qkv.bias is not None, b=1, biases=biases)
         self.proj = bnn.BcosifiedLinear(dim, dim, old.proj.bias is not None, biases=biases, **out)
         self.register_buffer("relative_position_index", old.relative_position_index)
-        self.second = hasattr(old, "cpb_mlp")
+        self.second = hasattr(old, "cpb_mlp")  # whose keys have no bias, whatever stands there
         if self.second:
             self.register_buffer("relative_coords_table", old.relative_coords_table)
             self.logit_scale, self.cpb_mlp = old.logit_scale, old.cpb_mlp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,9 +66,12 @@ def plan(network: nn.Module, recording: Recording, choices: Choices, mean: Seque
     for run in sorted(recording.runs.values(), key=lambda run: run.order):
         if any(run.path.startswith(f"{path}.") for path in swallowed):
             continue
+        if run.path in found:  # with the module that takes its weight
+            continue
         parent = found.get(run.path.rpartition(".")[0])
         if parent is not None and "follows" in parent.step.settings:
             continue  # goes along with the norm that it follows
+        found |= _joined(run)
         made = _attention(run, choices) or _layer(run, recording, choices) or _norm(run, choices) or _other(run, choices)
         if made is not None:
             found[run.path] = made
@@ -107,11 +111,20 @@ def _layer(run: Run, recording: Recording, choices: Choices) -> Planned | None:
 
 def proved(run: Run, step: Step, numbers: Numbers | None = None) -> bool:
     """Whether a replacement with B = 1 and the bias kept gives what the module gave."""
+    try:
+        made = replacement(run.module, step, numbers)
+    except (BcosError, RuntimeError, TypeError, ValueError, AttributeError):
+        return False
+    return _gives(run, made)
+
+
+def _gives(run: Run, made: nn.Module) -> bool:
+    """Whether a module gives, of what a run took, what that run gave."""
     if run.y is None:
         return False
     try:
         with torch.no_grad():
-            given = replacement(run.module, step, numbers)(*run.args, **run.kwargs)
+            given = made(*run.args, **run.kwargs)
     except (BcosError, RuntimeError, TypeError, ValueError, AttributeError):
         return False
     given = given[0] if isinstance(given, tuple) else given
@@ -166,6 +179,24 @@ def _attention(run: Run, choices: Choices) -> Planned | None:
         return None
     step = Step(run.path, kind, settings)
     return Planned(step, _words(module), "attention") if proved(run, step) else None
+
+
+def _joined(run: Run) -> dict[str, Planned]:
+    """A module that adds biases of its own to a linear layer (BEiT, EVA, Swin V2): they become the layer's."""
+    module: Any = run.module
+    layer, parts = getattr(module, "qkv", None), [getattr(module, f"{name}_bias", None) for name in "qkv"]
+    if type(layer) is not nn.Linear or layer.bias is not None or parts[0] is None or parts[2] is None or not run.signal:
+        return {}
+    width = len(layer.weight) // 3
+    bias = torch.cat([layer.weight.new_zeros(width) if p is None else p.detach() for p in parts])
+    without = Step(run.path, "set", {f"{name}_bias": None for name in "qkv" if hasattr(module, f"{name}_bias")})
+    settings: dict[str, Any] = {"biases": "keep", "b": 1.0, "bias": True}
+    inner = Planned(Step(f"{run.path}.qkv", "linear", settings), _words(layer), "attention", (layer.weight.detach().clone(), bias))
+    twin = copy.deepcopy(module)
+    for name, value in without.settings.items():
+        setattr(twin, name, value)
+    twin.qkv = replacement(layer, inner.step, inner.numbers)
+    return {run.path: Planned(without, _words(module)), inner.step.path: inner} if _gives(run, twin) else {}
 
 
 def _other(run: Run, choices: Choices) -> Planned | None:
