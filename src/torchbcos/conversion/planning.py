@@ -214,9 +214,11 @@ def _other(run: Run, choices: Choices) -> Planned | None:
 def _fold_norms(recording: Recording, found: dict[str, Planned]) -> None:
     """Fold each batch norm into the layer whose output it alone reads: one bias, one rule."""
     for path, norm in list(found.items()):
+        if norm.step.kind != "norm" or norm.step.settings["kind"] != "batch":
+            continue
         run = recording.runs[path]
         source = found.get(run.x_from) if run.x_from else None
-        if norm.step.kind != "norm" or norm.step.settings["kind"] != "batch" or source is None or run.calls > 1:
+        if source is None or source.step.path not in recording.runs or run.calls > 1:
             continue
         layer = recording.runs[source.step.path]
         if source.step.kind not in ("conv", "linear") or layer.readers != 1 or layer.calls > 1 or source.scale is not None:
