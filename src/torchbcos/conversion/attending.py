@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold
 from torchbcos.functional import attention
 from torchbcos.functional.length import vector_length
@@ -50,8 +51,12 @@ class MultiheadAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
         attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for."""
-        if not self.batch_first:
+        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for; of one example without its axis."""
+        lone = query.dim() == 2
+        if lone:
+            query, key, value = (t.unsqueeze(0) for t in (query, key, value))
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        elif not self.batch_first:
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.chunk(3))
         weights = self.in_proj_weight.chunk(3)
@@ -60,17 +65,19 @@ class MultiheadAttention(nn.Module):
         if biases[2] is not None and self.biases == "norm":
             v = v + biases[2] * (vector_length(value) / self.unit)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        mask = _joined(attn_mask, key_padding_mask, q)
+        if is_causal and attn_mask is None:
+            raise InputError("Attention with is_causal=True needs attn_mask, too, as in torch.nn.MultiheadAttention.")
+        mask, rate, shares = _joined(attn_mask, key_padding_mask, q), self.dropout if self.training else 0.0, None
         if need_weights:
             scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-            shares: Tensor | None = hold((scores if mask is None else scores + mask).softmax(-1))
-            mixed = shares @ v  # type: ignore[operator]
+            shares = F.dropout(hold((scores if mask is None else scores + mask).softmax(-1)), rate)
+            mixed = shares @ v
+            shares = shares.mean(1) if average_attn_weights else shares
         else:
-            shares, rate = None, self.dropout if self.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=is_causal and mask is None)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        if shares is not None and average_attn_weights:
-            shares = shares.mean(1)
+        if lone:
+            return out.squeeze(0), None if shares is None else shares.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), shares
 
 

@@ -191,7 +191,10 @@ def _joined(run: Run) -> dict[str, Planned]:
     bias = torch.cat([layer.weight.new_zeros(width) if p is None else p.detach() for p in parts])
     without = Step(run.path, "set", {f"{name}_bias": None for name in "qkv" if hasattr(module, f"{name}_bias")})
     settings: dict[str, Any] = {"biases": "keep", "b": 1.0, "bias": True}
-    inner = Planned(Step(f"{run.path}.qkv", "linear", settings), _words(layer), "attention", (layer.weight.detach().clone(), bias))
+    inner = Planned(
+        Step(f"{run.path}.qkv", "linear", settings), _words(layer), "attention", (layer.weight.detach().clone(), bias),
+        torch.ones_like(bias), bias,
+    )  # fmt: skip
     twin = copy.deepcopy(module)
     for name, value in without.settings.items():
         setattr(twin, name, value)

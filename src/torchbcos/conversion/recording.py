@@ -109,7 +109,7 @@ def record(network: nn.Module, x: Tensor, output: str | int | None = None) -> Re
         StateError: it gives no logits (N, classes), or cannot be explained.
     """
     found = _looked(network, x, output)
-    _find_signals(network, x, output, found)
+    _find_signals(network, x[:1], output, found)  # of one image, whatever the layout inside
     return found
 
 
@@ -195,11 +195,12 @@ class _Readers(TorchFunctionMode):
         given = list(_tensors((*args, *kwargs.values())))
         versions = [0 if t.is_inference() else t._version for t in given]
         value = func(*args, **kwargs)
-        if name in _LOOKS or self.copying:
+        changed = any(not t.is_inference() and t._version != v for t, v in zip(given, versions, strict=True))
+        if name in _LOOKS or self.copying or not changed and next(_tensors((value,)), None) is None:  # len(x), x.shape
             return value
         self.alive.append((given, value))
         # what hands a tensor on as it is reads nothing: dropout in eval mode, contiguous
-        self.readers.update({id(t) for t, v in zip(given, versions, strict=True) if t is not value or not t.is_inference() and t._version != v})
+        self.readers.update({id(t) for t, v in zip(given, versions, strict=True) if changed or t is not value})
         here = self.stack[-1] if self.stack else ""
         for made in _tensors((value,)):
             self.makers.setdefault(id(made), here)
