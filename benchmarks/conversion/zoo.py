@@ -192,16 +192,18 @@ def _converted(one: Entry, model: nn.Module, x: Tensor) -> Row:
     new, normed, adds_up_norm = _once(model, x, options | {"biases": "norm"})
     ours = sum(isinstance(m, Biased) for m in new.modules())
     given = {path for path, m in new.named_modules() if isinstance(m, LAYERS) and not isinstance(m, Biased)}
+    stayed = len(given) - len(normed.never_ran)
     runs = record(copy_of(model), (x[:1] - 0.45) / 0.225, one.output).runs
-    plain = sorted(path for path, run in runs.items() if run.signal and path in given | {p.removeprefix("network.") for p in given})
+    given |= {path.removeprefix("network.") for path in given}
+    plain = sorted(path for path, run in runs.items() if run.signal and path in given)
     same, unit = LIMITS[precision]
     faults = [f"the function changed by {kept.kept:.1e}"] if not kept.kept <= same else []
     faults += [f"does not add up, by {r:.1e}" for r in (adds_up, adds_up_norm) if not r <= unit]
     bad = [name for name in normed.constants if kind_of(name) not in _ALLOWED]
     faults += [f"constants are left with norm biases: {', '.join(bad[:4])}"] if bad else []
     return Row(
-        one.title, one.size, "wrong" if faults else "exact", "; ".join(faults), precision, kept.kept, adds_up, _rounded(kept.kinds),
-        _rounded(normed.kinds), list(normed.constants), adds_up_norm, ours, len(given) - len(normed.never_ran), plain,
+        one.title, one.size, "wrong" if faults else "exact", "; ".join(faults), precision, kept.kept, adds_up,
+        _rounded(kept.kinds), _rounded(normed.kinds), list(normed.constants), adds_up_norm, ours, stayed, plain,
         len(normed.never_ran), len(normed.elsewhere), len(normed.zeroed),
     )  # fmt: skip
 
@@ -229,7 +231,8 @@ def shown(row: Row) -> str:
         return f"{row.name:45} {row.verdict}: {row.note}  {row.seconds:.0f} s"
     kept, left = (" ".join(f"{k} {v:.1%}" for k, v in kinds.items()) or "none" for kinds in (row.kinds, row.left))
     more = f"  {row.precision}" if row.precision != "float64" else ""
-    more += "".join(f"  {n} {word}" for n, word in ((row.zeroed, "zeroed"), (row.elsewhere, "elsewhere"), (row.never_ran, "never ran")) if n)
+    counts = ((row.zeroed, "zeroed"), (row.elsewhere, "elsewhere"), (row.never_ran, "never ran"))
+    more += "".join(f"  {n} {word}" for n, word in counts if n)
     more += f"  plain: {', '.join(row.plain[:3])}" if row.plain else ""
     note = f"  {row.note}" if row.note else ""
     return (
@@ -256,7 +259,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", default=[], metavar="WORD", help="words of names; all without any")
     parser.add_argument("--first", action="store_true", help="the ten that catch most faults")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="rows are written here one by one, and those that stand are kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="rows go here one by one; those that stand are kept")
     parser.add_argument("--again", action="store_true", help="rows that stand and are not exact are measured again")
     args = parser.parse_args()
     warnings.simplefilter("ignore")

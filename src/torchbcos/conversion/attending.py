@@ -39,7 +39,8 @@ class MultiheadAttention(nn.Module):
 
     def __init__(self, old: nn.MultiheadAttention, biases: str, out: dict[str, Any]) -> None:
         super().__init__()
-        self.embed_dim, self.num_heads, self.batch_first, self.dropout = old.embed_dim, old.num_heads, old.batch_first, old.dropout
+        self.embed_dim, self.num_heads = old.embed_dim, old.num_heads
+        self.batch_first, self.dropout = old.batch_first, old.dropout
         self.biases = biases
         self._qkv_same_embed_dim = False  # so that torch's transformer layer takes no way past this module
         self.in_proj_weight, self.in_proj_bias = old.in_proj_weight, old.in_proj_bias
@@ -51,7 +52,11 @@ class MultiheadAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
         attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for; of one example without its axis."""
+        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for.
+
+        Raises:
+            InputError: `is_causal` without a mask.
+        """
         lone = query.dim() == 2
         if lone:
             query, key, value = (t.unsqueeze(0) for t in (query, key, value))
@@ -64,7 +69,7 @@ class MultiheadAttention(nn.Module):
         v = F.linear(value, weights[2], biases[2] if self.biases == "keep" else None)
         if biases[2] is not None and self.biases == "norm":
             v = v + biases[2] * (vector_length(value) / self.unit)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (t.reshape(*t.shape[:2], self.num_heads, -1).transpose(1, 2) for t in (q, k, v))
         if is_causal and attn_mask is None:
             raise InputError("Attention with is_causal=True needs attn_mask, too, as in torch.nn.MultiheadAttention.")
         mask, rate, shares = _joined(attn_mask, key_padding_mask, q), self.dropout if self.training else 0.0, None
@@ -85,7 +90,7 @@ def _joined(mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | 
     """What is added to the scores: masks of `torch.nn.MultiheadAttention`, whose True means "not allowed"."""
     found = None if mask is None else _added(mask, q)
     if found is not None and found.dim() == 3:
-        found = found.unflatten(0, (-1, q.shape[1]))
+        found = found.reshape(-1, q.shape[1], *found.shape[1:])
     if padding is not None:
         more = _added(padding, q)[:, None, None]
         found = more if found is None else found + more
@@ -113,6 +118,7 @@ class WindowAttention(nn.Module):
         self.qkv = bnn.BcosifiedLinear(dim, 3 * dim, old.qkv.bias is not None, b=1, biases=biases)
         self.proj = bnn.BcosifiedLinear(dim, dim, old.proj.bias is not None, biases=biases, **out)
         self.register_buffer("relative_position_index", old.relative_position_index)
+        self.relative_position_index: Tensor
         self.second = hasattr(old, "cpb_mlp")  # whose keys have no bias, whatever stands there
         if self.second:
             self.register_buffer("relative_coords_table", old.relative_coords_table)
@@ -122,9 +128,12 @@ class WindowAttention(nn.Module):
 
     def position_bias(self) -> Tensor:
         """(1, heads, T, T): what the distance of two tokens of a window adds to their score."""
-        size = self.window_size[0] * self.window_size[1]
-        table = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads) if self.second else self.relative_position_bias_table
-        found: Tensor = table[self.relative_position_index.view(-1)].view(size, size, -1).permute(2, 0, 1).unsqueeze(0)
+        size, index = self.window_size[0] * self.window_size[1], self.relative_position_index.view(-1)
+        if self.second:
+            table: Tensor = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
+        else:
+            table = self.relative_position_bias_table
+        found = table[index].view(size, size, -1).permute(2, 0, 1).unsqueeze(0)
         return 16 * found.sigmoid() if self.second else found
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The check that closes a conversion: every converted layer ran, and one explanation adds up; what constants are left, by name."""
+"""The check that closes a conversion: every converted layer ran, one explanation adds up; constants that are left, by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Checked:
 
     Attributes:
         share: median share of the input in the highest logit.
-        constants: by name, its part of all magnitudes of that logit (constants and contributions summed), the mean of the examples.
+        constants: by name, its part of all magnitudes of that logit (constants and contributions), the mean of the examples.
         of_layers: the same for every module, by path.
         residual: the largest.
         operations: of the trace, (operation, module, kind, rule, count) of what is held or bent.
@@ -56,10 +56,10 @@ def kind_of(name: str) -> str:
 
 
 def leftover(given: nn.Module, recording: Recording, plans: Sequence[Planned]) -> list[Step]:
-    """Steps that set to zero what is added elsewhere and is neither a position nor a token: biases that no layer of ours holds."""
+    """Steps that set to zero what is added elsewhere, but no position and no token: biases that no layer of ours holds."""
     done = {p.step.path for p in plans}
     inside = _inside(plans)
-    parameters, found = dict(given.named_parameters()), {}
+    parameters, found = dict(given.named_parameters()), dict[str, list[str]]()
     for name in recording.constants:
         path, _, last = name.rpartition(".")
         free = path not in done and not name.startswith(inside) and name in parameters and kind_of(name) == "bias"
@@ -92,7 +92,8 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
         path = name.rpartition(".")[0].removeprefix(prefix)
         of_layers[path] = of_layers.get(path, 0.0) + share
     met = trace(network, x[:1], products="half")
-    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    bent = [m for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in bent]
     share = float(e.share[:, 0].nanmedian())
     done, inside = {p.step.path for p in plans}, _inside(plans)
     left = {path for path in of_layers if path not in done and not path.startswith(inside)}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from torchbcos import nn as bnn
 from torchbcos._core.errors import BcosError
 from torchbcos.conversion.attending import fits_multihead
 from torchbcos.conversion.choosing import Choices, b_of, check_rules, role_of
@@ -52,7 +51,9 @@ class Planned:
     left: str = field(default="")
 
 
-def plan(network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]) -> list[Planned]:
+def plan(
+    network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]
+) -> list[Planned]:  # fmt: skip
     """All steps, in the order of the calls of their modules.
 
     Args:
@@ -146,8 +147,9 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
     eps = next((float(getattr(module, name)) for name in _EPSILONS if isinstance(getattr(module, name, None), float)), 1e-5)
     follows = [name for name in _FOLLOWS if isinstance(getattr(module, name, None), nn.Module)]
     settings = {"biases": "keep", "eps": eps, "affine": getattr(module, "weight", None) is not None}
+    grouped = "group_norm" in run.functions or "instance_norm" in run.functions
     for kind, axis in (("batch", 1), ("token", -1), ("position", 1), ("group", 1)):
-        if (kind == "batch") != centred or (kind == "group") != ("group_norm" in run.functions or "instance_norm" in run.functions):
+        if (kind == "batch") != centred or (kind == "group") != grouped:
             continue
         features = run.x.shape[axis]
         more: dict[str, Any] = {"kind": kind, "features": features}
@@ -278,12 +280,12 @@ def _set_b(steps: list[Planned], choices: Choices) -> None:
         planned.step = replace(step, settings=settings)
 
 
-def _words(module: nn.Module) -> str:
+def _words(old: nn.Module) -> str:
     """A module in a few words: "Conv2d 3→32, 3×3/2"."""
-    name = type(module).__name__
-    if isinstance(module, nn.Linear):
+    name, module = type(old).__name__, cast("Any", old)
+    if isinstance(old, nn.Linear):
         return f"{name} {module.in_features}→{module.out_features}"
-    if isinstance(module, LAYERS):
+    if isinstance(old, LAYERS):
         sizes = "×".join(map(str, module.kernel_size))
         stride = f"/{max(module.stride)}" if max(module.stride) > 1 else ""
         groups = f", {module.groups} groups" if module.groups > 1 else ""

@@ -196,7 +196,7 @@ class _Readers(TorchFunctionMode):
         versions = [0 if t.is_inference() else t._version for t in given]
         value = func(*args, **kwargs)
         changed = any(not t.is_inference() and t._version != v for t, v in zip(given, versions, strict=True))
-        if name in _LOOKS or self.copying or not changed and next(_tensors((value,)), None) is None:  # len(x), x.shape
+        if name in _LOOKS or self.copying or not (changed or any(True for _ in _tensors((value,)))):  # len(x), x.shape
             return value
         self.alive.append((given, value))
         # what hands a tensor on as it is reads nothing: dropout in eval mode, contiguous

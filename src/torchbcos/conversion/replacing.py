@@ -106,7 +106,7 @@ def _linear(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.M
 
 def _norm(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     kind, follows = settings.pop("kind"), settings.pop("follows", ())
-    made = _NORMS[kind](settings.pop("features"), **settings)
+    made: Any = _NORMS[kind](settings.pop("features"), **settings)
     variance = getattr(old, "running_var", None)
     if kind == "batch" and variance is not None:
         made.running_var.copy_(variance)
@@ -155,7 +155,7 @@ def _attention(kind: str) -> Callable[[Any, dict[str, Any], Numbers | None], nn.
                 _filled(layer, *_numbers_of(getattr(old, name)))
         if isinstance(made, WindowAttention) and made.second and made.qkv.bias is not None:
             with torch.no_grad():
-                made.qkv.bias.unflatten(0, (3, -1))[1] = 0.0
+                made.qkv.bias.chunk(3)[1].zero_()
         return made
 
     return make
@@ -205,7 +205,7 @@ class Decoded(nn.Module):
 
 
 class Decode(bnn.Layer):
-    """(N, 2C, *S) to (N, C, *S): `(x⁺ (1 - mean) - x⁻ mean) / std`, which of [x, 1 - x] is `(x - mean) / std`, without a constant."""
+    """(N, 2C, *S) to (N, C, *S): `(x⁺ (1 - mean) - x⁻ mean) / std`, of [x, 1 - x] that is `(x - mean) / std`: no constant."""
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()

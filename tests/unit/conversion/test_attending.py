@@ -139,7 +139,8 @@ def test_transformers_of_torch(norm_first: bool, batch_first: bool) -> None:
     network = alive(Queries(norm_first, batch_first))
     model, report = bcosify(network, b=1, biases="keep", example=PIXELS, mean=(0.0,) * 3, std=(1.0,) * 3)
     assert report.kept <= 1e-12 and not report.never_ran and not report.elsewhere
-    asking = {path for path, m in model.named_modules() if isinstance(m, MultiheadAttention)}  # of queries alone none depends on x
+    # the queries ask each other before they see a picture: that depends on none
+    asking = {path for path, m in model.named_modules() if isinstance(m, MultiheadAttention)}
     assert asking == {"encoder.layers.0.self_attn", "encoder.layers.1.self_attn", "decoder.multihead_attn"}
     model, report = bcosify(network, b=1, example=PIXELS, mean=(0.0,) * 3, std=(1.0,) * 3)
     assert set(report.constants) <= {"query_token", "decoder.added"} and not report.zeroed and report.residual <= 1e-10
