@@ -24,8 +24,7 @@ __all__ = ["MultiheadAttention", "PooledAttention", "WindowAttention", "fits_mul
 
 def fits_multihead(old: nn.Module) -> bool:
     """Whether `MultiheadAttention` can stand in the place of a `torch.nn.MultiheadAttention`."""
-    plain = isinstance(old, nn.MultiheadAttention) and old._qkv_same_embed_dim and old.bias_k is None
-    return plain and not old.add_zero_attn
+    return isinstance(old, nn.MultiheadAttention) and old.bias_k is None and not old.add_zero_attn
 
 
 class MultiheadAttention(nn.Module):
@@ -43,9 +42,10 @@ class MultiheadAttention(nn.Module):
         self.batch_first, self.dropout = old.batch_first, old.dropout
         self.biases = biases
         self._qkv_same_embed_dim = False  # so that torch's transformer layer takes no way past this module
-        self.in_proj_weight, self.in_proj_bias = old.in_proj_weight, old.in_proj_bias
+        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias"):
+            self.register_parameter(name, getattr(old, name))
         self.out_proj = bnn.BcosifiedLinear(old.embed_dim, old.embed_dim, old.out_proj.bias is not None, biases=biases, **out)
-        self.register_buffer("unit", torch.tensor(old.embed_dim**0.5))
+        self.register_buffer("unit", torch.tensor(old.vdim**0.5))
         self.unit: Tensor
 
     def forward(
@@ -64,7 +64,8 @@ class MultiheadAttention(nn.Module):
         elif not self.batch_first:
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.chunk(3))
-        weights = self.in_proj_weight.chunk(3)
+        whole = self.in_proj_weight
+        weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if whole is None else whole.chunk(3)
         q, k = (F.linear(hold(t), w, b) for t, w, b in zip((query, key), weights, biases, strict=False))
         v = F.linear(value, weights[2], biases[2] if self.biases == "keep" else None)
         if biases[2] is not None and self.biases == "norm":

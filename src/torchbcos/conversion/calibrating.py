@@ -151,6 +151,8 @@ def _measure_(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
             lengths: Tensor | None = vector_length(inputs[2])
         else:
             lengths = layer.parts(inputs[0])[1]
+        if not bool((m if lengths is None else lengths).any()):
+            return None  # nothing arrives here
         if lengths is not None:
             layer.unit.fill_(float(lengths.mean().clamp_min(1e-12)))
 
@@ -169,6 +171,8 @@ def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | No
     m = None
     if layer.bias is not None:
         m = rows.new_ones(len(rows), 1) if lengths is None else _rows(lengths, layer, planned)
+        if not bool((m if lengths is None else lengths).any()):
+            return None  # nothing arrives here
         if lengths is not None:
             layer.unit.fill_(float(m.mean().clamp_min(1e-12)))
             m = m / layer.unit

@@ -23,7 +23,7 @@ _FEW = 8  # examples that are explained
 _KINDS = (
     ("position", ("pos_", "embeddings.added", "position", "relative", "rope", "pos.")),
     ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
-    ("border", (".mean", "decode.mean")),
+    ("border", (".mean",)),
 )
 _NEVER_PARAMETERS = ("running_mean", "batch_mean")
 
@@ -52,6 +52,8 @@ class Checked:
 def kind_of(name: str) -> str:
     """What kind of constant has this name: "position", "token", "border" or "bias"."""
     low = name.lower()
+    if low.rpartition(".")[2] == "bias":  # that of a layer, whatever the module is called: token_mixer, head_dist
+        return "bias"
     return next((kind for kind, words in _KINDS if any(word in low for word in words)), "bias")
 
 

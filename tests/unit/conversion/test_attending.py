@@ -84,6 +84,14 @@ def test_multihead_attention_of_one_example(batch_first: bool) -> None:
         assert theirs[1] is None or near(ours[1], theirs[1])
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_multihead_attention_whose_keys_and_values_have_sizes_of_their_own(bias: bool) -> None:
+    old = alive(nn.MultiheadAttention(8, 4, kdim=3, vdim=6, bias=bias))
+    new = twin(old, "multihead", MultiheadAttention)
+    theirs, ours = (module(drawn(5, 2, 8), drawn(7, 2, 3), drawn(7, 2, 6)) for module in (old, new))
+    assert near(ours[0], theirs[0]) and near(ours[1], theirs[1])
+
+
 def test_a_causal_hint_needs_its_mask_as_in_torch() -> None:
     old = alive(nn.MultiheadAttention(8, 4))
     new, x = twin(old, "multihead", MultiheadAttention), drawn(5, 2, 8)
@@ -106,7 +114,7 @@ def test_its_dropout_drops_in_training_mode_alone() -> None:
 
 @pytest.mark.parametrize(
     ("fits", "options"),
-    [(True, {}), (True, {"bias": False}), (False, {"kdim": 4}), (False, {"add_bias_kv": True}), (False, {"add_zero_attn": True})],
+    [(True, {}), (True, {"bias": False}), (True, {"kdim": 4}), (False, {"add_bias_kv": True}), (False, {"add_zero_attn": True})],
 )
 def test_which_multihead_attention_fits(fits: bool, options: dict[str, Any]) -> None:
     assert fits_multihead(nn.MultiheadAttention(8, 2, **options)) is fits
