@@ -25,7 +25,6 @@ _KINDS = (
     ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
     ("border", (".mean",)),
 )
-_NEVER_PARAMETERS = ("running_mean", "batch_mean")
 
 
 @dataclass(frozen=True)
