@@ -25,8 +25,10 @@ SMALL = {
     "timm:models.efficientvit_mit.EfficientVit 64 widths=(8,16,24) depths=(1,1,1) head_widths=(32,24)":
         ("float32 inside, hardswish, an input that goes through dropout", set()),
     "torchvision:models.vision_transformer.VisionTransformer 32 "
-    "image_size=32 patch_size=8 num_layers=2 num_heads=2 hidden_dim=16 mlp_dim=32": ("nn.MultiheadAttention", {"position", "token"}),
-    "torchvision:models.swin_transformer.SwinTransformer 32 patch_size=[4,4] embed_dim=16 depths=[2] num_heads=[2] window_size=[3,3]":
+    "image_size=32 patch_size=8 num_layers=2 num_heads=2 hidden_dim=16 mlp_dim=32":
+        ("nn.MultiheadAttention", {"position", "token"}),
+    "torchvision:models.swin_transformer.SwinTransformer 32 "
+    "patch_size=[4,4] embed_dim=16 depths=[2] num_heads=[2] window_size=[3,3]":
         ("windows that are shifted and padded", set()),
 }  # fmt: skip
 
