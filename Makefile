@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check any parity fuzz scale bench bench-any bench-attribution docs
+.PHONY: help demo test test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -71,6 +71,10 @@ check: $(READY) ## lint, types, import law
 any: $(READY) ## explain 186 architectures of timm, torchvision and transformers, a line each (an hour; ANY="--part 1/4" or names)
 	$(if $(READY),$(PY) $(PIP) transformers)
 	OMP_NUM_THREADS=1 $(PY) -m tests.any $(ANY)
+
+convert-zoo: $(READY) ## bcosify about 200 architectures, a line each, into convert-zoo.json (an hour or two; ZOO="--first" or "--names starnet")
+	$(if $(READY),$(PY) $(PIP) transformers open_clip_torch)
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.conversion.zoo --json convert-zoo.json $(ZOO)
 
 parity: $(READY) ## compare with the official package, a line a model
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity]')

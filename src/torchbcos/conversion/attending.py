@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import hold
 from torchbcos.functional import attention
 from torchbcos.functional.length import vector_length
@@ -23,8 +24,7 @@ __all__ = ["MultiheadAttention", "PooledAttention", "WindowAttention", "fits_mul
 
 def fits_multihead(old: nn.Module) -> bool:
     """Whether `MultiheadAttention` can stand in the place of a `torch.nn.MultiheadAttention`."""
-    plain = isinstance(old, nn.MultiheadAttention) and old._qkv_same_embed_dim and old.bias_k is None
-    return plain and not old.add_zero_attn
+    return isinstance(old, nn.MultiheadAttention) and old.bias_k is None and not old.add_zero_attn
 
 
 class MultiheadAttention(nn.Module):
@@ -38,39 +38,52 @@ class MultiheadAttention(nn.Module):
 
     def __init__(self, old: nn.MultiheadAttention, biases: str, out: dict[str, Any]) -> None:
         super().__init__()
-        self.embed_dim, self.num_heads, self.batch_first, self.dropout = old.embed_dim, old.num_heads, old.batch_first, old.dropout
+        self.embed_dim, self.num_heads = old.embed_dim, old.num_heads
+        self.batch_first, self.dropout = old.batch_first, old.dropout
         self.biases = biases
         self._qkv_same_embed_dim = False  # so that torch's transformer layer takes no way past this module
-        self.in_proj_weight, self.in_proj_bias = old.in_proj_weight, old.in_proj_bias
+        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias"):
+            self.register_parameter(name, getattr(old, name))
         self.out_proj = bnn.BcosifiedLinear(old.embed_dim, old.embed_dim, old.out_proj.bias is not None, biases=biases, **out)
-        self.register_buffer("unit", torch.tensor(old.embed_dim**0.5))
+        self.register_buffer("unit", torch.tensor(old.vdim**0.5))
         self.unit: Tensor
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
         attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for."""
-        if not self.batch_first:
+        """As `torch.nn.MultiheadAttention`: the output, and the weights where they are asked for.
+
+        Raises:
+            InputError: `is_causal` without a mask.
+        """
+        lone = query.dim() == 2
+        if lone:
+            query, key, value = (t.unsqueeze(0) for t in (query, key, value))
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        elif not self.batch_first:
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.chunk(3))
-        weights = self.in_proj_weight.chunk(3)
+        whole = self.in_proj_weight
+        weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if whole is None else whole.chunk(3)
         q, k = (F.linear(hold(t), w, b) for t, w, b in zip((query, key), weights, biases, strict=False))
         v = F.linear(value, weights[2], biases[2] if self.biases == "keep" else None)
         if biases[2] is not None and self.biases == "norm":
             v = v + biases[2] * (vector_length(value) / self.unit)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        mask = _joined(attn_mask, key_padding_mask, q)
+        q, k, v = (t.reshape(*t.shape[:2], self.num_heads, -1).transpose(1, 2) for t in (q, k, v))
+        if is_causal and attn_mask is None:
+            raise InputError("Attention with is_causal=True needs attn_mask, too, as in torch.nn.MultiheadAttention.")
+        mask, rate, shares = _joined(attn_mask, key_padding_mask, q), self.dropout if self.training else 0.0, None
         if need_weights:
             scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-            shares: Tensor | None = hold((scores if mask is None else scores + mask).softmax(-1))
-            mixed = shares @ v  # type: ignore[operator]
+            shares = F.dropout(hold((scores if mask is None else scores + mask).softmax(-1)), rate)
+            mixed = shares @ v
+            shares = shares.mean(1) if average_attn_weights else shares
         else:
-            shares, rate = None, self.dropout if self.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=is_causal and mask is None)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        if shares is not None and average_attn_weights:
-            shares = shares.mean(1)
+        if lone:
+            return out.squeeze(0), None if shares is None else shares.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), shares
 
 
@@ -78,7 +91,7 @@ def _joined(mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | 
     """What is added to the scores: masks of `torch.nn.MultiheadAttention`, whose True means "not allowed"."""
     found = None if mask is None else _added(mask, q)
     if found is not None and found.dim() == 3:
-        found = found.unflatten(0, (-1, q.shape[1]))
+        found = found.reshape(-1, q.shape[1], *found.shape[1:])
     if padding is not None:
         more = _added(padding, q)[:, None, None]
         found = more if found is None else found + more
@@ -106,7 +119,8 @@ class WindowAttention(nn.Module):
         self.qkv = bnn.BcosifiedLinear(dim, 3 * dim, old.qkv.bias is not None, b=1, biases=biases)
         self.proj = bnn.BcosifiedLinear(dim, dim, old.proj.bias is not None, biases=biases, **out)
         self.register_buffer("relative_position_index", old.relative_position_index)
-        self.second = hasattr(old, "cpb_mlp")
+        self.relative_position_index: Tensor
+        self.second = hasattr(old, "cpb_mlp")  # whose keys have no bias, whatever stands there
         if self.second:
             self.register_buffer("relative_coords_table", old.relative_coords_table)
             self.logit_scale, self.cpb_mlp = old.logit_scale, old.cpb_mlp
@@ -115,9 +129,12 @@ class WindowAttention(nn.Module):
 
     def position_bias(self) -> Tensor:
         """(1, heads, T, T): what the distance of two tokens of a window adds to their score."""
-        size = self.window_size[0] * self.window_size[1]
-        table = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads) if self.second else self.relative_position_bias_table
-        found: Tensor = table[self.relative_position_index.view(-1)].view(size, size, -1).permute(2, 0, 1).unsqueeze(0)
+        size, index = self.window_size[0] * self.window_size[1], self.relative_position_index.view(-1)
+        if self.second:
+            table: Tensor = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
+        else:
+            table = self.relative_position_bias_table
+        found = table[index].view(size, size, -1).permute(2, 0, 1).unsqueeze(0)
         return 16 * found.sigmoid() if self.second else found
 
     def forward(self, x: Tensor) -> Tensor:

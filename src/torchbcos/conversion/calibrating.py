@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import functional
+from torchbcos.conversion.attending import MultiheadAttention
 from torchbcos.conversion.planning import Planned
+from torchbcos.functional.length import vector_length
 from torchbcos.nn.bcosified import Biased
 from torchbcos.nn.bcosified_norm import BcosifiedNorm
 
@@ -130,12 +132,29 @@ def calibrate_(network: nn.Module, x: Tensor, targets: dict[str, Sample], plans:
         return hook
 
     handles = [modules[prefix + path].register_forward_pre_hook(fit(path)) for path in targets if prefix + path in modules]
+    for path, module in modules.items():
+        if isinstance(module, MultiheadAttention | Biased) and path.removeprefix(prefix) not in targets:
+            handles.append(module.register_forward_pre_hook(_measure_, with_kwargs=True))
     try:
         with torch.no_grad():
             network(x)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _measure_(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Give the bias of a layer that is fitted to nothing the unit that it had: the usual length of what it takes."""
+    if layer.biases == "norm":
+        inputs = [*args, *kwargs.values()]
+        if isinstance(layer, MultiheadAttention):
+            lengths: Tensor | None = vector_length(inputs[2])
+        else:
+            lengths = layer.parts(inputs[0])[1]
+        if not bool((m if lengths is None else lengths).any()):
+            return None  # nothing arrives here
+        if lengths is not None:
+            layer.unit.fill_(float(lengths.mean().clamp_min(1e-12)))
 
 
 def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | None:
@@ -152,6 +171,8 @@ def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | No
     m = None
     if layer.bias is not None:
         m = rows.new_ones(len(rows), 1) if lengths is None else _rows(lengths, layer, planned)
+        if not bool((m if lengths is None else lengths).any()):
+            return None  # nothing arrives here
         if lengths is not None:
             layer.unit.fill_(float(m.mean().clamp_min(1e-12)))
             m = m / layer.unit

@@ -1,4 +1,4 @@
-"""The check that closes a conversion: every converted layer ran, and one explanation adds up; what constants are left, by name."""
+"""The check that closes a conversion: every converted layer ran, one explanation adds up; constants that are left, by name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ __all__ = ["Checked", "closing_check", "kind_of", "leftover"]
 
 _FEW = 8  # examples that are explained
 _KINDS = (
-    ("position", ("pos_", "position", "relative", "rope", "pos.")),
+    ("position", ("pos_", "embeddings.added", "position", "relative", "rope", "pos.")),
     ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
-    ("border", (".mean", "decode.mean")),
+    ("border", (".mean",)),
 )
-_NEVER_PARAMETERS = ("running_mean", "batch_mean")
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,11 @@ class Checked:
 
     Attributes:
         share: median share of the input in the highest logit.
-        constants: by name, its part of all magnitudes of that logit (constants and contributions summed), the mean of the examples.
+        constants: by name, its part of all magnitudes of that logit (constants and contributions), the mean of the examples.
         of_layers: the same for every module, by path.
         residual: the largest.
         operations: of the trace, (operation, module, kind, rule, count) of what is held or bent.
-        left: paths of modules that still have a constant.
+        left: paths of modules that still have a constant and that no step is about.
     """
 
     share: float
@@ -52,14 +51,16 @@ class Checked:
 def kind_of(name: str) -> str:
     """What kind of constant has this name: "position", "token", "border" or "bias"."""
     low = name.lower()
+    if low.rpartition(".")[2] == "bias":  # that of a layer, whatever the module is called: token_mixer, head_dist
+        return "bias"
     return next((kind for kind, words in _KINDS if any(word in low for word in words)), "bias")
 
 
 def leftover(given: nn.Module, recording: Recording, plans: Sequence[Planned]) -> list[Step]:
-    """Steps that set to zero what is added elsewhere and is neither a position nor a token: biases that no layer of ours holds."""
+    """Steps that set to zero what is added elsewhere, but no position and no token: biases that no layer of ours holds."""
     done = {p.step.path for p in plans}
-    inside = tuple(f"{p.step.path}." for p in plans if p.step.kind in ("multihead", "windows", "pooling"))
-    parameters, found = dict(given.named_parameters()), {}
+    inside = _inside(plans)
+    parameters, found = dict(given.named_parameters()), dict[str, list[str]]()
     for name in recording.constants:
         path, _, last = name.rpartition(".")
         free = path not in done and not name.startswith(inside) and name in parameters and kind_of(name) == "bias"
@@ -80,7 +81,8 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
     Raises:
         StateError: a converted layer did not run, or the network cannot be explained.
     """
-    _check_ran(network, x[:1], plans)
+    prefix = _prefix(network)
+    _check_ran(network, x[:1], plans, prefix)
     e = explain(network, x[:_FEW], output=output, products="half")
     parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
     whole = sum(parts.values(), torch.zeros(len(e), dtype=torch.float64)) + e.contributions[:, 0].double().flatten(1).sum(1).abs()
@@ -88,18 +90,31 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
     shares = {name: share for name, share in shares.items() if share > 0}
     of_layers: dict[str, float] = {}
     for name, share in shares.items():
-        path = name.rpartition(".")[0]
+        path = name.rpartition(".")[0].removeprefix(prefix)
         of_layers[path] = of_layers.get(path, 0.0) + share
     met = trace(network, x[:1], products="half")
-    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    bent = [m for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in bent]
     share = float(e.share[:, 0].nanmedian())
-    return Checked(share, shares, of_layers, float(e.residual.abs().max()), tuple(held), set(of_layers))
+    done, inside = {p.step.path for p in plans}, _inside(plans)
+    left = {path for path in of_layers if path not in done and not path.startswith(inside)}
+    return Checked(share, shares, of_layers, float(e.residual.abs().max()), tuple(held), left)
 
 
-def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned]) -> None:
+def _inside(plans: Sequence[Planned]) -> tuple[str, ...]:
+    """What the paths begin with of modules that attention of ours sees to."""
+    return tuple(f"{p.step.path}." for p in plans if p.step.kind in ("multihead", "windows", "pooling"))
+
+
+def _prefix(network: nn.Module) -> str:
+    """What paths of the given network begin with, where a layer was put before it."""
+    modules = dict(network.named_children())
+    return "network." if "decode" in modules and "network" in modules else ""
+
+
+def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned], prefix: str) -> None:
     """Whether every layer that was put in ran: one that does not is no part of what the network does."""
     modules = dict(network.named_modules())
-    prefix = "network." if "decode" in modules and "network" in modules else ""
     wanted = {prefix + p.step.path for p in plans if p.step.kind not in ("set", "decode", "zero")}
     ran: set[str] = set()
     handles = [modules[path].register_forward_hook(_note(ran, path)) for path in wanted]

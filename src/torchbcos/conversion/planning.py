@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from torchbcos import nn as bnn
 from torchbcos._core.errors import BcosError
 from torchbcos.conversion.attending import fits_multihead
 from torchbcos.conversion.choosing import Choices, b_of, check_rules, role_of
@@ -51,7 +51,9 @@ class Planned:
     left: str = field(default="")
 
 
-def plan(network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]) -> list[Planned]:
+def plan(
+    network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]
+) -> list[Planned]:  # fmt: skip
     """All steps, in the order of the calls of their modules.
 
     Args:
@@ -65,9 +67,12 @@ def plan(network: nn.Module, recording: Recording, choices: Choices, mean: Seque
     for run in sorted(recording.runs.values(), key=lambda run: run.order):
         if any(run.path.startswith(f"{path}.") for path in swallowed):
             continue
+        if run.path in found:  # with the module that takes its weight
+            continue
         parent = found.get(run.path.rpartition(".")[0])
         if parent is not None and "follows" in parent.step.settings:
             continue  # goes along with the norm that it follows
+        found |= _joined(run)
         made = _attention(run, choices) or _layer(run, recording, choices) or _norm(run, choices) or _other(run, choices)
         if made is not None:
             found[run.path] = made
@@ -107,11 +112,20 @@ def _layer(run: Run, recording: Recording, choices: Choices) -> Planned | None:
 
 def proved(run: Run, step: Step, numbers: Numbers | None = None) -> bool:
     """Whether a replacement with B = 1 and the bias kept gives what the module gave."""
+    try:
+        made = replacement(run.module, step, numbers)
+    except (BcosError, RuntimeError, TypeError, ValueError, AttributeError):
+        return False
+    return _gives(run, made)
+
+
+def _gives(run: Run, made: nn.Module) -> bool:
+    """Whether a module gives, of what a run took, what that run gave."""
     if run.y is None:
         return False
     try:
         with torch.no_grad():
-            given = replacement(run.module, step, numbers)(*run.args, **run.kwargs)
+            given = made(*run.args, **run.kwargs)
     except (BcosError, RuntimeError, TypeError, ValueError, AttributeError):
         return False
     given = given[0] if isinstance(given, tuple) else given
@@ -133,8 +147,9 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
     eps = next((float(getattr(module, name)) for name in _EPSILONS if isinstance(getattr(module, name, None), float)), 1e-5)
     follows = [name for name in _FOLLOWS if isinstance(getattr(module, name, None), nn.Module)]
     settings = {"biases": "keep", "eps": eps, "affine": getattr(module, "weight", None) is not None}
+    grouped = "group_norm" in run.functions or "instance_norm" in run.functions
     for kind, axis in (("batch", 1), ("token", -1), ("position", 1), ("group", 1)):
-        if (kind == "batch") != centred or (kind == "group") != ("group_norm" in run.functions or "instance_norm" in run.functions):
+        if (kind == "batch") != centred or (kind == "group") != grouped:
             continue
         features = run.x.shape[axis]
         more: dict[str, Any] = {"kind": kind, "features": features}
@@ -168,6 +183,27 @@ def _attention(run: Run, choices: Choices) -> Planned | None:
     return Planned(step, _words(module), "attention") if proved(run, step) else None
 
 
+def _joined(run: Run) -> dict[str, Planned]:
+    """A module that adds biases of its own to a linear layer (BEiT, EVA, Swin V2): they become the layer's."""
+    module: Any = run.module
+    layer, parts = getattr(module, "qkv", None), [getattr(module, f"{name}_bias", None) for name in "qkv"]
+    if type(layer) is not nn.Linear or layer.bias is not None or parts[0] is None or parts[2] is None or not run.signal:
+        return {}
+    width = len(layer.weight) // 3
+    bias = torch.cat([layer.weight.new_zeros(width) if p is None else p.detach() for p in parts])
+    without = Step(run.path, "set", {f"{name}_bias": None for name in "qkv" if hasattr(module, f"{name}_bias")})
+    settings: dict[str, Any] = {"biases": "keep", "b": 1.0, "bias": True}
+    inner = Planned(
+        Step(f"{run.path}.qkv", "linear", settings), _words(layer), "attention", (layer.weight.detach().clone(), bias),
+        torch.ones_like(bias), bias,
+    )  # fmt: skip
+    twin = copy.deepcopy(module)
+    for name, value in without.settings.items():
+        setattr(twin, name, value)
+    twin.qkv = replacement(layer, inner.step, inner.numbers)
+    return {run.path: Planned(without, _words(module)), inner.step.path: inner} if _gives(run, twin) else {}
+
+
 def _other(run: Run, choices: Choices) -> Planned | None:
     """Activations that compiled code would not hold, and pools that alias."""
     module: Any = run.module
@@ -183,9 +219,11 @@ def _other(run: Run, choices: Choices) -> Planned | None:
 def _fold_norms(recording: Recording, found: dict[str, Planned]) -> None:
     """Fold each batch norm into the layer whose output it alone reads: one bias, one rule."""
     for path, norm in list(found.items()):
+        if norm.step.kind != "norm" or norm.step.settings["kind"] != "batch":
+            continue
         run = recording.runs[path]
         source = found.get(run.x_from) if run.x_from else None
-        if norm.step.kind != "norm" or norm.step.settings["kind"] != "batch" or source is None or run.calls > 1:
+        if source is None or source.step.path not in recording.runs or run.calls > 1:
             continue
         layer = recording.runs[source.step.path]
         if source.step.kind not in ("conv", "linear") or layer.readers != 1 or layer.calls > 1 or source.scale is not None:
@@ -242,12 +280,12 @@ def _set_b(steps: list[Planned], choices: Choices) -> None:
         planned.step = replace(step, settings=settings)
 
 
-def _words(module: nn.Module) -> str:
+def _words(old: nn.Module) -> str:
     """A module in a few words: "Conv2d 3→32, 3×3/2"."""
-    name = type(module).__name__
-    if isinstance(module, nn.Linear):
+    name, module = type(old).__name__, cast("Any", old)
+    if isinstance(old, nn.Linear):
         return f"{name} {module.in_features}→{module.out_features}"
-    if isinstance(module, LAYERS):
+    if isinstance(old, LAYERS):
         sizes = "×".join(map(str, module.kernel_size))
         stride = f"/{max(module.stride)}" if max(module.stride) > 1 else ""
         groups = f", {module.groups} groups" if module.groups > 1 else ""

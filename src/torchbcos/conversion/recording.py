@@ -109,12 +109,16 @@ def record(network: nn.Module, x: Tensor, output: str | int | None = None) -> Re
         StateError: it gives no logits (N, classes), or cannot be explained.
     """
     found = _looked(network, x, output)
-    _find_signals(network, x, output, found)
+    _find_signals(network, x[:1], output, found)  # of one image, whatever the layout inside
     return found
 
 
 def _looked(network: nn.Module, x: Tensor, output: str | int | None) -> Recording:
-    mode = _Readers({id(p): path for path, m in network.named_modules() for p in m.parameters(recurse=False)})
+    owners: dict[int, set[str]] = {}  # two modules may share a parameter
+    for path, module in network.named_modules():
+        for p in module.parameters(recurse=False):
+            owners.setdefault(id(p), set()).add(path)
+    mode = _Readers(owners)
     runs = mode.runs
     given: dict[str, int] = {}  # by id, what each module gave
     mode.alive.append(x)
@@ -160,7 +164,7 @@ def _looked(network: nn.Module, x: Tensor, output: str | int | None) -> Recordin
 class _Readers(TorchFunctionMode):
     """Counts who reads which tensor, and sees whose code uses which weight."""
 
-    def __init__(self, owners: dict[int, str]) -> None:
+    def __init__(self, owners: dict[int, set[str]]) -> None:
         super().__init__()
         self.owners = owners
         self.stack: list[str] = []
@@ -188,12 +192,15 @@ class _Readers(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        value = func(*args, **kwargs)
-        if name in _LOOKS or self.copying:
-            return value
         given = list(_tensors((*args, *kwargs.values())))
+        versions = [0 if t.is_inference() else t._version for t in given]
+        value = func(*args, **kwargs)
+        changed = any(not t.is_inference() and t._version != v for t, v in zip(given, versions, strict=True))
+        if name in _LOOKS or self.copying or not (changed or any(True for _ in _tensors((value,)))):  # len(x), x.shape
+            return value
         self.alive.append((given, value))
-        self.readers.update({id(t) for t in given})
+        # what hands a tensor on as it is reads nothing: dropout in eval mode, contiguous
+        self.readers.update({id(t) for t, v in zip(given, versions, strict=True) if changed or t is not value})
         here = self.stack[-1] if self.stack else ""
         for made in _tensors((value,)):
             self.makers.setdefault(id(made), here)
@@ -204,8 +211,8 @@ class _Readers(TorchFunctionMode):
                 named = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **kwargs}
                 run.weight, run.bias = named.get("weight"), named.get("bias")
         for t in given:
-            owner = self.owners.get(id(t))
-            if owner is not None and owner != here:
+            owners = self.owners.get(id(t), set())
+            for owner in owners if here not in owners else ():
                 self.elsewhere.setdefault(owner, here)
         return value
 

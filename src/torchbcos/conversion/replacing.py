@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
-from torchbcos._core.frozen import add_constant
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step
 
@@ -60,8 +59,10 @@ def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -
     new = replacement(old, step, numbers)
     if not step.path:
         return new
-    parent, _, name = step.path.rpartition(".")
-    setattr(modules[parent], name, new)
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if module is old:  # under each of its names
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, new)
     return network
 
 
@@ -105,7 +106,7 @@ def _linear(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.M
 
 def _norm(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     kind, follows = settings.pop("kind"), settings.pop("follows", ())
-    made = _NORMS[kind](settings.pop("features"), **settings)
+    made: Any = _NORMS[kind](settings.pop("features"), **settings)
     variance = getattr(old, "running_var", None)
     if kind == "batch" and variance is not None:
         made.running_var.copy_(variance)
@@ -152,6 +153,9 @@ def _attention(kind: str) -> Callable[[Any, dict[str, Any], Numbers | None], nn.
         for name, layer in made.named_children():
             if isinstance(layer, bnn.BcosifiedLinear):
                 _filled(layer, *_numbers_of(getattr(old, name)))
+        if isinstance(made, WindowAttention) and made.second and made.qkv.bias is not None:
+            with torch.no_grad():
+                made.qkv.bias.chunk(3)[1].zero_()
         return made
 
     return make
@@ -188,7 +192,7 @@ class Decoded(nn.Module):
 
     Args:
         network: of C channels.
-        mean, std: a number a channel; what the mean gives is a constant of explanations.
+        mean, std: a number a channel.
     """
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
@@ -201,14 +205,14 @@ class Decoded(nn.Module):
 
 
 class Decode(bnn.Layer):
-    """(N, 2C, *S) to (N, C, *S): `(x⁺ - x⁻) / (2 std) + (1/2 - mean) / std`, which of [x, 1 - x] is `(x - mean) / std`."""
+    """(N, 2C, *S) to (N, C, *S): `(x⁺ (1 - mean) - x⁻ mean) / std`, of [x, 1 - x] that is `(x - mean) / std`: no constant."""
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
 
     def compute(self, x: Tensor) -> Tensor:
-        """Half the difference, and the constant "mean"."""
+        """A weighted difference: the two halves add up to 1, so that what is subtracted is a part of each."""
         shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
         mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
-        return add_constant((x[:, :channels] - x[:, channels:]) / (2 * std), (0.5 - mean) / std, "mean")
+        return (x[:, :channels] * (1 - mean) - x[:, channels:] * mean) / std
