@@ -18,7 +18,7 @@ from torchbcos.conversion.planning import LAYERS, Planned, plan
 from torchbcos.conversion.recording import record, tensor_in
 from torchbcos.conversion.replacing import apply_step
 from torchbcos.conversion.report import Line, Report
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.steps import Step, mark
 from torchbcos.deployment.settle import copy_of, settle_weights_
 from torchbcos.functional import add_inverse
 
@@ -104,7 +104,7 @@ def bcosify(
             "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
         },
     )  # fmt: skip
-    return converted.requires_grad_(True), report
+    return mark(converted.requires_grad_(True), steps, report.settings), report
 
 
 def _normalisation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import StateError
+from torchbcos._core.errors import StateError, shorten
 from torchbcos._core.frozen import add_constant
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.steps import Step, check_step
 
-__all__ = ["Decoded", "Numbers", "apply_step", "apply_steps", "replacement"]
+__all__ = ["Decode", "Numbers", "apply_step", "apply_steps", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -26,9 +27,20 @@ Numbers = tuple[Tensor, Tensor]  # a weight and a bias
 
 
 def apply_steps(network: nn.Module, steps: tuple[Step, ...]) -> nn.Module:
-    """The network with every step done to it; it is changed in place, and may be another object."""
+    """The network with every step done to it; it is changed in place, and may be another object.
+
+    Raises:
+        StateError: a step is not for this network.
+    """
     for step in steps:
-        network = apply_step(network, step)
+        check_step(network, step)
+        try:
+            network = apply_step(network, step)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise StateError(
+                f"The {step.kind} step of its conversion does not fit the module {shorten(repr(step.path), 80)}: "
+                f"{shorten(' '.join(str(error).split()), 160)}"
+            ) from error
     return network
 
 
@@ -44,7 +56,7 @@ def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -
         StateError: the network has no such module.
     """
     if step.kind == "decode":
-        return Decoded(network, **step.settings)
+        return decoded(network, **step.settings)
     modules = dict(network.named_modules())
     if step.path not in modules:
         raise StateError(f"The network has no module {step.path!r}, which its conversion is about: is it another release's?")
@@ -183,27 +195,20 @@ _MAKERS: dict[str, Callable[[Any, dict[str, Any], Numbers | None], nn.Module]] =
 }  # fmt: skip
 
 
-class Decoded(nn.Module):
+def decoded(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
     """A network behind what takes [x, 1 - x] back to what it was made for: `(x - mean) / std`.
 
     Args:
         network: of C channels.
         mean, std: a number a channel; what the mean gives is a constant of explanations.
     """
-
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
-        super().__init__()
-        self.decode, self.network = Decode(mean, std), network
-
-    def forward(self, x: Tensor) -> Any:
-        """Logits of (N, 2C, *S)."""
-        return self.network(self.decode(x))
+    return nn.Sequential(OrderedDict(decode=Decode(mean, std), network=network)).train(network.training)
 
 
 class Decode(bnn.Layer):
     """(N, 2C, *S) to (N, C, *S): `(x⁺ - x⁻) / (2 std) + (1/2 - mean) / std`, which of [x, 1 - x] is `(x - mean) / std`."""
 
-    def __init__(self, mean: list[float], std: list[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
 
