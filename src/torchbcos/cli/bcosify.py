@@ -21,7 +21,6 @@ from torchbcos.cli.common import (
     Device,
     DeviceOption,
     RangeOption,
-    Weights,
     given_path,
     parse_range,
     print_json,
@@ -69,12 +68,19 @@ def bcosify(
             help="Write model.safetensors, card.json and report.json here; every command takes this folder as --model.",
         ),
     ],
-    weights: Weights = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", parser=given_path, show_default="those of the source",
+            help="A file of weights (.pth, .safetensors) for the network that SOURCE names.",
+        ),
+    ] = None,
     example: Annotated[
         str | None,
         typer.Option(
             "--example", metavar="FOLDER", show_default="noise, and a worse fit",
-            help="Pictures of the kind that the network is for, to whose values its layers are fitted; they need no labels.",
+            help="Pictures of the kind that the network is for, to whose values its layers are fitted: a folder or pattern, or "
+            "data as 'torchbcos train' takes it, whose labels are not looked at.",
         ),
     ] = None,
     b: Annotated[
@@ -205,8 +211,7 @@ def _write(found: Report, out: Path, report: Path | None, title: str) -> None:
     """The report beside the model, and as a page."""
     from torchbcos._core.files import replacing, write_json
 
-    with replacing(out / REPORT) as place:
-        write_json(place, found.to_dict())
+    write_json(out / REPORT, found.to_dict())
     if report is not None:
         from torchbcos.conversion import report_page
 

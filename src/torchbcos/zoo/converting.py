@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, overload
 
-import torch
 from torch import Tensor, nn
 
 from torchbcos import conversion
-from torchbcos._core.errors import ArgumentTypeError, InputError, StateError, shorten
+from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, StateError, shorten
 from torchbcos._core.numbers import positive_integer
 from torchbcos.conversion import Report, conversion_of
+from torchbcos.data import open_labelled
 from torchbcos.deployment import is_deployed
 from torchbcos.pictures import Range
 from torchbcos.zoo.build import builder_of
@@ -76,6 +77,7 @@ def bcosify(
         InputError, ArgumentTypeError: an argument does not fit, or it is not known how the input was normalised.
         StateError: the network cannot be explained, or its conversion cannot.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> moments = {"encoding": "normalize", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     >>> clf = Classifier(net, class_names=("cat", "dog"), preprocess={"resize": 16, "crop": 16, **moments})
@@ -115,12 +117,12 @@ def _moments_of(classifier: Classifier) -> tuple[Sequence[float], Sequence[float
 
 
 def pixels_of(classifier: Classifier, images: Any, *, limit: int = _LIMIT, value_range: Range | None = None) -> Tensor:
-    """Pixels (N, C, *S) in [0, 1] of the first examples, cut as this classifier cuts them, on its device.
+    """Pixels (N, C, *S) in [0, 1] of some examples, cut as this classifier cuts them, on its device.
 
     Args:
         classifier: before its conversion.
-        images: whatever its `predict` takes.
-        limit: how many are read.
+        images: whatever its `predict` takes, or labelled data (`torchbcos.data.open_labelled`), whose labels are not looked at.
+        limit: how many are read: of files, spread evenly over all of them, otherwise the first.
         value_range: the numbers of black and white, see `Classifier.preprocess`.
 
     Raises:
@@ -129,11 +131,34 @@ def pixels_of(classifier: Classifier, images: Any, *, limit: int = _LIMIT, value
     count = positive_integer(limit)
     if count is None:
         raise InputError(f"limit must be a positive integer, not {limit!r}.")
-    items = list(itertools.islice(classifier.transform.items(images), count))
-    if not items:
-        raise InputError("example holds no pictures.")
-    pixels, _ = classifier.transform.look(items, value_range=value_range, encode=False)
+    pixels, _ = classifier.transform.look(_chosen(classifier, images, count), value_range=value_range, encode=False)
     return moved(pixels, classifier.model)
+
+
+def _chosen(classifier: Classifier, images: Any, count: int) -> list[tuple[str, Any]]:
+    """So many examples, not yet read, and what messages call them."""
+    if not isinstance(images, str | os.PathLike):
+        return list(itertools.islice(classifier.transform.items(images), count))
+    try:
+        items = list(classifier.transform.items(images))
+    except InputError as error:
+        if not os.path.isdir(images) and not str(images).endswith(".csv"):
+            raise
+        try:
+            split = open_labelled(images).train
+        except BcosError:
+            raise error from None
+        return [split.item(i) for i in _spread(len(split), count)]
+    return [items[i] for i in _spread(len(items), count)]
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """So many places, evenly, of a row of `total`.
+
+    >>> _spread(10, 3), _spread(2, 3)
+    ([0, 3, 6], [0, 1])
+    """
+    return [i * total // count for i in range(count)] if total > count else list(range(total))
 
 
 def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
