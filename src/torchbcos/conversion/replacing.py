@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError, shorten
-from torchbcos._core.frozen import add_constant
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step, check_step
 
-__all__ = ["Decode", "Numbers", "apply_step", "apply_steps", "replacement"]
+__all__ = ["Numbers", "apply_step", "apply_steps", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -202,18 +201,4 @@ def decoded(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> 
         network: of C channels.
         mean, std: a number a channel; what the mean gives is a constant of explanations.
     """
-    return nn.Sequential(OrderedDict(decode=Decode(mean, std), network=network)).train(network.training)
-
-
-class Decode(bnn.Layer):
-    """(N, 2C, *S) to (N, C, *S): `(x⁺ - x⁻) / (2 std) + (1/2 - mean) / std`, which of [x, 1 - x] is `(x - mean) / std`."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.mean, self.std = tuple(mean), tuple(std)
-
-    def compute(self, x: Tensor) -> Tensor:
-        """Half the difference, and the constant "mean"."""
-        shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
-        mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
-        return add_constant((x[:, :channels] - x[:, channels:]) / (2 * std), (0.5 - mean) / std, "mean")
+    return nn.Sequential(OrderedDict(decode=bnn.Decode(mean, std), network=network)).train(network.training)

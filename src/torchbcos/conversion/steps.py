@@ -197,7 +197,7 @@ def _fits(old: Any, step: Step) -> bool:
     settings, children = step.settings, dict(old.named_children())
     follows = all(name in children for name in settings.get("follows", ()))
     if step.kind == "conv" and "stem" in settings:
-        return len(settings["stem"]["mean"]) == len(settings["stem"]["std"]) == old.in_channels
+        return all(len(settings["stem"][name]) == int(old.in_channels) for name in ("mean", "std"))
     if step.kind == "norm":
         sizes = [t.shape for t in (getattr(old, name, None) for name in _VECTORS) if t is not None]
         return follows and all(shape == (settings["features"],) for shape in sizes)

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any, overload
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -28,20 +28,15 @@ from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 
 __all__ = ["bcosify", "pixels_of"]
 
+_M = TypeVar("_M", nn.Module, Classifier)
 _LIMIT = 64  # pictures that layers are fitted to
 
 
-@overload
-def bcosify(model: nn.Module, **options: Any) -> tuple[nn.Module, Report]: ...
-@overload
-def bcosify(model: Classifier, **options: Any) -> tuple[Classifier, Report]: ...
-
-
 def bcosify(
-    model: nn.Module | Classifier, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Any = None,
+    model: _M, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Any = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
     border: str | None = None, calibrate: bool | None = None, output: str | int | None = None, limit: int = _LIMIT,
-) -> tuple[nn.Module | Classifier, Report]:  # fmt: skip
+) -> tuple[_M, Report]:  # fmt: skip
     """Convert a network, or a classifier with its preprocessing and its card: the same weights, explained exactly.
 
     Convolutions and linear layers become B-cos layers that keep the norms of their filters (B-cosification, Arya et al. 2024,
@@ -170,7 +165,7 @@ def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
     if card.architecture == SEQUENTIAL:
         card = dataclasses.replace(card, options=describe_sequential(network))
     same = report.settings["b"] == 1.0 and report.kept <= 1e-4
-    kept = {} if same else {"temperature": None, "top1": None, "top5": None, "measured": None}
+    kept: dict[str, Any] = {} if same else {"temperature": None, "top1": None, "top5": None, "measured": None}
     return dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, deployed=False, notes=_notes(card), **kept)
 
 

@@ -18,7 +18,6 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import hint
 from torchbcos._core.torch_private import original
-from torchbcos.conversion.replacing import Decode
 from torchbcos.nn.filters import FilterLayer
 
 __all__ = ["SEQUENTIAL", "build_sequential", "describe_sequential", "known_layers"]
@@ -111,9 +110,9 @@ _OURS = (
     *(_kind(make, _BCOSIFIED_NORM, **_AFFINE) for make in (bnn.BcosifiedTokenNorm, bnn.BcosifiedPositionNorm)),
     _kind(bnn.BcosifiedGroupNorm, f"{_BCOSIFIED_NORM} num_groups", **_AFFINE),
     _kind(bnn.BcosifiedBatchNorm, f"{_BCOSIFIED_NORM} momentum", **_AFFINE),
-    _kind(Decode, "mean std"),
+    _kind(bnn.Decode, "mean std"),
 )  # fmt: skip
-_FRACTIONS = (bnn.Normalize, Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)
+_FRACTIONS = (bnn.Normalize, bnn.Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)
 _TORCHS = (
     *(_kind(make, _CONV, bias=_has("bias")) for make in (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
     _kind(nn.Linear, "in_features out_features", bias=_has("bias")),
