@@ -91,7 +91,7 @@ def bcosify(
     moments = _moments_of(model)
     pixels = None if example is None else pixels_of(model, example, limit=limit)
     network, report = conversion.bcosify(unwrapped(model.model), example=pixels, mean=moments[0], std=moments[1], **options)
-    return Classifier(network, _card_of(model.card, network, report)), report
+    return Classifier(network, _card_of(model.card, network, report)), report  # type: ignore[return-value]
 
 
 def _moments_of(classifier: Classifier) -> tuple[Sequence[float], Sequence[float]]:
