@@ -19,7 +19,7 @@ _DOOR = {
     "ExplanationWarning": "torchbcos._core.errors",
     "Prediction": "torchbcos.zoo",
     "attribute": "torchbcos.attribution",
-    "bcosify": "torchbcos.conversion",
+    "bcosify": "torchbcos.zoo.converting",
     "create_model": "torchbcos.zoo",
     "deploy": "torchbcos.deployment",
     "explain": "torchbcos.explanation",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchbcos import __version__
+from torchbcos.cli.bcosify import bcosify
 from torchbcos.cli.calibrate import calibrate
 from torchbcos.cli.check import check
 from torchbcos.cli.common import tell
@@ -69,6 +70,11 @@ app.command(
     cls=Command,
     epilog="Examples: torchbcos export --model runs/mine -o why.onnx; torchbcos export --model timm:resnet18 -o why.onnx",
 )(export)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos bcosify timm:resnet18 --example photos/ -o mine; torchbcos bcosify torchvision:resnet18 --weights "
+    "resnet18.pth --b expand=1.5 --b classifier=2 -o mine; torchbcos explain photo.jpg --model mine",
+)(bcosify)
 app.add_typer(evaluate)
 app.command(
     cls=Command,

@@ -18,7 +18,7 @@ from torchbcos.conversion.planning import LAYERS, Planned, plan
 from torchbcos.conversion.recording import record, tensor_in
 from torchbcos.conversion.replacing import apply_step
 from torchbcos.conversion.report import Line, Report
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.steps import Step, mark
 from torchbcos.deployment.settle import copy_of, settle_weights_
 from torchbcos.functional import add_inverse
 
@@ -32,7 +32,7 @@ _NOISE = 8
 def bcosify(
     model: nn.Module, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Tensor | None = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
-    border: str | None = None, calibrate: bool | None = None, output: str | int | None = None,
+    border: str = "mean", calibrate: bool | None = None, output: str | int | None = None,
 ) -> tuple[nn.Module, Report]:  # fmt: skip
     """Convert a network: the same weights under the same names, in layers whose explanation is exact and free of constants.
 
@@ -53,8 +53,8 @@ def bcosify(
         mean, std: numbers a channel that the given network's input was normalised with. None: those of its `pretrained_cfg`.
         unit_norm: filters get unit norm, and a gain each.
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
-        border: what padding of the first layer looks like: "repeat" the edge of the picture, or its "mean" colour, as given, which
-            is a constant. None: "mean" where biases are kept, else "repeat".
+        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the edge of
+            the picture.
         calibrate: fit each layer to the given network's values on `example`. None: unless every layer gives what it gave.
         output: entry of the output that holds the logits, where it is no tensor.
 
@@ -72,7 +72,7 @@ def bcosify(
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"bcosify needs a torch.nn.Module, not {type(model).__name__}; a classifier has one: clf.model.")
-    choices = Choices(b, biases, unit_norm, antialias, ("mean" if biases == "keep" else "repeat") if border is None else border)
+    choices = Choices(b, biases, unit_norm, antialias, border)
     given = copy_of(original(model)).eval().requires_grad_(False)
     settle_weights_(given)
     mean, std = _normalisation(given, mean, std)
@@ -104,7 +104,7 @@ def bcosify(
             "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
         },
     )  # fmt: skip
-    return converted.requires_grad_(True), report
+    return mark(converted.requires_grad_(True), steps, report.settings), report
 
 
 def _normalisation(

@@ -23,7 +23,6 @@ _FEW = 8  # examples that are explained
 _KINDS = (
     ("position", ("pos_", "embeddings.added", "position", "relative", "rope", "pos.")),
     ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
-    ("border", (".mean",)),
 )
 
 
@@ -49,7 +48,7 @@ class Checked:
 
 
 def kind_of(name: str) -> str:
-    """What kind of constant has this name: "position", "token", "border" or "bias"."""
+    """What kind of constant has this name: "position", "token" or "bias"."""
     low = name.lower()
     if low.rpartition(".")[2] == "bias":  # that of a layer, whatever the module is called: token_mixer, head_dist
         return "bias"

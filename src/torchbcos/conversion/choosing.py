@@ -37,7 +37,7 @@ class Choices:
     biases: str = "norm"
     unit_norm: bool = False
     antialias: bool = False
-    border: str = "repeat"
+    border: str = "mean"
 
     def __post_init__(self) -> None:
         check_biases(self.biases)

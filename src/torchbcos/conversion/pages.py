@@ -14,7 +14,6 @@ __all__ = ["report_page"]
 _POOR, _GOOD = 0.5, 0.9  # shares of variance
 _PARTS = {
     "bias": "biases", "position": "where a token stands (position embeddings)", "token": "class tokens and registers",
-    "border": "the colour that the picture is surrounded with",
 }  # fmt: skip
 
 

@@ -253,11 +253,12 @@ def _input(
         return [Planned(Step("", "decode", numbers), "the input")]
     settings = {**stem.step.settings, "stem": {**numbers, "border": choices.border}}
     stem.step = replace(stem.step, settings=settings)
-    return [
-        Planned(Step(path, "set", {"num_channels": 2 * len(mean)}), "a number")
-        for path, one in network.named_modules()
-        if getattr(one, "num_channels", None) == len(mean) and any(f"{path}." in f"{stem.step.path}." for _ in (0,))
-    ]
+    around = [(path, one) for path, one in network.named_modules() if not path or stem.step.path.startswith(f"{path}.")]
+    counts = (  # of channels, that modules around the first layer compare their input with
+        (path, {name: 2 * len(mean) for name in ("num_channels", "in_channels") if vars(one).get(name) == len(mean)})
+        for path, one in around if path != stem.step.path
+    )  # fmt: skip
+    return [Planned(Step(path, "set", names), "a number") for path, names in counts if names]
 
 
 def _set_b(steps: list[Planned], choices: Choices) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import StateError
+from torchbcos._core.errors import StateError, shorten
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.steps import Step, check_step
 
-__all__ = ["Decoded", "Numbers", "apply_step", "apply_steps", "replacement"]
+__all__ = ["Numbers", "apply_step", "apply_steps", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -25,9 +26,20 @@ Numbers = tuple[Tensor, Tensor]  # a weight and a bias
 
 
 def apply_steps(network: nn.Module, steps: tuple[Step, ...]) -> nn.Module:
-    """The network with every step done to it; it is changed in place, and may be another object."""
+    """The network with every step done to it; it is changed in place, and may be another object.
+
+    Raises:
+        StateError: a step is not for this network.
+    """
     for step in steps:
-        network = apply_step(network, step)
+        check_step(network, step)
+        try:
+            network = apply_step(network, step)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise StateError(
+                f"The {step.kind} step of its conversion does not fit the module {shorten(repr(step.path), 80)}: "
+                f"{shorten(' '.join(str(error).split()), 160)}"
+            ) from error
     return network
 
 
@@ -43,7 +55,7 @@ def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -
         StateError: the network has no such module.
     """
     if step.kind == "decode":
-        return Decoded(network, **step.settings)
+        return decoded(network, **step.settings)
     modules = dict(network.named_modules())
     if step.path not in modules:
         raise StateError(f"The network has no module {step.path!r}, which its conversion is about: is it another release's?")
@@ -80,23 +92,24 @@ def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Mod
     border = None if stem is None else stem["border"]
     bias, padding = settings.pop("bias"), settings.pop("padding")
     mode = "replicate" if border == "repeat" else old.padding_mode
-    offset = [*stem["mean"], *(1 - m for m in stem["mean"])] if stem is not None and border == "mean" else None
     made = _CONVOLUTIONS[old.weight.dim() - 2](
         old.in_channels * (1 if stem is None else 2), old.out_channels, old.kernel_size, old.stride,
-        padding if isinstance(padding, str) else tuple(padding), old.dilation, old.groups, bias, mode, offset=offset, **settings,
+        padding if isinstance(padding, str) else tuple(padding), old.dilation, old.groups, bias, mode, **settings,
     )  # fmt: skip
     weight, added = _numbers_of(old) if numbers is None else numbers
     return _filled(made, *((weight, added) if stem is None else _of_encoded(weight, added, stem)))
 
 
 def _of_encoded(weight: Tensor, bias: Tensor, stem: Mapping[str, Any]) -> Numbers:
-    """Filters for [x, 1 - x] of those for (x - mean) / std: `[W, -W] / (2 std)`, and what the mean adds."""
+    """Filters for [x, 1 - x] of those for (x - mean) / std: `[(1 - mean) W, -mean W] / std`, which for a mean of 1/2 is `[W, -W] / (2 std)`.
+
+    The two halves of a pixel add up to 1, so what the mean takes away is a part of each, and no constant; what is padded with
+    zeros has neither half, and counts as the mean colour does: for nothing.
+    """
     shape = (1, -1, *[1] * (weight.dim() - 2))
     mean, std = (torch.tensor(stem[name], dtype=torch.float64, device=weight.device).reshape(shape) for name in ("mean", "std"))
     scaled = weight.double() / std
-    if stem["border"] == "repeat":
-        bias = bias + (scaled * (0.5 - mean)).flatten(1).sum(1).to(bias.dtype)
-    return torch.cat([scaled, -scaled], 1).div(2).to(weight.dtype), bias
+    return torch.cat([scaled * (1 - mean), -scaled * mean], 1).to(weight.dtype), bias
 
 
 def _linear(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
@@ -187,32 +200,11 @@ _MAKERS: dict[str, Callable[[Any, dict[str, Any], Numbers | None], nn.Module]] =
 }  # fmt: skip
 
 
-class Decoded(nn.Module):
+def decoded(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
     """A network behind what takes [x, 1 - x] back to what it was made for: `(x - mean) / std`.
 
     Args:
         network: of C channels.
         mean, std: a number a channel.
     """
-
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
-        super().__init__()
-        self.decode, self.network = Decode(mean, std), network
-
-    def forward(self, x: Tensor) -> Any:
-        """Logits of (N, 2C, *S)."""
-        return self.network(self.decode(x))
-
-
-class Decode(bnn.Layer):
-    """(N, 2C, *S) to (N, C, *S): `(x⁺ (1 - mean) - x⁻ mean) / std`, of [x, 1 - x] that is `(x - mean) / std`: no constant."""
-
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        super().__init__()
-        self.mean, self.std = tuple(mean), tuple(std)
-
-    def compute(self, x: Tensor) -> Tensor:
-        """A weighted difference: the two halves add up to 1, so that what is subtracted is a part of each."""
-        shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
-        mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
-        return (x[:, :channels] * (1 - mean) - x[:, channels:] * mean) / std
+    return nn.Sequential(OrderedDict(decode=bnn.Decode(mean, std), network=network)).train(network.training)

@@ -80,7 +80,7 @@ class Report:
 
     @property
     def kinds(self) -> dict[str, float]:
-        """Part of the constants by kind: "bias", "position", "token", "border"."""
+        """Part of the constants by kind: "bias", "position", "token"."""
         found: dict[str, float] = {}
         for name, share in self.constants.items():
             found[kind_of(name)] = found.get(kind_of(name), 0.0) + share

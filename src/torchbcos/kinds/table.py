@@ -40,7 +40,8 @@ TABLE: tuple[Row, ...] = (
         masked_select split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit diagonal diag flip fliplr flipud
         roll rot90 unfold pixel_shuffle pixel_unshuffle channel_shuffle real tril triu dropout dropout1d dropout2d dropout3d
         feature_dropout neg negative positive interpolate upsample grid_sample upsample_nearest2d
-        upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad"""),
+        upsample_bilinear2d upsample_bicubic2d as_strided as_subclass __iter__ requires_grad_ retain_grad
+        slice alias _to_copy _unsafe_view lift_fresh_copy"""),
     Row(linear.shaped_as, "view_as reshape_as expand_as type_as to"),
     Row(linear.alpha_dropout, "alpha_dropout feature_alpha_dropout"), Row(linear.each, "atleast_1d atleast_2d atleast_3d"),
     Row(linear.like, """zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty
@@ -85,7 +86,7 @@ TABLE: tuple[Row, ...] = (
         layout is_contiguous is_floating_point is_complex is_cuda is_cpu is_leaf is_sparse is_mps is_meta is_quantized
         is_mkldnn is_nested is_inference is_same_size requires_grad grad grad_fn output_nr names nbytes itemsize __len__
         __bool__ __hash__ _version _is_view _base is_xla is_xpu is_vulkan is_ipu is_maia is_conj
-        is_neg is_signed is_pinned is_shared __contains__ equal allclose"""),
+        is_neg is_signed is_pinned is_shared __contains__ equal allclose sym_size _assert_tensor_metadata"""),
 )
 # fmt: on
 

@@ -16,6 +16,7 @@ from torchbcos.nn.conv import BcosConv2d as BcosConv2d
 from torchbcos.nn.conv import BcosConv3d as BcosConv3d
 from torchbcos.nn.conv import LowPass as LowPass
 from torchbcos.nn.encode import AddInverse as AddInverse
+from torchbcos.nn.encode import Decode as Decode
 from torchbcos.nn.encode import Normalize as Normalize
 from torchbcos.nn.folded import Folded as Folded
 from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
@@ -41,7 +42,7 @@ from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 __all__ = [
     "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear",
     "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
-    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Folded", "GlobalAveragePool", "GroupNorm", "Hardswish", "InstanceNorm",
+    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool", "GroupNorm", "Hardswish", "InstanceNorm",
     "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize", "PositionNorm", "ReLU", "SinCosPosition2d",
     "TokenNorm",
 ]  # fmt: skip

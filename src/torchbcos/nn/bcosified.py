@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from torchbcos import functional
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import add_constant, parameter
+from torchbcos._core.frozen import parameter
 from torchbcos._core.names import hint
 from torchbcos.functional.conv import pad, pad_widths, spread
 from torchbcos.functional.length import patch_length, vector_length
@@ -89,12 +89,20 @@ class Biased(FilterLayer):
 
 class _BcosifiedConv(Biased):
     # with one of BcosConv1d, 2d, 3d
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    groups: int
+    padding_mode: str
+    scale: float | None
+    eps: float
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: _Size, stride: _Size = 1, padding: _Size | str = 0,
         dilation: _Size = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", *, b: float = 2.0,
         biases: str = "norm", unit_norm: bool = False, learnable_b: bool = False, antialias: bool = False,
-        offset: Sequence[float] | None = None, eps: float = CONV_EPS,
+        eps: float = CONV_EPS,
     ) -> None:  # fmt: skip
         dynamic = padding == "dynamic"
         super().__init__(
@@ -106,16 +114,11 @@ class _BcosifiedConv(Biased):
         if antialias and len(set(self.strides)) > 1:
             raise InputError(f"antialias needs one stride for all space axes, not {self.strides}.")
         self._begin(out_channels, biases, bias, unit_norm)
-        if offset is not None and len(offset) != in_channels:
-            raise InputError(f"offset is a number for each of {in_channels} channels, not {len(offset)} numbers.")
-        self.offset = None if offset is None else tuple(map(float, offset))
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(N, O, *S') and (N, 1, *S') of (N, C, *S)."""
         lone = x.dim() == self.space + 1
         x = x.unsqueeze(0) if lone else x
-        if self.offset is not None:
-            x = add_constant(x, -x.new_tensor(self.offset).reshape(-1, *[1] * self.space), "mean")
         widths = self._widths(x)
         if self.padding_mode != "zeros" or any(left != right for left, right in widths):
             x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
@@ -150,7 +153,6 @@ class _BcosifiedConv(Biased):
     def extra_repr(self) -> str:
         """Sizes, B and the rule of the bias."""
         more = [super().extra_repr(), self._rule()]
-        more += ["with an offset"] if self.offset is not None else []
         more += ["padding='dynamic'"] if self.dynamic else []
         more += [f"antialias, stride={self.strides}"] if self.antialias else []
         return ", ".join(more)
@@ -178,7 +180,6 @@ class BcosifiedConv2d(_BcosifiedConv, BcosConv2d):
             that explanations have no constant; "keep": a named constant; "drop": none.
         unit_norm: filters have unit norm, and `gain` multiplies each output.
         learnable_b: train B with the weights; below 1 it counts as 1.
-        offset: a number for each channel that is subtracted before padding, so that the border looks like it; a named constant.
         antialias: with a stride, convolve at every position and down-sample by a binomial low-pass (arXiv 2507.16761).
         eps: added to the squared norm of a patch, inside the root.
 

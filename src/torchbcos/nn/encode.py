@@ -13,7 +13,7 @@ from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.frozen import add_constant
 from torchbcos.nn.layer import Layer
 
-__all__ = ["AddInverse", "Normalize"]
+__all__ = ["AddInverse", "Decode", "Normalize"]
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -91,3 +91,27 @@ def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if not found or not all(map(math.isfinite, found)):
         raise InputError(f"{name} is a finite number a channel, not {shorten(repr(values), 80)}.")
     return found
+
+
+class Decode(Layer):
+    """(N, 2C, *S) to (N, C, *S): `((1 - mean) x⁺ - mean x⁻) / std`, which of [x, 1 - x] is `(x - mean) / std`.
+
+    The two halves of a pixel add up to 1, so that what the mean takes away is a part of each: there is no constant. It stands
+    before a converted network whose first layer cannot take [x, 1 - x] itself.
+
+    Args:
+        mean, std: a number a channel.
+
+    >>> Decode((0.5,), (0.25,))(torch.tensor([[[1.0], [0.0]]]))
+    tensor([[[2.]]])
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+
+    def compute(self, x: Tensor) -> Tensor:
+        """A weighted difference."""
+        shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
+        mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
+        return (x[:, :channels] * (1 - mean) - x[:, channels:] * mean) / std

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import models
-from torchbcos._core.errors import BcosError, InputError, WeightsError, shorten
+from torchbcos._core.errors import BcosError, InputError, StateError, WeightsError, shorten
 from torchbcos._core.pickled import Entry
+from torchbcos.conversion import apply_steps, mark, steps_from
 from torchbcos.deployment import make_twin_, not_of_unit_norm
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile
@@ -82,7 +84,37 @@ def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module
     Args:
         card: of a network.
         options: of the caller's, over those of the card; a network of somebody's own has none.
+
+    Raises:
+        StateError: the card's conversion is not for its network.
     """
+    return converted(_given(before(card), options), card)
+
+
+def before(card: Card) -> Card:
+    """The card of the network that a card's conversion was given, as far as it says how to build it; without one, the card."""
+    if card.conversion is None or card.architecture == SEQUENTIAL:
+        return card
+    return dataclasses.replace(card, conversion=None, probe=None, preprocess=None, in_channels=max(card.in_channels // 2, 1))
+
+
+def converted(network: nn.Module, card: Card) -> nn.Module:
+    """A fresh network with the steps of a card's conversion done to it; a sequence is written as it is afterwards.
+
+    Raises:
+        StateError: a step is not for this network.
+    """
+    if card.conversion is None:
+        return network
+    steps = steps_from(card.conversion["steps"])
+    if card.architecture != SEQUENTIAL:
+        with torch.random.fork_rng(devices=[]):
+            network = apply_steps(network, steps)
+    return mark(network, steps, card.conversion["settings"])
+
+
+def _given(card: Card, options: Mapping[str, Any] | None) -> nn.Module:
+    """`from_card` before its conversion."""
     if (builder := builder_of(card)) is not None:
         return run_builder(builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options)
     if card.architecture == SEQUENTIAL:
@@ -142,10 +174,10 @@ def build_fitting(
     if (builder := builder_of(card)) is not None:
         _check_allowed(builder, card, code, where)
         network = run_builder(
-            builder, num_classes=card.num_classes, in_channels=card.in_channels, options=card.options, avoid=code.avoid,
-            named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
+            builder, num_classes=card.num_classes, in_channels=before(card).in_channels, options=card.options,
+            avoid=code.avoid, named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
         )  # fmt: skip
-        network = as_deployed(network, card, entries)
+        network = as_deployed(_fitting(network, card, where), card, entries)
         check_fit(network, entries, where=where)
         return network
     if library_of(card.architecture) is not None:
@@ -164,6 +196,18 @@ def build_fitting(
     return as_deployed(network, card, entries)  # before its weights: a twin has fewer
 
 
+def _fitting(network: nn.Module, card: Card, where: str) -> nn.Module:
+    """`converted`, whose refusal is one about these weights.
+
+    Raises:
+        WeightsError: the card's conversion is not for this network.
+    """
+    try:
+        return converted(network, card)
+    except StateError as error:
+        raise WeightsError(f"{shorten(where, 120)}: {error}") from error
+
+
 def _fitting_of_library(card: Card, entries: Mapping[str, Entry], where: str) -> nn.Module:
     """`build_fitting` of a network of timm or torchvision, some of which cannot be built without memory.
 
@@ -171,21 +215,23 @@ def _fitting_of_library(card: Card, entries: Mapping[str, Entry], where: str) ->
         InputError, MissingPackageError: there is no such network, or no such library.
         WeightsError: the weights are another one's.
     """
+    given = before(card)
     try:
         with torch.device("meta"):
-            check_fit(from_card(card), entries, where=where)
+            check_fit(as_deployed(_fitting(from_card(given), card, where), card, entries), entries, where=where)
     except BcosError:
         raise
     except _BUILD_ERRORS as error:
         if not any(entry.shape[:1] == (card.num_classes,) for entry in entries.values()):
             raise WeightsError(f"{where}: its card speaks of {card.num_classes:,} classes, and its weights do not.") from error
     try:
-        network = from_card(card)
+        network = from_card(given)
     except BcosError:
         raise
     except _BUILD_ERRORS as error:
         reason = shorten(" ".join(str(error).split()) or type(error).__name__, 200).rstrip(".")
         raise WeightsError(f"{where}: {card.architecture} cannot be built: {reason}.") from error
+    network = as_deployed(_fitting(network, card, where), card, entries)
     check_fit(network, entries, where=where)
     return network
 

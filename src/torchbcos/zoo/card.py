@@ -51,6 +51,8 @@ class Card:
         probe: of a network of somebody's own what its code gave when it was saved, {"size": the sides of a made-up input,
             "logits": the first 16}; `load` compares.
         notes: anything else (seed, curve, time).
+        conversion: of a network that `bcosify` converted, {"steps": what was done to that of `architecture` and `options`,
+            "settings": of the conversion}; `in_channels` and `preprocess` are those of the converted one.
         digest: SHA-256 of the weights beside a saved card: it never goes with others, nor with damaged ones.
 
     Raises:
@@ -82,6 +84,7 @@ class Card:
     notes: Any = None
     digest: str | None = None
     probe: Mapping[str, Any] | None = None
+    conversion: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):

@@ -12,16 +12,18 @@ from torch import nn
 
 from torchbcos import models
 from torchbcos._core.errors import ArgumentTypeError, InputError, shorten
+from torchbcos.conversion import conversion_of, given_network
 from torchbcos.deployment import is_deployed
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.zoo.card import Card, imagenet_classes
 from torchbcos.zoo.fields import IMAGENET
 from torchbcos.zoo.importing import IMPORT, builder_path, can_build, class_path
+from torchbcos.zoo.libraries import library_of
 from torchbcos.zoo.probe import check_channels, check_logits, first_convolution, outputs_of, samples
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 
-__all__ = ["UNKNOWN", "Builder", "card_around", "card_of", "as_card", "described", "names_of"]
+__all__ = ["UNKNOWN", "Builder", "as_card", "as_converted", "card_around", "card_of", "described", "encoded", "names_of"]
 
 UNKNOWN = "own:"  # what the architecture of a network begins with of which nobody knows how it is built: it cannot be saved
 
@@ -29,11 +31,41 @@ Builder = str | Callable[..., nn.Module]
 
 
 def card_of(model: nn.Module) -> Card:
-    """The card of a network made by `create_model`.
+    """The card of a network made by `create_model`, also of one that `bcosify` converted since.
 
     Raises:
         InputError: it was not.
     """
+    conversion = conversion_of(model)
+    if conversion is not None:
+        return as_converted(_card_of_given(given_network(model)), conversion, model)
+    return _card_of_given(model)
+
+
+def as_converted(card: Card, conversion: Mapping[str, Any], network: nn.Module) -> Card:
+    """The card of a network, and what a conversion changed in it.
+
+    Args:
+        card: of the network that was given.
+        conversion: the steps and settings, as the converted network remembers them.
+        network: converted.
+    """
+    prepare = None if card.preprocess is None else Preprocess.from_dict(dict(card.preprocess))
+    prepare = Preprocess() if prepare is None else prepare
+    channels = 2 * len(conversion["settings"]["mean"])
+    return dataclasses.replace(
+        card, conversion=conversion, preprocess=encoded(prepare, channels // 2).to_dict(), in_channels=channels, probe=None,
+        parameters=sum(p.numel() for p in network.parameters()),
+    )  # fmt: skip
+
+
+def encoded(prepare: Preprocess, raw_channels: int | None = None) -> Preprocess:
+    """The same preprocessing with pixels as [x, 1 - x]."""
+    raw = prepare.raw_channels if raw_channels is None else raw_channels
+    return dataclasses.replace(prepare, encoding="add_inverse", mean=None, std=None, raw_channels=raw)
+
+
+def _card_of_given(model: nn.Module) -> Card:
     if not isinstance(model, models.Network) or model.architecture is None:
         raise InputError(
             f"A card of a network made by torchbcos.create_model says how to build it; this is a {type(model).__name__}: "
@@ -95,7 +127,8 @@ def card_around(
         raise ArgumentTypeError(f"A classifier needs a torch.nn.Module, not {type(module).__name__}{instead}.")
     names = names_of(class_names)
     network = unwrapped(module)
-    made_here = isinstance(network, models.Network) and network.architecture is not None and builder is None
+    given, conversion = given_network(network), conversion_of(network)
+    made_here = isinstance(given, models.Network) and given.architecture is not None and builder is None
     base = card_of(network) if made_here else None
     if names is not None and base is not None:  # before the card, which would complain in other words
         _check_count(len(names), base.num_classes)
@@ -104,8 +137,8 @@ def card_around(
         count = _count_classes(network, prepare, names)
         architecture, options = described(network, builder, options)
         base = Card(
-            name=_short_name(network, architecture), architecture=architecture, options=options, num_classes=count,
-            in_channels=prepare.channels, parameters=sum(p.numel() for p in network.parameters()),
+            name=_short_name(given, architecture), architecture=architecture, options=options, num_classes=count,
+            in_channels=prepare.channels, parameters=sum(p.numel() for p in network.parameters()), conversion=conversion,
         )  # fmt: skip
     elif options is not None:
         raise InputError(f"{base.architecture} was made by create_model, which knows its options: leave options=… out.")
@@ -150,7 +183,9 @@ def _preprocess_of(
         )
     if base is not None and base.preprocess is not None:
         return Preprocess.from_dict(base.preprocess)
-    first = first_convolution(network)
+    first, conversion = first_convolution(network), conversion_of(network)
+    if conversion is not None:
+        return Preprocess(raw_channels=len(conversion["settings"]["mean"]), axes=2 if first is None else first[1])
     if first is None:
         return Preprocess()
     channels, axes, encodes = first
@@ -185,6 +220,8 @@ def described(network: nn.Module, builder: Builder | None, options: Mapping[str,
     Raises:
         InputError: the builder has no name by which it can be imported.
     """
+    if isinstance(builder, str) and library_of(builder) is not None:
+        return builder, dict(options or {})
     if builder is not None:
         return IMPORT + builder_path(builder), dict(options or {})
     if options:
@@ -193,6 +230,7 @@ def described(network: nn.Module, builder: Builder | None, options: Mapping[str,
         return SEQUENTIAL, describe_sequential(network)
     except InputError:
         pass
+    network = given_network(network)
     try:
         path = class_path(network)
     except InputError:

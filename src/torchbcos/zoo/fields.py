@@ -13,6 +13,7 @@ from typing import Any
 from torchbcos._core.errors import BcosError, shorten
 from torchbcos._core.names import class_name_fault
 from torchbcos._core.probability import PROBABILITIES, TEMPERATURES
+from torchbcos.conversion import steps_from
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.importing import IMPORT, builder_fault
 from torchbcos.zoo.remembered import MOST_LOGITS, MOST_NUMBERS
@@ -53,7 +54,7 @@ def fault_of(values: Mapping[str, Any]) -> str | None:
 
 def _misplaced(probe: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
     """What is wrong with a probe on this card."""
-    if not str(values.get("architecture")).startswith((IMPORT, *_LIBRARIES)):
+    if not str(values.get("architecture")).startswith((IMPORT, *_LIBRARIES)) and values.get("conversion") is None:
         return f"the field 'probe' is of networks that code builds ('{IMPORT}…') only"
     numbers = values.get("in_channels", 6) * math.prod(probe["size"])
     return f"the field 'probe' has an input of {numbers:,} numbers" if numbers > MOST_NUMBERS else None
@@ -248,6 +249,21 @@ def _probe(value: Any) -> str | None:
     return None if good else f"must have logits, 1 to {MOST_LOGITS} finite numbers, not {_shown(logits)}"
 
 
+def _conversion(value: Any) -> str | None:
+    """The steps of a conversion, and its settings."""
+    if not isinstance(value, Mapping) or set(value) != {"steps", "settings"}:
+        return f"must be a table of 'steps' and 'settings', not {_shown(value)}"
+    if not isinstance(value["settings"], Mapping):
+        return f"must have settings that are a table, not {_shown(value['settings'])}"
+    if (fault := _data(value)) is not None:
+        return fault
+    try:
+        steps_from(value["steps"])
+    except BcosError as error:
+        return f"is wrong: {shorten(str(error), 250).rstrip('.')}"
+    return None
+
+
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
@@ -272,5 +288,5 @@ _RULES: dict[str, _Rule] = {
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,
-    "digest": _HEXADECIMAL, "probe": _optional(_probe),
+    "digest": _HEXADECIMAL, "probe": _optional(_probe), "conversion": _optional(_conversion),
 }  # fmt: skip

@@ -233,7 +233,7 @@ def _with_weights(source: str | Path, weights: Path) -> tuple[models.Network, Ca
 def _own_twin(network: nn.Module, card: Card) -> nn.Module:
     """The deployed twin of somebody's own network; the network itself where it has none that gives the same numbers."""
     network = network.requires_grad_(False)
-    if library_of(card.architecture) is not None:  # there is nothing of ours in it
+    if library_of(card.architecture) is not None and card.conversion is None:  # there is nothing of ours in it
         return network
     try:
         twin = twin_of(network)

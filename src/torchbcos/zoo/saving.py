@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos.conversion import conversion_of, given_network
 from torchbcos.deployment import is_deployed
 from torchbcos.models import Network
 from torchbcos.pictures import Preprocess
@@ -73,9 +74,12 @@ def save(
         if builder is not None or options is not None:
             architecture, options = described(network, builder or builder_of(card), options)
             card = dataclasses.replace(card, architecture=architecture, options=options)
+        if (conversion := conversion_of(network)) is not None and card.conversion != conversion:
+            raise InputError(_NOT_ITS_CARD)
     elif isinstance(model, nn.Module):
         network = unwrapped(model)
-        own = builder is not None or not isinstance(network, Network) or network.architecture is None
+        given = given_network(network)
+        own = builder is not None or not isinstance(given, Network) or given.architecture is None
         if own and described(network, builder, options)[0].startswith(UNKNOWN):
             raise _unknown(network)
         card = card_around(network, builder=builder, options=options) if own else card_of(network)
@@ -142,6 +146,10 @@ def _layers_of(network: nn.Module) -> dict[str, Any]:
         raise InputError(f"This network cannot be saved as it is now: {error}. {_ADVICE}") from None
 
 
+_NOT_ITS_CARD = (
+    "This classifier has the card of the network from before its conversion: torchbcos.bcosify(classifier) gives a classifier "
+    "whose card says how it was converted, and Classifier(network) one around a converted network."
+)
 _ADVICE = (
     "Put what builds it into a function of a file, mynets.py say, and name that: save(classifier, folder, "
     "builder='mynets:build', options={…}); load(folder, allow_code=True) calls it again."

@@ -81,6 +81,13 @@ def _attention_part(name: str) -> _Read:
     return lambda layer: None if getattr(layer, name) is None else _entry_of(getattr(layer, name), name)
 
 
+_BIASED: dict[str, _Read] = {**_EXPONENT, "bias": _has("bias"), "unit_norm": _has("gain")}
+_BCOSIFIED: dict[str, _Read] = {  # where a layer of another stride is anti-aliased, and pads as TensorFlow does
+    **_BIASED, "stride": lambda layer: layer.strides, "padding": lambda layer: "dynamic" if layer.dynamic else layer.padding,
+}  # fmt: skip
+_BCOSIFIED_CONV = "in_channels out_channels kernel_size dilation groups padding_mode biases antialias eps"
+_BCOSIFIED_NORM = "num_features eps biases"
+
 _OURS = (
     *(_kind(make, _BCOS_CONV, **_EXPONENT) for make in (bnn.BcosConv1d, bnn.BcosConv2d, bnn.BcosConv3d)),
     _kind(bnn.BcosLinear, "in_features out_features max_out unit_norm norm_eps", **_EXPONENT),
@@ -97,8 +104,15 @@ _OURS = (
     _kind(bnn.Folded, "into"),
     _kind(bnn.Conv2d, _CONV, bias=_has("bias")),
     _kind(bnn.Linear, "in_features out_features", bias=_has("bias")),
-    *(_kind(make) for make in (bnn.GlobalAveragePool, bnn.ReLU, bnn.GELU)),
+    *(_kind(make) for make in (bnn.GlobalAveragePool, bnn.ReLU, bnn.GELU, bnn.Hardswish)),
+    *(_kind(make, _BCOSIFIED_CONV, **_BCOSIFIED) for make in (bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)),
+    _kind(bnn.BcosifiedLinear, "in_features out_features biases norm_eps eps", **_BIASED),
+    *(_kind(make, _BCOSIFIED_NORM, **_AFFINE) for make in (bnn.BcosifiedTokenNorm, bnn.BcosifiedPositionNorm)),
+    _kind(bnn.BcosifiedGroupNorm, f"{_BCOSIFIED_NORM} num_groups", **_AFFINE),
+    _kind(bnn.BcosifiedBatchNorm, f"{_BCOSIFIED_NORM} momentum", **_AFFINE),
+    _kind(bnn.Decode, "mean std"),
 )  # fmt: skip
+_FRACTIONS = (bnn.Normalize, bnn.Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)
 _TORCHS = (
     *(_kind(make, _CONV, bias=_has("bias")) for make in (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
     _kind(nn.Linear, "in_features out_features", bias=_has("bias")),
@@ -287,12 +301,12 @@ class _Builder:
                 _, part, of_part = _parts(value, 0)
                 arguments[argument] = self._module(part, of_part, argument)
                 continue
-            if not _fits(value, kind.default(argument), fractions=kind.make is bnn.Normalize):
+            if not _fits(value, kind.default(argument), fractions=kind.make in _FRACTIONS):
                 raise InputError(f"{name}({argument}={shorten(repr(value), 80)}) cannot be: that value has the wrong type.")
             arguments[argument] = tuple(value) if isinstance(value, list | tuple) else value
         made = kind.make(**arguments)
         if isinstance(made, FilterLayer) and deployed:
-            made.deployed = True
+            made.deployed, made.unit_norm = True, False
         return made
 
 

@@ -158,16 +158,19 @@ def test_calibration_brings_the_function_nearer() -> None:
     assert near < far
 
 
-def test_the_edge_is_repeated_or_looks_like_the_mean() -> None:
+def test_the_border_is_the_given_networks_and_no_constant_or_repeats_the_edge() -> None:
     network = alive(Cnn())
-    kept, report = converted(network, b=1, biases="keep", border="repeat")
-    assert report.kept > 1e-6 and "border" not in report.kinds
-    _, mean = converted(network, b=1, biases="keep")
-    assert mean.kinds["border"] > 0
-    grey = nn.functional.pad(PIXELS, (0,) * 4)
-    inside = kept.get_submodule("stem")(add_inverse(grey))[..., 1:-1, 1:-1]
-    wanted = network.get_submodule("bn")(network.get_submodule("stem")(normalised(grey)))[..., 1:-1, 1:-1]
-    assert torch.allclose(kept.get_submodule("bn")(inside), wanted, atol=1e-12)
+    x = add_inverse(PIXELS)
+    model, report = converted(network, b=1, biases="keep")
+    assert report.kept < 1e-12 and "stem.mean" not in report.constants
+    repeated, report = converted(network, b=1, biases="keep", border="repeat")
+    assert report.kept > 1e-6
+    inside = repeated.get_submodule("stem")(x)[..., 1:, 1:]
+    wanted = network.get_submodule("stem")(normalised(PIXELS))[..., 1:, 1:]
+    assert torch.allclose(inside, wanted, atol=1e-12)
+    flat = add_inverse(torch.full_like(PIXELS, 0.3))  # of one colour a repeated edge looks like the inside
+    y = repeated.get_submodule("stem")(flat)
+    assert torch.allclose(y, y[..., 2:3, 2:3].expand_as(y), atol=1e-12)
 
 
 # -- traps (each was met in a real network) --------------------------------------------------------------------------------

@@ -139,8 +139,6 @@ def test_a_bias_that_is_kept_is_named_where_a_network_folds_positions_into_the_b
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'norm'|one of"):
         bnn.BcosifiedConv2d(2, 2, 1, biases="nrm")
-    with pytest.raises(InputError, match="offset is a number for each of 2 channels"):
-        bnn.BcosifiedConv2d(2, 2, 1, offset=(0.5,))
     with pytest.raises(InputError, match="one stride for all"):
         bnn.BcosifiedConv2d(2, 2, 3, (1, 2), antialias=True)
     with pytest.raises(InputError, match="num_features"):

@@ -68,6 +68,32 @@ def attention(draw: st.DrawFn) -> dict[str, Any]:
     return {"dim": 8, "heads": 2, "head_dim": 4, "norm": draw(part), "to_out": draw(out)}
 
 
+BIASES = st.sampled_from(["norm", "keep", "drop"])
+
+
+@st.composite
+def biased(draw: st.DrawFn) -> dict[str, Any]:
+    found = {"biases": draw(BIASES), "bias": draw(FLAGS), "unit_norm": draw(FLAGS), "eps": draw(EPS), **draw(exponent())}
+    return {**found, "bias": found["bias"] and found["biases"] != "drop"}
+
+
+@st.composite
+def bcosified(draw: st.DrawFn, axes: int) -> dict[str, Any]:
+    plain = {k: v for k, v in draw(conv(axes, plain=True)).items() if k != "bias"}
+    found = {**plain, **draw(biased()), "offset": draw(st.sampled_from([None, (0.25,) * plain["in_channels"]]))}
+    if isinstance(found["stride"], int):
+        found["antialias"] = draw(FLAGS)
+    if found["padding_mode"] == "zeros" and draw(FLAGS):
+        found["padding"] = "dynamic"
+    return found
+
+
+@st.composite
+def bcosified_norm(draw: st.DrawFn, **more: Any) -> dict[str, Any]:
+    rule = draw(BIASES)
+    return {"num_features": 4, "eps": draw(EPS), "affine": draw(FLAGS), "biases": rule, "bias": draw(FLAGS) and rule != "drop", **more}
+
+
 NUMBER = st.sampled_from([None, -1.5, 2.0])
 ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "BcosConv1d": conv(1), "BcosConv2d": conv(2), "BcosConv3d": conv(3), "Conv2d": conv(2, plain=True),
@@ -84,7 +110,12 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         "mean": st.just((0.5, -1.25)), "std": st.just((0.25, 3.0)), "dtype": st.sampled_from([None, "bfloat16", torch.float64]),
     }),
     "Folded": st.fixed_dictionaries({"into": st.just("conv1")}),
-    **dict.fromkeys(("GlobalAveragePool", "ReLU", "GELU"), st.just({})),
+    **dict.fromkeys(("GlobalAveragePool", "ReLU", "GELU", "Hardswish"), st.just({})),
+    "BcosifiedConv1d": bcosified(1), "BcosifiedConv2d": bcosified(2), "BcosifiedConv3d": bcosified(3),
+    "BcosifiedLinear": biased().map(lambda found: {"in_features": 5, "out_features": 3, "norm_eps": 1e-3, **found}),
+    **dict.fromkeys(("BcosifiedTokenNorm", "BcosifiedPositionNorm"), bcosified_norm()),
+    "BcosifiedGroupNorm": bcosified_norm(num_groups=2), "BcosifiedBatchNorm": bcosified_norm(momentum=0.3),
+    "Decode": st.just({"mean": (0.5, -1.25), "std": (0.25, 3.0)}),
 }  # fmt: skip
 TORCHS: list[nn.Module] = [
     nn.Conv1d(2, 4, 3, padding="same"), nn.Conv2d(2, 4, (3, 1), stride=2, bias=False), nn.Conv3d(2, 2, 3, groups=2),
