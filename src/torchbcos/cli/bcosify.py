@@ -169,7 +169,9 @@ def _exponents(words: list[str]) -> float | dict[str, float]:
         if not math.isfinite(value):
             raise InputError(f"--b is a number, or a rule and a number, as in expand=1.5; got {shorten(repr(word), 80)}.")
         if rule in found:
-            raise InputError(f"--b says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do.")
+            raise InputError(
+                f"--b says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do."
+            )
         found[rule] = value
     if "" in found and len(found) > 1:
         raise InputError("--b is one number for all layers, or a number for each rule; layers without a rule get 1.")

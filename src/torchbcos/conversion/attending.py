@@ -36,6 +36,12 @@ class MultiheadAttention(nn.Module):
         out: settings of the output layer.
     """
 
+    in_proj_weight: Tensor | None
+    q_proj_weight: Tensor
+    k_proj_weight: Tensor
+    v_proj_weight: Tensor
+    in_proj_bias: Tensor | None
+
     def __init__(self, old: nn.MultiheadAttention, biases: str, out: dict[str, Any]) -> None:
         super().__init__()
         self.embed_dim, self.num_heads = old.embed_dim, old.num_heads

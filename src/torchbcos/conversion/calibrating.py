@@ -7,7 +7,7 @@ to the given network's values by least squares, one s and one b a channel; then 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,9 @@ class Fit(NamedTuple):
     explained: float
 
 
-def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]) -> dict[str, Sample]:
+def values_to_match(
+    network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]
+) -> dict[str, Sample]:
     """What the given network has where each layer's output will be, at the same places for all channels.
 
     Args:
@@ -94,7 +96,11 @@ def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned], out
 
 def _shifts(planned: Planned) -> bool:
     """Whether a norm does something else than before: a layer norm over tokens or positions does not."""
-    return planned.step.kind == "norm" and planned.step.settings["kind"] in ("batch", "group") and "follows" not in planned.step.settings
+    return (
+        planned.step.kind == "norm"
+        and planned.step.settings["kind"] in ("batch", "group")
+        and "follows" not in planned.step.settings
+    )
 
 
 def _channels(module: Any) -> int:
@@ -151,9 +157,7 @@ def _measure_(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
             lengths: Tensor | None = vector_length(inputs[2])
         else:
             lengths = layer.parts(inputs[0])[1]
-        if not bool((m if lengths is None else lengths).any()):
-            return None  # nothing arrives here
-        if lengths is not None:
+        if lengths is not None and bool(lengths.any()):  # else nothing arrives here
             layer.unit.fill_(float(lengths.mean().clamp_min(1e-12)))
 
 
@@ -163,7 +167,8 @@ def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | No
         return None
     y, lengths = layer.parts(x)
     if getattr(layer, "antialias", False):
-        y, lengths = (None if t is None else functional.low_pass(t, max(layer.strides)) for t in (y, lengths))
+        stride = max(cast("Any", layer).strides)
+        y, lengths = functional.low_pass(y, stride), None if lengths is None else functional.low_pass(lengths, stride)
     rows = _rows(y, layer, planned)
     places = target.places.to(rows.device)
     if len(rows) <= int(places.max()):

@@ -89,7 +89,8 @@ def _constants(report: Report) -> list[str]:
 def _operations(report: Report) -> Html:
     columns = [Column("operation", choose=True), Column("module"), Column("kind", choose=True), Column("rule", choose=True)]
     columns += [Column("times", number=True)]
-    return table(columns, [list(row) for row in report.operations], caption="Factors are held; products are split in halves")
+    rows: list[list[str | int]] = [[*row] for row in report.operations]
+    return table(columns, rows, caption="Factors are held; products are split in halves")
 
 
 def _steps(report: Report) -> list[str]:
