@@ -2,9 +2,9 @@
 
 from torchbcos.conversion.bcosify import bcosify as bcosify
 from torchbcos.conversion.pages import report_page as report_page
+from torchbcos.conversion.replacing import apply_steps as apply_steps
 from torchbcos.conversion.report import Line as Line
 from torchbcos.conversion.report import Report as Report
-from torchbcos.conversion.replacing import apply_steps as apply_steps
 from torchbcos.conversion.steps import Step as Step
 from torchbcos.conversion.steps import conversion_of as conversion_of
 from torchbcos.conversion.steps import given_network as given_network

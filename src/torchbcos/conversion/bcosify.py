@@ -53,8 +53,8 @@ def bcosify(
         mean, std: numbers a channel that the given network's input was normalised with. None: those of its `pretrained_cfg`.
         unit_norm: filters get unit norm, and a gain each.
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
-        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the edge of
-            the picture.
+        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the
+            edge of the picture.
         calibrate: fit each layer to the given network's values on `example`. None: unless every layer gives what it gave.
         output: entry of the output that holds the logits, where it is no tensor.
 
@@ -141,8 +141,8 @@ def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
     ):
         what = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise InputError(
-            f"example is a batch of pictures (N, {channels}, H, W), or encoded (N, {2 * channels}, H, W), a channel for each number "
-            f"of mean; got {what}."
+            f"example is a batch of pictures (N, {channels}, H, W), or encoded (N, {2 * channels}, H, W), a channel for each "
+            f"number of mean; got {what}."
         )
     if (
         not example.is_floating_point()

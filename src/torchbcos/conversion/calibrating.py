@@ -1,7 +1,7 @@
-"""Calibration on a few unlabelled pictures: each layer of a converted network is fitted to what the given network has there.
+"""Calibration on a few unlabelled pictures: each layer of a converted network is fitted to what the given one has there.
 
-Layer by layer, in the order of the forward pass and on the converted network's own input, `s · linear part + b · length` is fitted
-to the given network's values by least squares, one s and one b a channel; then the spread that a fit loses is restored.
+Layer by layer, in the order of the forward pass and on the converted network's own input, `s · linear part + b · length` is
+fitted to the given network's values by least squares, one s and one b a channel; then the spread that a fit loses is restored.
 """
 
 from __future__ import annotations

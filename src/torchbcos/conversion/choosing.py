@@ -77,7 +77,7 @@ def _wider(inputs: int, outputs: int, same: str) -> str:
 
 
 def b_of(path: str, role: str, b: float | Mapping[str, float]) -> float:
-    """B of a layer: of the first rule that is its path, then of the first pattern that its path fits, then of its role; else 1."""
+    """B of a layer: of the rule that is its path, else of the first pattern that fits it, else of its role; else 1."""
     if not isinstance(b, Mapping):
         return 1.0 if role == "attention" else float(b)
     if path in b:

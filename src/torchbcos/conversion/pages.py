@@ -40,8 +40,8 @@ def _told(report: Report) -> list[str]:
     if report.share < 0 or report.share > 1.5:
         rest.append(
             warning(
-                f"The input carries {report.share:.2f} of the highest logit: constants outweigh it or work against it. An explanation "
-                "of this network adds up and says little about the picture; norm biases (biases='norm') leave no such constant."
+                f"The input carries {report.share:.2f} of the highest logit: constants outweigh it or work against it. An "
+                "explanation of this network adds up and says little about the picture; norm biases (biases='norm') leave no such constant."
             )
         )
     if report.settings.get("calibrated"):
@@ -57,7 +57,7 @@ def _told(report: Report) -> list[str]:
 def _layers(report: Report) -> Html:
     columns = [
         Column("layer"), Column("was"), Column("became", choose=True), Column("does", choose=True),
-        Column("B", number=True), Column("biases", choose=True, help="norm: grow with the length of the patch, and are no constants"),
+        Column("B", number=True), Column("biases", choose=True, help="norm: they grow with the length of a patch"),
         Column("constants, %", number=True, high=True, help="of all magnitudes of the highest logit"),
         Column("fit, %", number=True, help="share of the variance of the given network's values after calibration"),
     ]  # fmt: skip
@@ -95,7 +95,8 @@ def _operations(report: Report) -> Html:
 
 def _steps(report: Report) -> list[str]:
     more = {
-        "did not run, and stayed as they were": report.never_ran, "stayed linear: their weights are used elsewhere": report.elsewhere,
+        "did not run, and stayed as they were": report.never_ran,
+        "stayed linear: their weights are used elsewhere": report.elsewhere,
         "biases that were set to zero": report.zeroed,
     }  # fmt: skip
     return [facts({words: [printable(n) for n in names] for words, names in more.items() if names})] if any(more.values()) else []

@@ -103,7 +103,8 @@ class Report:
         if self.noise and self.settings.get("calibrated"):
             told += ["Layers were fitted to noise: give pictures (example=…), a few dozen of the kind that the network is for."]
         for names, words in (
-            (self.never_ran, "did not run, and stayed as they were"), (self.elsewhere, "stayed linear: their weights are used elsewhere"),
+            (self.never_ran, "did not run, and stayed as they were"),
+            (self.elsewhere, "stayed linear: their weights are used elsewhere"),
             (self.zeroed, "are biases that were set to zero"),
         ):  # fmt: skip
             if names:

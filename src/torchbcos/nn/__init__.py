@@ -42,9 +42,9 @@ from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 __all__ = [
     "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear",
     "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
-    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool", "GroupNorm", "Hardswish", "InstanceNorm",
-    "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize", "PositionNorm", "ReLU", "SinCosPosition2d",
-    "TokenNorm",
+    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool", "GroupNorm",
+    "Hardswish", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize", "PositionNorm",
+    "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Norms that a converted network has in place of its own where biases change: the bias grows with the length of what it is added to.
+"""Norms of converted networks where biases change: a bias grows with the length of what it is added to.
 
 Shapes: N images, C channels, *S space, D features, G groups.
 """

@@ -58,8 +58,8 @@ def bcosify(
             classifier knows them.
         unit_norm: filters get unit norm, and a gain each.
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
-        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the edge of
-            the picture.
+        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the
+            edge of the picture.
         calibrate: fit each layer to the given network's values on `example`. None: unless the function stays the same.
         output: entry of the output that holds the logits, where it is no tensor.
         limit: of a classifier: how many pictures of `example` are read.
