@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import sys
@@ -98,8 +99,6 @@ def test_the_card_says_how_it_came_to_be(converted: tuple[Classifier, Report]) -
 
 
 def test_the_same_function_at_b_1_and_what_was_measured_of_the_given_network_goes(pixels: Tensor) -> None:
-    import dataclasses
-
     given = classifier()
     given = Classifier(given.model, dataclasses.replace(given.card, top1=50.0, measured="mine", temperature=1.5))
     made, report = torchbcos.bcosify(given, example=pixels, **OPTIONS["same"])
@@ -141,8 +140,10 @@ def test_networks_of_libraries(
 ) -> None:  # fmt: skip
     library, _, name = source.partition(":")
     net = (timm.create_model if library == "timm" else vision.models.get_model)(name, num_classes=4)
-    torch.save(net.state_dict(), tmp_path / "weights.pth")
     side = 160 if name == "test_vit" else 32
+    with torch.no_grad():
+        net.train()(torch.randn(8, 3, side, side))  # moments of the norms
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
     given = torchbcos.load(
         source, weights=tmp_path / "weights.pth", device="cpu", deploy=False, preprocess={"resize": side, "crop": side, **MOMENTS}
     )
