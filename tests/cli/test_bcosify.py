@@ -36,8 +36,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     for i in range(5):
         Image.fromarray(random.integers(0, 256, (170, 180, 3), dtype=np.uint8)).save(found / "photos" / f"{i}.png")
-    words = ("--weights", found / "weights.pth", "--example", found / "photos", "--limit", 3, "--b", "stem=1.5", "--b", "classifier=2")
-    code, out, err = call("bcosify", "timm:test_resnet", "-o", found / "mine", *words, "--report", found / "report.html", "--device", "cpu")
+    words = (
+        "--weights",
+        found / "weights.pth",
+        "--example",
+        found / "photos",
+        "--limit",
+        3,
+        "--b",
+        "stem=1.5",
+        "--b",
+        "classifier=2",
+    )
+    words = (*words, "--report", found / "report.html", "--device", "cpu", "--no-program")
+    code, out, err = call("bcosify", "timm:test_resnet", "-o", found / "mine", *words)
     assert code == 0, err
     (found / "said.txt").write_text(out)
     return found
@@ -72,10 +84,15 @@ def test_json(place: Path, tmp_path: Path) -> None:
     assert (code, json.loads(out)) == (2, {"error": err.removeprefix("torchbcos: ").strip()}) and "was converted already" in err
     code, out, err = call(
         "bcosify", "timm:test_resnet", "-o", tmp_path / "same", "--weights", place / "weights.pth", "--b", 1, "--biases", "keep",
-        "--example", place / "photos" / "*.png", "--limit", 2, "--json", "--device", "cpu",
+        "--example", place / "photos" / "*.png", "--limit", 2, "--json", "--device", "cpu", "--no-program",
     )  # fmt: skip
     found = json.loads(out)
-    assert code == 0 and found["kept"] < 1e-5 and found["model"] == str(tmp_path / "same") and set(found["kinds"]) == {"bias", "border"}
+    assert (
+        code == 0
+        and found["kept"] < 1e-5
+        and found["model"] == str(tmp_path / "same")
+        and set(found["kinds"]) == {"bias", "border"}
+    )
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -98,7 +98,9 @@ def _low_pass(x: Tensor, stride: int) -> Tensor:
     return out
 
 
-def converted_norm(rows: Sequence[Sequence[float]], weight: Tensor, bias: Tensor, *, eps: float, biases: str) -> list[list[float]]:
+def converted_norm(
+    rows: Sequence[Sequence[float]], weight: Tensor, bias: Tensor, *, eps: float, biases: str
+) -> list[list[float]]:
     """Layer norm of rows, its bias by rule: the unit of a length is the root of how many numbers there are."""
     found = []
     for row in rows:

@@ -65,7 +65,8 @@ def bcosify(
         Path,
         typer.Option(
             "--out", "-o", metavar="DIR", parser=given_path,
-            help="Write model.safetensors, card.json and report.json here; every command takes this folder as --model.",
+            help="Write model.safetensors, card.json, report.json and, of networks that can be recorded, program.pt2 here; every "
+            "command takes this folder as --model.",
         ),
     ],
     weights: Annotated[
@@ -112,6 +113,13 @@ def bcosify(
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
+    no_program: Annotated[
+        bool,
+        typer.Option(
+            "--no-program", metavar="",
+            help="Leave out program.pt2, the network recorded so that it opens where SOURCE's library is not installed.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE.html", parser=given_path, help="Write the report as a page, too."),
@@ -147,7 +155,7 @@ def bcosify(
                 border=border.value if border else None, limit=limit,
             )  # fmt: skip
             now("writing")
-            save(made, out)
+            save(made, out, program=False if no_program else None)
             _write(found, out, report, f"{source} as a B-cos network")
     if json:
         print_json({**found.to_dict(), "model": str(out), "architecture": made.card.architecture})
@@ -172,7 +180,9 @@ def _exponents(words: list[str]) -> float | dict[str, float]:
         if not math.isfinite(value):
             raise InputError(f"--b is a number, or a rule and a number, as in expand=1.5; got {shorten(repr(word), 80)}.")
         if rule in found:
-            raise InputError(f"--b says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do.")
+            raise InputError(
+                f"--b says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do."
+            )
         found[rule] = value
     if "" in found and len(found) > 1:
         raise InputError("--b is one number for all layers, or a number for each rule; layers without a rule get 1.")

@@ -38,7 +38,12 @@ class MultiheadAttention(nn.Module):
 
     def __init__(self, old: nn.MultiheadAttention, biases: str, out: dict[str, Any]) -> None:
         super().__init__()
-        self.embed_dim, self.num_heads, self.batch_first, self.dropout = old.embed_dim, old.num_heads, old.batch_first, old.dropout
+        self.embed_dim, self.num_heads, self.batch_first, self.dropout = (
+            old.embed_dim,
+            old.num_heads,
+            old.batch_first,
+            old.dropout,
+        )
         self.biases = biases
         self._qkv_same_embed_dim = False  # so that torch's transformer layer takes no way past this module
         self.in_proj_weight, self.in_proj_bias = old.in_proj_weight, old.in_proj_bias
@@ -116,7 +121,11 @@ class WindowAttention(nn.Module):
     def position_bias(self) -> Tensor:
         """(1, heads, T, T): what the distance of two tokens of a window adds to their score."""
         size = self.window_size[0] * self.window_size[1]
-        table = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads) if self.second else self.relative_position_bias_table
+        table = (
+            self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
+            if self.second
+            else self.relative_position_bias_table
+        )
         found: Tensor = table[self.relative_position_index.view(-1)].view(size, size, -1).permute(2, 0, 1).unsqueeze(0)
         return 16 * found.sigmoid() if self.second else found
 

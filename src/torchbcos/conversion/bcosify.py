@@ -133,14 +133,26 @@ def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
         sides = tuple(config.get("input_size", (channels, _SIZE, _SIZE)))[1:]
         found = torch.rand(_NOISE, channels, *sides, generator=torch.Generator().manual_seed(0))
         return found.to(like.device, like.dtype)
-    if not isinstance(example, Tensor) or example.dim() < 3 or not len(example) or example.shape[1] not in (channels, 2 * channels):
+    if (
+        not isinstance(example, Tensor)
+        or example.dim() < 3
+        or not len(example)
+        or example.shape[1] not in (channels, 2 * channels)
+    ):
         what = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise InputError(
             f"example is a batch of pictures (N, {channels}, H, W), or encoded (N, {2 * channels}, H, W), a channel for each number "
             f"of mean; got {what}."
         )
-    if not example.is_floating_point() or not bool(torch.isfinite(example).all()) or float(example.min()) < 0 or example.max() > 1:
-        raise InputError("example holds pixels in [0, 1], before any normalisation: pictures as clf.preprocess or ToTensor gives them.")
+    if (
+        not example.is_floating_point()
+        or not bool(torch.isfinite(example).all())
+        or float(example.min()) < 0
+        or example.max() > 1
+    ):
+        raise InputError(
+            "example holds pixels in [0, 1], before any normalisation: pictures as clf.preprocess or ToTensor gives them."
+        )
     return example[:, :channels].to(like.device, like.dtype)
 
 

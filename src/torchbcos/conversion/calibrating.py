@@ -51,7 +51,9 @@ class Fit(NamedTuple):
     explained: float
 
 
-def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]) -> dict[str, Sample]:
+def values_to_match(
+    network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]
+) -> dict[str, Sample]:
     """What the given network has where each layer's output will be, at the same places for all channels.
 
     Args:
@@ -92,7 +94,11 @@ def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned], out
 
 def _shifts(planned: Planned) -> bool:
     """Whether a norm does something else than before: a layer norm over tokens or positions does not."""
-    return planned.step.kind == "norm" and planned.step.settings["kind"] in ("batch", "group") and "follows" not in planned.step.settings
+    return (
+        planned.step.kind == "norm"
+        and planned.step.settings["kind"] in ("batch", "group")
+        and "follows" not in planned.step.settings
+    )
 
 
 def _channels(module: Any) -> int:

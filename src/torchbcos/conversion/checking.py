@@ -91,7 +91,9 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
         path = name.rpartition(".")[0]
         of_layers[path] = of_layers.get(path, 0.0) + share
     met = trace(network, x[:1], products="half")
-    held = [(m.operation, m.module, m.kind.value, m.rule, m.count) for m in met if m.kind is not Kind.LINEAR or m.rule == "product"]
+    held = [
+        (m.operation, m.module, m.kind.value, m.rule, m.count) for m in met if m.kind is not Kind.LINEAR or m.rule == "product"
+    ]
     share = float(e.share[:, 0].nanmedian())
     return Checked(share, shares, of_layers, float(e.residual.abs().max()), tuple(held), set(of_layers))
 

@@ -51,7 +51,9 @@ class Planned:
     left: str = field(default="")
 
 
-def plan(network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]) -> list[Planned]:
+def plan(
+    network: nn.Module, recording: Recording, choices: Choices, mean: Sequence[float], std: Sequence[float]
+) -> list[Planned]:
     """All steps, in the order of the calls of their modules.
 
     Args:
@@ -134,7 +136,9 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
     follows = [name for name in _FOLLOWS if isinstance(getattr(module, name, None), nn.Module)]
     settings = {"biases": "keep", "eps": eps, "affine": getattr(module, "weight", None) is not None}
     for kind, axis in (("batch", 1), ("token", -1), ("position", 1), ("group", 1)):
-        if (kind == "batch") != centred or (kind == "group") != ("group_norm" in run.functions or "instance_norm" in run.functions):
+        if (kind == "batch") != centred or (kind == "group") != (
+            "group_norm" in run.functions or "instance_norm" in run.functions
+        ):
             continue
         features = run.x.shape[axis]
         more: dict[str, Any] = {"kind": kind, "features": features}

@@ -291,7 +291,9 @@ def test_what_cannot_be_converted_is_refused_by_name() -> None:
 
 
 def test_grey_pictures_one_class_and_other_sizes() -> None:
-    network = alive(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)))
+    network = alive(
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    )
     model, report = bcosify(network, example=PIXELS[:, :1], mean=(0.5,), std=(0.5,))
     e = torchbcos.explain(model, add_inverse(torch.rand(1, 1, 20, 9).double()))
     assert e.inputs.shape[1] == 2 and float(e.residual.abs().max()) < 1e-12 and report.constants == {}

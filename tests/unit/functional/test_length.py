@@ -15,7 +15,9 @@ from torchbcos.functional import patch_length, vector_length
     stride=st.integers(1, 2), padding=st.integers(0, 1), dilation=st.integers(1, 2), kernel=st.integers(1, 3),
     eps=st.sampled_from([0.0, 1e-6, 1e-2]), seed=st.integers(0, 9),
 )  # fmt: skip
-def test_lengths_of_patches_equal_their_twin(stride: int, padding: int, dilation: int, kernel: int, eps: float, seed: int) -> None:
+def test_lengths_of_patches_equal_their_twin(
+    stride: int, padding: int, dilation: int, kernel: int, eps: float, seed: int
+) -> None:
     x = torch.randn(1, 2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     x[:, :, :3] = 0
     found = patch_length(x, (kernel,), stride=stride, padding=padding, dilation=dilation, eps=eps)

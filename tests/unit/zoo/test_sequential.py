@@ -91,7 +91,14 @@ def bcosified(draw: st.DrawFn, axes: int) -> dict[str, Any]:
 @st.composite
 def bcosified_norm(draw: st.DrawFn, **more: Any) -> dict[str, Any]:
     rule = draw(BIASES)
-    return {"num_features": 4, "eps": draw(EPS), "affine": draw(FLAGS), "biases": rule, "bias": draw(FLAGS) and rule != "drop", **more}
+    return {
+        "num_features": 4,
+        "eps": draw(EPS),
+        "affine": draw(FLAGS),
+        "biases": rule,
+        "bias": draw(FLAGS) and rule != "drop",
+        **more,
+    }
 
 
 NUMBER = st.sampled_from([None, -1.5, 2.0])
