@@ -65,7 +65,8 @@ def bcosify(
         Path,
         typer.Option(
             "--out", "-o", metavar="DIR", parser=given_path,
-            help="Write model.safetensors, card.json and report.json here; every command takes this folder as --model.",
+            help="Write model.safetensors, card.json, report.json and, of networks that can be recorded, program.pt2 here; every "
+            "command takes this folder as --model.",
         ),
     ],
     weights: Annotated[
@@ -109,6 +110,13 @@ def bcosify(
         typer.Option("--border", help="What padding of the first layer looks like: the mean colour, or the edge of the picture."),
     ] = Border.mean,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
+    no_program: Annotated[
+        bool,
+        typer.Option(
+            "--no-program", metavar="",
+            help="Leave out program.pt2, the network recorded so that it opens where SOURCE's library is not installed.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE.html", parser=given_path, help="Write the report as a page, too."),
@@ -144,7 +152,7 @@ def bcosify(
                 border=border.value, limit=limit,
             )  # fmt: skip
             now("writing")
-            save(made, out)
+            save(made, out, program=False if no_program else None)
             _write(found, out, report, f"{source} as a B-cos network")
     if json:
         print_json({**found.to_dict(), "model": str(out), "architecture": made.card.architecture})

@@ -288,5 +288,5 @@ _RULES: dict[str, _Rule] = {
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,
-    "digest": _HEXADECIMAL, "probe": _optional(_probe), "conversion": _optional(_conversion),
+    "digest": _HEXADECIMAL, "probe": _optional(_probe), "conversion": _optional(_conversion), "program": _HEXADECIMAL,
 }  # fmt: skip

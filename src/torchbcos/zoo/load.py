@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from torchbcos import models
-from torchbcos._core.errors import ArgumentTypeError, InputError, WeightsError, shorten
-from torchbcos._core.names import natural_key
+from torchbcos._core.errors import ArgumentTypeError, InputError, MissingPackageError, WeightsError, shorten
+from torchbcos._core.names import natural_key, quote
 from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_
 from torchbcos.pictures import Preprocess
@@ -24,6 +24,8 @@ from torchbcos.zoo.describe import card_of
 from torchbcos.zoo.foreign_sources import Wishes, chosen, is_foreign, open_foreign
 from torchbcos.zoo.libraries import library_of
 from torchbcos.zoo.probe import differ
+from torchbcos.zoo.program import Program
+from torchbcos.zoo.recorded import PROGRAM, open_recorded
 from torchbcos.zoo.sources import has_card, named, pick_device, places_of, read_carded, read_source
 from torchbcos.zoo.store import classes_in, fetch, fill, read_weights
 
@@ -187,11 +189,32 @@ def load(
         network, card = _with_weights(source, wishes.weights)
     else:
         file, card = read_source(source)
-        network = assemble(card, file, {}, where=str(source), code=Code(allow_code, places_of(source, file)))
+        network = _assembled(card, file, source, Code(allow_code, places_of(source, file)), where)
     network = network.eval().to(where)
-    if deploy and not card.deployed:
+    if deploy and not card.deployed and not isinstance(network, Program):
         network = _own_twin(network, card) if is_own(card) else make_twin_(network, check=False)
     return Classifier(network, chosen(card, wishes)).fitted(fit)
+
+
+def _assembled(card: Card, file: WeightsFile, source: str | Path, code: Code, device: torch.device) -> nn.Module:
+    """The network of a folder; where what builds it is not there, the program beside its weights, if it may run.
+
+    Raises:
+        MissingPackageError, InputError: it is not there, and neither is a program; or nobody said that it may run.
+    """
+    try:
+        return assemble(card, file, {}, where=str(source), code=code)
+    except (MissingPackageError, InputError) as error:
+        if card.program is None or not (file.path.parent / PROGRAM).is_file():
+            raise
+        if code.allowed:
+            return open_recorded(file.path.parent, card, device)
+        if isinstance(error, InputError):
+            raise
+        raise MissingPackageError(
+            f"{str(error).rstrip('.')}. Or let the program that lies beside its weights run, {quote(PROGRAM)}, if you trust who "
+            "wrote it: load(…, allow_code=True), on the command line --allow-code."
+        ) from error
 
 
 def _wishes(weights: object, preprocess: Any, class_names: Any) -> Wishes:

@@ -25,6 +25,7 @@ from torchbcos.zoo.importing import builder_path
 from torchbcos.zoo.looked import look
 from torchbcos.zoo.probe import NO_INPUT, differ
 from torchbcos.zoo.program import Program
+from torchbcos.zoo.recorded import PROGRAM, digest_of, is_self_contained, record_program
 from torchbcos.zoo.remembered import remember_outputs
 from torchbcos.zoo.saveable import OWN_MAKER, check_same, state_of, unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
@@ -39,6 +40,7 @@ def save(
     *,
     builder: Builder | None = None,
     options: Mapping[str, Any] | None = None,
+    program: bool | None = None,
 ) -> None:
     """Write `model.safetensors` and `card.json`; `load` and `create_model(weights=...)` read them.
 
@@ -58,6 +60,9 @@ def save(
         builder: "package.module:function" (or that function, or a class): what builds a network of one's own. It is called with
             those of `num_classes`, `in_channels` and `options` that it takes.
         options: further arguments of the builder, as JSON can hold them.
+        program: write the network as a program, too (`program.pt2`), which `load(..., allow_code=True)` takes where what builds
+            it is not installed. It is recorded for pictures of the classifier's size, and explains as the network does. None:
+            of converted networks of other libraries whose layers are all ours and torch's, if it can be recorded.
 
     Warns:
         ExplanationWarning: the network is one of one's own, and `explain` refuses it or does not add up.
@@ -87,10 +92,30 @@ def save(
             look(network, Preprocess.from_dict(dict(card.preprocess or {})))
     else:
         raise InputError(f"save needs a network (a torch.nn.Module) or a classifier, not {type(model).__name__}.")
-    write_model(network, card, directory)
+    write_model(network, card, directory, program=_program_of(network, card, program))
 
 
-def write_model(network: nn.Module, card: Card, directory: str | Path, *, example: Tensor | None = None) -> None:
+def _program_of(network: nn.Module, card: Card, wanted: bool | None) -> bytes | None:
+    """The program to write beside the weights; None where there is to be none.
+
+    Raises:
+        StateError: it is wanted, and cannot be recorded.
+    """
+    if wanted is None and (card.conversion is None or maker_of(card) is None or not is_self_contained(network)):
+        return None
+    if wanted is False:
+        return None
+    try:
+        return record_program(network, card)
+    except BcosError:
+        if wanted:
+            raise
+        return None
+
+
+def write_model(
+    network: nn.Module, card: Card, directory: str | Path, *, example: Tensor | None = None, program: bytes | None = None
+) -> None:  # fmt: skip
     """Write a model folder with a card of the caller's.
 
     Args:
@@ -99,6 +124,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
         directory: created if it does not exist.
         example: an encoded input (N, C, *S), on which a network of one's own and what its builder builds are compared; without,
             one is made up.
+        program: of the network, to lie beside the weights.
 
     Raises:
         InputError: the card builds another network, or none.
@@ -106,7 +132,8 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
         StateError: the files could not be written.
     """
     network = unwrapped(network)
-    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None)
+    digest = None if program is None else digest_of(program)
+    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None, program=digest)
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)
@@ -130,7 +157,7 @@ def write_model(network: nn.Module, card: Card, directory: str | Path, *, exampl
             rebuilt = _rebuilt(card, builder, state)
             rebuilt.load_state_dict(of_today(state, rebuilt.state_dict()))
         card = dataclasses.replace(card, probe=_probe_of(rebuilt.cpu(), card, given))
-    write_folder(Path(directory), state, card)
+    write_folder(Path(directory), state, card, {} if program is None else {PROGRAM: program})
 
 
 def _probe_of(rebuilt: nn.Module, card: Card, inputs: Iterable[Tensor]) -> dict[str, Any] | None:

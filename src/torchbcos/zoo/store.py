@@ -209,8 +209,10 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
 # -- model folders -------------------------------------------------------------------------------------------------------
 
 
-def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> None:
-    """Write weights and card; each file appears whole or not at all, and the card says to which weights it belongs.
+def write_folder(
+    directory: Path, state: Mapping[str, Tensor], card: Card, beside: Mapping[str, bytes] | None = None
+) -> None:  # fmt: skip
+    """Write weights and card, and files of other names `beside` them; each file appears whole or not at all, and the card says to which weights it belongs.
 
     Whoever reads while both are exchanged for others finds two that do not belong together, and reads again. Of two who write at
     once, one waits for the other: their files would be mixed.
@@ -231,6 +233,9 @@ def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card) -> No
         ):
             save_file(tensors, new_weights, metadata={"format": "pt"})
             write_json(new_card, dataclasses.replace(card, digest=hash_file(new_weights)).to_dict())
+            for name, content in (beside or {}).items():
+                with replacing(directory / name) as new:
+                    new.write_bytes(content)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StateError(f"Could not write to {quote(directory)}: {shorten(reason, 200)}.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import torchbcos
-from torchbcos._core.errors import InputError, MissingPackageError, StateError, WeightsError
+from torchbcos._core.errors import BcosError, InputError, MissingPackageError, StateError, WeightsError
 from torchbcos.conversion import Report, conversion_of, steps_from
 from torchbcos.zoo import Classifier, from_timm
 from torchbcos.zoo.converting import pixels_of
@@ -98,8 +99,6 @@ def test_the_card_says_how_it_came_to_be(converted: tuple[Classifier, Report]) -
 
 
 def test_the_same_function_at_b_1_and_what_was_measured_of_the_given_network_goes(pixels: Tensor) -> None:
-    import dataclasses
-
     given = classifier()
     given = Classifier(given.model, dataclasses.replace(given.card, top1=50.0, measured="mine", temperature=1.5))
     made, report = torchbcos.bcosify(given, example=pixels, **OPTIONS["same"])
@@ -141,13 +140,15 @@ def test_networks_of_libraries(
 ) -> None:  # fmt: skip
     library, _, name = source.partition(":")
     net = (timm.create_model if library == "timm" else vision.models.get_model)(name, num_classes=4)
-    torch.save(net.state_dict(), tmp_path / "weights.pth")
     side = 160 if name == "test_vit" else 32
+    with torch.no_grad():
+        net.train()(torch.randn(8, 3, side, side))  # moments of the norms
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
     given = torchbcos.load(
         source, weights=tmp_path / "weights.pth", device="cpu", deploy=False, preprocess={"resize": side, "crop": side, **MOMENTS}
     )
     made, report = torchbcos.bcosify(given, example=torch.rand(2, 3, side, side), **options)
-    torchbcos.save(made, tmp_path / "model")
+    torchbcos.save(made, tmp_path / "model", program=False)
     back = torchbcos.load(tmp_path / "model", device="cpu", deploy=False)
     x = made.preprocess(torch.rand(2, 3, side, side))
     assert same(back.model, made.model, x, 0) and same(torchbcos.deploy(back.model), made.model, x)
@@ -165,15 +166,40 @@ def test_networks_of_somebodys_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     given = torchbcos.load("import:nets_to_convert:trained", allow_code=True, device="cpu", deploy=False,
                            preprocess={"resize": 16, "crop": 16, **MOMENTS})  # fmt: skip
     made, _ = torchbcos.bcosify(given, example=torch.rand(4, 3, 16, 16))
-    torchbcos.save(made, "model")
+    torchbcos.save(made, "model", program=False)
     with pytest.raises(InputError, match="allow_code"):
         torchbcos.load("./model")
     back = torchbcos.load("./model", allow_code=True, device="cpu", deploy=False)
     assert same(back.model, made.model, torch.rand(2, 6, 16, 16), 0)
     network, _ = torchbcos.bcosify(given.model, example=torch.rand(4, 3, 16, 16), mean=MOMENTS["mean"], std=MOMENTS["std"])
-    torchbcos.save(network, "network", builder="nets_to_convert:build")  # of a network alone
+    torchbcos.save(network, "network", builder="nets_to_convert:build", program=False)  # of a network alone
     again = torchbcos.load("./network", allow_code=True, device="cpu", deploy=False)
     assert same(again.model, network, torch.rand(2, 6, 16, 16), 0) and again.card.conversion is not None
+
+
+@pytest.mark.newest
+def test_a_program_opens_where_the_code_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_that_go.py").write_text(BUILDER)
+    monkeypatch.chdir(tmp_path)
+    given = torchbcos.load("import:nets_that_go:trained", allow_code=True, device="cpu", deploy=False,
+                           preprocess={"resize": 16, "crop": 16, **MOMENTS})  # fmt: skip
+    made, _ = torchbcos.bcosify(given, example=torch.rand(4, 3, 16, 16), b=1.5)
+    torchbcos.save(made, "model", program=True)
+    (tmp_path / "nets_that_go.py").unlink()
+    monkeypatch.delitem(sys.modules, "nets_that_go")
+    with pytest.raises(InputError, match="allow_code"):
+        torchbcos.load("./model", device="cpu")
+    back, pixels = torchbcos.load("./model", allow_code=True, device="cpu"), torch.rand(5, 3, 16, 16)
+    wanted, found = made.explain(pixels), back.explain(pixels)
+    assert type(back.model).__name__ == "Program" and back.card.conversion == made.card.conversion
+    assert torch.allclose(found.weights, wanted.weights, atol=1e-5 * float(wanted.weights.abs().max())) and bool(
+        found.complete.all()
+    )
+    assert [p[0].label for p in back.predict(pixels)] == [p[0].label for p in made.predict(pixels)]
+    with (tmp_path / "model" / "program.pt2").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BcosError, match="program"):
+        torchbcos.load("./model", allow_code=True, device="cpu")
 
 
 def test_networks_of_create_model(tmp_path: Path) -> None:
