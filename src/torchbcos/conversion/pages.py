@@ -41,7 +41,8 @@ def _told(report: Report) -> list[str]:
         rest.append(
             warning(
                 f"The input carries {report.share:.2f} of the highest logit: constants outweigh it or work against it. An "
-                "explanation of this network adds up and says little about the picture; norm biases (biases='norm') leave no such constant."
+                "explanation of this network adds up and says little about the picture; norm biases (biases='norm') leave no such "
+                "constant."
             )
         )
     if report.settings.get("calibrated"):
@@ -81,7 +82,9 @@ def _constants(report: Report) -> list[str]:
     if not report.constants:
         return [paragraph("None: the highest logit comes from the input alone.")]
     parts = [bullets(f"{100 * share:.1f} %: {_PARTS[kind]}" for kind, share in report.kinds.items())]
-    rows = [[printable(name), _PARTS[kind_of(name)], round(100 * share, 3)] for name, share in report.constants.items()]
+    rows: list[list[str | float]] = [
+        [printable(name), _PARTS[kind_of(name)], round(100 * share, 3)] for name, share in report.constants.items()
+    ]
     columns = [Column("constant"), Column("kind", choose=True), Column("of all magnitudes, %", number=True, high=True)]
     return [*parts, table(columns, rows, caption="Constants by name")]
 

@@ -103,8 +103,9 @@ def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Mod
 def _of_encoded(weight: Tensor, bias: Tensor, stem: Mapping[str, Any]) -> Numbers:
     """Filters for [x, 1 - x] of those for (x - mean) / std: `[(1 - mean) W, -mean W] / std`.
 
-    For a mean of 1/2 it is `[W, -W] / (2 std)`, as B-cosification has it. The two halves of a pixel add up to 1, so what the mean takes away is a part of each, and no constant; what is padded with
-    zeros has neither half, and counts as the mean colour does: for nothing.
+    For a mean of 1/2 it is `[W, -W] / (2 std)`, as B-cosification has it. The two halves of a pixel add up to 1, so what the
+    mean takes away is a part of each, and no constant; what is padded with zeros has neither half, and counts as the mean colour
+    does: for nothing.
     """
     shape = (1, -1, *[1] * (weight.dim() - 2))
     mean, std = (torch.tensor(stem[name], dtype=torch.float64, device=weight.device).reshape(shape) for name in ("mean", "std"))
