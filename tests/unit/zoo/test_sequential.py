@@ -80,7 +80,7 @@ def biased(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def bcosified(draw: st.DrawFn, axes: int) -> dict[str, Any]:
     plain = {k: v for k, v in draw(conv(axes, plain=True)).items() if k != "bias"}
-    found = {**plain, **draw(biased()), "offset": draw(st.sampled_from([None, (0.25,) * plain["in_channels"]]))}
+    found = {**plain, **draw(biased())}
     if isinstance(found["stride"], int):
         found["antialias"] = draw(FLAGS)
     if found["padding_mode"] == "zeros" and draw(FLAGS):
