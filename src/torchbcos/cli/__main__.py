@@ -72,8 +72,8 @@ app.command(
 )(export)
 app.command(
     cls=Command,
-    epilog="Examples: torchbcos bcosify timm:resnet18 --example photos/ -o mine; torchbcos bcosify torchvision:resnet18 --weights "
-    "resnet18.pth --b expand=1.5 --b classifier=2 -o mine; torchbcos explain photo.jpg --model mine",
+    epilog="Examples: torchbcos bcosify timm:resnet18 --example photos/ -o mine; torchbcos bcosify torchvision:resnet18 "
+    "--weights resnet18.pth --b expand=1.5 --b classifier=2 -o mine; torchbcos explain photo.jpg --model mine",
 )(bcosify)
 app.add_typer(evaluate)
 app.command(

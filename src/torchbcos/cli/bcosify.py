@@ -58,7 +58,8 @@ def bcosify(
         str,
         typer.Argument(
             metavar="SOURCE", autocompletion=model_names,
-            help="A classifier: timm:NAME, torchvision:NAME, import:package.module:builder, or a folder written by torchbcos.save.",
+            help="A classifier: timm:NAME, torchvision:NAME, import:package.module:builder, or a folder written by "
+            "torchbcos.save.",
         ),
     ],
     out: Annotated[
@@ -96,7 +97,8 @@ def bcosify(
     biases: Annotated[
         Biases,
         typer.Option(
-            "--biases", help="norm: they grow with what they are added to, and are no constants; keep: named constants; drop: none."
+            "--biases",
+            help="norm: they grow with what they are added to, and are no constants; keep: named constants; drop: none.",
         ),
     ] = Biases.norm,
     unit_norm: Annotated[
@@ -183,7 +185,7 @@ def _exponents(words: list[str]) -> float | dict[str, float]:
         found[rule] = value
     if "" in found and len(found) > 1:
         raise InputError("--b is one number for all layers, or a number for each rule; layers without a rule get 1.")
-    return found[""] if "" in found else found
+    return found.get("", found)
 
 
 def _check_places(out: Path, report: Path | None, example: str | None) -> None:

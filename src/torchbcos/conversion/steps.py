@@ -1,6 +1,6 @@
 """What is done to a network, module by module: data that a card can hold, and that makes the same network again.
 
-A card is a stranger's file: its steps name layers and give them numbers, and each is checked, as data by `steps_from`, and against
+A card is a stranger's file: its steps name layers and give them numbers. Each is checked, as data by `steps_from`, and against
 the network that it is for by `check_step`.
 """
 

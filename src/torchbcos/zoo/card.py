@@ -53,7 +53,7 @@ class Card:
         notes: anything else (seed, curve, time).
         conversion: of a network that `bcosify` converted, {"steps": what was done to that of `architecture` and `options`,
             "settings": of the conversion}; `in_channels` and `preprocess` are those of the converted one.
-        program: SHA-256 of the program beside the weights, which opens where the library that builds the network is not installed.
+        program: SHA-256 of the program beside the weights, which opens where what builds the network is not installed.
         digest: SHA-256 of the weights beside a saved card: it never goes with others, nor with damaged ones.
 
     Raises:

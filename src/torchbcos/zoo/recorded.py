@@ -1,6 +1,6 @@
 """A converted network as a program beside its weights, which opens where the library that built it is not installed.
 
-It is recorded while factors are held (`frozen`): what it gives is the network's output, and what is held is cut in its graph, so that
+It is recorded while factors are held (`frozen`): it gives the network's output, and what is held is cut in its graph, so that
 `explain` finds the same linear map in it as in the network.
 """
 
@@ -58,6 +58,8 @@ def record_program(network: nn.Module, card: Card) -> bytes:
             "A program takes pictures of one size, and the card of this network does not say which (preprocess.crop)."
         )
     twin = (copy.deepcopy(network) if is_deployed(network) else deploy(network)).to("cpu", torch.float32)
+    for tensor in (*twin.parameters(), *twin.buffers()):  # each whole and in memory of its own, as torch writes it without a word
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     x = prepare.encode(torch.rand(2, prepare.raw_channels, prepare.crop, prepare.crop, generator=generator), dim=1)
     program = _recorded(twin, x)

@@ -212,7 +212,9 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
 def write_folder(
     directory: Path, state: Mapping[str, Tensor], card: Card, beside: Mapping[str, bytes] | None = None
 ) -> None:  # fmt: skip
-    """Write weights and card, and files of other names `beside` them; each file appears whole or not at all, and the card says to which weights it belongs.
+    """Write weights and card, and files of other names `beside` them; each file appears whole or not at all.
+
+    The card says to which weights it belongs.
 
     Whoever reads while both are exchanged for others finds two that do not belong together, and reads again. Of two who write at
     once, one waits for the other: their files would be mixed.
