@@ -26,12 +26,12 @@ import torchbcos
 from torchbcos import metrics
 from torchbcos.functional import add_inverse
 
-SIZE, CALIBRATED, GRIDS = 160, 64, 40
+SIZE, CALIBRATED, GRIDS = 160, 64, 20
 SETTINGS: dict[str, dict[str, Any]] = {
     "B = 1, biases kept": {"b": 1, "biases": "keep"},
-    "B = 1, biases kept, edge repeated": {"b": 1, "biases": "keep", "border": "repeat"},
     "B = 1, biases dropped": {"b": 1, "biases": "drop"},
     "B = 1, norm biases": {"b": 1},
+    "B = 1, norm biases, edge repeated": {"b": 1, "border": "repeat"},
     "B = 1.25 on expand, norm biases": {"b": {"expand": 1.25}},
     "B = 1.5 on expand, norm biases": {"b": {"expand": 1.5}},
     "B = 1.5 on expand, biases kept": {"b": {"expand": 1.5}, "biases": "keep"},
@@ -112,7 +112,7 @@ def main() -> None:
             "share": report.share, "kinds": report.kinds, "residual": report.residual, "kept": report.kept,
             "grid": float(grid.nanmean()), "grids": len(grid) // 4,
         }  # fmt: skip
-        print(name, {k: v if isinstance(v, dict) else round(v, 4) for k, v in rows[name].items()}, flush=True)
+        print(name, rows[name], flush=True)
         args.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
