@@ -49,7 +49,11 @@ class Checked:
 def kind_of(name: str) -> str:
     """What kind of constant has this name: "position", "token" or "bias"."""
     low = name.lower()
-    if low.rpartition(".")[2] == "bias":  # that of a layer, whatever the module is called: token_mixer, head_dist
+    if low.rpartition(".")[2] in (
+        "bias",
+        "running_mean",
+        "batch_mean",
+    ):  # that of a layer, whatever the module is called: token_mixer, head_dist
         return "bias"
     words = re.split(r"[._ ]", low)
     if any(re.match("pos(?!t)|relative$|rope$", word) for word in words):
@@ -63,7 +67,8 @@ def _telling(network: nn.Module, name: str) -> str:
     if label != _ADDED:
         return name
     modules = dict(network.named_modules())
-    beside = [child for child, _ in modules[path].named_children() if kind_of(child) == "position"] if path in modules else []
+    children = modules[path].named_children() if path in modules else ()
+    beside = [c for c, module in children if kind_of(c) == "position" and not isinstance(module, nn.Dropout | nn.Identity)]
     return f"{path}.{beside[0]} ({_ADDED})".lstrip(".") if len(beside) == 1 else name
 
 

@@ -324,7 +324,7 @@ def test_an_input_that_is_read_twice_is_taken_back_without_a_constant() -> None:
         ("pos_embed", "position"), ("pixel_pos", "position"), ("encoder.pos_embedding", "position"),
         ("embeddings.position_embeddings.weight", "position"), ("pos_embed (added)", "position"), ("cls_token", "token"),
         ("dist_token", "token"), ("head_dist.bias", "bias"), ("blocks.0.token_mixer.bias", "bias"), ("post_norm.shift", "bias"),
-        ("pos_block.0.proj.bias", "bias"), ("added", "bias"),
+        ("pos_block.0.proj.bias", "bias"), ("blocks.0.token_mixer.running_mean", "bias"), ("added", "bias"),
     ],
 )  # fmt: skip
 def test_the_kind_of_a_constant_is_read_from_its_name(name: str, kind: str) -> None:
@@ -337,7 +337,7 @@ class Places(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch, self.pos, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(1, 8), nn.Linear(8, 3)
-        self.offset = nn.Parameter(torch.zeros(8))
+        self.offset, self.pos_drop = nn.Parameter(torch.zeros(8)), nn.Dropout(0.1)
         self.second = nn.Conv2d(3, 8, 4, 4)  # so that the input is read twice
 
     def forward(self, x: Tensor) -> Tensor:
