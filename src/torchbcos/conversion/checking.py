@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,8 @@ from torchbcos.kinds.kind import Kind
 __all__ = ["Checked", "closing_check", "kind_of", "leftover"]
 
 _FEW = 8  # examples that are explained
-_KINDS = (
-    ("position", ("pos_", "embeddings.added", "position", "relative", "rope", "pos.")),
-    ("token", ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe", "mask_tok")),
-)
+_TOKENS = ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe")
+_ADDED = "added"  # what kinds call a constant that is no parameter
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,32 @@ class Checked:
 def kind_of(name: str) -> str:
     """What kind of constant has this name: "position", "token" or "bias"."""
     low = name.lower()
-    if low.rpartition(".")[2] == "bias":  # that of a layer, whatever the module is called: token_mixer, head_dist
+    if low.rpartition(".")[2] in (
+        "bias",
+        "running_mean",
+        "batch_mean",
+    ):  # that of a layer, whatever the module is called: token_mixer, head_dist
         return "bias"
-    return next((kind for kind, words in _KINDS if any(word in low for word in words)), "bias")
+    words = re.split(r"[._ ]", low)
+    if any(re.match("pos(?!t)|relative$|rope$", word) for word in words):
+        return "position"
+    return "token" if any(word in low for word in _TOKENS) else "bias"
+
+
+def _telling(network: nn.Module, name: str) -> str:
+    """The name of a constant; of one that is no parameter, but added beside a module that makes positions, that of the module."""
+    path, _, label = name.rpartition(".")
+    if label != _ADDED:
+        return name
+    modules = dict(network.named_modules())
+    children = modules[path].named_children() if path in modules else ()
+    beside = [c for c, module in children if kind_of(c) == "position" and not isinstance(module, nn.Dropout | nn.Identity)]
+    return f"{path}.{beside[0]} ({_ADDED})".lstrip(".") if len(beside) == 1 else name
 
 
 def leftover(given: nn.Module, recording: Recording, plans: Sequence[Planned]) -> list[Step]:
     """Steps that set to zero what is added elsewhere, but no position and no token: biases that no layer of ours holds."""
-    done = {p.step.path for p in plans}
+    done = {p.step.path for p in plans if p.step.kind not in ("set", "decode")}
     inside = _inside(plans)
     parameters, found = dict(given.named_parameters()), dict[str, list[str]]()
     for name in recording.constants:
@@ -86,7 +103,7 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
     parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
     whole = sum(parts.values(), torch.zeros(len(e), dtype=torch.float64)) + e.contributions[:, 0].double().flatten(1).sum(1).abs()
     shares = {name: float((part / whole.clamp_min(1e-30)).mean()) for name, part in parts.items()}
-    shares = {name: share for name, share in shares.items() if share > 0}
+    shares = {_telling(network, name): share for name, share in shares.items() if share > 0}
     of_layers: dict[str, float] = {}
     for name, share in shares.items():
         path = name.rpartition(".")[0].removeprefix(prefix)

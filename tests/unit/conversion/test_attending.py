@@ -13,6 +13,7 @@ import torchbcos
 from torchbcos import bcosify
 from torchbcos._core.errors import InputError
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention, fits_multihead
+from torchbcos.conversion.checking import kind_of
 from torchbcos.conversion.replacing import replacement
 from torchbcos.conversion.steps import Step
 from torchbcos.functional import add_inverse
@@ -312,3 +313,41 @@ def test_an_input_that_is_read_twice_is_taken_back_without_a_constant() -> None:
     assert report.kept <= 1e-12 and list(report.kinds) == ["bias"] and min(line.constant for line in report.lines) > 0
     _, report = bcosify(network, b=1, example=PIXELS, mean=(0.4,) * 3, std=(0.2,) * 3)
     assert not report.constants and report.residual <= 1e-10
+
+
+# -- what a constant is called ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("pos_embed", "position"), ("pixel_pos", "position"), ("encoder.pos_embedding", "position"),
+        ("embeddings.position_embeddings.weight", "position"), ("pos_embed (added)", "position"), ("cls_token", "token"),
+        ("dist_token", "token"), ("head_dist.bias", "bias"), ("blocks.0.token_mixer.bias", "bias"), ("post_norm.shift", "bias"),
+        ("pos_block.0.proj.bias", "bias"), ("blocks.0.token_mixer.running_mean", "bias"), ("added", "bias"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_a_constant_is_read_from_its_name(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+class Places(nn.Module):
+    """Positions that a module makes, and an offset of its own, which nothing takes over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.pos, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(1, 8), nn.Linear(8, 3)
+        self.offset, self.pos_drop = nn.Parameter(torch.zeros(8)), nn.Dropout(0.1)
+        self.second = nn.Conv2d(3, 8, 4, 4)  # so that the input is read twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = (self.patch(x) + self.second(x)).flatten(2).transpose(1, 2)
+        tokens = tokens + self.pos(torch.linspace(-1, 1, 16).to(x)[:, None]).tanh() + self.offset
+        out: Tensor = self.head(tokens.mean(1))
+        return out
+
+
+def test_positions_that_a_module_makes_are_named_after_it_and_an_offset_is_dropped() -> None:
+    _, report = bcosify(alive(Places()), b=1, example=PIXELS, mean=(0.4,) * 3, std=(0.2,) * 3)
+    assert list(report.constants) == ["network.pos (added)"] and list(report.kinds) == ["position"]
+    assert report.zeroed == ("offset",)
