@@ -27,7 +27,7 @@ INSTEAD: Mapping[str, str] = {
     **said("AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d", "GlobalAveragePool is the mean; maxima are not linear"),
     **said("MultiheadAttention", "it is Attention(dim, heads) here, on (N, *S, D)"),
     **said("TransformerEncoderLayer TransformerEncoder Transformer", "build it of Attention, TokenNorm and BcosLinear"),
-    **said("Sigmoid Tanh SiLU Mish ELU CELU SELU LeakyReLU PReLU ReLU6 Hardswish Hardsigmoid Softplus GLU", _NO_ACTIVATION),
+    **said("Sigmoid Tanh SiLU Mish ELU CELU SELU LeakyReLU PReLU ReLU6 Hardsigmoid Softplus GLU", _NO_ACTIVATION),
     **said("Softmax LogSoftmax", "logits stay logits: the card of a classifier says how they become probabilities"),
     **said("Sequential Module ModuleList ModuleDict Parameter Identity Flatten Unflatten AvgPool1d AvgPool2d AvgPool3d", _TORCH),
     **said("Dropout Dropout1d Dropout2d Dropout3d ZeroPad2d Upsample PixelShuffle", _TORCH),

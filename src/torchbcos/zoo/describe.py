@@ -17,6 +17,7 @@ from torchbcos.deployment import is_deployed
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from torchbcos.zoo.card import Card, imagenet_classes
 from torchbcos.zoo.fields import IMAGENET
+from torchbcos.zoo.from_timm import preprocess_of
 from torchbcos.zoo.importing import IMPORT, builder_path, can_build, class_path
 from torchbcos.zoo.libraries import library_of
 from torchbcos.zoo.probe import check_channels, check_logits, first_convolution, outputs_of, samples
@@ -184,6 +185,8 @@ def _preprocess_of(
     if base is not None and base.preprocess is not None:
         return Preprocess.from_dict(base.preprocess)
     first, conversion = first_convolution(network), conversion_of(network)
+    if conversion is not None and (name := _name_in_timm(given_network(network))) is not None:
+        return encoded(preprocess_of(given_network(network).pretrained_cfg, name))  # type: ignore[arg-type]
     if conversion is not None:
         return Preprocess(raw_channels=len(conversion["settings"]["mean"]), axes=2 if first is None else first[1])
     if first is None:
@@ -230,7 +233,10 @@ def described(network: nn.Module, builder: Builder | None, options: Mapping[str,
         return SEQUENTIAL, describe_sequential(network)
     except InputError:
         pass
-    network = given_network(network)
+    if conversion_of(network) is not None:
+        network = given_network(network)
+        if (named := _name_in_timm(network)) is not None:
+            return named, {}
     try:
         path = class_path(network)
     except InputError:
@@ -239,6 +245,13 @@ def described(network: nn.Module, builder: Builder | None, options: Mapping[str,
     if path and somebodys and can_build(type(network)) and not inspect.isabstract(type(network)):
         return IMPORT + path, {}
     return UNKNOWN + type(network).__name__, {}
+
+
+def _name_in_timm(network: nn.Module) -> str | None:
+    """The source of a network that `timm.create_model` made, as it says itself; None of another."""
+    config = getattr(network, "pretrained_cfg", None)
+    named = isinstance(config, Mapping) and config.get("architecture") and config.get("input_size")
+    return f"timm:{config['architecture']}" if named and type(network).__module__.startswith("timm.") else None  # type: ignore[index]
 
 
 def _short_name(network: nn.Module, architecture: str) -> str:

@@ -167,7 +167,25 @@ def renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]
     """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
     if set(state) == set(own):
         return dict(state)
-    return from_official(model, _unwrapped(state)) if isinstance(model, Network) else _unwrapped(state, own)
+    if not isinstance(model, Network):
+        return _without_prefix(_unwrapped(state, own), own)
+    found = from_official(model, _unwrapped(state))
+    return found if set(found) == set(own) else from_official(model, _without_prefix(_unwrapped(state), own))
+
+
+def _without_prefix(state: Mapping[str, _T], own: Mapping[str, Any]) -> dict[str, _T]:
+    """A state dict without a prefix that all its names share, if the network's own names are what is left.
+
+    >>> _without_prefix({"net.body.a": 1, "net.body.b": 2}, {"a": 0, "b": 0}), _without_prefix({"x.a": 1, "c": 2}, {"a": 0})
+    ({'a': 1, 'b': 2}, {'x.a': 1, 'c': 2})
+    """
+    first = next(iter(own), "")
+    for name in state:
+        if first and name.endswith(f".{first}"):
+            prefix = name.removesuffix(first)
+            if {key.removeprefix(prefix) for key in state if key.startswith(prefix)} == set(own) and len(state) == len(own):
+                return {key.removeprefix(prefix): value for key, value in state.items()}
+    return dict(state)
 
 
 def _unwrapped(state: Mapping[str, _T], own: Mapping[str, Any] | None = None) -> dict[str, _T]:
@@ -197,8 +215,9 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
     Where it has no such classifier, the number is the network's: `fill` says then what is wrong.
     """
     key = f"{model.classifier_name}.weight"
-    own, given = model.state_dict()[key], state.get(key, from_official(model, _unwrapped(state)).get(key))
-    if {name for name in model.state_dict() if not name.startswith(f"{model.classifier_name}.")} == set(_unwrapped(state)):
+    bare = _without_prefix(_unwrapped(state), model.state_dict())
+    own, given = model.state_dict()[key], state.get(key, from_official(model, bare).get(key))
+    if {name for name in model.state_dict() if not name.startswith(f"{model.classifier_name}.")} == set(bare):
         return 0  # of a network without a classifier
     # in proportion: with MaxOut, a class has several filters
     if given is None or len(given.shape) < 2 or tuple(given.shape[1:]) != tuple(own.shape[1:]):

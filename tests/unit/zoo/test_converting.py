@@ -177,6 +177,17 @@ def test_networks_of_somebodys_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert same(again.model, network, torch.rand(2, 6, 16, 16), 0) and again.card.conversion is not None
 
 
+def test_a_network_of_timm_alone_says_how_it_is_built(tmp_path: Path) -> None:
+    net = timm.create_model("test_resnet", num_classes=4)
+    made, _ = torchbcos.bcosify(net, example=torch.rand(2, 3, 32, 32))  # which knows its moments
+    torchbcos.save(made, tmp_path, program=False)
+    back = torchbcos.load(tmp_path, device="cpu", deploy=False)
+    assert back.card.architecture == "timm:test_resnet" and same(back.model, made, torch.rand(1, 6, 32, 32), 0)
+    assert (back.transform.crop, back.transform.encoding, back.transform.mean) == (160, "add_inverse", None)
+    with pytest.raises(InputError, match="cannot tell how this ResNet is built"):
+        torchbcos.save(net, tmp_path / "given")
+
+
 @pytest.mark.newest
 def test_a_program_opens_where_the_code_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nets_that_go.py").write_text(BUILDER)

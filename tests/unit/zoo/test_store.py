@@ -299,3 +299,18 @@ def test_of_two_who_save_into_one_folder_one_waits(tmp_path: Path, monkeypatch: 
             folder.joinpath(LOCK).unlink()  # as the holder does at its end
             waiting.result(30)
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors"]
+
+
+def test_names_that_share_a_prefix(tmp_path: Path) -> None:
+    """Checkpoints of a trainer that holds the network in an attribute of its own."""
+    network = torchbcos.create_model("cifar10_resnet20", num_classes=3)
+    kept = {"state_dict": {f"learner.net.{name}": value for name, value in network.state_dict().items()}, "epoch": 3}
+    torch.save(kept, tmp_path / "last.ckpt")
+    found = torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "last.ckpt", num_classes=3)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in found.state_dict().items())
+    with pytest.raises(WeightsError, match="has 3 classes, the network has 10"):
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "last.ckpt")
+    kept["state_dict"]["criterion.weight"] = torch.ones(3)
+    torch.save(kept, tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match="does not belong to this network"):  # more than the network's
+        torchbcos.create_model("cifar10_resnet20", weights=tmp_path / "last.ckpt", num_classes=3)
