@@ -32,7 +32,19 @@ _DOOR = {
     "register_rule": "torchbcos.kinds",
     "save": "torchbcos.zoo",
 }
-_ROOMS = ("attribution", "data", "functional", "kinds", "metrics", "models", "nn", "pictures", "rendering", "testing")
+_ROOMS = (
+    "attribution",
+    "conversion",
+    "data",
+    "functional",
+    "kinds",
+    "metrics",
+    "models",
+    "nn",
+    "pictures",
+    "rendering",
+    "testing",
+)
 _MORE = ("evaluation", "training")  # need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])

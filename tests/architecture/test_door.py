@@ -27,6 +27,8 @@ PROMISED = {
 }  # fmt: skip
 ALSO = {
     "attribute",
+    "bcosify",
+    "conversion",
     "attribution",
     "metrics",
     "kinds",

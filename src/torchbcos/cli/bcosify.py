@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["bcosify"]
 
-REPORT = "report.json"
+_REPORT = "report.json"
 
 
-class Biases(str, enum.Enum):
+class _Biases(str, enum.Enum):
     """What becomes of biases."""
 
     norm = "norm"
@@ -46,7 +46,7 @@ class Biases(str, enum.Enum):
     drop = "drop"
 
 
-class Border(str, enum.Enum):
+class _Border(str, enum.Enum):
     """What the first layer sees beyond the picture."""
 
     repeat = "repeat"
@@ -95,12 +95,12 @@ def bcosify(
         ),
     ] = None,
     biases: Annotated[
-        Biases,
+        _Biases,
         typer.Option(
             "--biases",
             help="norm: they grow with what they are added to, and are no constants; keep: named constants; drop: none.",
         ),
-    ] = Biases.norm,
+    ] = _Biases.norm,
     unit_norm: Annotated[
         bool, typer.Option("--unit-norm", metavar="", help="Bring filters to unit norm, with a gain for each.")
     ] = False,
@@ -108,9 +108,9 @@ def bcosify(
         bool, typer.Option("--antialias", metavar="", help="Low-pass before strides: finer explanations, more to compute.")
     ] = False,
     border: Annotated[
-        Border,
+        _Border,
         typer.Option("--border", help="What padding of the first layer looks like: the mean colour, or the edge of the picture."),
-    ] = Border.mean,
+    ] = _Border.mean,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
     no_program: Annotated[
         bool,
@@ -220,7 +220,7 @@ def _write(found: Report, out: Path, report: Path | None, title: str) -> None:
     """The report beside the model, and as a page."""
     from torchbcos._core.files import replacing, write_json
 
-    write_json(out / REPORT, found.to_dict())
+    write_json(out / _REPORT, found.to_dict())
     if report is not None:
         from torchbcos.conversion import report_page
 

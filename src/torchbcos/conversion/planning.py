@@ -100,17 +100,17 @@ def _layer(run: Run, recording: Recording, choices: Choices) -> Planned | None:
     role = role_of(run, recording)
     if isinstance(module, nn.Linear):
         step = Step(run.path, "linear", settings)
-        return Planned(step, _words(module), role, numbers) if proved(run, step, numbers) else None
+        return Planned(step, _words(module), role, numbers) if _proved(run, step, numbers) else None
     for padding in (module.padding, "dynamic", 0):
         wanted = padding if isinstance(padding, (str, int)) else list(padding)
         wanted = [wanted] * len(module.kernel_size) if isinstance(wanted, int) else wanted
         step = Step(run.path, "conv", {**settings, "padding": wanted})
-        if proved(run, step, numbers):
+        if _proved(run, step, numbers):
             return Planned(step, _words(module), role, numbers)
     return None
 
 
-def proved(run: Run, step: Step, numbers: Numbers | None = None) -> bool:
+def _proved(run: Run, step: Step, numbers: Numbers | None = None) -> bool:
     """Whether a replacement with B = 1 and the bias kept gives what the module gave."""
     try:
         made = replacement(run.module, step, numbers)
@@ -157,7 +157,7 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
             more["num_groups"] = getattr(module, "num_groups", features)
         for after in ([], follows) if follows else ([],):
             step = Step(run.path, "norm", {**settings, **more, **({"follows": after} if after else {})})
-            if _fits(module, features) and proved(run, step):
+            if _fits(module, features) and _proved(run, step):
                 return Planned(step, _words(module))
     return None
 
@@ -180,7 +180,7 @@ def _attention(run: Run, choices: Choices) -> Planned | None:
     if kind is None or not run.signal:
         return None
     step = Step(run.path, kind, settings)
-    return Planned(step, _words(module), "attention") if proved(run, step) else None
+    return Planned(step, _words(module), "attention") if _proved(run, step) else None
 
 
 def _joined(run: Run) -> dict[str, Planned]:

@@ -14,12 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from torchbcos._core.errors import StateError, shorten
 from torchbcos._core.frozen import Session
+from torchbcos._core.torch_private import version
 from torchbcos.kinds import Watch
 
 __all__ = ["Recording", "Run", "record", "tensor_in"]
 
 # functions whose second and third arguments are a weight and a bias
-MAPS = ("conv1d", "conv2d", "conv3d", "linear")
+_MAPS = ("conv1d", "conv2d", "conv3d", "linear")
 _LOOKS = ("__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "requires_grad_", "type")
 
 
@@ -193,9 +194,9 @@ class _Readers(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         given = list(_tensors((*args, *kwargs.values())))
-        versions = [0 if t.is_inference() else t._version for t in given]
+        versions = [version(t) for t in given]
         value = func(*args, **kwargs)
-        changed = any(not t.is_inference() and t._version != v for t, v in zip(given, versions, strict=True))
+        changed = any(version(t) != v for t, v in zip(given, versions, strict=True))
         if name in _LOOKS or self.copying or not (changed or any(True for _ in _tensors((value,)))):  # len(x), x.shape
             return value
         self.alive.append((given, value))
@@ -207,7 +208,7 @@ class _Readers(TorchFunctionMode):
         run = self.runs.get(here)
         if run is not None and run.calls == 1:
             run.functions.append(name)
-            if name in MAPS and run.weight is None:
+            if name in _MAPS and run.weight is None:
                 named = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **kwargs}
                 run.weight, run.bias = named.get("weight"), named.get("bias")
         for t in given:

@@ -14,7 +14,7 @@ from torchbcos._core.errors import StateError, shorten
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step, check_step
 
-__all__ = ["Numbers", "apply_step", "apply_steps", "replacement"]
+__all__ = ["Numbers", "apply_step", "apply_steps", "norm_numbers", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -55,7 +55,7 @@ def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -
         StateError: the network has no such module.
     """
     if step.kind == "decode":
-        return decoded(network, **step.settings)
+        return _decoded(network, **step.settings)
     modules = dict(network.named_modules())
     if step.path not in modules:
         raise StateError(f"The network has no module {step.path!r}, which its conversion is about: is it another release's?")
@@ -201,7 +201,7 @@ _MAKERS: dict[str, Callable[[Any, dict[str, Any], Numbers | None], nn.Module]] =
 }  # fmt: skip
 
 
-def decoded(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
+def _decoded(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
     """A network behind what takes [x, 1 - x] back to what it was made for: `(x - mean) / std`.
 
     Args:

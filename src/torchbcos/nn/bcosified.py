@@ -23,7 +23,7 @@ from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import run_layer
 from torchbcos.nn.linear import BcosLinear
 
-__all__ = ["BIASES", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedLinear", "Biased"]
+__all__ = ["BIASES", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedLinear", "Biased", "check_biases"]
 
 BIASES = ("norm", "keep", "drop")
 _Size = int | Sequence[int]

@@ -88,17 +88,17 @@ def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module
     Raises:
         StateError: the card's conversion is not for its network.
     """
-    return converted(_given(before(card), options), card)
+    return _converted(_given(_before(card), options), card)
 
 
-def before(card: Card) -> Card:
+def _before(card: Card) -> Card:
     """The card of the network that a card's conversion was given, as far as it says how to build it; without one, the card."""
     if card.conversion is None or card.architecture == SEQUENTIAL:
         return card
     return dataclasses.replace(card, conversion=None, probe=None, preprocess=None, in_channels=max(card.in_channels // 2, 1))
 
 
-def converted(network: nn.Module, card: Card) -> nn.Module:
+def _converted(network: nn.Module, card: Card) -> nn.Module:
     """A fresh network with the steps of a card's conversion done to it; a sequence is written as it is afterwards.
 
     Raises:
@@ -174,7 +174,7 @@ def build_fitting(
     if (builder := builder_of(card)) is not None:
         _check_allowed(builder, card, code, where)
         network = run_builder(
-            builder, num_classes=card.num_classes, in_channels=before(card).in_channels, options=card.options,
+            builder, num_classes=card.num_classes, in_channels=_before(card).in_channels, options=card.options,
             avoid=code.avoid, named=f"The builder {shorten(repr(builder), 120)} of {shorten(where, 80)!r}",
         )  # fmt: skip
         network = as_deployed(_fitting(network, card, where), card, entries)
@@ -203,7 +203,7 @@ def _fitting(network: nn.Module, card: Card, where: str) -> nn.Module:
         WeightsError: the card's conversion is not for this network.
     """
     try:
-        return converted(network, card)
+        return _converted(network, card)
     except StateError as error:
         raise WeightsError(f"{shorten(where, 120)}: {error}") from error
 
@@ -215,7 +215,7 @@ def _fitting_of_library(card: Card, entries: Mapping[str, Entry], where: str) ->
         InputError, MissingPackageError: there is no such network, or no such library.
         WeightsError: the weights are another one's.
     """
-    given = before(card)
+    given = _before(card)
     try:
         with torch.device("meta"):
             check_fit(as_deployed(_fitting(from_card(given), card, where), card, entries), entries, where=where)
