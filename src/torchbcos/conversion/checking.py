@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,15 +61,23 @@ def kind_of(name: str) -> str:
     return "token" if any(word in low for word in _TOKENS) else "bias"
 
 
-def _telling(network: nn.Module, name: str) -> str:
-    """The name of a constant; of one that is no parameter, but added beside a module that makes positions, that of the module."""
+def _telling(network: nn.Module, name: str, others: Collection[str]) -> str:
+    """The name of a constant. One that is no parameter, but added where a module or parameters make positions, is named after these.
+
+    Args:
+        network: that it is a constant of.
+        name: as `explain` has it.
+        others: all names: what has a constant of its own makes no other.
+    """
     path, _, label = name.rpartition(".")
-    if label != _ADDED:
+    module = dict(network.named_modules()).get(path)
+    if label != _ADDED or module is None:
         return name
-    modules = dict(network.named_modules())
-    children = modules[path].named_children() if path in modules else ()
-    beside = [c for c, module in children if kind_of(c) == "position" and not isinstance(module, nn.Dropout | nn.Identity)]
-    return f"{path}.{beside[0]} ({_ADDED})".lstrip(".") if len(beside) == 1 else name
+    made = [child for child, one in module.named_children() if not isinstance(one, nn.Dropout | nn.Identity)]
+    made += [child for child, _ in module.named_parameters(recurse=False)]
+    names = [f"{path}.{child}".lstrip(".") for child in made if kind_of(child) == "position" and not child.startswith("rel")]
+    names = [one for one in names if one not in others]
+    return f"{names[0]} ({_ADDED})" if names else name
 
 
 def leftover(given: nn.Module, recording: Recording, plans: Sequence[Planned]) -> list[Step]:
@@ -103,7 +111,7 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
     parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
     whole = sum(parts.values(), torch.zeros(len(e), dtype=torch.float64)) + e.contributions[:, 0].double().flatten(1).sum(1).abs()
     shares = {name: float((part / whole.clamp_min(1e-30)).mean()) for name, part in parts.items()}
-    shares = {_telling(network, name): share for name, share in shares.items() if share > 0}
+    shares = {_telling(network, name, parts): share for name, share in shares.items() if share > 0}
     of_layers: dict[str, float] = {}
     for name, share in shares.items():
         path = name.rpartition(".")[0].removeprefix(prefix)
