@@ -62,7 +62,7 @@ def kind_of(name: str) -> str:
 
 
 def _telling(network: nn.Module, name: str, others: Collection[str]) -> str:
-    """The name of a constant. One that is no parameter, but added where a module or parameters make positions, is named after these.
+    """The name of a constant; of one that is no parameter, where a module or parameters make positions, the name of these.
 
     Args:
         network: that it is a constant of.
