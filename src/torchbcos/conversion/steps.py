@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.nn.bcosified import BIASES
@@ -125,6 +125,10 @@ def _list_of(rule: _Rule, most: int) -> _Rule:
     return lambda value: isinstance(value, list | tuple) and 1 <= len(value) <= most and all(map(rule, value))
 
 
+def _nothing(value: Any) -> bool:
+    return value is None
+
+
 def _name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 500
 
@@ -155,7 +159,10 @@ _SETTINGS: dict[str, dict[str, _Rule]] = {
     "hardswish": {},
     "multihead": _ATTENTION, "windows": _ATTENTION, "pooling": _ATTENTION,
     "decode": _MOMENTS,
-    "set": {"num_channels": _whole(1, _MOST_CHANNELS), "in_channels": _whole(1, _MOST_CHANNELS)},
+    "set": {
+        "num_channels": _whole(1, _MOST_CHANNELS), "in_channels": _whole(1, _MOST_CHANNELS),
+        **dict.fromkeys(("q_bias", "k_bias", "v_bias"), _nothing),  # which became those of a layer
+    },
     "zero": {"names": _list_of(_name, 1000)},
 }  # fmt: skip
 KINDS = tuple(_SETTINGS)
@@ -202,7 +209,8 @@ def _fits(old: Any, step: Step) -> bool:
         sizes = [t.shape for t in (getattr(old, name, None) for name in _VECTORS) if t is not None]
         return follows and all(shape == (settings["features"],) for shape in sizes)
     if step.kind == "set":
-        return all(isinstance(getattr(old, name, None), int) for name in settings)
+        wanted = ((getattr(old, name, None), Tensor if value is None else int) for name, value in settings.items())
+        return all(isinstance(there, family) for there, family in wanted)
     if step.kind == "zero":
         return set(settings["names"]) <= set(dict(old.named_parameters(recurse=False)))
     return follows

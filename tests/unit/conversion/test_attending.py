@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos import bcosify
 from torchbcos._core.errors import InputError
+from torchbcos.conversion import apply_steps, steps_from
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention, fits_multihead
 from torchbcos.conversion.checking import kind_of
 from torchbcos.conversion.replacing import replacement
@@ -260,6 +262,9 @@ def test_biases_that_a_module_adds_become_those_of_the_layer(separate: bool) -> 
         assert not report.zeroed and not report.elsewhere and report.residual <= 1e-10
         assert (report.kept <= 1e-12) if biases == "keep" else not report.constants
         assert model.get_parameter("attn.qkv.bias").shape == (24,) and model.get_submodule("attn").q_bias is None
+    again = apply_steps(Beit(separate).double().eval(), steps_from(json.loads(json.dumps(report.to_dict()["steps"]))))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(add_inverse(PIXELS)), model(add_inverse(PIXELS)))
     plain, _ = bcosify(network, b=1, biases="norm", calibrate=False, example=PIXELS, mean=(0.0,) * 3, std=(1.0,) * 3)
     wanted = torch.cat([network.attn.q_bias, network.attn.k_bias, network.attn.v_bias])  # type: ignore[union-attr, list-item]
     assert torch.equal(plain.get_parameter("attn.qkv.bias").detach(), wanted)
