@@ -8,7 +8,7 @@ Each has random weights in which everything counts (see tests/any/calibrate.py):
 tokens, gains and layer scales are drawn. It is converted twice, in float64:
 
 - B = 1, biases kept: "same" is the largest difference of logits in units of their range, at most 1e-12, and 1e-4 for networks
-  that cast to float32 inside; "adds up" the largest |logit - contributions - constants| in units of the largest logit. Deep random
+  that cast to float32 inside; "adds up" is |logit - contributions - constants| in units of the largest logit. Deep random
   networks enlarge rounding: where "same" is more, "last bit" is what changed last bits of the picture do to the given network,
   and up to four times as much counts as the same;
 - B = 1, norm biases, calibrated: which kinds of constants are left: positions and tokens are allowed, nothing else.
