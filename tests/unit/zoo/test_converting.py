@@ -78,6 +78,16 @@ def converted(pixels: Tensor) -> tuple[Classifier, Report]:
     return torchbcos.bcosify(classifier(), example=pixels)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    """A converted network of ours, in a folder and as it is."""
+    folder = tmp_path_factory.mktemp("plain")
+    given = torchbcos.create_model("cifar10_resnet20", num_classes=3, plain=True).eval()
+    made, _ = torchbcos.bcosify(given, example=torch.rand(2, 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
+    torchbcos.save(made, folder)
+    return folder, made
+
+
 def same(one: nn.Module, other: nn.Module, x: Tensor, tolerance: float = 1e-5) -> bool:
     with torch.no_grad():
         a, b = one(x), other(x)
@@ -134,7 +144,7 @@ def test_a_network_without_a_first_convolution_is_decoded(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("source", "options"), [
     ("timm:test_resnet", OPTIONS["norm"]), ("timm:test_resnet", OPTIONS["all"]), ("timm:test_vit", OPTIONS["same"]),
-    ("torchvision:mobilenet_v3_small", OPTIONS["norm"]),
+    ("torchvision:squeezenet1_1", OPTIONS["norm"]),
 ])  # fmt: skip
 def test_networks_of_libraries(
     source: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -152,7 +162,7 @@ def test_networks_of_libraries(
     torchbcos.save(made, tmp_path / "model", program=False)
     back = torchbcos.load(tmp_path / "model", device="cpu", deploy=False)
     x = made.preprocess(torch.rand(2, 3, side, side))
-    assert same(back.model, made.model, x, 0) and same(torchbcos.deploy(back.model), made.model, x)
+    assert same(back.model, made.model, x, 0) and same(torchbcos.deploy(back.model), made.model, x, 1e-4)
     assert back.card.architecture == source and library in back.card.notes and report.residual < 1e-4
     if library == "timm":
         monkeypatch.setattr(from_timm, "_timm", lambda: (_ for _ in ()).throw(MissingPackageError("needs the package timm")))
@@ -214,14 +224,11 @@ def test_a_program_opens_where_the_code_is_gone(tmp_path: Path, monkeypatch: pyt
         torchbcos.load("./model", allow_code=True, device="cpu")
 
 
-def test_networks_of_create_model(tmp_path: Path) -> None:
-    given = torchbcos.create_model("cifar10_resnet20", num_classes=3, plain=True).eval()
-    made, _ = torchbcos.bcosify(given, example=torch.rand(4, 3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
-    torchbcos.save(made, tmp_path)
-    x = torch.rand(2, 6, 32, 32)
-    back = torchbcos.load(tmp_path, device="cpu", deploy=False)
-    assert same(back.model, made, x, 0) and same(torchbcos.load(tmp_path, device="cpu").model, made, x)
-    assert same(torchbcos.create_model(weights=tmp_path).eval(), made, x, 0) and back.transform.encoding == "add_inverse"
+def test_networks_of_create_model(plain: tuple[Path, nn.Module]) -> None:
+    (folder, made), x = plain, torch.rand(2, 6, 16, 16)
+    back = torchbcos.load(folder, device="cpu", deploy=False)
+    assert same(back.model, made, x, 0) and same(torchbcos.load(folder, device="cpu").model, made, x)
+    assert same(torchbcos.create_model(weights=folder).eval(), made, x, 0) and back.transform.encoding == "add_inverse"
 
 
 # -- what else is done with networks -----------------------------------------------------------------------------------------
@@ -299,21 +306,11 @@ def test_examples(tmp_path: Path) -> None:
     ({"path": "conv1", "kind": "conv", "settings": {"b": float("inf")}}, "which cannot be|no number of JSON"),
     ({"path": "conv1", "kind": "conv", "settings": {"stem": {"mean": [0.1], "std": [0.1], "border": "mean"}}}, "is not for"),
 ])  # fmt: skip
-def test_a_strangers_steps_are_looked_at(step: dict[str, Any], said: str, tmp_path: Path, plain: Path) -> None:
-    card = json.loads((plain / "card.json").read_text())
-    (tmp_path / "model.safetensors").write_bytes((plain / "model.safetensors").read_bytes())
+def test_a_strangers_steps_are_looked_at(step: dict[str, Any], said: str, tmp_path: Path, plain: tuple[Path, nn.Module]) -> None:
+    card = json.loads((plain[0] / "card.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes((plain[0] / "model.safetensors").read_bytes())
     card["conversion"]["steps"] = [step]
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(WeightsError, match=said) as found:
         torchbcos.load(tmp_path, device="cpu")
     assert len(str(found.value)) <= 500
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted network of ours in a folder."""
-    folder = tmp_path_factory.mktemp("plain")
-    given = torchbcos.create_model("cifar10_resnet20", num_classes=3, plain=True).eval()
-    made, _ = torchbcos.bcosify(given, example=torch.rand(2, 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
-    torchbcos.save(made, folder)
-    return folder
