@@ -41,8 +41,7 @@ def _told(report: Report) -> list[str]:
         rest.append(
             warning(
                 f"The input carries {report.share:.2f} of the highest logit: constants outweigh it or work against it. An "
-                "explanation of this network adds up and says little about the picture; norm biases (biases='norm') leave no "
-                "such constant."
+                "explanation of this network adds up and says little about the picture; norm biases leave no such constant."
             )
         )
     if report.settings.get("calibrated"):

@@ -20,6 +20,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError
 from torchbcos.functional.transform import unit_norm_weight
 from torchbcos.kernels.unitnorm import filter_norms
+from torchbcos.nn.bcosified import Biased
 from torchbcos.nn.filters import FilterLayer
 
 __all__ = ["fold_checked_", "fold_norms_", "fold_pair_", "fold_unit_norms_", "not_of_unit_norm", "pairs_of"]
@@ -124,6 +125,7 @@ def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the norm is a factor for every filter of a convolution of degree 2."""
     return (
         _is_convolution(conv)
+        and not isinstance(conv, Biased)  # whose bias the factor would miss
         and type(norm) is bnn.BatchNorm
         and not isinstance(conv.b, nn.Parameter)
         and conv.b == 2

@@ -167,3 +167,11 @@ def test_no_layer_of_a_twin_divides_by_the_norm_of_its_filters(name: str) -> Non
     assert any(layer.unit_norm for layer in model.modules() if isinstance(layer, FilterLayer))
     x = torch.rand(1, 6, 32, 32, dtype=torch.float64) if "cifar" in name else torch.rand(1, 6, 224, 224, dtype=torch.float64)
     torch.testing.assert_close(twin(x), model(x).detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_a_converted_layer_takes_no_norm_in_as_its_bias_would_miss_the_factor() -> None:
+    network = nn.Sequential(bnn.BcosifiedConv2d(2, 3, 3), bnn.BatchNorm(3, centered=False, bias=False)).eval()
+    nn.init.normal_(network[0].bias)  # type: ignore[arg-type]
+    nn.init.uniform_(network[1].running_var, 2, 3)  # type: ignore[arg-type]
+    x = torch.randn(1, 2, 5, 5)
+    assert pairs_of(network) == [] and torch.allclose(deploy(network)(x), network(x), atol=1e-5)
