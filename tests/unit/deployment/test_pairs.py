@@ -174,4 +174,4 @@ def test_a_converted_layer_takes_no_norm_in_as_its_bias_would_miss_the_factor() 
     nn.init.normal_(network[0].bias)  # type: ignore[arg-type]
     nn.init.uniform_(network[1].running_var, 2, 3)  # type: ignore[arg-type]
     x = torch.randn(1, 2, 5, 5)
-    assert pairs_of(network) == [] and torch.allclose(deploy(network)(x), network(x), atol=1e-5)
+    assert pairs.pairs_of(network) == [] and torch.allclose(deploy(network)(x), network(x), atol=1e-5)
