@@ -17,7 +17,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import check_mode, current, parameter
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
-from torchbcos.functional.numbers import check_epsilon, check_positive
+from torchbcos.functional.numbers import check_epsilon, check_exponent, check_positive
 from torchbcos.functional.transform import CONV_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.conv import conv
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
@@ -121,6 +121,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     if max_out > 1:
         out = out.reshape(out.shape[0], -1, max_out, *out.shape[2:]).amax(2)
     if not isinstance(b, Tensor) and b == 1:  # no cosine, so no norm
+        check_exponent(b)
         check_mode()
         return out if scale is None else out / scale
     norm = patch_squared_norm(x, kernel, stride, widths, dilation, groups)

@@ -60,6 +60,15 @@ class Biased(FilterLayer):
         self.gain = nn.Parameter(torch.ones(outputs)) if unit_norm else None
         self.register_buffer("unit", torch.ones(()))
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fresh filters, no bias, and a gain and a unit of one."""
+        super().reset_parameters()
+        for name, fresh in (("bias", 0.0), ("gain", 1.0), ("unit", 1.0)):
+            values: Tensor | None = getattr(self, name, None)  # while the layer is made it has none yet
+            if values is not None:
+                values.fill_(fresh)
+
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output without its bias, and the lengths that a norm bias is multiplied by; None with another rule."""
         raise NotImplementedError

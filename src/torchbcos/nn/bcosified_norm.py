@@ -45,6 +45,15 @@ class BcosifiedNorm(Layer):
         self.register_buffer("unit", torch.tensor(num_features**0.5))
         self.act: nn.Module | None = None  # of norms that are followed by an activation in one module
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weight one, bias zero, the unit of a fresh norm."""
+        if self.weight is not None:
+            self.weight.fill_(1.0)
+        if self.bias is not None:
+            self.bias.zero_()
+        self.unit.fill_(self.num_features**0.5)
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the norm, a bias that is kept, and the activation that belongs to it."""
         y = run_layer(self, x)
@@ -147,6 +156,12 @@ class BcosifiedBatchNorm(BcosifiedNorm):
         super().__init__(num_features, eps=eps, affine=affine, bias=bias, biases=biases)
         self.momentum = momentum
         self.register_buffer("running_var", torch.ones(num_features))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Also statistics of no batch."""
+        super().reset_parameters()
+        self.running_var.fill_(1.0)
 
     def normalised(self, x: Tensor) -> Tensor:
         """Unit variance a channel."""

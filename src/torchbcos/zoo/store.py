@@ -228,15 +228,11 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
 # -- model folders -------------------------------------------------------------------------------------------------------
 
 
-def write_folder(
-    directory: Path, state: Mapping[str, Tensor], card: Card, beside: Mapping[str, bytes] | None = None
-) -> None:  # fmt: skip
+def write_folder(directory: Path, state: Mapping[str, Tensor], card: Card, beside: Mapping[str, bytes] | None = None) -> None:
     """Write weights and card, and files of other names `beside` them; each file appears whole or not at all.
 
-    The card says to which weights it belongs.
-
-    Whoever reads while both are exchanged for others finds two that do not belong together, and reads again. Of two who write at
-    once, one waits for the other: their files would be mixed.
+    The card says to which weights it belongs. Whoever reads while both are exchanged for others finds two that do not belong
+    together, and reads again. Of two who write at once, one waits for the other: their files would be mixed.
 
     Raises:
         WeightsError: a tensor is of a kind that `read_folder` would refuse, or holds NaN or infinite numbers.
