@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import StateError
 from torchbcos.conversion.planning import Planned
-from torchbcos.conversion.recording import Recording
+from torchbcos.conversion.recording import Recording, tensor_in
 from torchbcos.conversion.steps import Step
 from torchbcos.explanation import explain
+from torchbcos.functional import add_inverse
 from torchbcos.kinds import trace
 from torchbcos.kinds.kind import Kind
 
@@ -103,10 +104,11 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
         output: entry of the output with the logits.
 
     Raises:
-        StateError: a converted layer did not run, or the network cannot be explained.
+        StateError: a converted layer did not run, the network cannot be explained, or gives no number for other pictures.
     """
     prefix = _prefix(network)
     _check_ran(network, x[:1], plans, prefix)
+    _check_finite(network, x[:1], output)
     e = explain(network, x[:_FEW], output=output, products="half")
     parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
     whole = sum(parts.values(), torch.zeros(len(e), dtype=torch.float64)) + e.contributions[:, 0].double().flatten(1).sum(1).abs()
@@ -154,6 +156,19 @@ def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned], prefix: 
             f"The converted layer {missing[0]!r} did not run{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: the "
             "network takes its weights elsewhere, so the conversion would change nothing there."
         )
+
+
+def _check_finite(network: nn.Module, x: Tensor, output: str | int | None) -> None:
+    """Whether other pictures have numbers as well: noise, light and dark."""
+    pixels = torch.rand(x[:, : x.shape[1] // 2].shape, generator=torch.Generator().manual_seed(1)).to(x)
+    for other in (pixels, pixels.round()):
+        with torch.no_grad():
+            logits = tensor_in(network(add_inverse(other)), output)
+        if logits is not None and not bool(logits.isfinite().all()):
+            raise StateError(
+                "The converted network gives no number for pictures unlike the example: layers were fitted to too little, or the "
+                "given network is not trained. Give pictures of the kind that it is for (example=…), a few dozen."
+            )
 
 
 def _note(ran: set[str], path: str) -> Any:

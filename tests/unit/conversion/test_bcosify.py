@@ -304,6 +304,14 @@ def test_grey_pictures_one_class_and_other_sizes() -> None:
     assert torch.equal(encoded[0].weight, model[0].weight)  # type: ignore[index, union-attr]
 
 
+def test_a_network_without_numbers_for_other_pictures_is_refused() -> None:
+    network = alive(Cnn()).float()
+    network.get_submodule("stem").weight.data.fill_(1e38)  # type: ignore[union-attr, operator]
+    dark = torch.full((4, 3, 12, 12), 0.45)
+    with pytest.raises(StateError, match="no number for pictures unlike the example"):
+        bcosify(network, b=1, biases="keep", example=dark, mean=(0.45,) * 3, std=STD)
+
+
 # -- what is left behind ---------------------------------------------------------------------------------------------------
 
 
