@@ -78,12 +78,31 @@ def localisation(model: nn.Module, x: Tensor, labels: Tensor, right: Tensor, *, 
     return torch.cat(scores).tolist()
 
 
+def markdown(rows: dict[str, Any]) -> str:
+    """A table of all rows."""
+    given = rows["given network"]["top1"]
+    head = "conversion | top-1, % | top-5, % | share of the input | constants, of all magnitudes | 2×2 grid pointing"
+    lines = [f"| {head} |", "|---|---|---|---|---|---|"]
+    lines += [f"| none: the given network | {given:.1f} | | | | |"]
+    for name, row in rows.items():
+        if "top5" in row:
+            kinds = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in row["kinds"].items()) or "none"
+            lines.append(f"| {name} | {row['top1']:.1f} | {row['top5']:.1f} | {row['share']:.2f} | {kinds} | {row['grid']:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("TORCHBCOS_DATA"), help="default: $TORCHBCOS_DATA")
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--json", type=Path, default=Path("untrained.json"))
+    parser.add_argument("--markdown", action="store_true", help="print the rows of the JSON as a table, and measure nothing")
     args = parser.parse_args()
+    if args.markdown:
+        print(markdown(json.loads(args.json.read_text("utf-8"))))
+        return
+    if args.weights is None or args.data is None:
+        parser.error("--weights and --data are needed")
     torch.set_flush_denormal(True)
     teacher = torchbcos.load("timm:tf_efficientnet_lite0", weights=args.weights, device="cpu", deploy=False).model
     rows = json.loads(args.json.read_text("utf-8")) if args.json.is_file() else {}
