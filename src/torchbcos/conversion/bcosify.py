@@ -34,29 +34,11 @@ def bcosify(
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
     border: str = "mean", calibrate: bool | None = None, output: str | int | None = None,
 ) -> tuple[nn.Module, Report]:  # fmt: skip
-    """Convert a network: the same weights under the same names, in layers whose explanation is exact and free of constants.
-
-    Convolutions and linear layers become B-cos layers that keep the norms of their filters (B-cosification, Arya et al. 2024,
-    arXiv 2411.00715). Biases become norm biases, `bias · ‖patch‖ / unit`, which are linear in the input once directions are held;
-    batch norms are folded into the layer before them. What only makes gates (squeeze and excitation, queries and keys of their
-    own) stays. The input becomes [x, 1 - x]. Each replacement is proved on what its layer took and gave, the whole by one
-    explanation; nothing is trained: see the report for what the conversion costs.
+    """Convert a network: `torchbcos.bcosify`, which takes classifiers as well, and says more about its arguments.
 
     Args:
-        model: a classifier with logits (N, classes), in any mode; it is left as it is.
-        b: exponent B of convolutions and linear layers (queries, keys and values stay linear), or a number for each rule: the
-            name of a layer, a pattern ("layer4.*"), or what layers do ("stem", "expand", "depthwise", "project", "pointwise",
-            "conv", "linear", "classifier", "attention"); layers without a rule get 1.
-        biases: "norm"; "keep": named constants of explanations; "drop": none.
-        example: (N, C, *S) pixels in [0, 1], or the same encoded as [x, 1 - x], a few dozen of the kind that the network is for:
-            layers are fitted to them. None: noise, and a worse fit.
-        mean, std: numbers a channel that the given network's input was normalised with. None: those of its `pretrained_cfg`.
-        unit_norm: filters get unit norm, and a gain each.
-        antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
-        border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the
-            edge of the picture.
-        calibrate: fit each layer to the given network's values on `example`. None: unless every layer gives what it gave.
-        output: entry of the output that holds the logits, where it is no tensor.
+        model: with logits (N, classes), in any mode; it is left as it is.
+        b, biases, example, mean, std, unit_norm, antialias, border, calibrate, output: as there.
 
     Returns:
         The converted network, in eval mode, on encoded input (N, 2C, *S); and a `Report`.

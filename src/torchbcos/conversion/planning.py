@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -37,7 +37,6 @@ class Planned:
         role: what it does in the network; "" of what is no convolution or linear layer.
         numbers: weight and bias to begin with, where they are not the module's own.
         scale, shift: the output to match is that of the module of this path times `scale` plus `shift`, a number a channel.
-        fitted: how the layer was calibrated, in words; "" where it was not.
         fit: share of the variance of the output to match that the layer gives after calibration.
     """
 
@@ -48,7 +47,6 @@ class Planned:
     scale: Tensor | None = None
     shift: Tensor | None = None
     fit: float | None = None
-    left: str = field(default="")
 
 
 def plan(
