@@ -222,7 +222,7 @@ def _write(found: Report, out: Path, report: Path | None, title: str) -> None:
 
     write_json(out / _REPORT, found.to_dict())
     if report is not None:
-        from torchbcos.conversion import report_page
+        from torchbcos.conversion.pages import report_page
 
         with replacing(report) as place:
             place.write_text(report_page(found, title), encoding="utf-8")

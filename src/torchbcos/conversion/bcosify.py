@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import ArgumentTypeError, InputError, StateError, shorten
+from torchbcos import nn as bnn
+from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
 from torchbcos._core.torch_private import original
 from torchbcos.conversion.calibrating import calibrate_, values_to_match
 from torchbcos.conversion.checking import closing_check, leftover
@@ -59,7 +60,7 @@ def bcosify(
     settle_weights_(given)
     mean, std = _normalisation(given, mean, std)
     pixels = _pixels(given, example, len(mean))
-    x = _normalised(pixels, mean, std)
+    encoded, x = add_inverse(pixels), bnn.Normalize(mean, std)(pixels)
     recording = record(given, x[:_FEW], output)
     plans = plan(given, recording, choices, mean, std)
     zeroed = leftover(given, recording, plans) if choices.biases != "keep" else []
@@ -71,14 +72,14 @@ def bcosify(
     converted.eval()
     fits = not choices.keeps_layers if calibrate is None else calibrate
     if fits:
-        targets = values_to_match(given, x, plans, lambda y: tensor_in(y, output))
-        calibrate_(converted, add_inverse(pixels), targets, plans)
-    checked = closing_check(converted, add_inverse(pixels), plans, output)
+        targets = values_to_match(given, x, plans)
+        calibrate_(converted, encoded, targets, plans)
+    checked = closing_check(converted, encoded, plans, output)
     never = recording.never_ran(given, LAYERS)
     report = Report(
         lines=tuple(_line(p, checked.of_layers) for p in plans if p.step.kind not in ("set", "decode", "folded")),
         steps=tuple(steps), share=checked.share, constants=checked.constants, residual=checked.residual,
-        kept=_same(given, converted, x, add_inverse(pixels), output), noise=example is None, examples=len(pixels),
+        kept=_same(given, converted, x, encoded, output), noise=example is None, examples=len(pixels),
         never_ran=tuple(never), elsewhere=tuple(sorted(set(recording.elsewhere) & checked.left)),
         zeroed=tuple(f"{s.path}.{n}" if s.path else n for s in zeroed for n in s.settings["names"]),
         operations=checked.operations, settings={
@@ -101,10 +102,8 @@ def _normalisation(
             "bcosify must know what the input of this network was normalised with: mean=(…), std=(…), a number a channel; "
             "(0, …) and (1, …) where it takes pixels in [0, 1]. ImageNet's are (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)."
         )
-    found = [float(m) for m in mean], [float(s) for s in std]
-    if len(found[0]) != len(found[1]) or not found[0] or min(found[1]) <= 0:
-        raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{mean} and {std}', 200)}.")
-    return found
+    layer = bnn.Normalize(mean, std)  # says what is wrong with them
+    return list(layer.mean), list(layer.std)
 
 
 def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
@@ -136,11 +135,6 @@ def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
             "example holds pixels in [0, 1], before any normalisation: pictures as clf.preprocess or ToTensor gives them."
         )
     return example[:, :channels].to(like.device, like.dtype)
-
-
-def _normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    shape = (-1, *[1] * (pixels.dim() - 2))
-    return (pixels - pixels.new_tensor(mean).reshape(shape)) / pixels.new_tensor(std).reshape(shape)
 
 
 def _in_order(steps: list[Step]) -> list[Step]:

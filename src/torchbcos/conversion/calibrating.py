@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchbcos import functional
 from torchbcos.conversion.attending import MultiheadAttention
 from torchbcos.conversion.planning import Planned
+from torchbcos.conversion.recording import listening
+from torchbcos.conversion.steps import prefix_of
 from torchbcos.functional.length import vector_length
 from torchbcos.nn.bcosified import Biased
 from torchbcos.nn.bcosified_norm import BcosifiedNorm
@@ -53,16 +55,13 @@ class Fit(NamedTuple):
     explained: float
 
 
-def values_to_match(
-    network: nn.Module, x: Tensor, plans: Sequence[Planned], output_of: Callable[[Any], object]
-) -> dict[str, Sample]:
+def values_to_match(network: nn.Module, x: Tensor, plans: Sequence[Planned]) -> dict[str, Sample]:
     """What the given network has where each layer's output will be, at the same places for all channels.
 
     Args:
         network: as given, in eval mode.
         x: (N, C, *S) as it takes it.
         plans: of the conversion.
-        output_of: is called with what the network returns.
     """
     wanted = {p.step.path: p for p in plans if p.step.kind in ("conv", "linear", "norm") and (p.role or _shifts(p))}
     found: dict[str, Sample] = {}
@@ -85,12 +84,8 @@ def values_to_match(
         return hook
 
     handles = [modules[path].register_forward_hook(keep(path, planned)) for path, planned in wanted.items()]
-    try:
-        with torch.no_grad():
-            output_of(network(x))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with listening(handles), torch.no_grad():
+        network(x)
     return found
 
 
@@ -126,7 +121,7 @@ def calibrate_(network: nn.Module, x: Tensor, targets: dict[str, Sample], plans:
         plans: of the conversion.
     """
     modules, by_path = dict(network.named_modules()), {p.step.path: p for p in plans}
-    prefix = "network." if "network" in modules and "decode" in modules else ""
+    prefix = prefix_of(network)
     done: set[str] = set()
 
     def fit(path: str) -> Callable[..., None]:
@@ -141,12 +136,8 @@ def calibrate_(network: nn.Module, x: Tensor, targets: dict[str, Sample], plans:
     for path, module in modules.items():
         if isinstance(module, MultiheadAttention | Biased) and path.removeprefix(prefix) not in targets:
             handles.append(module.register_forward_pre_hook(_measure_, with_kwargs=True))
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with listening(handles), torch.no_grad():
+        network(x)
 
 
 def _measure_(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

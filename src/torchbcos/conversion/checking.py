@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import StateError
 from torchbcos.conversion.planning import Planned
-from torchbcos.conversion.recording import Recording, tensor_in
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.recording import Recording, listening, tensor_in
+from torchbcos.conversion.steps import OUTPUT_LAYERS, Step, prefix_of
 from torchbcos.explanation import explain
 from torchbcos.functional import add_inverse
 from torchbcos.kinds import trace
@@ -23,6 +23,7 @@ __all__ = ["Checked", "closing_check", "kind_of", "leftover"]
 
 _FEW = 8  # examples that are explained
 _TOKENS = ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe")
+_BIASES = ("bias", "running_mean", "batch_mean")
 _ADDED = "added"  # what kinds call a constant that is no parameter
 
 
@@ -50,11 +51,7 @@ class Checked:
 def kind_of(name: str) -> str:
     """What kind of constant has this name: "position", "token" or "bias"."""
     low = name.lower()
-    if low.rpartition(".")[2] in (
-        "bias",
-        "running_mean",
-        "batch_mean",
-    ):  # that of a layer, whatever the module is called: token_mixer, head_dist
+    if low.rpartition(".")[2] in _BIASES:  # that of a layer, whatever the module is called: token_mixer, head_dist
         return "bias"
     words = re.split(r"[._ ]", low)
     if any(re.match("pos(?!t)|relative$|rope$", word) for word in words):
@@ -106,7 +103,7 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
     Raises:
         StateError: a converted layer did not run, the network cannot be explained, or gives no number for other pictures.
     """
-    prefix = _prefix(network)
+    prefix = prefix_of(network)
     _check_ran(network, x[:1], plans, prefix)
     _check_finite(network, x[:1], output)
     e = explain(network, x[:_FEW], output=output, products="half")
@@ -129,13 +126,7 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
 
 def _inside(plans: Sequence[Planned]) -> tuple[str, ...]:
     """What the paths begin with of modules that attention of ours sees to."""
-    return tuple(f"{p.step.path}." for p in plans if p.step.kind in ("multihead", "windows", "pooling"))
-
-
-def _prefix(network: nn.Module) -> str:
-    """What paths of the given network begin with, where a layer was put before it."""
-    modules = dict(network.named_children())
-    return "network." if "decode" in modules and "network" in modules else ""
+    return tuple(f"{p.step.path}." for p in plans if p.step.kind in OUTPUT_LAYERS)
 
 
 def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned], prefix: str) -> None:
@@ -144,12 +135,8 @@ def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned], prefix: 
     wanted = {prefix + p.step.path for p in plans if p.step.kind not in ("set", "decode", "zero")}
     ran: set[str] = set()
     handles = [modules[path].register_forward_hook(_note(ran, path)) for path in wanted]
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with listening(handles), torch.no_grad():
+        network(x)
     missing = sorted(wanted - ran)
     if missing:
         raise StateError(

@@ -14,8 +14,8 @@ from torchbcos._core.errors import BcosError
 from torchbcos.conversion.attending import fits_multihead
 from torchbcos.conversion.choosing import Choices, b_of, check_rules, role_of
 from torchbcos.conversion.recording import Recording, Run
-from torchbcos.conversion.replacing import Numbers, norm_numbers, replacement
-from torchbcos.conversion.steps import Step
+from torchbcos.conversion.replacing import Numbers, norm_numbers, numbers_of, replacement
+from torchbcos.conversion.steps import OUTPUT_LAYERS, Step
 
 __all__ = ["LAYERS", "Planned", "plan"]
 
@@ -24,7 +24,6 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TOLERANCE = 1e-4  # of the largest output: a proof tells one layer from another, float64 tests tell the rest
 _FOLLOWS = ("drop", "act", "activation")
 _EPSILONS = ("eps", "epsilon", "variance_epsilon")
-_POSITIONS = ("pos", "position", "token", "cls", "dist", "register", "relative", "embed")
 
 
 @dataclass
@@ -71,10 +70,10 @@ def plan(
         if parent is not None and "follows" in parent.step.settings:
             continue  # goes along with the norm that it follows
         found |= _joined(run)
-        made = _attention(run, choices) or _layer(run, recording, choices) or _norm(run, choices) or _other(run, choices)
+        made = _attention(run) or _layer(run, recording) or _norm(run, choices) or _other(run, choices)
         if made is not None:
             found[run.path] = made
-            if made.step.kind in ("multihead", "windows", "pooling"):
+            if made.step.kind in OUTPUT_LAYERS:
                 swallowed.append(run.path)
     if choices.biases != "keep":
         _fold_norms(recording, found)
@@ -83,7 +82,7 @@ def plan(
     return steps
 
 
-def _layer(run: Run, recording: Recording, choices: Choices) -> Planned | None:
+def _layer(run: Run, recording: Recording) -> Planned | None:
     """A convolution or linear layer."""
     if not isinstance(run.module, LAYERS) or isinstance(run.module, _TRANSPOSED) or not run.signal or run.x is None:
         return None
@@ -164,7 +163,7 @@ def _fits(module: Any, features: int) -> bool:
     return all(t is None or t.shape == (features,) for t in (getattr(module, "weight", None), getattr(module, "bias", None)))
 
 
-def _attention(run: Run, choices: Choices) -> Planned | None:
+def _attention(run: Run) -> Planned | None:
     """A module that hands the weights of its layers to a function."""
     module: Any = run.module
     settings = {"biases": "keep", "out": {"b": 1.0}}
@@ -228,9 +227,7 @@ def _fold_norms(recording: Recording, found: dict[str, Planned]) -> None:
             continue
         gain, shift = norm_numbers(run.module, "batch", norm.step.settings["features"])
         gain = gain / (run.module.running_var + run.module.eps).sqrt()  # type: ignore[operator, union-attr]
-        module: Any = layer.module
-        weight, bias = source.numbers or (module.weight.detach(), None if module.bias is None else module.bias.detach())
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        weight, bias = source.numbers or numbers_of(layer.module)
         folded = (weight * gain.reshape(-1, *[1] * (weight.dim() - 1)), bias * gain + shift)
         source.numbers, source.scale, source.shift = folded, gain, shift
         source.step = replace(source.step, settings={**source.step.settings, "bias": True})
@@ -272,8 +269,8 @@ def _set_b(steps: list[Planned], choices: Choices) -> None:
             settings |= {"bias": settings["bias"] or "stem" in settings}
         if step.kind == "conv" and choices.antialias:
             settings["antialias"] = True
-        if step.kind in ("multihead", "windows", "pooling"):
-            inner = {"multihead": "out_proj", "windows": "proj", "pooling": "c_proj"}[step.kind]
+        if step.kind in OUTPUT_LAYERS:
+            inner = OUTPUT_LAYERS[step.kind]
             b = choices.b if not isinstance(choices.b, Mapping) else b_of(f"{step.path}.{inner}", "linear", choices.b)
             settings |= {"biases": choices.biases, "out": {"b": float(b), "unit_norm": choices.unit_norm}}
         planned.step = replace(step, settings=settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from torchbcos._core.errors import StateError, shorten
 from torchbcos._core.frozen import Session
 from torchbcos._core.torch_private import version
+from torchbcos.explanation.forward import picked
 from torchbcos.kinds import Watch
 
-__all__ = ["Recording", "Run", "record", "tensor_in"]
+__all__ = ["Recording", "Run", "listening", "record", "tensor_in"]
 
 # functions whose second and third arguments are a weight and a bias
 _MAPS = ("conv1d", "conv2d", "conv3d", "linear")
@@ -90,10 +92,13 @@ class Recording:
 
 
 def tensor_in(outputs: Any, output: str | int | None = None) -> Tensor | None:
-    """The logits among what a network gave: a tensor, or an entry; None where there is none."""
-    if output is not None:
-        outputs = outputs[output] if not isinstance(output, str) or isinstance(outputs, dict) else getattr(outputs, output, None)
-    elif not isinstance(outputs, Tensor) and getattr(outputs, "logits", None) is not None:
+    """The logits among what a network gave: a tensor, or an entry; None where there is none.
+
+    Raises:
+        InputError: there is no such entry.
+    """
+    outputs = picked(outputs, output)
+    if output is None and not isinstance(outputs, Tensor) and getattr(outputs, "logits", None) is not None:
         outputs = outputs.logits
     return outputs if isinstance(outputs, Tensor) else None
 
@@ -140,7 +145,7 @@ def _looked(network: nn.Module, x: Tensor, output: str | int | None) -> Recordin
     def leave(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], y: Any) -> None:
             mode.stack.pop()
-            y = y[0] if isinstance(y, tuple) and y else y
+            y = _first(y)
             if isinstance(y, Tensor):
                 runs[path].y = mode.copy_of(y) if runs[path].calls == 1 else runs[path].y
                 mode.alive.append(y)
@@ -218,6 +223,11 @@ class _Readers(TorchFunctionMode):
         return value
 
 
+def _first(given: Any) -> Any:
+    """What a module gave; of a tuple its first entry."""
+    return given[0] if isinstance(given, tuple) and given else given
+
+
 def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
@@ -231,12 +241,21 @@ def _hooks(
     network: nn.Module, enter: Callable[[str, nn.Module], Callable[..., None]] | None, leave: Callable[[str], Callable[..., None]]
 ) -> Iterator[None]:
     """Hooks on every module, taken away again."""
+    handles = []
+    for path, module in network.named_modules():
+        if enter is not None:
+            handles.append(module.register_forward_pre_hook(enter(path, module), with_kwargs=True))
+        handles.append(module.register_forward_hook(leave(path)))
+    with listening(handles):
+        yield
+
+
+@contextmanager
+def listening(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks that stand for as long as the block runs."""
     with ExitStack() as stack:
-        for path, module in network.named_modules():
-            if enter is not None:
-                handle = module.register_forward_pre_hook(enter(path, module), with_kwargs=True)
-                stack.callback(handle.remove)
-            stack.callback(module.register_forward_hook(leave(path)).remove)
+        for handle in handles:
+            stack.callback(handle.remove)
         yield
 
 
@@ -246,7 +265,7 @@ def _find_signals(network: nn.Module, x: Tensor, output: str | int | None, found
 
     def leave(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], y: Any) -> None:
-            y = y[0] if isinstance(y, tuple) and y else y
+            y = _first(y)
             if isinstance(y, Tensor) and y.requires_grad:
                 given.setdefault(path, y)
 

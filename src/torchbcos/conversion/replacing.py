@@ -14,7 +14,7 @@ from torchbcos._core.errors import StateError, shorten
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step, check_step
 
-__all__ = ["Numbers", "apply_step", "apply_steps", "norm_numbers", "replacement"]
+__all__ = ["Numbers", "apply_step", "apply_steps", "norm_numbers", "numbers_of", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -96,7 +96,7 @@ def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Mod
         old.in_channels * (1 if stem is None else 2), old.out_channels, old.kernel_size, old.stride,
         padding if isinstance(padding, str) else tuple(padding), old.dilation, old.groups, bias, mode, **settings,
     )  # fmt: skip
-    weight, added = _numbers_of(old) if numbers is None else numbers
+    weight, added = numbers_of(old) if numbers is None else numbers
     return _filled(made, *((weight, added) if stem is None else _of_encoded(weight, added, stem)))
 
 
@@ -115,7 +115,7 @@ def _of_encoded(weight: Tensor, bias: Tensor, stem: Mapping[str, Any]) -> Number
 
 def _linear(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     made = bnn.BcosifiedLinear(old.in_features, old.out_features, settings.pop("bias"), **settings)
-    return _filled(made, *(_numbers_of(old) if numbers is None else numbers))
+    return _filled(made, *(numbers_of(old) if numbers is None else numbers))
 
 
 def _norm(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
@@ -143,7 +143,8 @@ def norm_numbers(old: Any, kind: str, features: int) -> Numbers:
     return weight, bias
 
 
-def _numbers_of(old: Any) -> Numbers:
+def numbers_of(old: Any) -> Numbers:
+    """Weight and bias of a layer; zeros where it has no bias."""
     weight, bias = old.weight.detach(), getattr(old, "bias", None)
     return weight, weight.new_zeros(len(weight)) if bias is None else bias.detach()
 
@@ -166,7 +167,7 @@ def _attention(kind: str) -> Callable[[Any, dict[str, Any], Numbers | None], nn.
         made = _ATTENTION[kind](old, settings["biases"], dict(settings["out"])).to(next(old.parameters()).device)
         for name, layer in made.named_children():
             if isinstance(layer, bnn.BcosifiedLinear):
-                _filled(layer, *_numbers_of(getattr(old, name)))
+                _filled(layer, *numbers_of(getattr(old, name)))
         if isinstance(made, WindowAttention) and made.second and made.qkv.bias is not None:
             with torch.no_grad():
                 made.qkv.bias.chunk(3)[1].zero_()

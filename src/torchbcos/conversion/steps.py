@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.nn.bcosified import BIASES
 
-__all__ = ["KINDS", "Step", "check_step", "conversion_of", "given_network", "mark", "steps_from"]
+__all__ = ["KINDS", "OUTPUT_LAYERS", "Step", "check_step", "conversion_of", "given_network", "mark", "prefix_of", "steps_from"]
 
 _MARK = "bcosified"  # the attribute of a converted network that says how it came to be
+# kinds of attention that see to the layers inside them, and what the one of their output is called
+OUTPUT_LAYERS = {"multihead": "out_proj", "windows": "proj", "pooling": "c_proj"}
 _MOST_STEPS, _MOST_CHANNELS, _MOST_SIDE = 20_000, 65_536, 4096
 _Rule = Callable[[Any], bool]
 
@@ -64,6 +66,12 @@ def given_network(network: nn.Module) -> nn.Module:
     steps = (conversion_of(network) or {}).get("steps", ())
     inner = getattr(network, "network", None)
     return inner if isinstance(inner, nn.Module) and any(step["kind"] == "decode" for step in steps) else network
+
+
+def prefix_of(network: nn.Module) -> str:
+    """What the paths of a given network begin with once it is converted: it may stand behind a layer that decodes its input."""
+    children = dict(network.named_children())
+    return "network." if "decode" in children and "network" in children else ""
 
 
 # -- steps as data ---------------------------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ _SETTINGS: dict[str, dict[str, _Rule]] = {
     "folded": {"into": _name, **_FOLLOWS},
     "pool": {"stride": _whole(1, 64)},
     "hardswish": {},
-    "multihead": _ATTENTION, "windows": _ATTENTION, "pooling": _ATTENTION,
+    **dict.fromkeys(OUTPUT_LAYERS, _ATTENTION),
     "decode": _MOMENTS,
     "set": {
         "num_channels": _whole(1, _MOST_CHANNELS), "in_channels": _whole(1, _MOST_CHANNELS),

@@ -5,7 +5,7 @@ Shapes: N images, C channels, *S space.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,11 +61,11 @@ def vector_length(x: Tensor, dim: int = -1, *, eps: float = CONV_EPS) -> Tensor:
     return _length(x, dim, eps, lambda squares: squares)
 
 
-def _length(x: Tensor, dim: int, eps: float, collect: object) -> Tensor:
+def _length(x: Tensor, dim: int, eps: float, collect: Callable[[Tensor], Tensor]) -> Tensor:
     check_epsilon(eps)
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     held = hold(wide)
-    squares: Tensor = collect((wide * held).sum(dim, keepdim=True))  # type: ignore[operator]
+    squares = collect((wide * held).sum(dim, keepdim=True))
     inside = overflow_shown(hold(squares)) + eps
     tiny = torch.finfo(inside.dtype).tiny
     return (squares / inside.clamp_min(tiny).sqrt()).to(x.dtype)

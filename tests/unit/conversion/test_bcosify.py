@@ -17,7 +17,8 @@ import torchbcos
 from torchbcos import bcosify
 from torchbcos import nn as bnn
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
-from torchbcos.conversion import apply_steps, report_page, steps_from
+from torchbcos.conversion import apply_steps, steps_from
+from torchbcos.conversion.pages import report_page
 from torchbcos.functional import add_inverse
 
 MEAN, STD = (0.45, 0.4, 0.5), (0.25, 0.2, 0.3)
@@ -289,6 +290,8 @@ def test_what_cannot_be_converted_is_refused_by_name() -> None:
         bcosify(Cnn(), example=PIXELS[:, :2].float(), mean=MEAN, std=STD)
     with pytest.raises(InputError, match="A rule of b is the name of a layer"):
         converted(alive(Cnn()), b={"layer9.*": 2})
+    with pytest.raises(InputError, match="has no entries"):
+        converted(alive(Cnn()), output="scores")
     with pytest.raises(InputError, match="biases is one of"):
         converted(alive(Cnn()), biases="none")
 
