@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,13 @@ _Methods = Annotated[
         help="Names with commas, settings after colons: inherent,ixg,rise:samples=128,grad_cam. quick: what takes seconds a "
         "picture; all: every method that fits the models. Both with maps that know no network (random, centre, edges, "
         "brightness): 'torchbcos evaluate --list' names all.",
+    ),
+]  # fmt: skip
+_Model = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+        help="A model as 'torchbcos explain' takes it, or the folder of a run.",
     ),
 ]  # fmt: skip
 _Settings = Annotated[
@@ -208,56 +216,25 @@ def compare(
     The same pictures for all models, which all of them get right. OUT holds a page to open, tables (CSV, Markdown) and JSON.
     """
     _compare(
-        _listed(models) or ["default"], methods, _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data,
-        out=out, name=name, cache=cache, maps=maps, budget=budget, device=device.value, allow_code=allow_code, json=json,
-        split=split.value, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
-        targets=targets.value, seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
+        _listed(models) or ["default"], _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data, methods,
+        out=out, name=name, cache=cache, maps=maps, budget=budget, device=device, allow_code=allow_code, json=json,
+        split=split, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
+        targets=targets, seed=seed, batch_size=batch_size, workers=workers, devices=devices, nodes=nodes, engine=engine,
     )  # fmt: skip
 
 
 def metric_command(metric: str) -> Callable[..., None]:
-    """`torchbcos evaluate METRIC`, for one metric."""
+    """`torchbcos evaluate METRIC`, for one metric: the options of `compare`, with one model, and settings of the metric."""
+    options = dict(inspect.signature(compare, eval_str=True).parameters)
+    for name, annotation, default in (("models", _Model, "default"), ("metrics", _Settings, None)):
+        options[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+    del options["name"]
 
-    def command(
-        data: _Data,
-        model: Annotated[
-            str,
-            typer.Option(
-                "--model", metavar="SOURCE", show_default="the embedded ten-class model",
-                help="A model as 'torchbcos explain' takes it, or the folder of a run.",
-            ),
-        ] = "default",
-        methods: _Methods = None,
-        settings: _Settings = None,
-        split: _SplitOption = SplitName.val,
-        limit: _Limit = 100,
-        budget: _Budget = None,
-        protocol: _Protocol = None,
-        targets: _TargetsOption = _Targets.label,
-        confidence: _Confidence = None,
-        cell: _Cell = None,
-        size: _Size = None,
-        rescale: _Rescale = False,
-        seed: _Seed = 0,
-        maps: _Maps = None,
-        out: _Out = Path("evaluation"),
-        cache: _Cache = None,
-        allow_code: AllowCode = False,
-        device: DeviceOption = Device.auto,
-        batch_size: _BatchSize = 1,
-        workers: _Workers = 0,
-        devices: Devices = None,
-        nodes: Nodes = 1,
-        engine: EngineOption = EngineName.torchrun,
-        json: _Json = False,
-    ) -> None:  # fmt: skip
-        _compare(
-            [model], methods, [":".join([metric, *(settings or [])])], data, out=out, name=metric, cache=cache, maps=maps,
-            budget=budget, device=device.value, allow_code=allow_code, json=json, split=split.value, limit=limit,
-            protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
-            targets=targets.value, seed=seed, batch_size=batch_size, workers=workers, machine=(engine, devices, nodes),
-        )  # fmt: skip
+    def command(*, models: str, metrics: list[str] | None, **given: Any) -> None:
+        _compare([models], [":".join([metric, *(metrics or [])])], name=metric, **given)
 
+    command.__dict__["__signature__"] = inspect.Signature(list(options.values()))
+    command.__annotations__ = {}
     command.__doc__ = f"""{METRIC_NAMES[metric]}
 
     Of several explanation methods on one model, on the same pictures; OUT holds a page to open, tables and JSON.
@@ -266,25 +243,27 @@ def metric_command(metric: str) -> Callable[..., None]:
 
 
 def _compare(
-    models: list[str], methods: list[str] | None, metrics: list[str], data: Path, *, out: Path, name: str, budget: str | None,
-    json: bool, machine: tuple[EngineName, str | None, int], **options: Any,
+    models: list[str], metrics: list[str], data: Path, methods: list[str] | None, *, out: Path, name: str, budget: str | None,
+    json: bool, engine: EngineName, devices: str | None, nodes: int, **options: Any,
 ) -> None:  # fmt: skip
+    """Measure, write and tell; options are those of the command, by name."""
     with usage_errors():
         from torchbcos.evaluation import compare, write_comparison
         from torchbcos.evaluation.destination import check_folder, check_name
         from torchbcos.evaluation.named import preset
 
+        options |= {key: options[key].value for key in ("split", "targets", "device")}
         check_name(name)
         check_folder(out)
         chosen = preset(_listed(methods) or ["quick"])
         limit = None if budget is None else seconds(budget)
-        engine = start(*machine)
-        with one_voice(engine):
+        does = start(engine, devices, nodes)
+        with one_voice(does):
             found = compare(
                 [_labelled(model) for model in models], chosen, metrics, data, out=out, budget=limit, pictures=True,
-                progress=None if json else _progress, engine=engine, **options,
+                progress=None if json else _progress, engine=does, **options,
             )  # fmt: skip
-        if not engine.first:
+        if not does.first:
             raise typer.Exit(0)
         facts = found.to_dict()
         files = write_comparison(facts, found.cost, out, name, found.cases, found.curves, found.values)

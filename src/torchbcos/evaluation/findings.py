@@ -14,7 +14,7 @@ from torchbcos.rendering import format_number
 
 __all__ = [
     "Record", "Standing", "across", "caveats", "difference_words", "lead_sentence", "number", "opening", "p_value",
-    "pair_of", "standing", "standings", "undefined_sentence",
+    "pair_of", "standing", "standings", "undefined_rule", "undefined_sentence",
 ]  # fmt: skip
 
 Record = Mapping[str, Any]
@@ -261,4 +261,13 @@ def undefined_sentence(row: Record, metric: Record) -> str:
     words = f"{row['method']} on {row['model']}: {row['undefined']} of {row['values']} values are undefined"
     if row["undefined"] == row["values"]:
         return f"{words}." + (f" {row['note']}" if row.get("note") else "")
-    return f"{words}, and {'count as 0' if metric['best'] == 'high' else 'are left out'}."
+    return f"{words}, and {undefined_rule(metric)}."
+
+
+def undefined_rule(metric: Record) -> str:
+    """What becomes of numbers that are undefined: they count as 0 where high is good, so that nobody gains by them.
+
+    >>> undefined_rule({"best": "high"}), undefined_rule({"best": "low"})
+    ('count as 0', 'are left out')
+    """
+    return "count as 0" if metric["best"] == "high" else "are left out"

@@ -36,7 +36,7 @@ from torchbcos.evaluation.tables import (
     title_of,
     write_values,
 )
-from torchbcos.evaluation.telling import of_standings
+from torchbcos.evaluation.telling import of_standings, unreadable_sentence
 from torchbcos.rendering import format_number
 from torchbcos.rendering.figures import Interval, intervals
 from torchbcos.rendering.figures_square import matrix
@@ -136,6 +136,8 @@ def _says(facts: Record) -> list[Html]:
             "▽ not surely better than the best map that looks at no network. Of twenty such intervals, about one misses.",
         ))  # fmt: skip
     told = set(of_standings(facts))  # each metric's section says these
+    lost = _unreadable(facts)
+    told |= {unreadable_sentence(lost)} if lost else set()  # the warning names them
     others = [sentence for sentence in facts["sentences"] if sentence not in told]
     if others:
         parts += [heading("Before you trust a number"), bullets(others)]
@@ -144,9 +146,13 @@ def _says(facts: Record) -> list[Html]:
 
 def _warnings(facts: Record) -> list[Html]:
     """Pictures that are in no number, by name."""
-    lost = [str(name) for name in facts["data"].get("unreadable") or ()]
+    lost = _unreadable(facts)
     others = " and others." if len(lost) > _NAMED else "."
     return [warning(f"Not read, and in no number ({len(lost)}): {', '.join(lost[:_NAMED])}", others)] if lost else []
+
+
+def _unreadable(facts: Record) -> list[str]:
+    return [str(name) for name in facts["data"].get("unreadable") or ()]
 
 
 def _glance(facts: Record, model: str) -> list[Html]:

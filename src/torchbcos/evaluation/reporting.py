@@ -22,7 +22,7 @@ from torchbcos.evaluation.measured import Measured
 from torchbcos.evaluation.measures import GRIDS, best_of, measure_of, settings_of
 from torchbcos.evaluation.named import NamedMethod, NamedMetric, described
 from torchbcos.evaluation.statistics import pair, rank_agreements, row
-from torchbcos.evaluation.telling import sentences
+from torchbcos.evaluation.telling import sentences, unreadable_sentence
 from torchbcos.evaluation.units import Worker, set_of
 from torchbcos.metrics import METRICS
 from torchbcos.runs.provenance import version_of
@@ -331,13 +331,7 @@ def _sentences(facts: Mapping[str, Any], worker: Worker, found: Mapping[tuple[st
     notes = [note for chosen in worker.plan.sets.values() for note in chosen.notes]
     lost = facts["data"]["unreadable"]
     if lost:
-        what = "1 picture was" if len(lost) == 1 else f"{len(lost)} pictures were"
-        named = (
-            f"it could not be read: {quote(lost[0])}"
-            if len(lost) == 1
-            else f"they could not be read; the first: {quote(lost[0])}"
-        )
-        notes.append(f"{what} left out, for {named}.")
+        notes.append(unreadable_sentence(lost))
     if facts["data"]["copies"]:
         count, first = len(facts["data"]["copies"]), quote(facts["data"]["copies"][0])
         notes.append(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torchbcos._core.letters import printable
 from torchbcos.evaluation.findings import Record, across, caveats, lead_sentence, number, opening, p_value, standing
+from torchbcos.evaluation.telling import of_standings
 from torchbcos.rendering import format_number
 from torchbcos.rendering.page import shown
 
@@ -85,7 +86,9 @@ def comparison_markdown(facts: Record, cost: Sequence[Record] = ()) -> str:
         cost: of `Comparison.cost`.
     """
     parts = [f"# {_plain(title_of(facts))}", _plain(subtitle_of(facts)), "## What it says"]
-    parts.append("\n".join(f"- {_plain(one)}" for one in (*opening(facts), *across(facts), *facts["sentences"])))
+    told = set(of_standings(facts))  # each metric's chapter says these
+    others = [sentence for sentence in facts["sentences"] if sentence not in told]
+    parts.append("\n".join(f"- {_plain(one)}" for one in (*opening(facts), *across(facts), *others)))
     parts += [_glance(facts, model["label"]) for model in facts["models"]]
     parts.append("**Bold**: the best mean. ≈: not told apart from it. ▽: not surely better than a map that looks at no network.")
     parts += [_metric(facts, metric) for metric in facts["metrics"]]

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from torchbcos._core.letters import printable
-from torchbcos.evaluation.findings import Record, Standing, number, p_value, pair_of, standing
+from torchbcos._core.names import quote
+from torchbcos.evaluation.findings import Record, Standing, number, p_value, pair_of, standing, undefined_rule
 from torchbcos.evaluation.statistics import rank_sentences
 
-__all__ = ["of_standings", "sentences"]
+__all__ = ["of_standings", "sentences", "unreadable_sentence"]
 
 _SATURATED = 0.98  # of the best value that there is
 _FEW = 30  # items
@@ -53,10 +54,23 @@ def sentences(facts: Record) -> list[str]:
 
 
 def of_standings(facts: Record) -> list[str]:
-    """Of `sentences` those that say who is first and who is no better than a map without a network: where each metric has its
-    table or its chapter, these say it again.
+    """Of `sentences` those that say who is first, who is no better than a map without a network, and what is undefined: where
+    each metric has its table or its chapter, these say it again.
     """
-    return _each({**_EMPTY, **facts}, _first, _beaten)
+    return _each({**_EMPTY, **facts}, _first, _beaten, _undefined)
+
+
+def unreadable_sentence(names: Sequence[str]) -> str:
+    """How many pictures could not be read, and which is the first.
+
+    >>> unreadable_sentence(["cat/1.png"])
+    "1 picture was left out, for it could not be read: 'cat/1.png'."
+    >>> unreadable_sentence(["cat/1.png", "cat/2.png"])
+    "2 pictures were left out, for they could not be read; the first: 'cat/1.png'."
+    """
+    if len(names) == 1:
+        return f"1 picture was left out, for it could not be read: {quote(names[0])}."
+    return f"{len(names)} pictures were left out, for they could not be read; the first: {quote(names[0])}."
 
 
 def _each(facts: Record, *kinds: Callable[[Record, Standing], Iterable[str]]) -> list[str]:
@@ -143,8 +157,7 @@ def _undefined(_: Record, one: Standing) -> Iterable[str]:
     lacking = [row for row in rows if row["undefined"] >= _LACKING * row["values"]]
     if lacking:
         counts = [f"{row['undefined']} of {row['values']} of {printable(row['method'])}" for row in lacking]
-        rule = "they are left out" if one.metric["best"] == "low" else "they count as 0"
-        yield f"Numbers are undefined {_where(one)}, and {rule}: {_listed(counts, plain=True)}."
+        yield f"Numbers are undefined {_where(one)}, and {undefined_rule(one.metric)}: {_listed(counts, plain=True)}."
 
 
 def _few(facts: Record) -> Iterable[str]:

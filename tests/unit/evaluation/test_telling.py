@@ -171,7 +171,7 @@ def test_numbers_that_are_undefined() -> None:
     }
     values["grad_cam"][:30], values["lime"][:4], values["lrp"][:] = math.nan, math.nan, math.nan
     found = sentences(facts({"road": values}))
-    assert found[1:] == ["Numbers are undefined in road on net, and they count as 0: 30 of 100 of grad_cam."]
+    assert found[1:] == ["Numbers are undefined in road on net, and count as 0: 30 of 100 of grad_cam."]
     assert "left out: 30 of 100 of grad_cam" in sentences(facts({"road": values}, best="low"))[1]
 
 
