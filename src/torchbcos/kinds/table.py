@@ -71,7 +71,7 @@ TABLE: tuple[Row, ...] = (
     Row(products.power, "pow float_power"), Row(products.square, "square"),
     Row(gates.rectifier, "relu leaky_relu prelu rrelu"),
     Row(gates.activation, """relu6 gelu silu mish hardswish elu celu selu tanh hardtanh clamp clamp_min clamp_max clip
-        softplus softsign tanhshrink hardshrink softshrink logsigmoid threshold"""),
+        softplus softsign tanhshrink hardshrink softshrink logsigmoid log_sigmoid threshold"""),
     Row(gates.held, """sigmoid expit hardsigmoid softmax softmin argmax argmin argsort gt lt ge le eq ne isfinite isnan sign
         heaviside bucketize"""), Row(gates.glu, "glu"),
     Row(norms.batch_norm, "batch_norm"), Row(norms.layer_norm, "layer_norm"), Row(norms.group_norm, "group_norm"),

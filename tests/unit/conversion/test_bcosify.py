@@ -235,7 +235,40 @@ class Scalars(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("make", [InPlace, Keyword, Encoder, Scalars, lambda: head_of(nn.Tanh(), nn.Linear(4, 3))])
+class Branches(nn.Module):
+    """9: the forward asks how large something is, which torch.fx cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.body(x))
+        if x.abs().max() > 0:
+            x = x.mean((2, 3))
+        out: Tensor = self.head(x)
+        return out
+
+
+def test_a_network_that_fx_cannot_trace_is_converted() -> None:
+    with pytest.raises(torch.fx.proxy.TraceError):  # 9
+        torch.fx.symbolic_trace(Branches())
+    model, report = converted(alive(Branches()), b=1, biases="keep")
+    assert report.kept <= 1e-12 and isinstance(model.get_submodule("body"), bnn.BcosifiedConv2d)
+
+
+@pytest.mark.newest
+def test_the_explanation_of_a_converted_network_is_exported_though_a_gradient_in_a_forward_cannot_be() -> None:
+    """8: `torch.export` takes no forward that calls autograd, so `explanation_graph` records one without."""
+    model, x = converted(alive(Cnn()))[0], add_inverse(PIXELS[:2])
+    graph = torchbcos.explanation_graph(model, x)
+    found = torch.export.export(graph, (x,)).module()(x)[2]
+    torch.testing.assert_close(found, torchbcos.explain(model, x).weights, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make", [InPlace, Keyword, Encoder, Scalars, lambda: head_of(nn.Tanh(), nn.Linear(4, 3))]
+)  # the last is 2
 def test_traps(make: Any) -> None:
     network = alive(make())
     _, report = converted(network, b=1, biases="keep")

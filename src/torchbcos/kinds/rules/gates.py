@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchbcos._core.torch_private import is_view
+from torchbcos._core.torch_private import dispatch_mode, is_view
 from torchbcos.kernels.gated import Gated, GatedInPlace, gelu_gate
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import ACTIVATED, Kind
@@ -19,6 +19,8 @@ from torchbcos.kinds.named import Part
 __all__ = ["activation", "glu", "held", "rectifier"]
 
 _Gate = Callable[[Tensor], Tensor]
+_MOST = 256
+_ZEROS: dict[object, tuple[Tensor, Tensor, Tensor | float]] = {}  # of functions with their options: what `_at_zero` gives
 
 
 def _tanh_gate(x: Tensor) -> Tensor:
@@ -77,9 +79,8 @@ def activation(call: Call) -> Outcome:
         name = "gelu, tanh"
     if name in _CLOSED:
         return _closed(call, x, run, name, inplace), ACTIVATED
-    offset, slope = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
-
-    shifted = bool(offset.any())
+    offset, slope, at_zero = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
+    shifted = isinstance(at_zero, Tensor) or at_zero != 0
 
     def quotient(t: Tensor) -> Tensor:
         y, a = run(t.clone() if inplace else t) - offset, slope.to(t.dtype)
@@ -96,7 +97,7 @@ def activation(call: Call) -> Outcome:
         y = x.mul_(factor).add_(offset) if inplace else x * factor + offset
     else:
         y = GatedInPlace.apply(x, run, gate, False) if inplace else Gated.apply(x, run, gate, False)
-    return call.naming.added(y, [Part(offset, "offset", own=True)]) if shifted else y, ACTIVATED
+    return call.naming.added(y, [Part(at_zero, "offset", own=True)]) if shifted else y, ACTIVATED
 
 
 def _closed(call: Call, x: Tensor, run: _Gate, name: str, inplace: bool) -> Tensor:
@@ -112,7 +113,7 @@ def _closed(call: Call, x: Tensor, run: _Gate, name: str, inplace: bool) -> Tens
 
 def _soft_gate(call: Call) -> _Gate | None:
     """The gate of softplus and logsigmoid, whose f(0) swallows a small signal; None of any other."""
-    if call.name == "logsigmoid":  # -softplus(-x)
+    if call.name in ("logsigmoid", "log_sigmoid"):  # -softplus(-x)
         return lambda x: _soft(-x)
     beta, bound = call.argument(1, "beta", default=1), call.argument(2, "threshold", default=20)
     if call.name != "softplus" or isinstance(beta, Tensor) or isinstance(bound, Tensor) or bound < 0 or beta == 0:
@@ -154,13 +155,34 @@ def _signal_first(call: Call) -> list[Any]:
     return [call.signal, *(call.held(a) for a in call.args[1:])]
 
 
-def _at_zero(call: Call, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """f(0) and f'(0), as torch has it."""
-    options = [v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, Tensor) and v is not call.signal]
+def _at_zero(call: Call, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor | float]:
+    """f(0) and f'(0), as torch has it, and f(0) again: as a number, where it is one.
+
+    They are remembered for functions whose options are plain: a recorder, in which no number can be looked at, finds those of
+    the explanation before it.
+    """
+    given = [*call.args[1:], *sorted((k, v) for k, v in call.kwargs.items() if k not in ("input", "self"))]
     x: Tensor = call.signal
+    key = (call.func, x.dtype, x.device, *given) if all(map(_plain, given)) else None
+    if key in _ZEROS:
+        return _ZEROS[key]
+    options = [v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, Tensor) and v is not x]
     shape = torch.broadcast_shapes(*(o.shape for o in options))  # type: ignore[no-untyped-call]
     zero = torch.zeros(shape, dtype=x.dtype, device=x.device, requires_grad=True)
     with torch.enable_grad():
         y = run(zero)
         (slope,) = torch.autograd.grad(y.sum(), zero)
-    return y.detach(), slope
+    y = y.detach()
+    found = y, slope, (y if bool(y.any()) else 0.0) if shape else float(y)
+    if key is not None and not dispatch_mode():
+        if len(_ZEROS) >= _MOST:
+            _ZEROS.clear()
+        _ZEROS[key] = found
+    return found
+
+
+def _plain(value: object) -> bool:
+    """An option that is a number or a word, alone or with its name."""
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
