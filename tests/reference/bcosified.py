@@ -113,6 +113,12 @@ def converted_norm(
     return found
 
 
+def shifted(row: Sequence[float], bias: Sequence[float], unit: float) -> list[float]:
+    """A vector with a bias that grows with its length."""
+    size = math.sqrt(math.fsum(v * v for v in row)) / unit
+    return [v + c * size for v, c in zip(row, bias, strict=True)]
+
+
 def fit_channel(y: Sequence[float], m: Sequence[float], t: Sequence[float], ridge: float) -> tuple[float, float]:
     """s and b of the least squares of `s·y + b·m` to t, with a ridge on both, by Cramer's rule."""
     k = len(y)

@@ -19,6 +19,7 @@ from torchbcos.conversion.planning import LAYERS, Planned, plan
 from torchbcos.conversion.recording import record, tensor_in
 from torchbcos.conversion.replacing import apply_step
 from torchbcos.conversion.report import Line, Report
+from torchbcos.conversion.shifting import shifted
 from torchbcos.conversion.steps import Step, mark
 from torchbcos.deployment.settle import copy_of, settle_weights_
 from torchbcos.functional import add_inverse
@@ -64,6 +65,9 @@ def bcosify(
     recording = record(given, x[:_FEW], output)
     plans = plan(given, recording, choices, mean, std)
     zeroed = leftover(given, recording, plans) if choices.biases != "keep" else []
+    if choices.biases == "norm":
+        behind, zeroed = shifted(recording, zeroed, plans)
+        plans += behind
     steps = _in_order([*(p.step for p in plans), *zeroed])
     numbers = {p.step.path: p.numbers for p in plans}
     converted = copy.deepcopy(given)
@@ -143,8 +147,8 @@ def _in_order(steps: list[Step]) -> list[Step]:
 
 
 _BECAME = {
-    "norm": "norm", "pool": "anti-aliased pool", "hardswish": "held gate", "multihead": "attention", "windows": "attention",
-    "pooling": "attention",
+    "norm": "norm", "pool": "anti-aliased pool", "hardswish": "held gate", "shift": "norm bias behind it",
+    "multihead": "attention", "windows": "attention", "pooling": "attention",
 }  # fmt: skip
 
 

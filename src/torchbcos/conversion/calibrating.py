@@ -19,7 +19,7 @@ from torchbcos.conversion.recording import listening
 from torchbcos.conversion.steps import prefix_of
 from torchbcos.functional.length import vector_length
 from torchbcos.nn.bcosified import Biased
-from torchbcos.nn.bcosified_norm import BcosifiedNorm
+from torchbcos.nn.bcosified_norm import BcosifiedNorm, BcosifiedShift
 
 __all__ = ["Fit", "Sample", "calibrate_", "fitted", "values_to_match"]
 
@@ -134,7 +134,7 @@ def calibrate_(network: nn.Module, x: Tensor, targets: dict[str, Sample], plans:
 
     handles = [modules[prefix + path].register_forward_pre_hook(fit(path)) for path in targets if prefix + path in modules]
     for path, module in modules.items():
-        if isinstance(module, MultiheadAttention | Biased) and path.removeprefix(prefix) not in targets:
+        if isinstance(module, MultiheadAttention | Biased | BcosifiedShift) and path.removeprefix(prefix) not in targets:
             handles.append(module.register_forward_pre_hook(_measure_, with_kwargs=True))
     with listening(handles), torch.no_grad():
         network(x)

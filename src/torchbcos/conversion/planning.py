@@ -17,7 +17,7 @@ from torchbcos.conversion.recording import Recording, Run
 from torchbcos.conversion.replacing import Numbers, norm_numbers, numbers_of, replacement
 from torchbcos.conversion.steps import OUTPUT_LAYERS, Step
 
-__all__ = ["LAYERS", "Planned", "plan"]
+__all__ = ["LAYERS", "Planned", "plan", "words_of"]
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -97,13 +97,13 @@ def _layer(run: Run, recording: Recording) -> Planned | None:
     role = role_of(run, recording)
     if isinstance(module, nn.Linear):
         step = Step(run.path, "linear", settings)
-        return Planned(step, _words(module), role, numbers) if _proved(run, step, numbers) else None
+        return Planned(step, words_of(module), role, numbers) if _proved(run, step, numbers) else None
     for padding in (module.padding, "dynamic", 0):
         wanted = padding if isinstance(padding, (str, int)) else list(padding)
         wanted = [wanted] * len(module.kernel_size) if isinstance(wanted, int) else wanted
         step = Step(run.path, "conv", {**settings, "padding": wanted})
         if _proved(run, step, numbers):
-            return Planned(step, _words(module), role, numbers)
+            return Planned(step, words_of(module), role, numbers)
     return None
 
 
@@ -155,7 +155,7 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
         for after in ([], follows) if follows else ([],):
             step = Step(run.path, "norm", {**settings, **more, **({"follows": after} if after else {})})
             if _fits(module, features) and _proved(run, step):
-                return Planned(step, _words(module))
+                return Planned(step, words_of(module))
     return None
 
 
@@ -177,7 +177,7 @@ def _attention(run: Run) -> Planned | None:
     if kind is None or not run.signal:
         return None
     step = Step(run.path, kind, settings)
-    return Planned(step, _words(module), "attention") if _proved(run, step) else None
+    return Planned(step, words_of(module), "attention") if _proved(run, step) else None
 
 
 def _joined(run: Run) -> dict[str, Planned]:
@@ -191,14 +191,14 @@ def _joined(run: Run) -> dict[str, Planned]:
     without = Step(run.path, "set", {f"{name}_bias": None for name in "qkv" if hasattr(module, f"{name}_bias")})
     settings: dict[str, Any] = {"biases": "keep", "b": 1.0, "bias": True}
     inner = Planned(
-        Step(f"{run.path}.qkv", "linear", settings), _words(layer), "attention", (layer.weight.detach().clone(), bias),
+        Step(f"{run.path}.qkv", "linear", settings), words_of(layer), "attention", (layer.weight.detach().clone(), bias),
         torch.ones_like(bias), bias,
     )  # fmt: skip
     twin = copy.deepcopy(module)
     for name, value in without.settings.items():
         setattr(twin, name, value)
     twin.qkv = replacement(layer, inner.step, inner.numbers)
-    return {run.path: Planned(without, _words(module)), inner.step.path: inner} if _gives(run, twin) else {}
+    return {run.path: Planned(without, words_of(module)), inner.step.path: inner} if _gives(run, twin) else {}
 
 
 def _other(run: Run, choices: Choices) -> Planned | None:
@@ -209,7 +209,7 @@ def _other(run: Run, choices: Choices) -> Planned | None:
     if choices.antialias and type(module) in (nn.MaxPool2d, nn.AvgPool2d) and run.signal:
         strides = {module.stride} if isinstance(module.stride, int) else set(module.stride)
         if len(strides) == 1 and max(strides) > 1 and not module.ceil_mode and getattr(module, "dilation", 1) in (1, (1, 1)):
-            return Planned(Step(run.path, "pool", {"stride": max(strides)}), _words(module))
+            return Planned(Step(run.path, "pool", {"stride": max(strides)}), words_of(module))
     return None
 
 
@@ -276,7 +276,7 @@ def _set_b(steps: list[Planned], choices: Choices) -> None:
         planned.step = replace(step, settings=settings)
 
 
-def _words(old: nn.Module) -> str:
+def words_of(old: nn.Module) -> str:
     """A module in a few words: "Conv2d 3→32, 3×3/2"."""
     name, module = type(old).__name__, cast("Any", old)
     if isinstance(old, nn.Linear):

@@ -64,9 +64,10 @@ def apply_step(network: nn.Module, step: Step, numbers: Numbers | None = None) -
         for name, value in step.settings.items():
             setattr(old, name, value)
         return network
-    if step.kind == "zero":
+    if step.kind in ("zero", "shift"):
         for name in step.settings["names"]:
             nn.init.zeros_(getattr(old, name))
+    if step.kind == "zero":
         return network
     new = replacement(old, step, numbers)
     if not step.path:
@@ -192,13 +193,20 @@ def _pool(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Mod
     return nn.Sequential(strided, bnn.LowPass(settings["stride"]))
 
 
+def _shift(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
+    made = bnn.BcosifiedShift(settings["num_features"], settings["channel_dim"])
+    if numbers is not None:
+        _filled(made, *numbers)
+    return nn.Sequential(OrderedDict(module=old, shift=made))
+
+
 def _hardswish(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     return bnn.Hardswish()
 
 
 _MAKERS: dict[str, Callable[[Any, dict[str, Any], Numbers | None], nn.Module]] = {
     "conv": _conv, "linear": _linear, "norm": _norm, "folded": _folded, "pool": _pool, "hardswish": _hardswish,
-    **{kind: _attention(kind) for kind in _ATTENTION},
+    "shift": _shift, **{kind: _attention(kind) for kind in _ATTENTION},
 }  # fmt: skip
 
 

@@ -137,6 +137,10 @@ def _nothing(value: Any) -> bool:
     return value is None
 
 
+def _axis(value: Any) -> bool:
+    return isinstance(value, int) and value in (1, -1)
+
+
 def _name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 500
 
@@ -172,6 +176,7 @@ _SETTINGS: dict[str, dict[str, _Rule]] = {
         **dict.fromkeys(("q_bias", "k_bias", "v_bias"), _nothing),  # which became those of a layer
     },
     "zero": {"names": _list_of(_name, 1000)},
+    "shift": {"names": _list_of(_name, 1000), "num_features": _whole(1, 2**24), "channel_dim": _axis},
 }  # fmt: skip
 KINDS = tuple(_SETTINGS)
 
@@ -219,6 +224,6 @@ def _fits(old: Any, step: Step) -> bool:
     if step.kind == "set":
         wanted = ((getattr(old, name, None), Tensor if value is None else int) for name, value in settings.items())
         return all(isinstance(there, family) for there, family in wanted)
-    if step.kind == "zero":
+    if step.kind in ("zero", "shift"):
         return set(settings["names"]) <= set(dict(old.named_parameters(recurse=False)))
     return follows

@@ -10,6 +10,7 @@ from torchbcos.nn.bcosified import BcosifiedLinear as BcosifiedLinear
 from torchbcos.nn.bcosified_norm import BcosifiedBatchNorm as BcosifiedBatchNorm
 from torchbcos.nn.bcosified_norm import BcosifiedGroupNorm as BcosifiedGroupNorm
 from torchbcos.nn.bcosified_norm import BcosifiedPositionNorm as BcosifiedPositionNorm
+from torchbcos.nn.bcosified_norm import BcosifiedShift as BcosifiedShift
 from torchbcos.nn.bcosified_norm import BcosifiedTokenNorm as BcosifiedTokenNorm
 from torchbcos.nn.conv import BcosConv1d as BcosConv1d
 from torchbcos.nn.conv import BcosConv2d as BcosConv2d
@@ -42,9 +43,9 @@ from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
 __all__ = [
     "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear",
     "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
-    "BcosifiedPositionNorm", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool", "GroupNorm",
-    "Hardswish", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize", "PositionNorm",
-    "ReLU", "SinCosPosition2d", "TokenNorm",
+    "BcosifiedPositionNorm", "BcosifiedShift", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool",
+    "GroupNorm", "Hardswish", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize",
+    "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from torchbcos.functional.norm import batch_statistics
 from torchbcos.nn.bcosified import check_biases
 from torchbcos.nn.layer import Layer, run_layer
 
-__all__ = ["BcosifiedBatchNorm", "BcosifiedGroupNorm", "BcosifiedNorm", "BcosifiedPositionNorm", "BcosifiedTokenNorm"]
+__all__ = [
+    "BcosifiedBatchNorm", "BcosifiedGroupNorm", "BcosifiedNorm", "BcosifiedPositionNorm", "BcosifiedShift", "BcosifiedTokenNorm",
+]  # fmt: skip
 
 
 class BcosifiedNorm(Layer):
@@ -174,3 +176,29 @@ class BcosifiedBatchNorm(BcosifiedNorm):
                 with torch.no_grad():
                     self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
         return x * (variance + self.eps).rsqrt().to(x.dtype).reshape(-1, *[1] * (x.dim() - 2))
+
+
+class BcosifiedShift(BcosifiedNorm):
+    """What a converted network has behind a module that added a bias of its own: `x + bias · ‖x‖ / unit`, no constant.
+
+    Args:
+        num_features: C or D; 1 where all channels have one bias.
+        channel_dim: 1 (N, C, *S) or -1 (..., D): the axis along which the length is that of a vector.
+
+    >>> BcosifiedShift(8)(torch.ones(2, 8, 5, 5)).shape
+    torch.Size([2, 8, 5, 5])
+    """
+
+    def __init__(self, num_features: int, channel_dim: int = 1) -> None:
+        if channel_dim not in (1, -1):
+            raise InputError(f"channel_dim is 1 or -1, not {channel_dim!r}.")
+        super().__init__(num_features, eps=0.0, affine=False)
+        self.channel_dim = channel_dim
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """x itself: the module before it has normalised what it wanted to."""
+        return x
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"{self.num_features}, channel_dim={self.channel_dim}"

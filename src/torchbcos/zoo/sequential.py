@@ -110,6 +110,7 @@ _OURS = (
     *(_kind(make, _BCOSIFIED_NORM, **_AFFINE) for make in (bnn.BcosifiedTokenNorm, bnn.BcosifiedPositionNorm)),
     _kind(bnn.BcosifiedGroupNorm, f"{_BCOSIFIED_NORM} num_groups", **_AFFINE),
     _kind(bnn.BcosifiedBatchNorm, f"{_BCOSIFIED_NORM} momentum", **_AFFINE),
+    _kind(bnn.BcosifiedShift, "num_features channel_dim"),
     _kind(bnn.Decode, "mean std"),
 )  # fmt: skip
 _FRACTIONS = (bnn.Normalize, bnn.Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)

@@ -92,7 +92,56 @@ class Shared(nn.Module):
         return out
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"cnn": Cnn, "transformer": Transformer, "shared": Shared}
+class Response(nn.Module):
+    """Normalises by the length of all places, and adds a bias (GRN of ConvNeXt V2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = x.norm(p=2, dim=(2, 3), keepdim=True)
+        spread = spread / (spread.mean(1, keepdim=True) + 1e-6)
+        return torch.addcmul(self.bias[:, None, None], self.weight[:, None, None], x * spread) + x
+
+
+class Star(nn.Module):
+    """A squared ReLU with a scale and a bias (StarReLU)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.tensor(0.9)), nn.Parameter(torch.tensor(-0.4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.relu(x) ** 2 + self.bias
+
+
+class Threshold(nn.Module):
+    """A bias below a maximum (FRN with TLU): no bias of the output."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias, self.tau = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(x + self.bias[:, None, None], self.tau[:, None, None])
+
+
+class Shifts(nn.Module):
+    """Modules of its own that add biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grn, self.mix = nn.Conv2d(3, 6, 3), Response(6), nn.Conv2d(6, 6, 1)
+        self.star, self.most, self.head = Star(), Threshold(6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.most(self.star(self.mix(self.grn(F.gelu(self.stem(x))))))
+        out: Tensor = self.head(x.mean((2, 3)))
+        return out
+
+
+NETWORKS: dict[str, type[nn.Module]] = {"cnn": Cnn, "transformer": Transformer, "shared": Shared, "shifts": Shifts}
 
 
 def converted(network: nn.Module, **options: Any) -> tuple[nn.Module, torchbcos.conversion.Report]:  # type: ignore[name-defined]
@@ -122,7 +171,7 @@ def test_with_b_1_and_biases_kept_the_function_stays(name: str, dtype: torch.dty
 )  # fmt: skip
 def test_every_option_is_complete(name: str, b: Any, biases: str, unit_norm: bool, antialias: bool) -> None:
     b = {"head": 1.5} if isinstance(b, dict) and name == "transformer" else b
-    b = {"*": 2} if isinstance(b, dict) and name == "shared" else b
+    b = {"*": 2} if isinstance(b, dict) and name in ("shared", "shifts") else b
     b = {"stem": 2, "head": 1.5} if isinstance(b, dict) and name == "cnn" else b
     network = alive(NETWORKS[name]())
     state = copy.deepcopy(network.state_dict())
@@ -151,6 +200,20 @@ def test_norms_are_folded_gates_stay_and_names_are_kept() -> None:
     assert isinstance(model.get_submodule("act"), bnn.Hardswish) and report.never_ran == ("auxiliary",)
     assert set(dict(model.named_parameters())) < set(dict(network.named_parameters())) | {"dw.bias", "stem.bias"}
     assert [line.fit is not None for line in report.lines if line.path in ("stem", "dw", "late", "head")] == [True] * 4
+
+
+def test_a_bias_that_a_module_adds_at_its_end_becomes_a_norm_bias_behind_it() -> None:
+    network = alive(Shifts())
+    model, report = converted(network, b=1)
+    kinds = {line.path: line.became for line in report.lines}
+    assert kinds["grn"] == kinds["star"] == "norm bias behind it" and "most" not in kinds
+    assert report.zeroed == ("most.bias", "most.tau") and not report.constants
+    shift = model.get_submodule("grn.shift")
+    assert isinstance(shift, bnn.BcosifiedShift)
+    torch.testing.assert_close(shift.bias.detach(), network.get_submodule("grn").bias.detach(), rtol=1e-9, atol=1e-9)  # type: ignore[union-attr]
+    lost = converted(network, b=1, biases="drop")[1]
+    assert report.kept < lost.kept and "grn.bias" in lost.zeroed
+    assert converted(network, b=1, biases="keep")[1].kept <= 1e-12
 
 
 def test_calibration_brings_the_function_nearer() -> None:

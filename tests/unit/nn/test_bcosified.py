@@ -84,6 +84,20 @@ def test_converted_layer_norms_equal_their_twin(biases: str) -> None:
     assert torch.allclose(position(x.movedim(-1, 1)), wanted.movedim(-1, 1), atol=1e-12)
 
 
+@pytest.mark.parametrize("features", [5, 1])
+def test_a_shift_equals_its_twin(features: int) -> None:
+    last, first = filled(bnn.BcosifiedShift(features, -1)), filled(bnn.BcosifiedShift(features))
+    first.load_state_dict(last.state_dict())
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    bias = last.bias.detach().expand(5)
+    slow = [twin.shifted(row, bias.tolist(), float(last.unit)) for row in x.flatten(0, 1).tolist()]
+    wanted = torch.tensor(slow, dtype=torch.float64).view_as(x)
+    assert torch.allclose(last(x), wanted, atol=1e-12) and not torch.allclose(wanted, x, atol=1e-2)
+    assert torch.allclose(first(x.movedim(-1, 1)), wanted.movedim(-1, 1), atol=1e-12)
+    with pytest.raises(InputError, match="1 or -1"):
+        bnn.BcosifiedShift(3, 2)
+
+
 def test_of_a_layer_norm_a_norm_bias_is_the_bias_but_for_its_epsilon() -> None:
     layer, x = filled(bnn.BcosifiedTokenNorm(64)), 3 * torch.randn(7, 64, dtype=torch.float64)
     layer.unit.fill_(8.0)

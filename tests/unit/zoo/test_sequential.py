@@ -121,6 +121,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "BcosifiedConv1d": bcosified(1), "BcosifiedConv2d": bcosified(2), "BcosifiedConv3d": bcosified(3),
     "BcosifiedLinear": biased().map(lambda found: {"in_features": 5, "out_features": 3, "norm_eps": 1e-3, **found}),
     **dict.fromkeys(("BcosifiedTokenNorm", "BcosifiedPositionNorm"), bcosified_norm()),
+    "BcosifiedShift": st.fixed_dictionaries({"num_features": st.integers(1, 4), "channel_dim": st.sampled_from([1, -1])}),
     "BcosifiedGroupNorm": bcosified_norm(num_groups=2), "BcosifiedBatchNorm": bcosified_norm(momentum=0.3),
     "Decode": st.just({"mean": (0.5, -1.25), "std": (0.25, 3.0)}),
 }  # fmt: skip
