@@ -113,3 +113,28 @@ def test_a_folder_is_needed_and_code_is_allowed_by_a_person(tmp_path: Path, monk
     assert "Missing option '--out'" in call("bcosify", "timm:test_resnet")[2]
     code, _, err = call("bcosify", "import:mynets:build", "-o", "mine")
     assert code == 2 and "--allow-code" in err
+
+
+def test_a_converted_network_is_trained_on_and_stays_one(place: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    names = torchbcos.load(place / "mine", device="cpu").class_names
+    for name in names:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    words = ["train", "finetune", "--data", tmp_path / "data", "--out", tmp_path / "run", "--set", f"pretrained={place / 'mine'}"]
+    words += ["epochs=1", "image_size=40", "batch_size=4", "workers=0"]
+    code, _, err = call(*words)
+    assert code == 2 and "set freeze_epochs=0 and head_lr=1" in err
+    code, _, err = call(*words, "freeze_epochs=0", "head_lr=1")
+    assert code == 0, err
+    before, after = (torchbcos.load(folder, device="cpu") for folder in (place / "mine", tmp_path / "run"))
+    assert after.card.conversion == before.card.conversion and after.class_names == names
+    assert after.card.digest != before.card.digest
+    assert any(not torch.equal(a, b) for a, b in zip(before.model.parameters(), after.model.parameters(), strict=True))
+    e = after.explain(tmp_path / "data" / names[0] / "0.png")
+    assert bool(e.complete.all()) and float(e.share.min()) == pytest.approx(1, abs=1e-4)
+    (tmp_path / "data" / names[0]).rename(tmp_path / "data" / "another")
+    code, _, err = call(*words[:4], "--out", tmp_path / "other", *words[6:], "freeze_epochs=0", "head_lr=1")
+    assert code == 2 and "Give the network these classes, then convert it" in err

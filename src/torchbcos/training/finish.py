@@ -13,6 +13,7 @@ from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import write_json
 from torchbcos.judging import Outputs, calibrate
+from torchbcos.models import Network
 from torchbcos.training.beforehand import exported
 from torchbcos.training.context import Run
 from torchbcos.training.judge import judge_outputs, measure_norms, predict_over_all
@@ -22,6 +23,7 @@ from torchbcos.training.progress import clock, summary
 from torchbcos.training.recipe import to_dict
 from torchbcos.training.state import State
 from torchbcos.zoo.importing import IMPORT
+from torchbcos.zoo.sources import read_source
 from torchbcos.zoo.store import CARD, WEIGHTS
 
 __all__ = ["card_of", "finish"]
@@ -134,8 +136,11 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
             name=recipe.name, architecture=IMPORT + recipe.model, options=recipe.options, in_channels=run.prepare.channels,
             num_classes=len(run.data.classes), parameters=sum(p.numel() for p in network.parameters()),
         )  # fmt: skip
-    else:
+    elif isinstance(network, Network):
         card = zoo.card_of(network)
+    else:  # one that was converted: the card that it came with says how it is built
+        _, card = read_source(recipe.pretrained)
+        card = dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, program=None, top5=None)
     found = report.get("report") or report.get("selection") or {}
     return dataclasses.replace(
         card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),

@@ -9,15 +9,18 @@ from torch import nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, shorten
+from torchbcos.conversion import conversion_of
 from torchbcos.models import Network, refresh_filters
 from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
-from torchbcos.zoo import create_model, list_models, load, official_cards
+from torchbcos.zoo import Classifier, create_model, list_models, load, official_cards
 from torchbcos.zoo.importing import builder_fault, run_builder
 from torchbcos.zoo.meant import own_network
 
 __all__ = ["build_network", "channels_last", "check_head", "head_of"]
 
 _GIVEN = frozenset({"name", "weights", "pretrained", "num_classes", "in_channels", "plain"})  # what `create_model` is told
+
+_OTHER_CHANNELS = "The pretrained network takes {} channels, the data has {}."
 
 
 def build_network(
@@ -44,13 +47,15 @@ def build_network(
     if ":" in recipe.model:
         named = f"model={shorten(repr(recipe.model), 120)}"
         return run_builder(recipe.model, num_classes=classes, in_channels=channels, options=recipe.options, named=named), None
+    network: nn.Module
     if recipe.pretrained:
-        network, terms = _pretrained_network(recipe, classes, names)
+        network, terms = _pretrained_network(recipe, classes, channels, names)
     else:
         options, terms = dict(recipe.options), None
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
-    if network.in_channels != channels:
-        raise InputError(f"The pretrained network takes {network.in_channels} channels, the data has {channels}.")
+    taken = network.in_channels if isinstance(network, Network) else channels  # of others `_converted_network` knows it
+    if taken != channels:
+        raise InputError(_OTHER_CHANNELS.format(taken, channels))
     for norm in network.modules() if sync else ():
         if isinstance(norm, bnn.BatchNorm):
             norm.sync = True
@@ -68,7 +73,9 @@ def _check_named(model: str) -> None:
         raise InputError(f"There is no network {shorten(repr(model), 120)}: {meant}.")
 
 
-def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[str]) -> tuple[Network, str | None]:
+def _pretrained_network(
+    recipe: NetworkSettings, classes: int, channels: int, names: Sequence[str]
+) -> tuple[nn.Module, str | None]:  # fmt: skip
     """A network with the weights that a recipe begins with, and their terms; see `build_network`."""
     if recipe.pretrained == "official":
         card = official_cards()[recipe.model]
@@ -77,7 +84,7 @@ def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[s
     else:
         found = load(recipe.pretrained, device="cpu", deploy=False)
         if not isinstance(found.model, Network):
-            raise InputError(f"{recipe.pretrained!r} holds a {type(found.model).__name__}, which cannot be trained on.")
+            return _converted_network(found, channels, names), found.card.terms
         network, known, terms = found.model, found.class_names, found.card.terms
         network.train().requires_grad_(True)
     if tuple(known) != tuple(names):
@@ -86,6 +93,25 @@ def _pretrained_network(recipe: NetworkSettings, classes: int, names: Sequence[s
     if recipe.refresh:
         refresh_filters(network)
     return network, terms
+
+
+def _converted_network(found: Classifier, channels: int, names: Sequence[str]) -> nn.Module:
+    """A network of another library as `bcosify` left it, to be trained on for the classes that it has.
+
+    Raises:
+        InputError: it was not converted, or is for other classes or channels.
+    """
+    what = f"{found.card.name!r}, a {type(found.model).__name__},"
+    if conversion_of(found.model) is None:
+        raise InputError(f"{what} is no network that can be trained on: convert it first (torchbcos bcosify).")
+    if tuple(found.class_names) != tuple(names):
+        raise InputError(
+            f"{what} was converted with {len(found.class_names)} classes, and the data has {len(names)}, not the same in the "
+            "same order; the classifier of a converted network is not exchanged. Give the network these classes, then convert it."
+        )
+    if found.card.in_channels not in (None, channels):
+        raise InputError(_OTHER_CHANNELS.format(found.card.in_channels, channels))
+    return found.model.train().requires_grad_(True)
 
 
 def head_of(network: nn.Module) -> set[int]:
