@@ -94,7 +94,10 @@ class Report:
     def sentences(self) -> list[str]:
         """What a reader should know first."""
         kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in sorted(self.kinds.items(), key=lambda item: -item[1]))
-        told = [f"The input carries {self.share:.3f} of the highest logit (median of {min(self.examples, 8)} examples)."]
+        if self.share != self.share:
+            told = ["Nothing reaches the logits: they are 0 whatever the input. Give norm biases, or keep them."]
+        else:
+            told = [f"The input carries {self.share:.3f} of the highest logit (median of {min(self.examples, 8)} examples)."]
         told += [f"Constants that are left, of all magnitudes: {kinds}."] if kinds else ["No constant is left."]
         if self.kept <= 1e-4:
             told += [f"The function is the given network's (logits differ by {self.kept:.1e} of their range)."]

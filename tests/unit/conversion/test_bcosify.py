@@ -442,6 +442,16 @@ def test_a_converted_network_trains() -> None:
     assert float(e.residual.abs().max()) < 1e-10 and not any(bool(c.any()) for c in e.constants.values())
 
 
+def test_a_conversion_that_lets_nothing_through_says_so() -> None:
+    network = head_of().double()
+    network.get_submodule("0").weight.data.abs_().neg_()  # type: ignore[union-attr, operator]
+    network.get_submodule("0").bias.data.fill_(9.0)  # type: ignore[union-attr, operator]
+    model, report = bcosify(network, b=1, biases="drop", calibrate=False, example=PIXELS, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert not bool(model(add_inverse(PIXELS)).any()) and report.share != report.share
+    assert "Nothing reaches the logits" in str(report) and report.to_dict()["share"] is None and "nan" not in str(report)
+    assert "Nothing reaches the logits" in report_page(report, "dead")
+
+
 def test_the_report_says_what_a_reader_asks() -> None:
     _, report = converted(alive(Transformer()))
     said = str(report)
