@@ -17,6 +17,7 @@ _ENOUGH = 30  # items, below which samples are spared first
 _REPORT = 0.1  # of the time, for what comes after the measuring
 _CANDIDATES, _A_SECOND = 150, 3  # at least, and for each second: one thread predicts 12 of 160 pixels a second, for two sizes
 _PARTS = (1, 2, 4, 8)  # a method's samples are divided by one of these
+_FEWEST = {"lime": 32, "kernel_shap": 32}  # of samples, which must tell all segments apart, of volumes as well
 _COUNTS = ("samples", "masks", "steps", "copies", "points")
 
 
@@ -138,8 +139,7 @@ def _count(method: NamedMethod) -> int | None:
 
 def _spared(method: NamedMethod, part: int) -> NamedMethod:
     count = _count(method)
-    return (
-        method
-        if count is None or part == 1
-        else dataclasses.replace(method, options={**method.options, "samples": max(2, count // part)})
-    )
+    if count is None or part == 1:
+        return method
+    fewest = min(_FEWEST.get(method.name, 2), count)
+    return dataclasses.replace(method, options={**method.options, "samples": max(fewest, count // part)})

@@ -57,11 +57,9 @@ class NamedMethod:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides over its maps, as JSON can hold it."""
-        found: dict[str, Any] = dict(self.options)
-        if self.explainer is not None:
-            fields = [f for f in dataclasses.fields(self.explainer) if f.name != "model"]
-            found |= {f.name: described(getattr(self.explainer, f.name)) for f in fields}
+        """What decides over its maps, as JSON can hold it; an option stands above a field of the same name."""
+        fields = [] if self.explainer is None else [f for f in dataclasses.fields(self.explainer) if f.name != "model"]
+        found: dict[str, Any] = {**{f.name: getattr(self.explainer, f.name) for f in fields}, **self.options}
         return {key: described(value) for key, value in sorted(found.items())}
 
     @property

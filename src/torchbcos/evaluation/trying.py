@@ -103,8 +103,12 @@ def check_methods(methods: Sequence[NamedMethod], model: Measured, side: int | N
     for method in given:
         many = positive_integer(method.options.get("samples")) or 0
         few = dataclasses.replace(method, options={**method.options, "samples": min(many, 8)}) if many > 8 else method
+        target = torch.zeros(1, 1, dtype=torch.int64)
         try:
-            model.attribute(few, x, torch.zeros(1, 1, dtype=torch.int64))
+            try:
+                model.attribute(few, x, target)
+            except InputError:  # the few may be too few
+                model.attribute(method, x, target)
         except InputError as error:
             raise InputError(shorten(f"{method.label}: {error}", 480)) from None
         except (TypeError, ValueError) as error:

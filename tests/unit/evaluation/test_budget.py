@@ -58,6 +58,16 @@ def test_what_is_spared(
     assert (f"rise:samples=64 {64 // divided} of 64" in said) == (divided > 1)
 
 
+@pytest.mark.parametrize(("given", "kept"), [(64, 32), (20, 20), (1000, 125)])
+def test_what_needs_samples_to_be_defined_keeps_them(
+    given: int, kept: int, data: Path, costs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    costs |= {f"lime:samples={given}": (1.0, 0.1)}
+    monkeypatch.setattr("torchbcos.evaluation.comparing.time.monotonic", lambda: 0.0)
+    found = compare([classifier()], ["inherent", f"lime:samples={given}"], ["gini"], data, budget=0.01)
+    assert samples(found) == kept and not found.rows[1]["undefined"]
+
+
 def test_time_that_is_over_counts(data: Path, costs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, *[50.0] * 100])
     monkeypatch.setattr("torchbcos.evaluation.comparing.time.monotonic", lambda: next(clock))

@@ -13,7 +13,7 @@ from torchbcos._core.errors import BcosError, InputError
 from torchbcos.evaluation import compare
 from torchbcos.evaluation import comparing as module
 from torchbcos.evaluation.measures import MEASURES
-from torchbcos.evaluation.named import NamedMetric, named_metrics
+from torchbcos.evaluation.named import NamedMetric, named_methods, named_metrics
 from torchbcos.evaluation.trying import check_metrics
 
 
@@ -73,6 +73,15 @@ def test_methods_are_tried_before_pictures_are_read(wrong: str, said: str) -> No
     assert len(str(caught.value)) <= 500 and "no such data" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["lime", "kernel_shap"])
+def test_what_needs_more_samples_than_a_trial_draws_is_tried_with_its_own(name: str) -> None:
+    few = classifier(), ["inherent", f"{name}:samples=7"], ["gini"], "no such data"
+    with pytest.raises(InputError, match="samples=7 are too few"):
+        compare([few[0]], *few[1:])
+    with pytest.raises(BcosError, match="no such data"):  # the methods passed
+        compare([few[0]], ["inherent", f"{name}:samples=16"], *few[2:])
+
+
 def test_usual_settings_and_protocols_pass() -> None:
     check_metrics([NamedMetric(name, name) for name in MEASURES])
     check_metrics(named_metrics(["deletion:fractions=0.25/16", "deletion:first=gap", "single-deletion:cells=14",
@@ -116,3 +125,9 @@ def test_what_is_no_metric(given: Any) -> None:
 def test_what_is_no_method(given: Any) -> None:
     with pytest.raises(BcosError):
         compare(["no such model"], given, ["gini"], "no such data")
+
+
+@pytest.mark.parametrize("name", ["lime", "kernel_shap", "rise", "smooth_grad", "integrated_gradients"])
+def test_maps_of_other_samples_are_other_maps(name: str) -> None:
+    few, many = named_methods([f"{name}:samples=32", f"{name}:samples=64"])
+    assert few.settings["samples"] == 32 and many.settings["samples"] == 64 and few.key != many.key
