@@ -12,16 +12,17 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "benchmark" / "convert-zoo.md"
 _HEAD = """# Conversion of many architectures
 
-`make convert-zoo` converts architectures of four libraries ([how to convert one's own](../how-to/convert.md)). Their weights are
-random, and everything in them counts: norms have the statistics of a batch; biases, tokens, gains and layer scales are drawn. Each is
-converted twice, in float64 on one thread: with B = 1 and biases kept, which must be the same function, and with B = 1 and norm biases,
-calibrated, where only positions and tokens may stay as constants. Random weights say whether a conversion is right; what it costs a
-trained network, [the guide](../how-to/convert.md) says.
+`make convert-zoo` converts architectures of four libraries ([how to convert one's own](../how-to/convert.md)). Their weights
+are random, and everything in them counts: norms have the statistics of a batch; biases, tokens, gains and layer scales are
+drawn. Each is converted twice, in float64 on one thread: with B = 1 and biases kept, which must be the same function, and
+with B = 1 and norm biases, calibrated, where only positions and tokens may stay as constants. Random weights say whether a
+conversion is right; what it costs a trained network, [the guide](../how-to/convert.md) says.
 """
 _COLUMNS = """
-"Same" is the largest difference of logits to the given network, in units of their range (B = 1, biases kept). "Adds up" is what
-contributions and constants leave of the logit, in units of the largest logit. "Constants" are the kinds that the given network has, as
-parts of all magnitudes of the highest logit; "left" is what norm biases leave of them; "zeroed" are biases that no layer could take over.
+"Same" is the largest difference of logits to the given network, in units of their range (B = 1, biases kept). "Adds up" is
+what contributions and constants leave of the logit, in units of the largest logit. "Constants" are the kinds that the given
+network has, as parts of all magnitudes of the highest logit; "left" is what norm biases leave of them; "zeroed" are biases
+that no layer could take over.
 """
 
 
@@ -56,7 +57,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def _summary(rows: list[dict[str, Any]], exact: list[dict[str, Any]]) -> str:
     lines = [
-        "| library | tried | converted | the same function: median, largest | adds up: largest | nothing left | positions, tokens left |",
+        "| library | tried | converted | same function: median, largest | adds up: largest | nothing left | positions, tokens left |",
         "|---|---|---|---|---|---|---|",
     ]
     for library in dict.fromkeys(row["name"].partition(":")[0] for row in rows):

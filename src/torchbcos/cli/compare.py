@@ -85,6 +85,13 @@ _SplitOption = Annotated[
     SplitName, typer.Option("--split", rich_help_panel=_ITEMS, help="val: the data's own, what the run held out, or all.")
 ]
 _Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, rich_help_panel=_ITEMS, help="Grids, and pictures, at most.")]
+_LimitPictures = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-pictures", metavar="N", min=1, show_default="as --limit", rich_help_panel=_ITEMS,
+        help="Pictures at most, of metrics on single pictures (deletion, …): a curve takes longer than a grid.",
+    ),
+]  # fmt: skip
 _Budget = Annotated[
     str | None,
     typer.Option(
@@ -190,6 +197,7 @@ def compare(
     ] = None,
     split: _SplitOption = SplitName.val,
     limit: _Limit = 100,
+    limit_pictures: _LimitPictures = None,
     budget: _Budget = None,
     protocol: _Protocol = None,
     targets: _TargetsOption = _Targets.label,
@@ -218,7 +226,7 @@ def compare(
     _compare(
         _listed(models) or ["default"], _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data, methods,
         out=out, name=name, cache=cache, maps=maps, budget=budget, device=device, allow_code=allow_code, json=json,
-        split=split, limit=limit, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
+        split=split, limit=limit, limit_pictures=limit_pictures, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
         targets=targets, seed=seed, batch_size=batch_size, workers=workers, devices=devices, nodes=nodes, engine=engine,
     )  # fmt: skip
 

@@ -55,6 +55,7 @@ class Options:
         targets: "label": the class that the data say, of pictures that every model gets right; "predicted": each model's own
             first class, whatever it is: for models that do not know the data's classes, and pictures without labels.
         limit: grids, and pictures, at most.
+        limit_pictures: pictures at most, of metrics on single pictures: they take longer; None: as `limit`.
         confidence: a probability of the right class that every model must exceed; None: 0.5, or the protocol's.
         protocol: of `torchbcos.metrics.PROTOCOLS`: how others measured.
         cell: side of a cell of a grid, in pixels; None: as the smallest of the models' pictures.
@@ -70,6 +71,7 @@ class Options:
     split: str = "val"
     targets: str = "label"
     limit: int = 100
+    limit_pictures: int | None = None
     confidence: float | None = None
     protocol: str | None = None
     cell: int | None = None
@@ -81,7 +83,7 @@ class Options:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("limit", "cell", "size", "batch_size", "threads"):
+        for name in ("limit", "limit_pictures", "cell", "size", "batch_size", "threads"):
             value = getattr(self, name)
             if value is not None and positive_integer(value) is None:
                 raise InputError(f"{name} must be a positive integer, not {value!r}.")
@@ -96,6 +98,11 @@ class Options:
                 raise InputError(f"{name} must be a whole number, 0 or more, not {getattr(self, name)!r}.")
         if not isinstance(self.rescale, bool):
             raise InputError(f"rescale is true or false, not {self.rescale!r}.")
+
+    @property
+    def pictures(self) -> int:
+        """Single pictures at most."""
+        return self.limit if self.limit_pictures is None else self.limit_pictures
 
 
 def evaluate(
@@ -188,7 +195,8 @@ def compare(
         def decide() -> Worker:
             nonlocal spared
             looked.update(_look(draft, labelled, wanted, engine, progress, candidates_within(budget)))
-            sets, on_maps = choose(draft, looked, limit=wanted.limit, chooser=_chooser(wanted), boxes=boxes, inside=inside)
+            limits = {"limit": wanted.limit, "pictures": wanted.pictures}
+            sets, on_maps = choose(draft, looked, **limits, chooser=_chooser(wanted), boxes=boxes, inside=inside)
             about.update(on_maps)
             worker = dataclasses.replace(draft, plan=dataclasses.replace(plan, sets=sets))
             if budget is not None:
@@ -308,7 +316,7 @@ def _look(
             prepares = [common_geometry(transforms, wanted.cell, own) for own in transforms]
             needed = wanted.limit * max(int(set_of(m).partition("-")[2]) ** 2 for m in metrics if set_of(m).startswith(GRIDS))
         else:
-            prepares, needed = [geometry(model.classifier.transform, wanted.size) for model in models], wanted.limit
+            prepares, needed = [geometry(model.classifier.transform, wanted.size) for model in models], wanted.pictures
 
         def saved(number: int, part: Split, prepares: Sequence[Any] = prepares) -> SavedOutputs:
             what = [contents(part), models[number].key, prepares[number].to_dict()]

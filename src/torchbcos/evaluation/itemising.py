@@ -23,6 +23,7 @@ def choose(
     looked: Mapping[str, Looked],
     *,
     limit: int,
+    pictures: int,
     chooser: Mapping[str, Any],
     boxes: Boxes | None,
     inside: Inventory | None = None,
@@ -32,7 +33,8 @@ def choose(
     Args:
         draft: a plan without sets.
         looked: what the models say, of "grids" and of "pictures".
-        limit: items of a set at most.
+        limit: grids of a set at most.
+        pictures: single pictures of a set at most.
         chooser: "confidence", and "legacy" of grids.
         boxes: where there are any.
         inside: what lies in the folder of maps, if there is one.
@@ -49,7 +51,7 @@ def choose(
             n = int(name.partition("-")[2])
             found[name] = grids_of(looked[GRIDS], n, limit=limit, seed=plan.seed, **chooser)
             continue
-        options: dict[str, Any] = {"limit": limit, "confidence": chooser["confidence"], "seed": plan.seed}
+        options: dict[str, Any] = {"limit": pictures, "confidence": chooser["confidence"], "seed": plan.seed}
         if name == BOXES and boxes is not None:
             options |= {"among": boxes.rows, "which": "with boxes"}
         usual = choose_pictures(looked["pictures"], **options)

@@ -65,6 +65,8 @@ def same(a: Mapping[Any, Tensor], b: Mapping[Any, Tensor], **tolerance: float) -
 def test_every_metric_is_what_the_twin_computes(data: Path) -> None:
     clf = classifier()
     found = compare([("m", clf)], METHODS, list(MEASURES), data, limit=2)
+    fewer = compare([("m", clf)], ["random"], ["grid-pointing", "gini"], data, limit=2, limit_pictures=1)
+    assert [one["count"] for one in fewer.facts["items"].values()] == [2, 1]
     names = {key: found.facts["items"][key]["names"] for key in ("grids-2", "pictures", "boxes")}
     masks = {name: twin.mask_of_box(BOX, SIDE) for name in names["boxes"]}
     for method in METHODS:
