@@ -48,8 +48,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     if zeroed:
         named = ", ".join(f"`{row['name']}` ({row['zeroed']})" for row in zeroed)
         parts.append(
-            f"## Biases that are set to zero\n\nOf {len(zeroed)} networks norm biases cannot take over all that is added: it stands "
-            f"inside a function that is no sum. The report names them; what they gave is lost until training: {named}.\n"
+            f"## Biases that are set to zero\n\nOf {len(zeroed)} networks norm biases cannot take over all that is added: it "
+            f"stands inside a function that is no sum. The report names them; what they gave is lost until training: {named}.\n"
         )
     parts += ["## All of them", _COLUMNS, _table(exact)]
     return "\n".join(parts)
@@ -57,7 +57,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def _summary(rows: list[dict[str, Any]], exact: list[dict[str, Any]]) -> str:
     lines = [
-        "| library | tried | converted | same function: median, largest | adds up: largest | nothing left | positions, tokens left |",
+        "| library | tried | converted | same function: median, largest | adds up: largest | nothing left | something left |",
         "|---|---|---|---|---|---|---|",
     ]
     for library in dict.fromkeys(row["name"].partition(":")[0] for row in rows):

@@ -226,8 +226,9 @@ def compare(
     _compare(
         _listed(models) or ["default"], _listed(metrics) or ["grid-pointing", "single-deletion", "deletion"], data, methods,
         out=out, name=name, cache=cache, maps=maps, budget=budget, device=device, allow_code=allow_code, json=json,
-        split=split, limit=limit, limit_pictures=limit_pictures, protocol=protocol, confidence=confidence, cell=cell, size=size, rescale=rescale,
-        targets=targets, seed=seed, batch_size=batch_size, workers=workers, devices=devices, nodes=nodes, engine=engine,
+        split=split, limit=limit, limit_pictures=limit_pictures, protocol=protocol, confidence=confidence, cell=cell,
+        size=size, rescale=rescale, targets=targets, seed=seed, batch_size=batch_size, workers=workers,
+        devices=devices, nodes=nodes, engine=engine,
     )  # fmt: skip
 
 
