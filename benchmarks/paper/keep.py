@@ -1,6 +1,7 @@
 """Keep the weights of small runs that have ended beside the scripts, in half precision, so that another machine can go on.
 
     python benchmarks/paper/keep.py --runs DIR
+    python benchmarks/paper/keep.py --model runs/nette-plain/model       # the ordinary twin of the embedded network
 
 `claims.py` takes them where a run is not in its own DIR. They are no part of the package.
 """
@@ -16,19 +17,17 @@ from safetensors.torch import load_file, save_file
 from table import RUNS
 
 WEIGHTS = Path(__file__).with_name("weights")
+TWIN = "imagenette-plain"
 LARGEST = 700_000  # bytes of one file, in half precision: the CIFAR-10 networks
 
 
-def keep(name: str, runs: Path) -> int:
-    """Bytes that were written; 0 where there is no model yet, or it is too large."""
-    place = runs / name / "model"
-    if not (runs / name / "report.json").is_file():
-        return 0
+def keep(name: str, place: Path, largest: int) -> int:
+    """Bytes that were written of a model's folder; 0 where it is too large."""
     weights = load_file(place / "model.safetensors")
     # filters have unit norm and are the bulk; statistics of norms are few, and may be small
     half = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value for key, value in weights.items()}
     size = sum(value.numel() * value.element_size() for value in half.values())
-    if size > LARGEST:
+    if size > largest:
         return 0
     (WEIGHTS / name).mkdir(parents=True, exist_ok=True)
     save_file(half, WEIGHTS / name / "model.safetensors")
@@ -39,9 +38,15 @@ def keep(name: str, runs: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--model", type=Path, help="the folder of one model, whatever its size, instead of those of the runs")
+    parser.add_argument("--name", default=TWIN, help=f"what its copy is called (default: {TWIN})")
     args = parser.parse_args()
     with torch.no_grad():
-        kept = {run.name: size for run in RUNS if (size := keep(run.name, args.runs))}
+        if args.model is not None:
+            kept = {args.name: keep(args.name, args.model, 2**30)}
+        else:  # a run that has no report has no model yet
+            ended = [run.name for run in RUNS if (args.runs / run.name / "report.json").is_file()]
+            kept = {name: size for name in ended if (size := keep(name, args.runs / name / "model", LARGEST))}
     print(f"{len(kept)} kept, {sum(kept.values()) / 1e6:.1f} MB: {', '.join(kept)}")
 
 
