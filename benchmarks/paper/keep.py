@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
 from pathlib import Path
 
 import torch
@@ -31,7 +31,9 @@ def keep(name: str, place: Path, largest: int) -> int:
         return 0
     (WEIGHTS / name).mkdir(parents=True, exist_ok=True)
     save_file(half, WEIGHTS / name / "model.safetensors")
-    shutil.copy(place / "card.json", WEIGHTS / name / "card.json")
+    card = json.loads((place / "card.json").read_text("utf-8"))
+    card |= {"digest": None, "sha256": None}  # those of the weights in full precision
+    (WEIGHTS / name / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     return size
 
 
