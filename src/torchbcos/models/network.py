@@ -58,6 +58,7 @@ class Network(nn.Module, abc.ABC):
         picture: (resize, crop) in pixels: what a picture is brought to before it is encoded.
         smallest: pixels that each axis of space must have.
         in_channels: channels as `forward` sees them.
+        normalize: the step before the first layer that brings encoded pictures to a mean and spread; None without.
         feature_info: a description of each stage.
         head, logits: how the classifier is made and run; temperature and bias.
         class_names: in the order of the outputs, where they are known.
@@ -72,6 +73,7 @@ class Network(nn.Module, abc.ABC):
     picture: tuple[int, int] = (256, 224)
     smallest: int = 1
     in_channels: int
+    normalize: nn.Module | None
     feature_info: tuple[FeatureInfo, ...]
     head: Head
     logits: bnn.Logits
@@ -105,7 +107,8 @@ class Network(nn.Module, abc.ABC):
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """The features after every stage, as `feature_info` describes them."""
         check_input(x, self.in_channels, self.axes, self.smallest)
-        return list(self.stages(x))
+        step = self._modules.get("normalize")  # a family of somebody's own need not have it
+        return list(self.stages(x if step is None else step(x)))
 
     @final
     def forward_features(self, x: Tensor) -> Tensor:
