@@ -124,9 +124,9 @@ class Decode(Layer):
 class NormalizeEncoded(Layer):
     """[x, 1 - x] to [(x - mean) / std, (mean - x) / std]: what a six-channel network takes that was made of an ordinary one.
 
-    `z = ((1 - mean) x⁺ - mean x⁻) / std`, and `-z`. Of a picture, whose two halves add up to 1, that is each channel less its mean
-    (mean, 1 - mean) over its spread (std, std), as B-cosification has it (Arya et al. 2024, arXiv 2411.00715); written so, it is
-    linear and leaves no constant.
+    `z = ((1 - mean) x⁺ - mean x⁻) / std`, and `-z`. Of a picture, whose two halves add up to 1, that is each of the six channels
+    less its mean, (mean, 1 - mean), over its spread, (std, std), as B-cosification has it (Arya et al. 2024, arXiv 2411.00715).
+    Written so, it is linear and leaves no constant.
 
     Args:
         mean: a number a channel of x.
@@ -146,7 +146,9 @@ class NormalizeEncoded(Layer):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, 2C, *S) to the same shape."""
         if x.dim() < 2 or x.shape[1] != 2 * len(self.mean):
-            raise InputError(f"NormalizeEncoded takes [x, 1 - x], {2 * len(self.mean)} channels; got x of shape {tuple(x.shape)}.")
+            raise InputError(
+                f"NormalizeEncoded takes [x, 1 - x], {2 * len(self.mean)} channels; got x of shape {tuple(x.shape)}."
+            )
         z = _decoded(x, self.mean, self.std)
         return torch.cat([z, -z], 1)
 
