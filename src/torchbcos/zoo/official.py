@@ -8,6 +8,7 @@ B-cosified checkpoints (Arya et al. 2024) keep the first and lack the second; of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -92,10 +93,25 @@ def renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]
     if not isinstance(model, Network):
         return _without_prefix(without_wrappers(state, own), own)
     bare = without_wrappers(state)
-    for ours in layouts(model):
-        if set(found := _without_prefix(bare, ours)) == set(ours):
-            return {ours[key]: value for key, value in found.items()}
-    return from_official(model, bare)
+    _, found = max((_as_ours(bare, ours) for ours in layouts(model)), key=lambda scored: scored[0])
+    return found
+
+
+def _as_ours(state: Mapping[str, _T], ours: Mapping[str, str]) -> tuple[int, dict[str, _T]]:
+    """A state dict under our names, with or without a prefix, and how many of its names are such; the others stay as they are.
+
+    >>> _as_ours({"net.a.linear.weight": 1, "net.b": 2, "net.c": 3}, {"a.linear.weight": "a.weight", "b": "b"})
+    (2, {'a.weight': 1, 'b': 2, 'net.c': 3})
+    """
+    prefixes = Counter(name[:i] for name in state for i in _beginnings(name) if name[i:] in ours)
+    prefix, score = prefixes.most_common(1)[0] if prefixes else ("", 0)
+    names = {name: ours.get(name.removeprefix(prefix), name) if name.startswith(prefix) else name for name in state}
+    return score, {names[name]: value for name, value in state.items()}
+
+
+def _beginnings(name: str) -> list[int]:
+    """Where the words of a dotted name begin."""
+    return [0, *(i + 1 for i, letter in enumerate(name) if letter == ".")]
 
 
 def _without_prefix(state: Mapping[str, _T], own: Mapping[str, Any]) -> dict[str, _T]:
