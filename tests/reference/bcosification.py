@@ -99,7 +99,7 @@ def densenet_layout(depths: Sequence[int], growth: int, stem: int, classes: int)
 
 
 def transformer_layout(dim: int, heads: int, mlp: int, depth: int, patch: int, stem: Sequence[int], classes: int) -> State:
-    """A simple transformer, or one on a convolutional stem; heads are of 64 channels. Queries, keys and values are no B-cos layer."""
+    """A simple transformer, or one on a convolutional stem; 64 channels a head. Queries, keys and values are no B-cos layer."""
     made, channels = _Layout(), 6
     for i, width in enumerate(stem):
         made.filters(f"to_patch_embedding.conv_stem.{3 * i}", width, channels, 3, 3)

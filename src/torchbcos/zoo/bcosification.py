@@ -2,20 +2,21 @@
 
 Ordinary networks of torchvision, and the plain transformers of the official package, were made B-cos networks there and trained
 on. What differs from the B-cos networks of the same names: activations stay, filters have no unit norm, pictures are normalised
-inside, transformers average the scores of their tokens. The files say none of this, so a person names it: "bcosification:resnet18".
+inside, transformers average the scores of their tokens. The files say none of this: a person does, "bcosification:resnet18".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from torchbcos import models
-from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.errors import InputError, WeightsError, shorten
 from torchbcos._core.letters import printable
 from torchbcos._core.names import hint, quote
 from torchbcos.zoo.archive import open_weights
@@ -25,10 +26,11 @@ from torchbcos.zoo.describe import card_of
 from torchbcos.zoo.fields import IMAGENET
 from torchbcos.zoo.store import check_fit, classes_in, fill
 
-__all__ = ["SOURCE", "bcosified_names", "bcosified_options", "open_bcosified"]
+__all__ = ["SOURCE", "bcosified_names", "bcosified_options", "open_bcosified", "refuse_bcosified"]
 
 SOURCE = "bcosification:"
 _RELEASE = "https://github.com/shrebox/B-cosification/releases/tag/v0.0.1-checkpoints"
+_WRAPPED = "model.model."  # the network in a wrapper, and that in a trainer: what the names of their checkpoints begin with
 _BIAS = -6.906754778648554  # -ln 999, also for other numbers of classes
 _CONVOLUTIONAL = ("resnet18", "resnet50", "densenet121")
 _TRANSFORMERS = ("simple_vit_*_patch16_224", "vitc_*_patch1_14")
@@ -61,6 +63,20 @@ def bcosified_options(name: str) -> dict[str, Any]:
         )
     options: dict[str, Any] = {"activation": "relu", "unit_norm": False, "normalize": "imagenet", "logit_bias": _BIAS}
     return options if name in _CONVOLUTIONAL else {**options, "activation": "gelu", "classifier_first": True}
+
+
+def refuse_bcosified(name: str, network: models.Network, keys: Iterable[str], *, where: str) -> None:
+    """Refuse a checkpoint of B-cosification for the B-cos network of the same name, which would take it and give other numbers.
+
+    Raises:
+        WeightsError: the names are those of such a file.
+    """
+    if name in bcosified_names() and network.head.style.unit_norm and any(key.startswith(_WRAPPED) for key in keys):
+        raise WeightsError(
+            f"{where} has the names of a checkpoint of B-cosification, whose {name} is another network (activations, filters as "
+            f"they are): torchbcos.load('{SOURCE}{name}', weights=FILE). If it is none of theirs, save its state_dict without "
+            f"{_WRAPPED!r}."
+        )
 
 
 def open_bcosified(source: str, weights: Path | None) -> tuple[models.Network, Card]:

@@ -18,7 +18,7 @@ from torchbcos.deployment import make_twin_
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile, open_weights, refuse_foreign
 from torchbcos.zoo.bcosification import SOURCE as BCOSIFIED
-from torchbcos.zoo.bcosification import open_bcosified
+from torchbcos.zoo.bcosification import open_bcosified, refuse_bcosified
 from torchbcos.zoo.build import Code, assemble, builder_of, inputs_of, is_own, remember
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
@@ -129,6 +129,7 @@ def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Netw
     asked = options["num_classes"]
     network = models.build(_architecture_of(name), **{**options, "num_classes": asked or None})  # 0: the file may have classes
     state = read_weights(path)
+    refuse_bcosified(name, network, state, where=path.name)
     if asked is not None and (classes := classes_in(network, state)) != network.num_classes:
         network.reset_classifier(classes)
     fill(network, state, where=path.name)

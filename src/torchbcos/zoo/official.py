@@ -57,13 +57,16 @@ def _places(model: nn.Module) -> Callable[[str], str]:
 def layouts(model: Network) -> Iterator[dict[str, str]]:
     """Names that files of others give the tensors of a network, with ours for each: one table a layout.
 
-    Our own names; official ones, with their prefix and without; those of a B-cosified DenseNet.
+    Our own names and official ones; of networks as B-cosification has them, those without a prefix, and with numbers. (Others do
+    not take these: whoever gives such a file to the B-cos network of the same name means another one.)
     """
-    keys, numbered = _official_keys(model), _places(model)
+    keys = _official_keys(model)
     yield {key: key for key in keys}
-    for prefix in dict.fromkeys((model.official_prefix, "")):
-        yield {prefix + theirs: key for key, theirs in keys.items()}
-    yield {numbered(theirs): key for key, theirs in keys.items()}
+    yield {model.official_prefix + theirs: key for key, theirs in keys.items()}
+    if not model.head.style.unit_norm:
+        numbered = _places(model)
+        yield {theirs: key for key, theirs in keys.items()}
+        yield {numbered(theirs): key for key, theirs in keys.items()}
 
 
 def from_official(model: Network, state: Mapping[str, _T]) -> dict[str, _T]:

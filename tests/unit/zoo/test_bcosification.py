@@ -1,4 +1,4 @@
-"""Checkpoints of B-cosification: random weights in their layout open, and give the numbers of a twin written from its description."""
+"""Checkpoints of B-cosification: random weights in their layout open, and give the numbers of a twin of its description."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_each_option_matters(change: dict[str, Any]) -> None:
     state, x = NETWORKS[name][1](), pictures(32, 1)
     torch.manual_seed(0)
     nets = [build(name, num_classes=7, **{**bcosified_options(name), **more}).eval() for more in ({}, change)]
-    for net in nets:
-        store.fill(net, state, where="weights")
+    store.fill(nets[0], state, where="weights")
+    nets[1].load_state_dict(nets[0].state_dict())
     with torch.no_grad():
         assert float((nets[0](x) - nets[1](x)).abs().max()) > 1e-2
 
@@ -187,6 +187,20 @@ def test_other_weights_are_refused_in_one_sentence(spoil: Callable[[twin.State],
     with pytest.raises(WeightsError, match=said) as caught:
         torchbcos.load("bcosification:resnet18", weights=tmp_path / "last.ckpt", device="cpu")
     assert len(str(caught.value)) <= 500
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_b_cos_network_of_the_same_name_does_not_take_them(name: str, tmp_path: Path) -> None:
+    """It would: the names are its own, but for a prefix; and the numbers would be others."""
+    more, layout, _, _ = NETWORKS[name]
+    torch.save(twin.lightning(layout()), tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match=f"load\\('bcosification:{name}', weights=FILE\\)") as caught:
+        torchbcos.create_model(name, weights=tmp_path / "last.ckpt", num_classes=7, **more)
+    assert len(str(caught.value)) <= 500
+    torch.save(layout(), tmp_path / "weights.pth")
+    if not name.startswith("resnet"):  # of which nothing tells the two
+        with pytest.raises(WeightsError, match="does not belong to this network"):
+            torchbcos.create_model(name, weights=tmp_path / "weights.pth", num_classes=7, **more)
 
 
 class Runs:
