@@ -81,6 +81,10 @@ class Network(nn.Module, abc.ABC):
     architecture: Architecture | None = None
     facts: Mapping[str, Any] | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = None
+
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         """Parameters, buffers and modules, as in torch; names of timm that it lacks are answered with those it has."""
         try:
@@ -107,8 +111,7 @@ class Network(nn.Module, abc.ABC):
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """The features after every stage, as `feature_info` describes them."""
         check_input(x, self.in_channels, self.axes, self.smallest)
-        step = self._modules.get("normalize")  # a family of somebody's own need not have it
-        return list(self.stages(x if step is None else step(x)))
+        return list(self.stages(x if self.normalize is None else self.normalize(x)))
 
     @final
     def forward_features(self, x: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def _places(model: nn.Module) -> Callable[[str], str]:
         f"{path}.{name}" if path else name: str(i)
         for path, module in model.named_modules()
         if isinstance(module, nn.Sequential)
-        for i, name in enumerate(module._modules)
+        for i, (name, _) in enumerate(module.named_children())
     }
 
     def numbered(key: str) -> str:
