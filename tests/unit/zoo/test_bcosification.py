@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -53,22 +54,34 @@ def pictures(side: int, n: int = 2) -> Tensor:
     return add_inverse(torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(5)))
 
 
+@functools.cache
+def layout_of(name: str) -> twin.State:
+    """Random weights for one of them, made once."""
+    return NETWORKS[name][1]()
+
+
+@functools.cache
+def whole() -> twin.State:
+    """Those of a ResNet-18 of its full size."""
+    return twin.resnet_layout((2, 2, 2, 2), WIDTHS, bottleneck=False, classes=1000, stem=64)
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, torchbcos.models.Network]:
     """Each network with random weights, from a checkpoint."""
     name: str = request.param
-    more, layout, _, _ = NETWORKS[name]
+    more = NETWORKS[name][0]
     file = tmp_path_factory.mktemp(name) / "last.ckpt"
-    torch.save(twin.lightning(layout()), file)
+    torch.save(twin.lightning(layout_of(name)), file)
     found = torchbcos.create_model(name, weights=file, num_classes=7, **bcosified_options(name), **more)
     return name, found.eval()
 
 
 def test_logits_are_those_of_the_twin(network: tuple[str, Any]) -> None:
     name, net = network
-    _, layout, run, side = NETWORKS[name]
+    _, _, run, side = NETWORKS[name]
     x = pictures(side)
-    wanted = run(layout(), x)
+    wanted = run(layout_of(name), x)
     with torch.no_grad():
         found = net(x)
     spread = (wanted - twin.BIAS).abs().max()
@@ -91,10 +104,10 @@ def test_explanations_are_complete_and_name_their_constants(network: tuple[str, 
 def test_each_option_matters(change: dict[str, Any]) -> None:
     """What is not told from the file: a network without one of them takes the same weights, and gives other numbers."""
     name = "vitc_ti_patch1_14"
-    state, x = NETWORKS[name][1](), pictures(32, 1)
+    x = pictures(32, 1)
     torch.manual_seed(0)
     nets = [build(name, num_classes=7, **{**bcosified_options(name), **more}).eval() for more in ({}, change)]
-    store.fill(nets[0], state, where="weights")
+    store.fill(nets[0], layout_of(name), where="weights")
     nets[1].load_state_dict(nets[0].state_dict())
     with torch.no_grad():
         assert float((nets[0](x) - nets[1](x)).abs().max()) > 1e-2
@@ -107,7 +120,7 @@ def test_each_option_matters(change: dict[str, Any]) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-18 of its full size, with what trainers note beside the weights."""
     file = tmp_path_factory.mktemp("resnet18") / "last.ckpt"
-    state = twin.resnet_layout((2, 2, 2, 2), WIDTHS, bottleneck=False, classes=1000, stem=64)
+    state = whole()
     where = {"ModelCheckpoint{'monitor': 'val_acc1'}": {"dirpath": pathlib.PurePosixPath("experiments") / "resnet_18"}}
     torch.save({**twin.lightning(state), "callbacks": where}, file)
     return file
@@ -124,7 +137,7 @@ def test_load_gives_a_classifier_with_their_preprocessing_and_names(loaded: Clas
     assert (card.name, card.architecture) == ("bcosified_resnet18", "resnet18") and "non-commercial" in str(card.terms)
     prepare = Preprocess.from_dict(card.preprocess or {})
     assert (prepare.resize, prepare.crop, prepare.encoding, prepare.channels) == (256, 224, "add_inverse", 6)
-    wanted = twin.resnet(twin.resnet_layout((2, 2, 2, 2), WIDTHS, bottleneck=False, classes=1000, stem=64), x)
+    wanted = twin.resnet(whole(), x)
     with torch.no_grad():
         found = loaded.model(x).double()  # of the twin, whose norms are folded into filters that have no unit norm
     assert float((found - wanted).abs().max()) < 1e-4 * float((wanted - twin.BIAS).abs().max())
@@ -142,8 +155,8 @@ def test_saved_it_is_a_model_of_its_own(loaded: Classifier, tmp_path: Path) -> N
 def test_a_state_dict_alone_and_other_prefixes(tmp_path: Path) -> None:
     """As `strip_checkpoints` writes it, from the wrapper alone, and from anybody's trainer."""
     name = "resnet18"
-    more, layout, _, side = NETWORKS[name]
-    state, options = layout(), {**bcosified_options(name), **more, "num_classes": 7}
+    more, _, _, side = NETWORKS[name]
+    state, options = layout_of(name), {**bcosified_options(name), **more, "num_classes": 7}
     found = []
     for prefix in ("", "model.", "model.model.", "learner.net."):
         torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "weights.pth")
@@ -181,7 +194,7 @@ def other(state: twin.State) -> None:
     ],
 )
 def test_other_weights_are_refused_in_one_sentence(spoil: Callable[[twin.State], None], said: str, tmp_path: Path) -> None:
-    state = twin.resnet_layout((2, 2, 2, 2), WIDTHS, bottleneck=False, classes=1000, stem=64)
+    state = dict(whole())
     spoil(state)
     torch.save(twin.lightning(state), tmp_path / "last.ckpt")
     with pytest.raises(WeightsError, match=said) as caught:
@@ -192,12 +205,12 @@ def test_other_weights_are_refused_in_one_sentence(spoil: Callable[[twin.State],
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_b_cos_network_of_the_same_name_does_not_take_them(name: str, tmp_path: Path) -> None:
     """It would: the names are its own, but for a prefix; and the numbers would be others."""
-    more, layout, _, _ = NETWORKS[name]
-    torch.save(twin.lightning(layout()), tmp_path / "last.ckpt")
+    more = NETWORKS[name][0]
+    torch.save(twin.lightning(layout_of(name)), tmp_path / "last.ckpt")
     with pytest.raises(WeightsError, match=f"load\\('bcosification:{name}', weights=FILE\\)") as caught:
         torchbcos.create_model(name, weights=tmp_path / "last.ckpt", num_classes=7, **more)
     assert len(str(caught.value)) <= 500
-    torch.save(layout(), tmp_path / "weights.pth")
+    torch.save(layout_of(name), tmp_path / "weights.pth")
     if not name.startswith("resnet"):  # of which nothing tells the two
         with pytest.raises(WeightsError, match="does not belong to this network"):
             torchbcos.create_model(name, weights=tmp_path / "weights.pth", num_classes=7, **more)
