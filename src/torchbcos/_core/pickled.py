@@ -313,6 +313,13 @@ def _counts(table: Any = None) -> dict[Any, Any]:
     return table if isinstance(table, dict) else {}
 
 
+def _path(*parts: Any) -> str:
+    """A path that stands beside the weights, where trainers note their folders: text."""
+    if not all(map(_is_word, parts)):
+        raise ValueError("no path")
+    return "/".join(parts)
+
+
 def _device(word: Any, index: Any = None) -> str:
     if not _is_word(word) or not (index is None or _whole(index)):
         raise ValueError("no device")
@@ -322,6 +329,7 @@ def _device(word: Any, index: Any = None) -> str:
 _MADE: dict[str, Callable[..., Any]] = {
     "tensor": _tensor, "tensor in bytes": _untyped, "parameter": _parameter, "a word": lambda word: word,
 }  # fmt: skip
+_PATHS = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 _MAKERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _pairs,
     "collections.Counter": _counts,
@@ -330,6 +338,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.set": _list,
     "__builtin__.set": _list,
     "_codecs.encode": lambda text, *_: text,
+    **{f"pathlib.{name}": _path for name in _PATHS},
+    **{f"pathlib._local.{name}": _path for name in _PATHS},  # Python 3.13
     **{name: _MADE.get(what) or _odd(what) for name, what in SAVED.items()},
 }
 _TYPED = {name for name, what in SAVED.items() if what == "tensor with attributes"}

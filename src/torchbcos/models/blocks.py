@@ -18,6 +18,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
 from torchbcos.functional.conv import PADDING_MODES
+from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["Head", "StochasticDepth", "Style", "check_depths", "scale_widths"]
 
@@ -30,6 +31,8 @@ _NORMS: dict[str, Callable[..., nn.Module]] = {
     "group": lambda features, **options: bnn.GroupNorm(2, features, **options),  # two groups, as the official "gn" norm
     "none": lambda features, **options: nn.Identity(),
 }
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"none": nn.Identity, "relu": bnn.ReLU, "gelu": bnn.GELU}
+_MOMENTS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Style:
         padding_mode: what stands around the border: "zeros", "reflect", "replicate" or "circular", as in `torch.nn.Conv2d`.
             Zeros tell a network where the border is, and it may use that as evidence (docs/how-to/read-a-picture.md).
         activation: "none", "relu" or "gelu".
+        unit_norm: filters of B-cos layers are divided by their norms; False takes them as they are (B-cosification).
+        normalize: "none", or "imagenet": [x, 1 - x] is first brought to ImageNet's mean and spread, by the step `normalize`.
         sync: batch statistics over all processes.
     """
 
@@ -60,16 +65,16 @@ class Style:
     antialias: bool = False
     padding_mode: str = "zeros"
     activation: str = "none"
+    unit_norm: bool = True
+    normalize: str = "none"
     sync: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in _NORMS:
             raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(_NORMS)}.{hint(self.norm, _NORMS)}")
-        if self.padding_mode not in PADDING_MODES:
-            raise InputError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {self.padding_mode!r}."
-                f"{hint(self.padding_mode, PADDING_MODES)}"
-            )
+        for name, known in (("padding_mode", PADDING_MODES), ("activation", _ACTIVATIONS), ("normalize", ("none", *_MOMENTS))):
+            if (word := getattr(self, name)) not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, not {word!r}.{hint(str(word), known)}")
 
     def as_plain(self, activation: str = "relu") -> Style:
         """The ordinary twin of this style."""
@@ -87,7 +92,7 @@ class Style:
             return bnn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, padding_mode=self.padding_mode)  # type: ignore[arg-type]
         return bnn.BcosConv2d(
             inputs, outputs, kernel, stride, padding, groups=groups, b=self.b, max_out=self.max_out,
-            padding_mode=self.padding_mode,
+            padding_mode=self.padding_mode, unit_norm=self.unit_norm,
         )  # fmt: skip
 
     def make_norm(self, features: int) -> nn.Module:
@@ -100,7 +105,20 @@ class Style:
 
     def activate(self) -> nn.Module:
         """The activation, or nothing."""
-        return {"none": nn.Identity, "relu": bnn.ReLU, "gelu": bnn.GELU}[self.activation]()
+        return _ACTIVATIONS[self.activation]()
+
+    def make_normalize(self, in_channels: int) -> nn.Module | None:
+        """The step that normalises encoded pictures; None without.
+
+        Raises:
+            InputError: they are no [x, 1 - x] of as many channels.
+        """
+        if self.normalize == "none":
+            return None
+        mean, std = _MOMENTS[self.normalize]
+        if in_channels != 2 * len(mean):
+            raise InputError(f"normalize={self.normalize!r} is for [x, 1 - x] of RGB, 6 channels: in_channels is {in_channels}.")
+        return bnn.NormalizeEncoded(mean, std)
 
     def pool(self, kernel: int, stride: int, padding: int = 0) -> nn.Module:
         """Local average pooling; the low-pass instead with `antialias`."""

@@ -107,7 +107,7 @@ class ConvNeXt(Network):
     ) -> None:
         super().__init__()
         check_depths(sizes.depths, sizes.widths)
-        self.in_channels = in_channels
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.smallest = 1 if style.antialias else 4 * 2 ** (len(sizes.depths) - 1)
         last = sizes.stochastic_depth if stochastic_depth is None else stochastic_depth
         layers: list[nn.Module] = [_make_stem(style, in_channels, sizes.widths[0]), style.make_norm(sizes.widths[0])]

@@ -117,7 +117,7 @@ class DenseNet(Network):
         super().__init__()
         if not sizes.depths or min(sizes.depths) < 1:
             raise InputError(f"depths must be positive, not {list(sizes.depths)}.")
-        self.in_channels = in_channels
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.picture = (32, 32) if sizes.small else self.picture
         if not style.antialias:  # what is left after the stem is halved between the blocks
             halvings = 2 ** (len(sizes.depths) - 1)

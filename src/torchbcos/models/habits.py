@@ -20,7 +20,7 @@ _DROPOUT = "B-cos networks have no dropout; stochastic_depth leaves out whole br
 _WEIGHTS = "it is weights=FILE_OR_FOLDER here"
 _SIZES = "sizes belong to the name (torchbcos.list_models() names all); width_factor makes many networks narrower or wider"
 _LAYERS = "layers are chosen by plain, b, max_out and norm here"
-_NO_ACTIVATIONS = "B-cos networks have no activations; plain=True gives the ordinary twin, which has them"
+_ACTIVATION = "it is activation here, 'none', 'relu' or 'gelu'; B-cos networks have none of their own, plain=True has them"
 _EXPORT = "nothing has to be set for torch.export or ONNX; torch.jit.script is not supported"
 _ANY_SIZE = "every network takes pictures of any size (transformers: multiples of their patch)"
 _STRIDES = "strides belong to the name"
@@ -39,7 +39,7 @@ OPTIONS: Mapping[str, str] = {
     **said("norm_layer", "it is norm here, a word such as 'batch' or 'position'"),
     **said("bn_eps norm_epsilon", "it is norm_eps here"),
     **said("bn_momentum", "it is the attribute momentum of every torchbcos.nn.BatchNorm here"),
-    **said("act_layer activation_layer", _NO_ACTIVATIONS),
+    **said("act act_layer activation_layer", _ACTIVATION),
     **said("conv_layer linear_layer block block_args", _LAYERS),
     **said("aa_layer blur_pool", "it is antialias=True here"),
     **said("logit_temperature", "it is temperature here"),

@@ -58,6 +58,7 @@ class Network(nn.Module, abc.ABC):
         picture: (resize, crop) in pixels: what a picture is brought to before it is encoded.
         smallest: pixels that each axis of space must have.
         in_channels: channels as `forward` sees them.
+        normalize: the step before the first layer that brings encoded pictures to a mean and spread; None without.
         feature_info: a description of each stage.
         head, logits: how the classifier is made and run; temperature and bias.
         class_names: in the order of the outputs, where they are known.
@@ -72,12 +73,17 @@ class Network(nn.Module, abc.ABC):
     picture: tuple[int, int] = (256, 224)
     smallest: int = 1
     in_channels: int
+    normalize: nn.Module | None
     feature_info: tuple[FeatureInfo, ...]
     head: Head
     logits: bnn.Logits
     class_names: tuple[str, ...] | None = None
     architecture: Architecture | None = None
     facts: Mapping[str, Any] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = None
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         """Parameters, buffers and modules, as in torch; names of timm that it lacks are answered with those it has."""
@@ -105,7 +111,7 @@ class Network(nn.Module, abc.ABC):
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """The features after every stage, as `feature_info` describes them."""
         check_input(x, self.in_channels, self.axes, self.smallest)
-        return list(self.stages(x))
+        return list(self.stages(x if self.normalize is None else self.normalize(x)))
 
     @final
     def forward_features(self, x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     vit.FAMILY,
 )
 _SIZE_OPTIONS = ("num_classes", "in_channels", "plain")
-_STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain", "activation"}
+_STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain"}
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -69,7 +69,7 @@ def build(
         num_classes: default 1000 (10 for the CIFAR networks); 0: no classifier, the network returns pooled features.
         in_channels: channels as `forward` sees them; default 6 (encoded RGB), 3 for plain networks.
         plain: the ordinary twin.
-        **options: fields of `Style` (b, max_out, norm, antialias, …) and arguments of the network
+        **options: fields of `Style` (b, max_out, norm, antialias, activation, …) and arguments of the network
             (logit_bias, temperature, stochastic_depth, …).
 
     Raises:
@@ -90,7 +90,7 @@ def build(
     sizes = {name: _size(name, value) for name, value in sizes.items() if value is not None}
     style = dataclasses.replace(family.styles.get(bare, Style()), **{k: v for k, v in options.items() if k in _STYLE_OPTIONS})
     if plain:
-        style = style.as_plain(family.activation)
+        style = style.as_plain(options.get("activation", family.activation))
     sizes = {"num_classes": family.classes.get(bare, 1000), "in_channels": 3 if plain else 6, **sizes}
     rest = {k: v for k, v in options.items() if k not in _STYLE_OPTIONS}
     try:

@@ -127,7 +127,7 @@ class ResNet(Network):
     ) -> None:
         super().__init__()
         check_depths(sizes.depths, sizes.widths)
-        self.in_channels = in_channels
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.picture = (32, 32) if sizes.small else self.picture
         channels = sizes.stem
         self._make_stem(sizes, style, channels)

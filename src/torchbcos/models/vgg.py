@@ -73,7 +73,7 @@ class VGG(Network):
     ) -> None:
         super().__init__()
         check_depths(sizes.depths, sizes.widths)
-        self.in_channels = in_channels
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.smallest = 1 if style.antialias else 2 ** len(sizes.depths)
         self._make_features(sizes, style)
         self.head = Head(style, sizes.hidden, num_classes, logit_bias=logit_bias, temperature=temperature)
@@ -113,7 +113,10 @@ def _make_hidden(sizes: VGGSizes, style: Style) -> OrderedDict[str, nn.Module]:
     features, hidden = sizes.widths[-1], sizes.hidden
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if not style.plain:
-        layers["0"], layers["1"] = style.conv(features, hidden, 7, 1, 3), style.conv(hidden, hidden, 1)
+        for i, (inputs, kernel) in enumerate(((features, 7), (hidden, 1))):
+            layers[f"{i}"] = style.conv(inputs, hidden, kernel, 1, kernel // 2)
+            if style.activation != "none":
+                layers[f"act{i}"] = style.activate()
         return layers
     layers["pool"] = nn.AdaptiveAvgPool2d(7)
     layers["0"] = style.conv(features, hidden, 7, bias=True)

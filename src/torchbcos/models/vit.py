@@ -134,7 +134,13 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class TokenHead(Head):
-    """The classifier of a transformer: mean over tokens, norm, linear layer."""
+    """The classifier of a transformer: mean over tokens, norm, linear layer.
+
+    Attributes:
+        classifier_first: norm and linear layer read every token, and the mean is that of their scores.
+    """
+
+    classifier_first: bool = False
 
     def make_classifier(self, num_classes: int | None = None) -> nn.Module:
         """A fresh linear layer; the identity for no classes."""
@@ -143,7 +149,8 @@ class TokenHead(Head):
 
     def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
         """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""
-        out: Tensor = classifier(x.flatten(1, 2).mean(1))
+        tokens = x.flatten(1, 2)
+        out: Tensor = classifier(tokens).mean(1) if self.classifier_first else classifier(tokens.mean(1))
         return out
 
 
@@ -158,6 +165,8 @@ class ViT(Network):
         num_classes, in_channels: of the classifier and of the input (6: encoded RGB).
         logit_bias: added to every logit; "auto" is -ln(classes - 1); None adds nothing.
         temperature: divides the logits.
+        classifier_first: the classifier reads every token and its scores are averaged, as convolutional B-cos networks have it
+            (B-cosification); otherwise it reads the mean token.
     """
 
     classifier_name = "linear_head.linear"
@@ -172,11 +181,12 @@ class ViT(Network):
         in_channels: int = 6,
         logit_bias: float | str | None = "auto",
         temperature: float | None = None,
+        classifier_first: bool = False,
     ) -> None:
         super().__init__()
         if min(sizes.dim, sizes.heads, sizes.mlp, sizes.depth, sizes.patch, sizes.head_dim) < 1:
             raise InputError(f"All sizes of a transformer must be positive: {sizes}.")
-        self.in_channels = in_channels
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.official_prefix = "" if style.plain else "0."  # there, B-cos transformers stand in a Sequential
         self.to_patch_embedding, reduction = _make_embedding(sizes, style, in_channels)
         self.positional_embedding = SinCosPosition2d(sizes.dim)
@@ -184,7 +194,9 @@ class ViT(Network):
         self.feature_info = tuple(
             FeatureInfo(f"transformer.{name}", sizes.dim, reduction) for name, _ in self.transformer.named_children()
         )
-        self.head: Head = TokenHead(style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature)
+        self.head: Head = TokenHead(
+            style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, classifier_first=classifier_first
+        )  # fmt: skip
         self.linear_head = nn.Sequential(OrderedDict(norm=_make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
 
@@ -193,7 +205,7 @@ class ViT(Network):
         return self.run_children("transformer", self.positional_embedding(self.to_patch_embedding(x)))
 
     def classify(self, x: Tensor) -> Tensor:
-        """The norm of the mean token, then the classifier."""
+        """The norm and the classifier, of the mean token or of each."""
         return self.head.run(self.linear_head, x)
 
 
@@ -201,7 +213,7 @@ def _make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) 
     """A linear layer over the last axis; B-cos layers have no bias."""
     if style.plain:
         return bnn.Linear(inputs, outputs, bias=bias)
-    return bnn.BcosLinear(inputs, outputs, b=style.b, max_out=style.max_out)
+    return bnn.BcosLinear(inputs, outputs, b=style.b, max_out=style.max_out, unit_norm=style.unit_norm)
 
 
 def _make_token_norm(style: Style, dim: int) -> nn.Module:

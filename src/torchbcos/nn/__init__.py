@@ -19,6 +19,7 @@ from torchbcos.nn.conv import LowPass as LowPass
 from torchbcos.nn.encode import AddInverse as AddInverse
 from torchbcos.nn.encode import Decode as Decode
 from torchbcos.nn.encode import Normalize as Normalize
+from torchbcos.nn.encode import NormalizeEncoded as NormalizeEncoded
 from torchbcos.nn.folded import Folded as Folded
 from torchbcos.nn.head import GlobalAveragePool as GlobalAveragePool
 from torchbcos.nn.head import Logits as Logits
@@ -45,7 +46,7 @@ __all__ = [
     "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
     "BcosifiedPositionNorm", "BcosifiedShift", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool",
     "GroupNorm", "Hardswish", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize",
-    "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
+    "NormalizeEncoded", "PositionNorm", "ReLU", "SinCosPosition2d", "TokenNorm",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.frozen import add_constant
 from torchbcos.nn.layer import Layer
 
-__all__ = ["AddInverse", "Decode", "Normalize"]
+__all__ = ["AddInverse", "Decode", "Normalize", "NormalizeEncoded"]
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -60,9 +60,7 @@ class Normalize(Layer):
         self.dtype = None if dtype is None else str(dtype).removeprefix("torch.")
         if self.dtype not in (None, *_DTYPES):
             raise InputError(f"dtype is one of {', '.join(_DTYPES)}, not {shorten(repr(dtype), 80)}.")
-        self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{self.mean} and {self.std}', 200)}.")
+        self.mean, self.std = _moments(mean, std)
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to the same shape.
@@ -80,6 +78,14 @@ class Normalize(Layer):
     def extra_repr(self) -> str:
         """Its arguments."""
         return f"mean={self.mean}, std={self.std}{f', dtype={self.dtype!r}' if self.dtype else ''}"
+
+
+def _moments(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A mean and a standard deviation a channel."""
+    means, stds = _numbers("mean", mean), _numbers("std", std)
+    if len(means) != len(stds) or min(stds) <= 0:
+        raise InputError(f"mean and std are as many numbers, std above 0; got {shorten(f'{means} and {stds}', 200)}.")
+    return means, stds
 
 
 def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -112,6 +118,47 @@ class Decode(Layer):
 
     def compute(self, x: Tensor) -> Tensor:
         """A weighted difference."""
-        shape, channels = (-1, *[1] * (x.dim() - 2)), len(self.mean)
-        mean, std = (x.new_tensor(values).reshape(shape) for values in (self.mean, self.std))
-        return (x[:, :channels] * (1 - mean) - x[:, channels:] * mean) / std
+        return _decoded(x, self.mean, self.std)
+
+
+class NormalizeEncoded(Layer):
+    """[x, 1 - x] to [(x - mean) / std, (mean - x) / std]: what a six-channel network takes that was made of an ordinary one.
+
+    `z = ((1 - mean) x⁺ - mean x⁻) / std`, and `-z`. Of a picture, whose two halves add up to 1, that is each of the six channels
+    less its mean, (mean, 1 - mean), over its spread, (std, std), as B-cosification has it (Arya et al. 2024, arXiv 2411.00715).
+    Written so, it is linear and leaves no constant.
+
+    Args:
+        mean: a number a channel of x.
+        std: a number above 0 a channel of x.
+
+    Raises:
+        InputError: they are not; or the input has other channels.
+
+    >>> NormalizeEncoded((0.5,), (0.25,))(torch.tensor([[[1.0], [0.0]]])).flatten()
+    tensor([ 2., -2.])
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean, self.std = _moments(mean, std)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, 2C, *S) to the same shape."""
+        if x.dim() < 2 or x.shape[1] != 2 * len(self.mean):
+            raise InputError(
+                f"NormalizeEncoded takes [x, 1 - x], {2 * len(self.mean)} channels; got x of shape {tuple(x.shape)}."
+            )
+        z = _decoded(x, self.mean, self.std)
+        return torch.cat([z, -z], 1)
+
+    def extra_repr(self) -> str:
+        """Its arguments."""
+        return f"mean={self.mean}, std={self.std}"
+
+
+def _decoded(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """`(x - mean) / std` of [x, 1 - x], without a constant."""
+    shape, channels = (-1, *[1] * (x.dim() - 2)), len(mean)
+    middle, spread = (x.new_tensor(values).reshape(shape) for values in (mean, std))
+    return (x[:, :channels] * (1 - middle) - x[:, channels:] * middle) / spread

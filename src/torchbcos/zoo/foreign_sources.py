@@ -25,8 +25,9 @@ from torchbcos.zoo.from_timm import preprocess_of
 from torchbcos.zoo.importing import IMPORT, builder_fault, call_builder
 from torchbcos.zoo.libraries import build_named, library_of
 from torchbcos.zoo.library import Library
+from torchbcos.zoo.official import renamed
 from torchbcos.zoo.program import Program, open_program
-from torchbcos.zoo.store import check_fit, fill, renamed
+from torchbcos.zoo.store import check_fit, fill
 
 __all__ = ["Wishes", "chosen", "is_foreign", "open_foreign"]
 

@@ -17,6 +17,8 @@ from torchbcos.deployment import deploy as twin_of
 from torchbcos.deployment import make_twin_
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile, open_weights, refuse_foreign
+from torchbcos.zoo.bcosification import SOURCE as BCOSIFIED
+from torchbcos.zoo.bcosification import open_bcosified, refuse_bcosified
 from torchbcos.zoo.build import Code, assemble, builder_of, inputs_of, is_own, remember
 from torchbcos.zoo.card import Card, official_card, read_official_cards
 from torchbcos.zoo.classifier import Classifier
@@ -127,6 +129,7 @@ def _with_file(name: str, path: Path, options: Mapping[str, Any]) -> models.Netw
     asked = options["num_classes"]
     network = models.build(_architecture_of(name), **{**options, "num_classes": asked or None})  # 0: the file may have classes
     state = read_weights(path)
+    refuse_bcosified(name, network, state, where=path.name)
     if asked is not None and (classes := classes_in(network, state)) != network.num_classes:
         network.reset_classifier(classes)
     fill(network, state, where=path.name)
@@ -157,7 +160,8 @@ def load(
             ("resnet50"), a folder written by `save` or `torchbcos train`, or "hf-hub:org/name", also of a branch, tag or
             commit: "hf-hub:org/name@v2". Any other classifier: "timm:NAME" and "torchvision:NAME" (with ".TAG" for weights of
             several), which these installed libraries build; "import:package.module:builder", a function of somebody's that
-            returns a network or a `Classifier`; a file FILE.pt2 of `torch.export.save`, which takes pixels in [0, 1].
+            returns a network or a `Classifier`; a file FILE.pt2 of `torch.export.save`, which takes pixels in [0, 1]. And
+            "bcosification:NAME" (resnet18, resnet50, densenet121, a transformer), with `weights`: their published checkpoint.
         weights: a file of weights (.pth, .safetensors) for a network that the source names. None: its own: those of timm and
             torchvision are downloaded once.
         class_names, preprocess: instead of those that the source has; see `Classifier`.
@@ -185,7 +189,9 @@ def load(
     if is_foreign(source):
         network, card = open_foreign(source, wishes, Code(allow_code), where)
         return Classifier(network.requires_grad_(not deploy), chosen(card, wishes)).fitted(fit)
-    if wishes.weights is not None:
+    if str(source).startswith(BCOSIFIED):
+        network, card = open_bcosified(str(source), wishes.weights)
+    elif wishes.weights is not None:
         network, card = _with_weights(source, wishes.weights)
     else:
         file, card = read_source(source)

@@ -111,9 +111,9 @@ _OURS = (
     _kind(bnn.BcosifiedGroupNorm, f"{_BCOSIFIED_NORM} num_groups", **_AFFINE),
     _kind(bnn.BcosifiedBatchNorm, f"{_BCOSIFIED_NORM} momentum", **_AFFINE),
     _kind(bnn.BcosifiedShift, "num_features channel_dim"),
-    _kind(bnn.Decode, "mean std"),
+    *(_kind(make, "mean std") for make in (bnn.Decode, bnn.NormalizeEncoded)),
 )  # fmt: skip
-_FRACTIONS = (bnn.Normalize, bnn.Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)
+_FRACTIONS = (bnn.Normalize, bnn.NormalizeEncoded, bnn.Decode, bnn.BcosifiedConv1d, bnn.BcosifiedConv2d, bnn.BcosifiedConv3d)
 _TORCHS = (
     *(_kind(make, _CONV, bias=_has("bias")) for make in (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
     _kind(nn.Linear, "in_features out_features", bias=_has("bias")),

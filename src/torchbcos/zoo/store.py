@@ -26,16 +26,15 @@ from torchbcos._core.errors import InputError, MissingFileError, StateError, Wei
 from torchbcos._core.files import replacing, write_json
 from torchbcos._core.names import quote
 from torchbcos._core.pickled import Entry
-from torchbcos._core.torch_private import plain_name
 from torchbcos.models import Network
 from torchbcos.zoo.archive import WeightsFile, entry_of, is_file, open_weights, pointer_fault
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.fields import parse_json
-from torchbcos.zoo.official import from_official
+from torchbcos.zoo.official import renamed, without_wrappers
 
 __all__ = [
     "CARD", "WEIGHTS", "check_fit", "classes_in", "fault_in", "fetch", "fill", "hash_file", "of_today", "open_folder",
-    "read_card", "read_folder", "read_weights", "renamed", "write_folder",
+    "read_card", "read_folder", "read_weights", "write_folder",
 ]  # fmt: skip
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -43,7 +42,6 @@ _TURN = 60.0  # seconds for which who writes a folder waits for another who does
 
 _FLOATS, _INTEGERS = {"float64", "float32", "float16", "bfloat16"}, {"int64", "int32", "int16", "int8", "uint8"}
 _LONGEST_CARD = 32 << 20  # bytes: a million classes with names of 30 letters
-_MOST_WRAPPERS = 8  # around one network
 _ATTEMPTS, _PAUSE = 20, 0.05  # a folder that is being written has its two files exchanged within a moment
 
 
@@ -159,54 +157,7 @@ def fault_in(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-_T = TypeVar("_T")
 _Shaped = TypeVar("_Shaped", Tensor, Entry)
-
-
-def renamed(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, _T]) -> dict[str, _T]:
-    """A state dict under the names of the network's own: those that it has, or official ones turned into ours."""
-    if set(state) == set(own):
-        return dict(state)
-    if not isinstance(model, Network):
-        return _without_prefix(_unwrapped(state, own), own)
-    found = from_official(model, _unwrapped(state))
-    return found if set(found) == set(own) else from_official(model, _without_prefix(_unwrapped(state), own))
-
-
-def _without_prefix(state: Mapping[str, _T], own: Mapping[str, Any]) -> dict[str, _T]:
-    """A state dict without a prefix that all its names share, if the network's own names are what is left.
-
-    >>> _without_prefix({"net.body.a": 1, "net.body.b": 2}, {"a": 0, "b": 0}), _without_prefix({"x.a": 1, "c": 2}, {"a": 0})
-    ({'a': 1, 'b': 2}, {'x.a': 1, 'c': 2})
-    """
-    first = next(iter(own), "")
-    for name in state:
-        if first and name.endswith(f".{first}"):
-            prefix = name.removesuffix(first)
-            if {key.removeprefix(prefix) for key in state if key.startswith(prefix)} == set(own) and len(state) == len(own):
-                return {key.removeprefix(prefix): value for key, value in state.items()}
-    return dict(state)
-
-
-def _unwrapped(state: Mapping[str, _T], own: Mapping[str, Any] | None = None) -> dict[str, _T]:
-    """A state dict without what `DataParallel`, `AveragedModel` and `torch.compile` put before every name.
-
-    And without the "model" that wrappers for training put there, where the network's `own` names have none.
-
-    >>> _unwrapped({"model.a": 1}, {"a": 0}), _unwrapped({"model.a": 1}, {"model.b": 0})
-    ({'a': 1}, {'model.a': 1})
-    >>> _unwrapped({"module._orig_mod.a": 1, "module._orig_mod.b": 2}), _unwrapped({"module.a": 1, "b": 2})
-    ({'a': 1, 'b': 2}, {'module.a': 1, 'b': 2})
-    """
-    found = dict(state)
-    outer = {"module"} if own is None or any(name.startswith("model.") for name in own) else {"module", "model"}
-    for _ in range(_MOST_WRAPPERS):
-        rest = {name: value for name, value in found.items() if name != "n_averaged"}  # which `AveragedModel` counts
-        heads = {name.partition(".")[0] for name in rest}
-        if len(heads) != 1 or not all(head in outer or (head and not plain_name(head)) for head in heads):
-            break
-        found = {name.partition(".")[2]: value for name, value in rest.items()}
-    return found
 
 
 def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
@@ -214,10 +165,9 @@ def classes_in(model: Network, state: Mapping[str, _Shaped]) -> int:
 
     Where it has no such classifier, the number is the network's: `fill` says then what is wrong.
     """
-    key = f"{model.classifier_name}.weight"
-    bare = _without_prefix(_unwrapped(state), model.state_dict())
-    own, given = model.state_dict()[key], state.get(key, from_official(model, bare).get(key))
-    if {name for name in model.state_dict() if not name.startswith(f"{model.classifier_name}.")} == set(bare):
+    key, names = f"{model.classifier_name}.weight", model.state_dict()
+    own, given = names[key], renamed(model, names, state).get(key)
+    if {name for name in names if not name.startswith(f"{model.classifier_name}.")} == set(without_wrappers(state)):
         return 0  # of a network without a classifier
     # in proportion: with MaxOut, a class has several filters
     if given is None or len(given.shape) < 2 or tuple(given.shape[1:]) != tuple(own.shape[1:]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import os
+import pathlib
 import pickle
 import time
 import tracemalloc
@@ -172,3 +173,12 @@ def test_a_tensor_inside_its_storage_is_not(tmp_path: Path) -> None:
     assert found == {"a": Entry("float32", (2, 2), Storage("float32", "0", 6), 1, (3, 1))}
     assert follow(tensor(1, 0, (10**12,), (0,))) == {"a": Entry("expanded from fewer numbers")}
     assert follow(tensor(0, 0, (0, 3), (3, 1)))["a"].shape == (0, 3)
+
+
+def test_paths_beside_weights_are_text() -> None:
+    """Trainers note their folders in checkpoints; nothing is opened."""
+    for path in (pathlib.PurePosixPath("runs") / "mine", pathlib.PureWindowsPath("C:/runs")):
+        found = follow(pickle.dumps({"dirpath": path, "epoch": 3}))
+        assert found == {"dirpath": "/".join(path.parts), "epoch": 3}
+    with pytest.raises(ValueError, match="no path"):
+        follow(pickle.dumps({"dirpath": Runs(pathlib.PurePosixPath, ["a"])}))

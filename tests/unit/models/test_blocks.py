@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import torchbcos
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.models import Network, build
 from torchbcos.models.blocks import Head, Style
+from torchbcos.nn.filters import FilterLayer
 from torchbcos.zoo import create_model
 
 SMALL = [
@@ -156,3 +158,24 @@ def test_padding_goes_into_the_card_and_typing_errors_are_named(tmp_path: Path) 
     torch.testing.assert_close(loaded.model(x), net(x))  # deployed: norms are folded
     with pytest.raises(InputError, match=r"padding_mode must be one of zeros, .*, circular, not 'replicat'\. Did you"):
         made("resnet18", padding_mode="replicat")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vgg11_bnu", "convnext_atto", "vitc_ti_patch1_14"])
+def test_activations_filters_as_they_are_and_a_normalised_input_are_explained(name: str) -> None:
+    """Of every family: exact, with the pixels carrying all that no position carries; and each layer is as it was asked for."""
+    narrow = {} if name.startswith("vit") else {"width_factor": 0.05}
+    options = {"activation": "relu", "unit_norm": False, "normalize": "imagenet", "logit_bias": None, **narrow}
+    net = made(name, num_classes=3, **options).double()
+    x = torchbcos.functional.add_inverse(torch.rand(1, 3, 32, 32, dtype=torch.float64))
+    e = torchbcos.explain(net, x, verify=True)
+    assert bool(e.complete.all()) and set(e.constants) <= {"positional_embedding.position"}
+    assert {m.unit_norm for m in net.modules() if isinstance(m, FilterLayer)} == {False}
+    assert any(isinstance(m, bnn.ReLU) for m in net.modules()) and isinstance(net.normalize, bnn.NormalizeEncoded)
+    assert torch.allclose(torchbcos.deploy(net)(x), net(x), rtol=1e-6, atol=1e-12)
+
+
+def test_a_plain_twin_has_the_activation_that_is_asked_for() -> None:
+    with torch.device("meta"):
+        usual, other = (build("cifar10_resnet20", plain=True, **more) for more in ({}, {"activation": "gelu"}))
+    kinds = [{type(m) for m in net.modules()} & {bnn.ReLU, bnn.GELU} for net in (usual, other)]
+    assert kinds == [{bnn.ReLU}, {bnn.GELU}]

@@ -11,6 +11,7 @@ from torch import nn
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
+from torchbcos.functional import add_inverse
 from torchbcos.pictures import Preprocess
 
 numbers = st.lists(st.tuples(st.floats(-2, 2), st.floats(0.01, 3)), min_size=1, max_size=4)
@@ -64,3 +65,23 @@ def test_numbers_that_are_none(mean: tuple[float, ...], std: tuple[float, ...], 
 def test_other_channels() -> None:
     with pytest.raises(InputError, match="for 3 channels; got x of shape"):
         bnn.Normalize((0.5,) * 3, (1.0,) * 3)(torch.rand(1, 6, 2, 2))
+
+
+@pytest.mark.parametrize("space", [(), (5,), (3, 4), (2, 3, 2)])
+def test_encoded_pictures_are_normalised_channel_by_channel_and_leave_no_constant(space: tuple[int, ...]) -> None:
+    mean, std = (0.485, 0.25), (0.229, 2.0)
+    x = add_inverse(torch.rand(2, 2, *space, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    layer = bnn.NormalizeEncoded(mean, std)
+    wanted = torch.stack(
+        [(x[:, i] - m) / s for i, (m, s) in enumerate(zip([*mean, *(1 - m for m in mean)], [*std, *std], strict=True))], 1
+    )
+    assert torch.allclose(layer(x), wanted, rtol=0, atol=1e-14)
+    assert torch.equal(layer(torch.zeros_like(x)), torch.zeros_like(x)) and torch.allclose(layer(3 * x), 3 * wanted)
+    assert "mean=(0.485, 0.25), std=(0.229, 2.0)" in repr(layer)
+
+
+def test_encoded_pictures_of_other_channels() -> None:
+    with pytest.raises(InputError, match=r"takes \[x, 1 - x\], 6 channels; got x of shape \(1, 3, 2, 2\)"):
+        bnn.NormalizeEncoded((0.5,) * 3, (1.0,) * 3)(torch.rand(1, 3, 2, 2))
+    with pytest.raises(InputError, match="std above 0"):
+        bnn.NormalizeEncoded((0.5,), (0.0,))

@@ -123,7 +123,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     **dict.fromkeys(("BcosifiedTokenNorm", "BcosifiedPositionNorm"), bcosified_norm()),
     "BcosifiedShift": st.fixed_dictionaries({"num_features": st.integers(1, 4), "channel_dim": st.sampled_from([1, -1])}),
     "BcosifiedGroupNorm": bcosified_norm(num_groups=2), "BcosifiedBatchNorm": bcosified_norm(momentum=0.3),
-    "Decode": st.just({"mean": (0.5, -1.25), "std": (0.25, 3.0)}),
+    **dict.fromkeys(("Decode", "NormalizeEncoded"), st.just({"mean": (0.5, -1.25), "std": (0.25, 3.0)})),
 }  # fmt: skip
 TORCHS: list[nn.Module] = [
     nn.Conv1d(2, 4, 3, padding="same"), nn.Conv2d(2, 4, (3, 1), stride=2, bias=False), nn.Conv3d(2, 2, 3, groups=2),
