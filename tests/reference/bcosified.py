@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["converted_conv", "converted_linear", "converted_norm", "fit_channel", "length"]
+__all__ = ["converted_conv", "converted_linear", "converted_norm", "fit_channel", "fit_together", "length"]
 
 
 def length(values: Sequence[float], eps: float) -> float:
@@ -126,3 +126,22 @@ def fit_channel(y: Sequence[float], m: Sequence[float], t: Sequence[float], ridg
     ym, yt, mt = (math.fsum(a * c for a, c in zip(p, q, strict=True)) / k for p, q in ((y, m), (y, t), (m, t)))
     determinant = yy * mm - ym * ym
     return (yt * mm - mt * ym) / determinant, (mt * yy - yt * ym) / determinant
+
+
+def fit_together(
+    y: Sequence[Sequence[float]], m: Sequence[float], t: Sequence[Sequence[float]], ridge: float
+) -> tuple[float, list[float]]:
+    """One s of all channels and a b for each, of the least squares of `s·y + b·m` to t; y and t are lists of channels."""
+    k, channels = len(m), len(y)
+    equations = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
+    right = torch.zeros(channels + 1, dtype=torch.float64)
+    for c in range(channels):
+        for i in range(k):
+            equations[0, 0] += y[c][i] * y[c][i] / k * (1 + ridge)
+            equations[c + 1, c + 1] += m[i] * m[i] / k * (1 + ridge)
+            equations[0, c + 1] += y[c][i] * m[i] / k
+            equations[c + 1, 0] += y[c][i] * m[i] / k
+            right[0] += y[c][i] * t[c][i] / k
+            right[c + 1] += m[i] * t[c][i] / k
+    s, *b = torch.linalg.solve(equations, right).tolist()
+    return s, b
