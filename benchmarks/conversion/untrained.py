@@ -60,6 +60,20 @@ def pictures(archive: Path, size: int, count: int | None = None) -> dict[str, Te
     return {name: one.permute(2, 0, 1).float() / 255 for name, one in found.items()}
 
 
+def labelled(data: Path, size: int) -> tuple[Tensor, Tensor]:
+    """The 500 pictures of `imagenet-samples`, (500, 3, size, size), and their classes among the 1,000 of ImageNet."""
+    with (data / "imagenet-samples" / "labels.csv").open() as file:
+        table = list(csv.DictReader(file))
+    found = {Path(name).name: one for name, one in pictures(data / "imagenet-samples" / "samples.tar", size).items()}
+    return torch.stack([found[row["file"]] for row in table]), torch.tensor([int(row["index"]) for row in table])
+
+
+def unlabelled(data: Path, size: int, count: int) -> Tensor:
+    """The first pictures of `photos-unlabelled`, which is shuffled: (count, 3, size, size)."""
+    archive = sorted((data / "photos-unlabelled").glob("*.tar"))[0]
+    return torch.stack(list(pictures(archive, size, count).values()))
+
+
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([model(part) for part in x.split(50)])
@@ -106,15 +120,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     teacher = torchbcos.load("timm:tf_efficientnet_lite0", weights=args.weights, device="cpu", deploy=False).model
     rows = json.loads(args.json.read_text("utf-8")) if args.json.is_file() else {}
-    with (args.data / "imagenet-samples" / "labels.csv").open() as file:
-        table = list(csv.DictReader(file))
-    found = pictures(args.data / "imagenet-samples" / "samples.tar", SIZE)
-    names = {Path(name).name: one for name, one in found.items()}
-    key = next(k for k in table[0] if Path(table[0][k]).name in names)
-    number = next(k for k in ("class", "index", "label") if k in table[0] and table[0][k].isdigit())
-    x, labels = torch.stack([names[Path(r[key]).name] for r in table]), torch.tensor([int(r[number]) for r in table])
-    archive = sorted((args.data / "photos-unlabelled").glob("*.tar"))[0]
-    example = torch.stack(list(pictures(archive, SIZE, CALIBRATED).values()))
+    x, labels = labelled(args.data, SIZE)
+    example = unlabelled(args.data, SIZE, CALIBRATED)
     plain = logits_of(teacher, (x - 0.5) / 0.5)
     right = plain.argmax(1) == labels
     if "given network" not in rows:

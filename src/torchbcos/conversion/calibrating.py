@@ -2,7 +2,7 @@
 
 Layer by layer, in the order of the forward pass and on the converted network's own input, `s · linear part + b · length` is
 fitted to the given network's values by least squares, one s and one b a channel; then the spread that a fit loses is restored.
-A layer that has few places, as a classifier behind a pool has one a picture, gets one s for all channels.
+Each s is drawn to the one that all channels of its layer would share: the fewer places a layer has, the more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Fit", "Sample", "calibrate_", "fitted", "values_to_match"]
 
 _SAMPLES = 4096  # places of each layer that are compared
 _NUMBERS = 2**27  # that are kept of all layers together
-_ENOUGH = 512  # below it one factor for all channels: a factor of its own for each class, from one value a picture, is noise
+_SHARED = 4096.0  # places that vote for the factor that channels share: of few pictures a factor of its own for each is noise
 _RIDGE = 1e-4
 _LEAST, _MOST = 0.05, 50.0  # factors of a channel: beyond them a fit says that channel cannot be matched
 _SPREAD = 2.0  # by how much a spread is restored at most
@@ -175,37 +175,41 @@ def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | No
             layer.unit.fill_(float(m.mean().clamp_min(1e-12)))
             m = m / layer.unit
     taken = rows[places].double(), None if m is None else m[places].double(), target.values.double()
-    found = fitted(*taken, common=len(places) < _ENOUGH)
+    found = fitted(*taken, shared=_SHARED)
     _apply_(layer, found)
     return found.explained
 
 
-def fitted(y: Tensor, m: Tensor | None, t: Tensor, *, common: bool = False) -> Fit:
+def fitted(y: Tensor, m: Tensor | None, t: Tensor, *, shared: float = 0.0) -> Fit:
     """Least squares of `s · y + b · m` to t, one s and one b a channel, then the spread of t restored, at most twofold.
 
     Args:
         y: (K, O) the linear part.
         m: (K, 1) lengths; None: there is no bias.
         t: (K, O) to match.
-        common: one s for all channels.
+        shared: how many places more say, for each channel, what is right for all channels together: s, and how much the spread
+            is restored, are means of what the channel says and what all say, with weights K and `shared`.
     """
+    more = shared / len(y)
     over, under = (y * t).mean(0), (y * y).mean(0) * (1 + _RIDGE if m is not None else 1)
     if m is not None:  # what b · m cannot give
         ym, mm, mt = (y * m).mean(0), (m * m).mean(0) * (1 + _RIDGE), (m * t).mean(0)
         over, under = over - ym * mt / mm, under - ym * ym / mm
-    if common:
-        over, under = over.sum().expand_as(over), under.sum().expand_as(under)
-    scale = over / under.clamp_min(1e-30)
+    scale = _drawn(over, under, more)
     scale = torch.where(scale.isfinite() & (scale > _LEAST), scale, _LEAST).clamp(max=_MOST)
     fit = scale * y + (0 if m is None else (mt - scale * ym) / mm * m)
-    lost, whole = fit.var(0, correction=0), t.var(0, correction=0)
-    if common:
-        lost, whole = lost.sum().expand_as(lost), whole.sum().expand_as(whole)
-    scale = scale * (whole / lost.clamp_min(1e-24)).sqrt().clamp(1, _SPREAD)
+    wider = _drawn(t.var(0, correction=0), fit.var(0, correction=0), more)
+    scale = scale * wider.sqrt().clamp(1, _SPREAD)
     bias = torch.zeros_like(scale) if m is None else (t.mean(0) - scale * y.mean(0)) / m.mean()  # the mean is that of t
     fit = scale * y + (0 if m is None else bias * m)
     rest, all_of_it = ((t - fit) ** 2).sum(), ((t - t.mean(0)) ** 2).sum()
     return Fit(scale, bias, float(1 - rest / all_of_it.clamp_min(1e-30)))
+
+
+def _drawn(over: Tensor, under: Tensor, more: float) -> Tensor:
+    """`over / under` of each channel, drawn to that of all together, which weighs `more` times as much."""
+    of_all = over.sum() / under.sum().clamp_min(1e-30)
+    return (over + more * of_all * under) / ((1 + more) * under).clamp_min(1e-30)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 
 from tests.reference.bcosified import fit_channel, fit_together
 import torchbcos
-from torchbcos.conversion.calibrating import _ENOUGH, _RIDGE, fitted
+from torchbcos.conversion import calibrating
+from torchbcos.conversion.calibrating import _RIDGE, fitted
 from torchbcos.functional import add_inverse
 
 
@@ -47,30 +49,38 @@ def test_a_channel_that_cannot_be_matched_keeps_a_small_positive_factor() -> Non
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 99), noise=st.sampled_from([0.0, 0.3, 2.0]))
-def test_one_factor_of_all_channels_equals_its_twin(seed: int, noise: float) -> None:
+@given(seed=st.integers(0, 99), noise=st.sampled_from([0.0, 0.3, 2.0]), shared=st.sampled_from([5.0, 1e9]))
+def test_factors_are_drawn_to_that_of_all_channels(seed: int, noise: float, shared: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     y, m = torch.randn(20, 3, generator=generator).double(), 1 + torch.rand(20, 1, generator=generator).double()
-    t = 0.7 * y + torch.tensor([1.0, -2.0, 0.0]) * m + noise * torch.randn(20, 3, generator=generator).double()
-    found = fitted(y, m, t, common=True)
-    s, b = fit_together(y.T.tolist(), m[:, 0].tolist(), t.T.tolist(), _RIDGE)
-    there = s * y + torch.tensor(b).double() * m
-    wider = math.sqrt(float(t.var(0, correction=0).sum() / there.var(0, correction=0).sum()))
-    assert found.scale.tolist() == pytest.approx([max(s, 0.05) * min(2.0, max(1.0, wider))] * 3, rel=1e-6)
+    scales = torch.tensor([0.5, 1.0, 1.5]).double()
+    t = scales * y + torch.tensor([1.0, -2.0, 0.0]) * m + noise * torch.randn(20, 3, generator=generator).double()
+    found = fitted(y, m, t, shared=shared)
+    ys, ms, ts = y.T.tolist(), m[:, 0].tolist(), t.T.tolist()
+    together, _ = fit_together(ys, ms, ts, _RIDGE)
+    alone = torch.tensor([fit_channel(a, ms, c, _RIDGE)[0] for a, c in zip(ys, ts, strict=True)]).double()
+    s = ((20 * alone + shared * together) / (20 + shared)).clamp_min(0.05)
+    square = (m * m).mean() * (1 + _RIDGE)
+    spread = (s * y + ((m * t).mean(0) - s * (m * y).mean(0)) / square * m).var(0, correction=0)
+    wanted = t.var(0, correction=0)
+    ratio = (20 * wanted / spread + shared * wanted.sum() / spread.sum()) / (20 + shared)
+    assert found.scale.tolist() == pytest.approx((s * ratio.sqrt().clamp(1, 2)).tolist(), rel=1e-6)
     assert (found.scale * y + found.bias * m).mean(0).tolist() == pytest.approx(t.mean(0).tolist(), abs=1e-9)
-    alone = fitted(y, None, 3 * y, common=True)
-    assert torch.allclose(alone.scale, torch.full((3,), 3.0).double()) and not bool(alone.bias.any())
+    together_alone = fitted(y, None, 3 * y, shared=shared)
+    assert torch.allclose(together_alone.scale, torch.full((3,), 3.0).double()) and not bool(together_alone.bias.any())
 
 
-def test_classes_are_not_fitted_to_a_few_pictures_one_by_one() -> None:
+def test_classes_are_not_fitted_to_a_few_pictures_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of few pictures a factor for each class is noise, and the largest logit goes to whom the noise favours."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 40)).eval()
-    ratios = []
-    for count in (12, _ENOUGH):
-        x = torch.rand(count, 3, 9, 9)
+    x = torch.rand(12, 3, 9, 9)
+    uneven = []
+    for shared in (calibrating._SHARED, 0.0):
+        monkeypatch.setattr(calibrating, "_SHARED", shared)
         model, _ = torchbcos.bcosify(net, b=1, example=x, mean=(0.5,) * 3, std=(0.5,) * 3)
-        ratios.append(model[-1].weight.detach().norm(dim=1) / net[-1].weight.detach().norm(dim=1))  # type: ignore[operator, union-attr]
         assert model(add_inverse(x)).mean(0).tolist() == pytest.approx(net(2 * x - 1).mean(0).tolist(), abs=1e-4)
-    few, many = ratios
-    assert float(few.std() / few.mean()) < 1e-5 < 1e-2 < float(many.std() / many.mean())
+        layers: Any = model[-1], net[-1]
+        ratio = layers[0].weight.detach().norm(dim=1) / layers[1].weight.detach().norm(dim=1)
+        uneven.append(float(ratio.std() / ratio.mean()))
+    assert uneven[0] < 0.02 < 0.1 < uneven[1]
