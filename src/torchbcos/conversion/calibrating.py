@@ -26,7 +26,8 @@ __all__ = ["Fit", "Sample", "calibrate_", "fitted", "values_to_match"]
 
 _SAMPLES = 4096  # places of each layer that are compared
 _NUMBERS = 2**27  # that are kept of all layers together
-_SHARED = 4096.0  # places that vote for the factor that channels share: of few pictures a factor of its own for each is noise
+_SHARED = 4096.0  # over all places of a layer: how much the factor that its channels would share weighs beside their own.
+# A classifier behind a pool has one place a picture, and a factor of its own for each class, from so few, is noise.
 _RIDGE = 1e-4
 _LEAST, _MOST = 0.05, 50.0  # factors of a channel: beyond them a fit says that channel cannot be matched
 _SPREAD = 2.0  # by how much a spread is restored at most
@@ -175,7 +176,7 @@ def _fit_(layer: Any, x: Tensor, target: Sample, planned: Planned) -> float | No
             layer.unit.fill_(float(m.mean().clamp_min(1e-12)))
             m = m / layer.unit
     taken = rows[places].double(), None if m is None else m[places].double(), target.values.double()
-    found = fitted(*taken, shared=_SHARED)
+    found = fitted(*taken, shared=_SHARED / len(rows))
     _apply_(layer, found)
     return found.explained
 
@@ -187,18 +188,17 @@ def fitted(y: Tensor, m: Tensor | None, t: Tensor, *, shared: float = 0.0) -> Fi
         y: (K, O) the linear part.
         m: (K, 1) lengths; None: there is no bias.
         t: (K, O) to match.
-        shared: how many places more say, for each channel, what is right for all channels together: s, and how much the spread
-            is restored, are means of what the channel says and what all say, with weights K and `shared`.
+        shared: s, and how much the spread is restored, are means of what is right for the channel, with weight 1, and for all
+            channels together, with this one.
     """
-    more = shared / len(y)
     over, under = (y * t).mean(0), (y * y).mean(0) * (1 + _RIDGE if m is not None else 1)
     if m is not None:  # what b · m cannot give
         ym, mm, mt = (y * m).mean(0), (m * m).mean(0) * (1 + _RIDGE), (m * t).mean(0)
         over, under = over - ym * mt / mm, under - ym * ym / mm
-    scale = _drawn(over, under, more)
+    scale = _drawn(over, under, shared)
     scale = torch.where(scale.isfinite() & (scale > _LEAST), scale, _LEAST).clamp(max=_MOST)
     fit = scale * y + (0 if m is None else (mt - scale * ym) / mm * m)
-    wider = _drawn(t.var(0, correction=0), fit.var(0, correction=0), more)
+    wider = _drawn(t.var(0, correction=0), fit.var(0, correction=0), shared)
     scale = scale * wider.sqrt().clamp(1, _SPREAD)
     bias = torch.zeros_like(scale) if m is None else (t.mean(0) - scale * y.mean(0)) / m.mean()  # the mean is that of t
     fit = scale * y + (0 if m is None else bias * m)
@@ -206,10 +206,10 @@ def fitted(y: Tensor, m: Tensor | None, t: Tensor, *, shared: float = 0.0) -> Fi
     return Fit(scale, bias, float(1 - rest / all_of_it.clamp_min(1e-30)))
 
 
-def _drawn(over: Tensor, under: Tensor, more: float) -> Tensor:
-    """`over / under` of each channel, drawn to that of all together, which weighs `more` times as much."""
+def _drawn(over: Tensor, under: Tensor, shared: float) -> Tensor:
+    """`over / under` of each channel, drawn to that of all together, which weighs `shared` times as much."""
     of_all = over.sum() / under.sum().clamp_min(1e-30)
-    return (over + more * of_all * under) / ((1 + more) * under).clamp_min(1e-30)
+    return (over + shared * of_all * under) / ((1 + shared) * under).clamp_min(1e-30)
 
 
 @torch.no_grad()

@@ -431,7 +431,7 @@ def test_a_converted_network_trains() -> None:
     model.train()
     optimiser, labels = torch.optim.Adam(model.parameters(), 1e-2), torch.arange(6) % 5
     losses = []
-    for _ in range(25):
+    for _ in range(60):
         loss = F.cross_entropy(model(add_inverse(PIXELS)), labels)
         optimiser.zero_grad()
         loss.backward()
