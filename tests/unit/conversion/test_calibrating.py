@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.reference.bcosified import fit_channel, fit_together
 import torchbcos
+from tests.reference.bcosified import fit_channel, fit_together
 from torchbcos.conversion import calibrating
 from torchbcos.conversion.calibrating import _RIDGE, fitted
 from torchbcos.functional import add_inverse
