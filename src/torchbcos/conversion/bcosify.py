@@ -8,19 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
+from torchbcos._core.errors import ArgumentTypeError, InputError, StateError, shorten
 from torchbcos._core.torch_private import original
 from torchbcos.conversion.calibrating import calibrate_, values_to_match
-from torchbcos.conversion.checking import closing_check, leftover
+from torchbcos.conversion.checking import check_ran, closing_check, leftover
 from torchbcos.conversion.choosing import Choices
-from torchbcos.conversion.planning import LAYERS, Planned, plan
+from torchbcos.conversion.planning import LAYERS, Planned, plan, stayed
 from torchbcos.conversion.recording import record, tensor_in
 from torchbcos.conversion.replacing import apply_step
 from torchbcos.conversion.report import Line, Report
 from torchbcos.conversion.shifting import shifted
-from torchbcos.conversion.steps import Step, mark
+from torchbcos.conversion.steps import Step, conversion_of, mark
 from torchbcos.deployment.settle import copy_of, settle_weights_
 from torchbcos.functional import add_inverse
 
@@ -29,6 +30,7 @@ __all__ = ["bcosify"]
 _FEW = 2  # examples that are recorded
 _SIZE = 224  # of noise, where a network does not say what it takes
 _NOISE = 8
+_BRIGHTEST = 2.0  # means of pixels in [0, 1] lie well below
 
 
 def bcosify(
@@ -56,9 +58,15 @@ def bcosify(
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"bcosify needs a torch.nn.Module, not {type(model).__name__}; a classifier has one: clf.model.")
+    if calibrate is not None and not isinstance(calibrate, bool):
+        raise InputError(f"calibrate is None, True or False, not {shorten(repr(calibrate), 80)}.")
+    _check_network(original(model))
     choices = Choices(b, biases, unit_norm, antialias, border)
     given = copy_of(original(model)).eval().requires_grad_(False)
     settle_weights_(given)
+    narrow = {p.dtype for p in given.parameters()} & {torch.float16, torch.bfloat16}
+    if narrow:
+        given.float()  # proofs and fits need more digits; at the end it has its own precision again
     mean, std = _normalisation(given, mean, std)
     pixels = _pixels(given, example, len(mean))
     encoded, x = add_inverse(pixels), bnn.Normalize(mean, std)(pixels)
@@ -66,7 +74,7 @@ def bcosify(
     plans = plan(given, recording, choices, mean, std)
     zeroed = leftover(given, recording, plans) if choices.biases != "keep" else []
     if choices.biases == "norm":
-        behind, zeroed = shifted(recording, zeroed, plans)
+        behind, zeroed = shifted(given, recording, x, zeroed, plans)
         plans += behind
     steps = _in_order([*(p.step for p in plans), *zeroed])
     numbers = {p.step.path: p.numbers for p in plans}
@@ -74,24 +82,51 @@ def bcosify(
     for step in steps:
         converted = apply_step(converted, step, numbers.get(step.path))
     converted.eval()
+    check_ran(converted, encoded[:1], plans)
     fits = not choices.keeps_layers if calibrate is None else calibrate
     if fits:
         targets = values_to_match(given, x, plans)
         calibrate_(converted, encoded, targets, plans)
     checked = closing_check(converted, encoded, plans, output)
     never = recording.never_ran(given, LAYERS)
+    linear, elsewhere = stayed(given, recording, plans)
     report = Report(
         lines=tuple(_line(p, checked.of_layers) for p in plans if p.step.kind not in ("set", "decode", "folded")),
         steps=tuple(steps), share=checked.share, constants=checked.constants, residual=checked.residual,
         kept=_same(given, converted, x, encoded, output), noise=example is None, examples=len(pixels),
-        never_ran=tuple(never), elsewhere=tuple(sorted(set(recording.elsewhere) & checked.left)),
+        never_ran=tuple(never), stayed=tuple(linear),
+        elsewhere=tuple(sorted({*elsewhere, *(set(recording.elsewhere) & checked.left)})),
         zeroed=tuple(f"{s.path}.{n}" if s.path else n for s in zeroed for n in s.settings["names"]),
         operations=checked.operations, settings={
             "b": dict(b) if isinstance(b, Mapping) else float(b), "biases": biases, "unit_norm": unit_norm,
             "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
         },
     )  # fmt: skip
+    if len(narrow) == 1:
+        converted.to(*narrow)
     return mark(converted.requires_grad_(True), steps, report.settings), report
+
+
+def _check_network(model: nn.Module) -> None:
+    """Whether there is a network to convert.
+
+    Raises:
+        InputError: it was converted already.
+        StateError: it is scripted, or has no numbers yet.
+    """
+    if conversion_of(model) is not None:
+        raise InputError("This network was converted already: give bcosify the network that it was made from.")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise StateError(
+                f"The module {shorten(name, 80) or 'itself'!r} is scripted or traced code, whose layers nobody can replace: convert "
+                "the network that it was made from."
+            )
+    for name, p in model.named_parameters():
+        if is_lazy(p) or p.is_meta:
+            raise StateError(
+                f"The parameter {shorten(name, 80)!r} has no numbers yet: run the network once, or load its weights."
+            )
 
 
 def _normalisation(
@@ -107,6 +142,11 @@ def _normalisation(
             "(0, …) and (1, …) where it takes pixels in [0, 1]. ImageNet's are (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)."
         )
     layer = bnn.Normalize(mean, std)  # says what is wrong with them
+    if max(layer.mean) > _BRIGHTEST:
+        raise InputError(
+            f"mean={shorten(repr(tuple(layer.mean)), 80)} is of pixels beyond [0, 1], as those of 0 to 255 are: divide mean and std "
+            "by the number of white."
+        )
     return list(layer.mean), list(layer.std)
 
 
@@ -121,7 +161,7 @@ def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
     if (
         not isinstance(example, Tensor)
         or example.dim() < 3
-        or not len(example)
+        or not example.numel()
         or example.shape[1] not in (channels, 2 * channels)
     ):
         what = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
@@ -132,13 +172,12 @@ def _pixels(model: nn.Module, example: Tensor | None, channels: int) -> Tensor:
     if (
         not example.is_floating_point()
         or not bool(torch.isfinite(example).all())
-        or float(example.min()) < 0
-        or example.max() > 1
+        or bool((example < 0).any() or (example > 1).any())
     ):
         raise InputError(
             "example holds pixels in [0, 1], before any normalisation: pictures as clf.preprocess or ToTensor gives them."
         )
-    return example[:, :channels].to(like.device, like.dtype)
+    return example[:, :channels].detach().to(like.device, like.dtype)
 
 
 def _in_order(steps: list[Step]) -> list[Step]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import StateError
+from torchbcos._core.errors import BcosError, StateError, shorten
 from torchbcos.conversion.planning import Planned
 from torchbcos.conversion.recording import Recording, listening, tensor_in
 from torchbcos.conversion.steps import OUTPUT_LAYERS, Step, prefix_of
@@ -19,7 +19,7 @@ from torchbcos.functional import add_inverse
 from torchbcos.kinds import trace
 from torchbcos.kinds.kind import Kind
 
-__all__ = ["Checked", "closing_check", "kind_of", "leftover"]
+__all__ = ["Checked", "check_ran", "closing_check", "kind_of", "leftover"]
 
 _FEW = 8  # examples that are explained
 _TOKENS = ("cls", "token", "dist", "register", "reg_", "class_emb", "latent", "probe")
@@ -101,10 +101,9 @@ def closing_check(network: nn.Module, x: Tensor, plans: Sequence[Planned], outpu
         output: entry of the output with the logits.
 
     Raises:
-        StateError: a converted layer did not run, the network cannot be explained, or gives no number for other pictures.
+        StateError: the network cannot be explained, or gives no number for other pictures.
     """
     prefix = prefix_of(network)
-    _check_ran(network, x[:1], plans, prefix)
     _check_finite(network, x[:1], output)
     e = explain(network, x[:_FEW], output=output, products="half")
     parts = {name: value[:, 0].double().abs() for name, value in e.constants.items() if name not in e.fixed}
@@ -129,14 +128,32 @@ def _inside(plans: Sequence[Planned]) -> tuple[str, ...]:
     return tuple(f"{p.step.path}." for p in plans if p.step.kind in OUTPUT_LAYERS)
 
 
-def _check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned], prefix: str) -> None:
-    """Whether every layer that was put in ran: one that does not is no part of what the network does."""
-    modules = dict(network.named_modules())
+def check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned]) -> None:
+    """Whether a converted network runs, and in it every layer that was put in: one that does not is no part of what it does.
+
+    Args:
+        network: converted.
+        x: (N, 2C, *S) encoded.
+        plans: of the conversion.
+
+    Raises:
+        StateError: it does not, or a layer did not.
+    """
+    modules, prefix = dict(network.named_modules()), prefix_of(network)
     wanted = {prefix + p.step.path for p in plans if p.step.kind not in ("set", "decode", "zero")}
     ran: set[str] = set()
     handles = [modules[path].register_forward_hook(_note(ran, path)) for path in wanted]
-    with listening(handles), torch.no_grad():
-        network(x)
+    try:
+        with listening(handles), torch.no_grad():
+            network(x)
+    except BcosError:
+        raise
+    except Exception as error:  # of any class: it is somebody else's code
+        said = shorten(" ".join(str(error).split()), 200).rstrip(".")
+        raise StateError(
+            f"The converted network does not run: {said}. Its code asks a layer for something that the layer in its place does not "
+            "have."
+        ) from error
     missing = sorted(wanted - ran)
     if missing:
         raise StateError(

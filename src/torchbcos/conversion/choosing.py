@@ -15,7 +15,7 @@ from torchbcos.conversion.recording import Recording, Run
 from torchbcos.functional.numbers import check_exponent
 from torchbcos.nn.bcosified import check_biases
 
-__all__ = ["ROLES", "Choices", "b_of", "check_rules", "role_of"]
+__all__ = ["ROLES", "Choices", "asks", "b_of", "check_rules", "role_of"]
 
 ROLES = ("stem", "depthwise", "expand", "project", "pointwise", "conv", "attention", "classifier", "linear")
 _ASKS = ("qkv", "kv", "qk", "q", "k", "v", "query", "key", "value", "wqkv", "in_proj")  # maps to queries, keys or values
@@ -43,6 +43,12 @@ class Choices:
         check_biases(self.biases)
         if self.border not in ("repeat", "mean"):
             raise InputError(f"border is 'repeat' or 'mean', not {shorten(repr(self.border), 80)}.")
+        for name in ("unit_norm", "antialias"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is True or False, not {shorten(repr(getattr(self, name)), 80)}.")
+        for rule in self.b if isinstance(self.b, Mapping) else ():
+            if not isinstance(rule, str):
+                raise InputError(f"A rule of b is a name, a pattern or what a layer does, not {shorten(repr(rule), 80)}.")
         for value in self.b.values() if isinstance(self.b, Mapping) else [self.b]:
             check_exponent(value)
 
@@ -53,11 +59,20 @@ class Choices:
         return ones and self.biases == "keep" and not self.antialias
 
 
+def asks(path: str) -> bool:
+    """Whether a layer of this name makes queries, keys or values.
+
+    >>> asks("layers.0.attn.q_proj"), asks("layers.0.mlp.fc1")
+    (True, False)
+    """
+    name = path.rpartition(".")[2].lower().removeprefix("to_")
+    return name.removesuffix("_proj").removesuffix("_conv") in _ASKS
+
+
 def role_of(run: Run, recording: Recording) -> str:
     """What a convolution or linear layer does in its network: one of `ROLES`."""
     module: Any = run.module
-    name = run.path.rpartition(".")[2].lower().removeprefix("to_")
-    if name.removesuffix("_proj").removesuffix("_conv") in _ASKS:
+    if asks(run.path):
         return "attention"
     if run.last:
         return "classifier"

@@ -98,6 +98,7 @@ def _operations(report: Report) -> Html:
 def _steps(report: Report) -> list[str]:
     more = {
         "did not run, and stayed as they were": report.never_ran,
+        "stayed linear: no layer of ours gives what they give": report.stayed,
         "stayed linear: their weights are used elsewhere": report.elsewhere,
         "biases that were set to zero": report.zeroed,
     }  # fmt: skip

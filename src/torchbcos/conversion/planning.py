@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from torchbcos._core.errors import BcosError
 from torchbcos.conversion.attending import fits_multihead
-from torchbcos.conversion.choosing import Choices, b_of, check_rules, role_of
+from torchbcos.conversion.choosing import Choices, asks, b_of, check_rules, role_of
 from torchbcos.conversion.recording import Recording, Run
 from torchbcos.conversion.replacing import Numbers, norm_numbers, numbers_of, replacement
 from torchbcos.conversion.steps import OUTPUT_LAYERS, Step
 
-__all__ = ["LAYERS", "Planned", "plan", "words_of"]
+__all__ = ["LAYERS", "Planned", "plan", "stayed", "words_of"]
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -82,6 +82,37 @@ def plan(
     return steps
 
 
+def stayed(network: nn.Module, recording: Recording, plans: Sequence[Planned]) -> tuple[list[str], list[str]]:
+    """What stays linear though the logits depend on it by more than gates: no step is about it.
+
+    Args:
+        network: that was recorded.
+        recording: of it.
+        plans: of its conversion.
+
+    Returns:
+        Paths of modules that call a convolution or linear map with parameters of their own which no layer of ours could replace;
+        and of layers whose weights the code of another module uses.
+    """
+    done = {p.step.path for p in plans}
+    inside = tuple(f"{p.step.path}." for p in plans if p.step.kind in OUTPUT_LAYERS)
+    own = [
+        run.path for run in recording.runs.values()
+        if run.signal and (_maps(run) or any(name.startswith("conv_transpose") for name in run.functions))
+    ]  # fmt: skip
+    layers = [path for path, one in network.named_modules() if isinstance(one, LAYERS) and path in recording.elsewhere]
+    layers = [path for path in layers if not asks(path)]  # they stay linear whoever reads them
+    left = [[path for path in paths if path not in done and not path.startswith(inside)] for paths in (own, layers)]
+    return [path for path in left[0] if path not in left[1]], left[1]
+
+
+def _maps(run: Run) -> bool:
+    """Whether the code of a module calls a convolution or linear map with a parameter of its own, or with what that makes."""
+    own = list(run.module.parameters(recurse=False))
+    foreign = isinstance(run.weight, nn.Parameter) and not any(p is run.weight for p in own)
+    return run.weight is not None and bool(own) and not foreign
+
+
 def _layer(run: Run, recording: Recording) -> Planned | None:
     """A convolution or linear layer."""
     if not isinstance(run.module, LAYERS) or isinstance(run.module, _TRANSPOSED) or not run.signal or run.x is None:
@@ -144,7 +175,7 @@ def _norm(run: Run, choices: Choices) -> Planned | None:
     eps = next((float(getattr(module, name)) for name in _EPSILONS if isinstance(getattr(module, name, None), float)), 1e-5)
     follows = [name for name in _FOLLOWS if isinstance(getattr(module, name, None), nn.Module)]
     settings = {"biases": "keep", "eps": eps, "affine": getattr(module, "weight", None) is not None}
-    grouped = "group_norm" in run.functions or "instance_norm" in run.functions
+    grouped = not centred and ("group_norm" in run.functions or "instance_norm" in run.functions)
     for kind, axis in (("batch", 1), ("token", -1), ("position", 1), ("group", 1)):
         if (kind == "batch") != centred or (kind == "group") != grouped:
             continue

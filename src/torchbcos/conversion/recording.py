@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from torchbcos._core.errors import StateError, shorten
+from torchbcos._core.errors import BcosError, InputError, StateError, shorten
 from torchbcos._core.frozen import Session
 from torchbcos._core.torch_private import version
 from torchbcos.explanation.forward import picked
@@ -23,6 +23,7 @@ __all__ = ["Recording", "Run", "listening", "record", "tensor_in"]
 
 # functions whose second and third arguments are a weight and a bias
 _MAPS = ("conv1d", "conv2d", "conv3d", "linear")
+_LIKE = ("to", "type_as", "expand_as", "view_as", "reshape_as")  # of their second tensor only what it is like
 _LOOKS = ("__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "requires_grad_", "type")
 
 
@@ -112,7 +113,8 @@ def record(network: nn.Module, x: Tensor, output: str | int | None = None) -> Re
         output: which entry holds the logits.
 
     Raises:
-        StateError: it gives no logits (N, classes), or cannot be explained.
+        InputError: it does not run on these.
+        StateError: it gives no logits (N, classes), none that are numbers, or cannot be explained.
     """
     found = _looked(network, x, output)
     _find_signals(network, x[:1], output, found)  # of one image, whatever the layout inside
@@ -153,14 +155,24 @@ def _looked(network: nn.Module, x: Tensor, output: str | int | None) -> Recordin
 
         return hook
 
-    with _hooks(network, enter, leave), torch.no_grad(), mode:
-        outputs = network(x)
+    try:
+        with _hooks(network, enter, leave), torch.no_grad(), mode:
+            outputs = network(x)
+    except BcosError:
+        raise
+    except Exception as error:  # of any class: it is somebody else's code
+        said = shorten(" ".join(str(error).split()), 200).rstrip(".")
+        raise InputError(f"This network does not run on examples of shape {tuple(x.shape[1:])}: {said}.") from error
     logits = tensor_in(outputs, output)
     if logits is None or logits.dim() != 2 or len(logits) != len(x):
         what = tuple(logits.shape) if logits is not None else type(outputs).__name__
         raise StateError(
             f"bcosify takes classifiers, which give logits (N, classes); this {type(network).__name__} gave {what}. "
             "Put a head behind it, or name the entry of its output with output=…."
+        )
+    if not bool(logits.isfinite().all()):
+        raise StateError(
+            "The given network gives no number for the example (NaN or infinite logits), so there is nothing to keep."
         )
     for path, key in given.items():
         runs[path].readers, runs[path].last = mode.readers[key], key == id(logits)
@@ -216,7 +228,7 @@ class _Readers(TorchFunctionMode):
             if name in _MAPS and run.weight is None:
                 named = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **kwargs}
                 run.weight, run.bias = named.get("weight"), named.get("bias")
-        for t in given:
+        for t in given[:1] if name in _LIKE else given:
             owners = self.owners.get(id(t), set())
             for owner in owners if here not in owners else ():
                 self.elsewhere.setdefault(owner, here)
@@ -284,7 +296,8 @@ def _find_signals(network: nn.Module, x: Tensor, output: str | int | None, found
         try:
             gradients = torch.autograd.grad((logits * weights).sum(), leaves, allow_unused=True)
         except RuntimeError as error:
-            raise StateError(f"This network has no derivative to explain it by: {shorten(str(error), 200)}.") from error
+            said = shorten(str(error).partition("Hint:")[0].partition(": [")[0], 200).rstrip(". ")
+            raise StateError(f"This network has no derivative to explain it by: {said}.") from error
         reach = [gradient is not None for gradient in gradients]  # zero, where a branch begins at nothing
         found.constants = tuple(name for name, there in zip(state.probes, reach[len(given) :], strict=True) if there)
     for path, there in zip(given, reach, strict=False):

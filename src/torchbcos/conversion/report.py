@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Report:
         noise: whether the network was fitted to noise, as no example was given.
         examples: how many pictures it was fitted to.
         never_ran: layers of the given network that did not run, and stand as they were.
+        stayed: modules that ran and stayed linear, as no layer of ours gives what their convolution or linear map gives.
         elsewhere: layers whose weights a function of another module used: they stayed linear.
         zeroed: biases that no layer of ours could take over, and that were set to zero.
         operations: (operation, module, kind, rule, count) of what is held in the explanation.
@@ -73,6 +74,7 @@ class Report:
     noise: bool
     examples: int
     never_ran: tuple[str, ...] = ()
+    stayed: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     zeroed: tuple[str, ...] = ()
     operations: tuple[tuple[str, str, str, str, int], ...] = ()
@@ -95,24 +97,35 @@ class Report:
         """What a reader should know first."""
         kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in sorted(self.kinds.items(), key=lambda item: -item[1]))
         if self.share != self.share:
-            told = ["Nothing reaches the logits: they are 0 whatever the input. Give norm biases, or keep them."]
+            told = ["Nothing reaches the logits of the examples: they are 0. Give other pictures, or keep the biases."]
         else:
-            told = [f"The input carries {self.share:.3f} of the highest logit (median of {min(self.examples, 8)} examples)."]
+            seen = min(self.examples, 8)
+            of = "one example" if seen == 1 else f"median of {seen} examples"
+            told = [f"The input carries {self.share:.3f} of the highest logit ({of})."]
         told += [f"Constants that are left, of all magnitudes: {kinds}."] if kinds else ["No constant is left."]
+        made = [] if self.settings.get("biases") == "keep" else [name for name in self.constants if kind_of(name) == "bias"]
+        if made:
+            told += [
+                f"The network's own code makes {_listed(made)}: if it normalises its input itself, take that out, and give mean and "
+                "std instead."
+            ]
         if self.kept <= 1e-4:
             told += [f"The function is the given network's (logits differ by {self.kept:.1e} of their range)."]
         else:
-            told += [f"Logits differ by up to {self.kept:.0%} of their range from the given network's: align or fine-tune it."]
+            far = f"up to {self.kept:.0%}" if self.kept >= 0.01 else "less than 1%"
+            told += [f"Logits differ by {far} of their range from the given network's: align or fine-tune it."]
+        if not any(line.role for line in self.lines):
+            told += ["No layer was replaced: code outside of layers uses their weights, so that the network stays what it was."]
         if self.noise and self.settings.get("calibrated"):
             told += ["Layers were fitted to noise: give pictures (example=…), a few dozen of the kind that the network is for."]
         for names, words in (
             (self.never_ran, "did not run, and stayed as they were"),
+            (self.stayed, "stayed linear: no layer of ours gives what they give"),
             (self.elsewhere, "stayed linear: their weights are used elsewhere"),
             (self.zeroed, "are biases that were set to zero"),
         ):  # fmt: skip
             if names:
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                told.append(f"{', '.join(names[:3])}{more} {words}.")
+                told.append(f"{_listed(names)} {words}.")
         return told
 
     def __str__(self) -> str:
@@ -131,6 +144,15 @@ class Report:
         for line in self.lines:
             table.add_row(*(Text(word) for word in _shown(line)))
         return Group(table, *(Text(sentence) for sentence in self.sentences()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A few names, and how many more there are.
+
+    >>> _listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(name or "the network itself" for name in names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 def _shown(line: Line) -> tuple[str, ...]:

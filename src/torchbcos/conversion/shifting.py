@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchbcos._core.errors import BcosError
 from torchbcos.conversion.planning import Planned, words_of
 from torchbcos.conversion.recording import Recording, Run
+from torchbcos.conversion.replacing import apply_step
 from torchbcos.conversion.steps import Step
 
 __all__ = ["shifted"]
@@ -18,30 +19,57 @@ __all__ = ["shifted"]
 _TOLERANCE = 1e-4  # of the largest output
 
 
-def shifted(recording: Recording, zeroed: Sequence[Step], plans: Sequence[Planned]) -> tuple[list[Planned], list[Step]]:
+def shifted(
+    network: nn.Module, recording: Recording, x: Tensor, zeroed: Sequence[Step], plans: Sequence[Planned]
+) -> tuple[list[Planned], list[Step]]:  # fmt: skip
     """Of steps that would set biases to zero those whose module does nothing else with them than add them to what it gives.
 
     That is proved on what the module took and gave: without them its output is another by one number a channel, the same for all
-    examples and places. A module in which layers are converted is left out: it would get another name.
+    examples and places. A module that holds others which a step is about is left out: they would get other names; and one whose
+    bias, or anything else of it, other code reads.
 
     Args:
-        recording: of the given network.
+        network: as given.
+        recording: of it.
+        x: (N, C, *S) as it takes it.
         zeroed: steps of kind "zero".
         plans: of the conversion so far.
 
     Returns:
         Steps of kind "shift" with the numbers that were added, and the steps that are left as they were.
     """
-    found, left = [], []
+    found: list[tuple[Planned, Step]] = []
+    left: list[Step] = []
+    steps = [*(p.step for p in plans if p.step.kind != "set"), *zeroed]
     for step in zeroed:
-        inside = any(p.step.path == step.path or p.step.path.startswith(f"{step.path}.") for p in plans if p.step.kind != "set")
-        run = recording.runs.get(step.path) if step.path and not inside else None
+        holds = any(other.path.startswith(f"{step.path}.") or (other.path == step.path and other is not step) for other in steps)
+        free = step.path and not holds and step.path not in recording.elsewhere
+        run = recording.runs.get(step.path) if free else None
         made = None if run is None else _shift(run, tuple(step.settings["names"]))
         if made is None:
             left.append(step)
         else:
-            found.append(made)
-    return found, left
+            found.append((made, step))
+    if not _runs(network, [made for made, _ in found], x):  # some of them do not, seldom
+        runs = [_runs(network, [made], x) for made, _ in found]
+        left += [step for (_, step), fine in zip(found, runs, strict=True) if not fine]
+        found = [pair for pair, fine in zip(found, runs, strict=True) if fine]
+    return [made for made, _ in found], left
+
+
+@torch.no_grad()
+def _runs(network: nn.Module, plans: Sequence[Planned], x: Tensor) -> bool:
+    """Whether the network runs with these modules behind other names, each handed one tensor."""
+    if not plans:
+        return True
+    twin = copy.deepcopy(network)
+    try:
+        for planned in plans:
+            twin = apply_step(twin, planned.step, planned.numbers)
+        twin(x[:1])
+    except (BcosError, RuntimeError, TypeError, ValueError, AttributeError):
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -355,7 +355,7 @@ def test_a_converted_layer_that_never_runs_fails_the_conversion(monkeypatch: pyt
     plans = planning.plan(network, recording, torchbcos.conversion.choosing.Choices(), MEAN, STD)  # type: ignore[attr-defined]
     lost = planning.Planned(torchbcos.conversion.Step("auxiliary", "linear", {"bias": True}), "Linear")  # type: ignore[attr-defined]
     with pytest.raises(StateError, match="'auxiliary' did not run"):
-        checking.closing_check(network, normalised(PIXELS[:2]), [plans[-1], lost], None)
+        checking.check_ran(network, normalised(PIXELS[:2]), [plans[-1], lost])
 
 
 # -- what is refused, in a sentence ----------------------------------------------------------------------------------------
