@@ -94,7 +94,7 @@ def stayed(network: nn.Module, recording: Recording, plans: Sequence[Planned]) -
         Paths of modules that call a convolution or linear map with parameters of their own which no layer of ours could replace;
         and of layers whose weights the code of another module uses.
     """
-    done = {p.step.path for p in plans}
+    done = {p.step.path for p in plans if p.step.kind != "shift"}
     inside = tuple(f"{p.step.path}." for p in plans if p.step.kind in OUTPUT_LAYERS)
     own = [
         run.path for run in recording.runs.values()
