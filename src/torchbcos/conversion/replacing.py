@@ -13,6 +13,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import StateError, shorten
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step, check_step
+from torchbcos.deployment.settle import settle_weights_
 
 __all__ = ["Numbers", "apply_step", "apply_steps", "norm_numbers", "numbers_of", "replacement"]
 
@@ -29,8 +30,9 @@ def apply_steps(network: nn.Module, steps: tuple[Step, ...]) -> nn.Module:
     """The network with every step done to it; it is changed in place, and may be another object.
 
     Raises:
-        StateError: a step is not for this network.
+        StateError: a step is not for this network, or weights of it that are made of others cannot be made plain.
     """
+    settle_weights_(network)  # as before its conversion
     for step in steps:
         check_step(network, step)
         try:

@@ -170,6 +170,7 @@ def test_with_b_1_and_biases_kept_the_function_stays(name: str, dtype: torch.dty
     biases=st.sampled_from(["norm", "keep", "drop"]), unit_norm=st.booleans(), antialias=st.booleans(),
 )  # fmt: skip
 def test_every_option_is_complete(name: str, b: Any, biases: str, unit_norm: bool, antialias: bool) -> None:
+    torch.manual_seed(0)  # of one random network in 60 nothing reaches the logits
     b = {"head": 1.5} if isinstance(b, dict) and name == "transformer" else b
     b = {"*": 2} if isinstance(b, dict) and name in ("shared", "shifts") else b
     b = {"stem": 2, "head": 1.5} if isinstance(b, dict) and name == "cnn" else b

@@ -110,6 +110,15 @@ def test_an_instance_norm_with_running_statistics_is_a_batch_norm() -> None:
     assert type(model[1]).__name__ == "Folded"  # type: ignore[index]
 
 
+def test_weights_that_are_made_of_others_are_plain_in_the_network_that_steps_make_again() -> None:
+    weight_norm = nn.utils.parametrizations.weight_norm
+    network = sequence(weight_norm(nn.Conv2d(6, 6, 1)), weight_norm(nn.ConvTranspose2d(6, 6, 2)))
+    model, report = converted(network, b=1.5)
+    again = apply_steps(copy.deepcopy(network), report.steps)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(add_inverse(PIXELS)), model(add_inverse(PIXELS)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_converted_as_what_it_stands_for(dtype: torch.dtype) -> None:
     network = sequence(nn.BatchNorm2d(6)).to(dtype)
