@@ -108,6 +108,14 @@ def test_wrong_requests(
     assert not (tmp_path / "mine").exists()
 
 
+def test_the_given_network_is_not_written_over(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    before = (place / "mine" / "card.json").read_bytes()
+    for out in ("mine", place / "photos" / ".." / "mine"):
+        code, _, err = call("bcosify", "mine", "-o", out)
+        assert code == 2 and "which would be lost" in err and (place / "mine" / "card.json").read_bytes() == before
+
+
 def test_a_folder_is_needed_and_code_is_allowed_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "Missing option '--out'" in call("bcosify", "timm:test_resnet")[2]

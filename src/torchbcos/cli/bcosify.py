@@ -136,7 +136,7 @@ def bcosify(
     with usage_errors():
         exponents = _exponents(b or ["2"])
         value_range = parse_range(number_range)
-        _check_places(out, report, example)
+        _check_places(source, out, report, example)
         with _doing() as now:
             now("loading")
             from torchbcos.zoo import load, save
@@ -188,15 +188,17 @@ def _exponents(words: list[str]) -> float | dict[str, float]:
     return found.get("", found)
 
 
-def _check_places(out: Path, report: Path | None, example: str | None) -> None:
+def _check_places(source: str, out: Path, report: Path | None, example: str | None) -> None:
     """Refuse where nothing can be written before anything is computed.
 
     Raises:
-        InputError: a file has the name of the folder, or a folder is missing.
+        InputError: a file has the name of the folder, a folder is missing, or the given network lies there.
     """
     from torchbcos.evaluation.destination import check_folder, keep_out_of
 
     check_folder(out)
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise InputError(f"--out {quote(out)} is the given network, which would be lost: name another folder.")
     if example is not None:
         keep_out_of(example, out)
     if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):

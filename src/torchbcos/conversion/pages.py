@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchbcos._core.letters import printable
 from torchbcos.conversion.checking import kind_of
-from torchbcos.conversion.report import Report
+from torchbcos.conversion.report import Report, percent
 from torchbcos.rendering.markup import Html
 from torchbcos.rendering.page import Section, bullets, document, facts, note, paragraph, warning
 from torchbcos.rendering.page_table import Cell, Column, table
@@ -74,7 +74,7 @@ def _layers(report: Report) -> Html:
 def _fit(fit: float | None) -> Cell | None:
     if fit is None:
         return None
-    return Cell(f"{100 * fit:.0f}", 100 * fit, "poor" if fit < _POOR else "good" if fit >= _GOOD else "")
+    return Cell(percent(fit), 100 * fit, "poor" if fit < _POOR else "good" if fit >= _GOOD else "")
 
 
 def _constants(report: Report) -> list[str]:

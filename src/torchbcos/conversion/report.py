@@ -14,7 +14,7 @@ from torchbcos._core.letters import printable
 from torchbcos.conversion.checking import kind_of
 from torchbcos.conversion.steps import Step
 
-__all__ = ["Line", "Report"]
+__all__ = ["Line", "Report", "percent"]
 
 _HEAD = ("layer", "was", "became", "B", "biases", "constants, %", "fit, %")
 
@@ -109,7 +109,9 @@ class Report:
                 f"The network's own code makes {_listed(made)}: if it normalises its input itself, take that out, and give mean and "
                 "std instead."
             ]
-        if self.kept <= 1e-4:
+        if self.kept <= 1e-4 and self.settings.get("calibrated"):
+            told += ["Logits of the examples are the given network's; layers were fitted to these, so others will differ more."]
+        elif self.kept <= 1e-4:
             told += [f"The function is the given network's (logits differ by {self.kept:.1e} of their range)."]
         else:
             far = f"up to {self.kept:.0%}" if self.kept >= 0.01 else "less than 1%"
@@ -155,8 +157,17 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(name or "the network itself" for name in names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
+def percent(fit: float) -> str:
+    """A fit in percent; far below nothing, how far says nothing more.
+
+    >>> percent(0.5), percent(-1000.0)
+    ('50', '< -999')
+    """
+    return f"{100 * fit:.0f}" if fit > -9.99 else "< -999"
+
+
 def _shown(line: Line) -> tuple[str, ...]:
     b = "" if line.b is None else f"{line.b:g}"
-    fit = "" if line.fit is None else f"{100 * line.fit:.0f}"
+    fit = "" if line.fit is None else percent(line.fit)
     constant = f"{100 * line.constant:.1f}" if line.constant else ""
     return printable(line.path) or "(network)", line.was, line.became, b, line.biases, constant, fit

@@ -164,7 +164,7 @@ def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
     card = as_converted(card, remembered, network)
     if card.architecture == SEQUENTIAL:
         card = dataclasses.replace(card, options=describe_sequential(network))
-    same = report.settings["b"] == 1.0 and report.kept <= 1e-4
+    same = report.settings["b"] == 1.0 and not report.settings["calibrated"] and report.kept <= 1e-4
     kept: dict[str, Any] = {} if same else {"temperature": None, "top1": None, "top5": None, "measured": None}
     return dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, deployed=False, notes=_notes(card), **kept)
 

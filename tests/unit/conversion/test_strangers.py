@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,7 +184,11 @@ def test_what_stays_as_it_was_is_told() -> None:
     assert "own code makes network.added: if it normalises its input itself" in str(centring)
     plain = converted(sequence())[1]
     assert not plain.stayed and not plain.elsewhere and "own code" not in str(plain)
-    assert "(one example)" in str(converted(sequence(), example=PIXELS[:1])[1])
+    one = converted(sequence(), example=PIXELS[:1])[1]
+    assert "(one example)" in str(one) and "layers were fitted to these" in str(one) and "The function is" not in str(one)
+    kept = converted(sequence(), b=1, biases="keep")[1]
+    assert "The function is the given network's" in str(kept)
+    assert "< -999" in str(replace(one, lines=(replace(one.lines[0], fit=-1e9),)))
 
 
 class Undefined(Elsewhere):

@@ -117,6 +117,8 @@ def test_the_same_function_at_b_1_and_what_was_measured_of_the_given_network_goe
     assert report.kept < 1e-5 and (made.card.top1, made.card.temperature) == (50.0, 1.5)
     other, _ = torchbcos.bcosify(given, example=pixels)
     assert (other.card.top1, other.card.measured, other.card.temperature) == (None, None, None)
+    fitted, report = torchbcos.bcosify(given, b=1, example=pixels[:1])  # to one picture, whose logits say nothing of others
+    assert fitted.card.top1 is None and report.settings["calibrated"]
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
