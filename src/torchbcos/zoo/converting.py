@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -21,7 +22,7 @@ from torchbcos.pictures import Range
 from torchbcos.zoo.build import builder_of
 from torchbcos.zoo.card import Card
 from torchbcos.zoo.classifier import Classifier
-from torchbcos.zoo.describe import as_converted
+from torchbcos.zoo.describe import UNKNOWN, as_converted
 from torchbcos.zoo.probe import moved
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
@@ -164,6 +165,9 @@ def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
     card = as_converted(card, remembered, network)
     if card.architecture == SEQUENTIAL:
         card = dataclasses.replace(card, options=describe_sequential(network))
+    elif card.architecture == UNKNOWN + nn.Sequential.__name__:
+        with contextlib.suppress(InputError):  # its layers may all be known now: weight norm is gone, attention is ours
+            card = dataclasses.replace(card, architecture=SEQUENTIAL, options=describe_sequential(network))
     same = report.settings["b"] == 1.0 and not report.settings["calibrated"] and report.kept <= 1e-4
     kept: dict[str, Any] = {} if same else {"temperature": None, "top1": None, "top5": None, "measured": None}
     return dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, deployed=False, notes=_notes(card), **kept)

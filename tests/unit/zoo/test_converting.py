@@ -136,6 +136,15 @@ def test_a_sequence_goes_through_a_folder(options: dict[str, Any], pixels: Tenso
     assert bool(e.complete.all()) and constant == (options.get("biases") == "keep")
 
 
+def test_a_sequence_whose_layers_are_known_once_it_is_converted(tmp_path: Path) -> None:
+    stem = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+    net = nn.Sequential(stem, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    made, _ = torchbcos.bcosify(classifier(net, 8), example=torch.rand(4, 3, 8, 8))
+    torchbcos.save(made, tmp_path)
+    back = torchbcos.load(tmp_path, device="cpu", deploy=False)
+    assert same(back.model, made.model, torch.rand(2, 6, 8, 8), 0)
+
+
 def test_a_network_without_a_first_convolution_is_decoded(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.ReLU(), nn.Linear(16, 4))
     made, _ = torchbcos.bcosify(classifier(net, 8), example=torch.rand(4, 3, 8, 8))
