@@ -99,8 +99,6 @@ def tensor_in(outputs: Any, output: str | int | None = None) -> Tensor | None:
         InputError: there is no such entry.
     """
     outputs = picked(outputs, output)
-    if output is None and not isinstance(outputs, Tensor) and getattr(outputs, "logits", None) is not None:
-        outputs = outputs.logits
     return outputs if isinstance(outputs, Tensor) else None
 
 
@@ -168,7 +166,7 @@ def _looked(network: nn.Module, x: Tensor, output: str | int | None) -> Recordin
         what = tuple(logits.shape) if logits is not None else type(outputs).__name__
         raise StateError(
             f"bcosify takes classifiers, which give logits (N, classes); this {type(network).__name__} gave {what}. "
-            "Put a head behind it, or name the entry of its output with output=…."
+            "Put a head behind it, or name the entry of its output that holds them, output='logits' or output=0."
         )
     if not bool(logits.isfinite().all()):
         raise StateError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -181,14 +181,23 @@ def test_what_stays_as_it_was_is_told() -> None:
     assert elsewhere.elsewhere == ("head",) and elsewhere.stayed == () and [line.path for line in elsewhere.lines] == ["stem"]
     assert "No layer was replaced" in str(converted(Functions().double())[1])
     centring = converted(Centring().double(), mean=(0.0,) * 3, std=(1.0,) * 3)[1]
-    assert "own code makes network.added: if it normalises its input itself" in str(centring)
+    assert "no layer of ours could take over: network.added." in str(centring)
     plain = converted(sequence())[1]
-    assert not plain.stayed and not plain.elsewhere and "own code" not in str(plain)
+    assert not plain.stayed and not plain.elsewhere and "take over" not in str(plain)
     one = converted(sequence(), example=PIXELS[:1])[1]
     assert "(one example)" in str(one) and "layers were fitted to these" in str(one) and "The function is" not in str(one)
     kept = converted(sequence(), b=1, biases="keep")[1]
     assert "The function is the given network's" in str(kept)
     assert "< -999" in str(replace(one, lines=(replace(one.lines[0], fit=-1e9),)))
+
+
+class Said(NamedTuple):
+    logits: Tensor
+
+
+class Entries(Elsewhere):
+    def forward(self, x: Tensor) -> Any:
+        return Said(super().forward(x))
 
 
 class Undefined(Elsewhere):
@@ -207,6 +216,9 @@ def test_networks_that_cannot_be_converted_are_refused_in_a_sentence() -> None:
         converted(Undefined().double())
     with pytest.raises(InputError, match="was converted already"):
         converted(converted(sequence())[0])
+    with pytest.raises(StateError, match="output='logits' or output=0"):
+        converted(Entries().double())
+    assert converted(Entries().double(), output="logits")[1].constants == {}
     asking = Asking("scale").double()
     asking.added = nn.BatchNorm2d(6).double()
     asking.name = "momentum"
