@@ -89,9 +89,10 @@ def bcosify(
         list[str] | None,
         typer.Option(
             "--b", metavar="B|RULE=B", show_default="2",
-            help="The exponent of all layers, or of some, and may then be repeated: --b expand=1.5 --b 'layer4.*=2'. A rule is a "
-            "layer's name, a pattern, or what layers do: stem, expand, depthwise, project, pointwise, conv, linear, classifier, "
-            "attention. Layers without a rule get 1.",
+            help="The exponent B: 1 is a linear layer, 2 what B-cos networks are trained with. A number for all layers, or for some, "
+            "and may then be repeated: --b expand=1.5 --b 'layer4.*=2'. A rule is a layer's name, a pattern, or what layers do: "
+            "stem (the first), expand (more channels out than in), project (fewer), pointwise, depthwise, conv, linear, "
+            "attention, classifier (the last). Layers without a rule get 1.",
         ),
     ] = None,
     biases: Annotated[
@@ -105,11 +106,11 @@ def bcosify(
         bool, typer.Option("--unit-norm", metavar="", help="Bring filters to unit norm, with a gain for each.")
     ] = False,
     antialias: Annotated[
-        bool, typer.Option("--antialias", metavar="", help="Low-pass before strides: finer explanations, more to compute.")
+        bool, typer.Option("--antialias", metavar="", help="Low-pass before strides: finer explanations, other values.")
     ] = False,
     border: Annotated[
         _Border,
-        typer.Option("--border", help="What padding of the first layer looks like: the mean colour, or the edge of the picture."),
+        typer.Option("--border", help="What padding of the first layer looks like: the edge of the picture, or the mean colour."),
     ] = _Border.mean,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
     no_program: Annotated[
@@ -132,6 +133,9 @@ def bcosify(
 
     Every logit of the converted network is a linear map of the picture. Nothing is trained: layers are fitted to the given
     network's values on a few pictures without labels, and the report says how well each fits and which constants are left.
+
+    The converted network knows less than the given one until it is fine-tuned ('torchbcos train finetune'): after --b 2 as good as
+    nothing, after --b 1 more than half.
     """
     with usage_errors():
         exponents = _exponents(b or ["2"])
