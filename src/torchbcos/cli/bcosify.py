@@ -89,10 +89,10 @@ def bcosify(
         list[str] | None,
         typer.Option(
             "--b", metavar="B|RULE=B", show_default="2",
-            help="The exponent B: 1 is a linear layer, 2 what B-cos networks are trained with. A number for all layers, or for some, "
-            "and may then be repeated: --b expand=1.5 --b 'layer4.*=2'. A rule is a layer's name, a pattern, or what layers do: "
-            "stem (the first), expand (more channels out than in), project (fewer), pointwise, depthwise, conv, linear, "
-            "attention, classifier (the last). Layers without a rule get 1.",
+            help="The exponent B: 1 is a linear layer, 2 what B-cos networks are trained with. A number for all layers, or for "
+            "some, and may then be repeated: --b expand=1.5 --b 'layer4.*=2'. A rule is a layer's name, a pattern, or what "
+            "layers do: stem (the first), expand (more channels out than in), project (fewer), pointwise, depthwise, conv, "
+            "linear, attention, classifier (the last). Layers without a rule get 1.",
         ),
     ] = None,
     biases: Annotated[
@@ -134,7 +134,7 @@ def bcosify(
     Every logit of the converted network is a linear map of the picture. Nothing is trained: layers are fitted to the given
     network's values on a few pictures without labels, and the report says how well each fits and which constants are left.
 
-    The converted network knows less than the given one until it is fine-tuned ('torchbcos train finetune'): after --b 2 as good as
+    It knows less than the given network until it is fine-tuned ('torchbcos train finetune'): after --b 2 as good as
     nothing, after --b 1 more than half.
     """
     with usage_errors():

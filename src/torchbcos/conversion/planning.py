@@ -101,7 +101,8 @@ def stayed(network: nn.Module, recording: Recording, plans: Sequence[Planned]) -
         if run.signal and (_maps(run) or any(name.startswith("conv_transpose") for name in run.functions))
     ]  # fmt: skip
     layers = [path for path, one in network.named_modules() if isinstance(one, LAYERS) and path in recording.elsewhere]
-    layers = [path for path in layers if not asks(path)]  # they stay linear whoever reads them
+    used = {path: recording.runs.get(recording.elsewhere[path]) for path in layers if not asks(path)}  # these stay linear anyway
+    layers = [path for path, run in used.items() if run is not None and run.signal]
     left = [[path for path in paths if path not in done and not path.startswith(inside)] for paths in (own, layers)]
     return [path for path in left[0] if path not in left[1]], left[1]
 
