@@ -208,9 +208,9 @@ class Undefined(Elsewhere):
 def test_networks_that_cannot_be_converted_are_refused_in_a_sentence() -> None:
     with pytest.raises(StateError, match="scripted or traced code"):
         converted(sequence(torch.jit.script(nn.ReLU())))
-    with pytest.raises(StateError, match="'0.weight' has no numbers yet"):
+    with pytest.raises(StateError, match=r"'0\.weight' has no numbers yet"):
         converted(sequence().to("meta"))
-    with pytest.raises(StateError, match="'0.weight' has no numbers yet"):
+    with pytest.raises(StateError, match=r"'0\.weight' has no numbers yet"):
         converted(nn.Sequential(nn.LazyConv2d(6, 3), *head(6)))
     with pytest.raises(StateError, match="given network gives no number"):
         converted(Undefined().double())

@@ -30,6 +30,7 @@ __all__ = ["bcosify"]
 _FEW = 2  # examples that are recorded
 _SIZE = 224  # of noise, where a network does not say what it takes
 _NOISE = 8
+_NARROW = {torch.float16, torch.bfloat16}
 _BRIGHTEST = 2.0  # means of pixels in [0, 1] lie well below
 
 
@@ -64,8 +65,8 @@ def bcosify(
     choices = Choices(b, biases, unit_norm, antialias, border)
     given = copy_of(original(model)).eval().requires_grad_(False)
     settle_weights_(given)
-    narrow = {p.dtype for p in given.parameters()} & {torch.float16, torch.bfloat16}
-    if narrow:
+    precisions = {p.dtype for p in given.parameters()}
+    if precisions & _NARROW:
         given.float()  # proofs and fits need more digits; at the end it has its own precision again
     mean, std = _normalisation(given, mean, std)
     pixels = _pixels(given, example, len(mean))
@@ -102,8 +103,8 @@ def bcosify(
             "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
         },
     )  # fmt: skip
-    if len(narrow) == 1:
-        converted.to(*narrow)
+    if len(precisions) == 1 and precisions <= _NARROW:
+        converted.to(dtype=precisions.pop())
     return mark(converted.requires_grad_(True), steps, report.settings), report
 
 
@@ -119,8 +120,8 @@ def _check_network(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise StateError(
-                f"The module {shorten(name, 80) or 'itself'!r} is scripted or traced code, whose layers nobody can replace: convert "
-                "the network that it was made from."
+                f"The module {shorten(name, 80) or 'itself'!r} is scripted or traced code, whose layers nobody can replace: "
+                "convert the network that it was made from."
             )
     for name, p in model.named_parameters():
         if is_lazy(p) or p.is_meta:
@@ -144,8 +145,8 @@ def _normalisation(
     layer = bnn.Normalize(mean, std)  # says what is wrong with them
     if max(layer.mean) > _BRIGHTEST:
         raise InputError(
-            f"mean={shorten(repr(tuple(layer.mean)), 80)} is of pixels beyond [0, 1], as those of 0 to 255 are: divide mean and std "
-            "by the number of white."
+            f"mean={shorten(repr(tuple(layer.mean)), 80)} is of pixels beyond [0, 1], as those of 0 to 255 are: divide mean "
+            "and std by the number of white."
         )
     return list(layer.mean), list(layer.std)
 

@@ -151,8 +151,8 @@ def check_ran(network: nn.Module, x: Tensor, plans: Sequence[Planned]) -> None:
     except Exception as error:  # of any class: it is somebody else's code
         said = shorten(" ".join(str(error).split()), 200).rstrip(".")
         raise StateError(
-            f"The converted network does not run: {said}. Its code asks a layer for something that the layer in its place does not "
-            "have."
+            f"The converted network does not run: {said}. Its code asks a layer for something that the layer in its "
+            "place does not have."
         ) from error
     missing = sorted(wanted - ran)
     if missing:

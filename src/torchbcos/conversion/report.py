@@ -106,8 +106,8 @@ class Report:
         made = [] if self.settings.get("biases") == "keep" else [name for name in self.constants if kind_of(name) == "bias"]
         if made:
             told += [
-                f"Constants that no layer of ours could take over: {_listed(made)}. They are made where an activation is not 0 at 0, "
-                "or the network normalises or pads its input itself: take that out, and give mean and std."
+                f"Constants that no layer of ours could take over: {_listed(made)}. They are made where an activation is not 0 "
+                "at 0, or the network normalises or pads its input itself: take that out, and give mean and std."
             ]
         if self.kept <= 1e-4 and self.settings.get("calibrated"):
             told += ["Logits of the examples are the given network's; layers were fitted to these, so others will differ more."]
