@@ -31,6 +31,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "BcosifiedGroupNorm": lambda: bnn.BcosifiedGroupNorm(4, num_groups=2), "Hardswish": bnn.Hardswish,
     "BcosifiedBatchNorm": lambda: bnn.BcosifiedBatchNorm(4), "BcosifiedShift": lambda: bnn.BcosifiedShift(4),
     "Decode": lambda: bnn.Decode([0.5], [0.2]),
+    "NormalizeEncoded": lambda: bnn.NormalizeEncoded([0.5], [0.2]),
     "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
     "Logits": lambda: bnn.Logits(-1.0),
     "SinCosPosition2d": lambda: bnn.SinCosPosition2d(4), "Folded": lambda: bnn.Folded("a"), "Layer": bnn.Layer,
