@@ -100,8 +100,7 @@ def train(
     check_places(folder)
     begun, report = _look_around(folder, recipe, data)
     if report is not None:
-        say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
-        return report
+        return _has_ended(folder, report, say)
     wanted = wanted_by(recipe)
     labelled = _opened(data, recipe, wanted)
     check_classes(labelled, Path(data))
@@ -114,7 +113,9 @@ def train(
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
         run = Run(recipe, labelled, Path(data), splits, folder, seen, fabric, say, steps)
         with _alone(run), Interrupts(run.say) as interrupts:
-            begun = find_begun(folder, recipe)  # again: another process may have trained here meanwhile
+            begun, report = _look_around(folder, recipe, data)  # again: another process may have trained here meanwhile
+            if report is not None:
+                return _has_ended(folder, report, run.say)
             check_same_data(folder, begun, labelled)
             check_same_division(folder, begun, labelled, dict(splits.held_out()))
             return _work(run, begun, interrupts, progress or Lines(say))
@@ -132,6 +133,12 @@ def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]
         with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
             check_same_data(folder, begun, _opened(data, recipe, wanted_by(recipe)))
     return begun, report
+
+
+def _has_ended(folder: RunFolder, report: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Say that there is nothing left to do, and return the report of what was done."""
+    say(f"{folder.out} is finished ({report['epochs']} epochs): {summary(report)}. The model is in {folder.model}.")
+    return report
 
 
 def _opened(data: str | os.PathLike[str], recipe: Recipe, wanted: Wanted) -> Labelled:

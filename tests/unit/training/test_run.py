@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from torchbcos.runs import RunFolder
 from torchbcos.training import read_recipe, train
 from torchbcos.training.begun import find_begun, finished_report
 
+training_run = importlib.import_module("torchbcos.training.run")
 ROOT = Path(__file__).parents[3]
+LATE = "is finished, with other settings (lr was "
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,8 @@ def together(data: Path, out: Path, times: int) -> None:
     assert len(found) == times, done.stderr[-2000:]
     for ends, whole in found:
         assert sorted(end == "trained" for end in ends) == [False, True], ends
-        assert any(end.startswith("Another process trains here (process ") for end in ends) and whole, ends
+        # the second may come when the first trains, or, on a busy machine, when it has ended
+        assert any(end.startswith("Another process trains here (process ") or LATE in end for end in ends) and whole, ends
 
 
 def test_of_two_that_begin_together_one_trains(data: Path, tmp_path: Path) -> None:
@@ -60,6 +65,26 @@ def test_of_two_that_begin_together_one_trains(data: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_of_two_that_begin_together_one_trains_twenty_times(data: Path, tmp_path: Path) -> None:
     together(data, tmp_path, 20)
+
+
+def test_who_comes_after_the_end_while_it_prepares_does_not_train_over_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process begins and ends between this one's first look at the folder and its claim on it."""
+    whole = training_run.claimed
+
+    def late(folder: Path, doing: str) -> Any:
+        monkeypatch.setattr(training_run, "claimed", whole)
+        run(data, folder, epochs=1, lr=1e-3)
+        return whole(folder, doing)
+
+    monkeypatch.setattr(training_run, "claimed", late)
+    with pytest.raises(InputError, match=re.escape(LATE)):
+        run(data, tmp_path / "run", epochs=1, lr=1e-4)
+    assert read_recipe(tmp_path / "run" / "recipe.toml")[0].lr == 1e-3
+    monkeypatch.setattr(training_run, "claimed", late)
+    report, lines = run(data, tmp_path / "same", epochs=1, lr=1e-3)
+    assert report["steps"] == 1 and "is finished (1 epochs)" in lines[-1] and not any("Going on" in line for line in lines)
 
 
 def test_a_folder_in_use_is_left_as_it_is(data: Path, halfway: Path, tmp_path: Path) -> None:
