@@ -18,6 +18,7 @@ from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.letters import printable
 from torchbcos._core.names import quote, whole_number
 from torchbcos.cli.common import Device, DeviceOption, given_path, parse_range, print_json, say, tell, usage_errors
+from torchbcos.cli.completing import model_names
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
 
@@ -61,6 +62,13 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set epochs=20 --set options.antialias=true."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher", metavar="SOURCE", autocompletion=model_names,
+            help="The network to learn from; with the recipe 'align' the one that is converted: a model folder, timm:NAME, …",
+        ),
     ] = None,
     number_range: Annotated[
         str | None,
@@ -122,6 +130,7 @@ def train(
         limits = parse_range(number_range)
         typed = [*own, *(settings or []), *([f"on_error={on_error.value}"] if on_error else [])]
         typed += [f"value_range={list(limits)}"] if limits else []
+        typed += [f"teacher={teacher}"] if teacher else []
         chosen = training.with_settings(found, typed)
         if show:
             if json:
@@ -257,7 +266,7 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
     return *training.read_recipe(kept, allow_code=True), kept
 
 
-_FIRST = ("folder", "finetune", "imagenette")
+_FIRST = ("folder", "finetune", "align", "imagenette")
 
 
 def _list_recipes(word: str | None, *, json: bool) -> None:

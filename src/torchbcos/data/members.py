@@ -17,7 +17,7 @@ from torchbcos.data.labelled import ARRAY
 from torchbcos.data.notes import check_class, count_of, kinds_of
 from torchbcos.pictures.find import SUFFIXES
 
-__all__ = ["BENT", "Index", "read_index", "split_name"]
+__all__ = ["BENT", "Index", "read_index", "read_pictures", "split_name"]
 
 BENT = -1  # the offset of a picture whose bytes do not lie in the tar as they are
 _LABELS = (".cls", ".cls.txt")
@@ -119,6 +119,30 @@ def read_index(tars: list[Path]) -> Index:
             f"{str(tars[0])!r}{' and the other shards hold' if tars[1:] else ' holds'} no pictures. {notes}".rstrip()
         )
     return Index(members, classes, left.notes())
+
+
+def read_pictures(tars: list[Path]) -> Index:
+    """The index of all pictures, whatever labels there are; masks and the like beside a picture of their key are left over.
+
+    Raises:
+        InputError: a tar file cannot be read.
+    """
+    left = _Left()
+    members = [place for k, tar in enumerate(tars) for place in _main_ones(_scan(tar, k, left), left)]
+    return Index(members, [""] * len(members), left.notes())
+
+
+def _main_ones(shard: _Shard, left: _Left) -> list[_Place]:
+    """The pictures of a shard but those beside one of their key ('1.seg.png' beside '1.jpg')."""
+    plain = {key for name in shard.pictures if (key := split_name(name)[0]) == os.path.splitext(name)[0]}
+    found = []
+    for name, place in shard.pictures.items():
+        key = split_name(name)[0]
+        if key in plain and key != os.path.splitext(name)[0]:
+            left.add("beside", shard.path, name)
+        else:
+            found.append(place)
+    return found
 
 
 def _scan(tar: Path, k: int, left: _Left) -> _Shard:
@@ -261,20 +285,13 @@ def _in_folders(shard: _Shard, left: _Left) -> list[tuple[_Place, str]]:
     Raises:
         InputError: a picture lies in no folder.
     """
-    plain = {key for name in shard.pictures if (key := split_name(name)[0]) == os.path.splitext(name)[0]}
+    lone = next((name for name in shard.pictures if _folder_of(name) is None), None)
+    if lone is not None:
+        raise InputError(f"{quote(shard.path)}: {quote(lone)} has neither a '.cls' beside it nor a folder that names its class.")
     found = []
-    for name, place in shard.pictures.items():
-        folder = _folder_of(name)
-        if folder is None:
-            raise InputError(
-                f"{quote(shard.path)}: {quote(name)} has neither a '.cls' beside it nor a folder that names its class."
-            )
-        key = split_name(name)[0]
-        if key in plain and key != os.path.splitext(name)[0]:
-            left.add("beside", shard.path, name)
-            continue
-        label = tidy(folder)
-        check_class(label, f"{quote(shard.path)}: the folder of {quote(name)}")
+    for place in _main_ones(shard, left):
+        label = tidy(_folder_of(place[3]) or "")
+        check_class(label, f"{quote(shard.path)}: the folder of {quote(place[3])}")
         found.append((place, label))
     return found
 

@@ -22,7 +22,7 @@ from torchbcos._core.names import natural_key, quote, whole_number
 from torchbcos._core.tables import read_table, read_text, tidy
 from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import ARRAY, Labelled, Split, Stored
-from torchbcos.data.members import BENT, Index, read_index
+from torchbcos.data.members import BENT, Index, read_index, read_pictures
 from torchbcos.data.notes import check_class, look_alikes
 from torchbcos.data.once import Files, apart, once
 from torchbcos.data.table import REPORT, TRAIN
@@ -30,7 +30,7 @@ from torchbcos.pictures.npy import read_npz
 from torchbcos.pictures.read import MAX_BYTES, decode_image
 from torchbcos.pictures.samples import Range
 
-__all__ = ["LARGE", "NAMES", "open_shards", "read_index", "shards_in"]
+__all__ = ["LARGE", "NAMES", "open_shards", "pictures_of", "read_index", "shards_in"]
 
 NAMES = ("classes.csv", "classes.txt")
 # Above this many pictures the index is kept in a file. Without it each process reads every member's header at its start, which
@@ -120,6 +120,20 @@ def open_shards(place: Path) -> Labelled:
              *copies_in_words(split, reported, copies))  # fmt: skip
     repeated = len(tars) - len(train) - len(report)
     return Labelled(names, with_twins(split, copies), reported, kind="shards", repeated=repeated, notes=notes)
+
+
+def pictures_of(place: Path) -> Split:
+    """All pictures of the shards of a folder but of those that are named as reported ones; all targets are 0.
+
+    Raises:
+        InputError: a shard cannot be read, or there are no pictures.
+    """
+    tars = shards_in(place)
+    tars = _one_name_each([tar for tar in tars if not _is_report(tar.stem)] or tars)
+    found = read_pictures(tars)
+    if not found.members:
+        raise InputError(f"The shards in {quote(place)} hold no pictures. {' '.join(found.notes)}".rstrip())
+    return _shard_split(tars, found, ("",))
 
 
 def _is_report(stem: str) -> bool:

@@ -27,6 +27,9 @@ from torchbcos.training.recipe import Recipe
 if TYPE_CHECKING:  # to list recipes, nothing of this is needed
     from lightning.fabric import Fabric
 
+    from torchbcos.training.distillation import Teacher
+    from torchbcos.training.student import Student
+
 __all__ = ["Run", "Say"]
 
 Say = Callable[[str], None]
@@ -45,6 +48,8 @@ class Run:
         fabric: devices and processes.
         tell: gets every line that a person should read.
         per_epoch: optimiser steps of an epoch.
+        student: what is aligned, of a run without labels.
+        teacher: that is learned from, once it was opened.
     """
 
     recipe: Recipe
@@ -56,6 +61,8 @@ class Run:
     fabric: Fabric
     tell: Say
     per_epoch: int
+    student: Student | None = None
+    teacher: Teacher | None = None
 
     @property
     def prepare(self) -> Preprocess:
@@ -76,6 +83,8 @@ class Run:
     @property
     def probability(self) -> str:
         """How logits become probabilities, as the loss has it."""
+        if self.student is not None:
+            return self.student.probability
         return trained_with(self.recipe.loss, multi_label=self.data.multi_label)
 
     @property

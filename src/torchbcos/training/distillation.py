@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.pictures import Preprocess
+from torchbcos.training.alignment import Points, points_of
 from torchbcos.training.guidance import TINY
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import load
 from torchbcos.zoo.program import load_program
+from torchbcos.zoo.saveable import unwrapped
 
 __all__ = ["Taught", "Teacher", "explanation_distance"]
 
@@ -52,6 +55,8 @@ class Teacher:
     def __init__(self, recipe: Recipe, student: Preprocess) -> None:
         self.name, self.student = recipe.teacher, student
         self.names: tuple[str, ...] = ()  # a program does not name its classes
+        self.said: dict[int, dict[int, int]] = {}  # its first class of each example of a split, by the split's id
+        self.points: Points | None = None  # where its blocks are compared with the student's
         self.columns: Tensor | None = None  # of the data's classes among the teacher's; None: all, in their order
         if recipe.teacher.endswith(PROGRAM):
             self.network: nn.Module = load_program(Path(recipe.teacher))
@@ -59,10 +64,12 @@ class Teacher:
             self.probability = "softmax"
             self.terms: str | None = f"(program {Path(recipe.teacher).name!r}, on its maker's terms)"
         else:
-            found = load(recipe.teacher, device="cpu")
+            found = load(recipe.teacher, device="cpu", deploy=recipe.loss != "none")
             self.network, self.names, self.terms = found.model, found.class_names, found.card.terms
             self.encode = partial(found.transform.encode, dim=1)
             self.probability = found.card.probability
+            if recipe.loss == "none":
+                self.network = unwrapped(self.network)
         self.run = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
 
     def check_classes(self, classes: Sequence[str]) -> None:
@@ -93,7 +100,8 @@ class Teacher:
         """
         seen = self.encode(self.student.decode(x))
         self.network.to(x.device)
-        logits = self.answers(seen).float()
+        with self._listening() as heard:
+            logits = self.answers(seen).float()
         columns = torch.arange(logits.shape[1]) if self.columns is None else self.columns
         columns = columns.to(x.device)
         logits = logits[:, columns]
@@ -101,7 +109,22 @@ class Teacher:
         if logits.shape != wanted:
             about = f"returns {tuple(logits.shape)}, where the data's classes make logits of {wanted}"
             raise InputError(f"The teacher {self.name!r} {about}.")
-        return Taught(self, seen, logits, columns)
+        return Taught(self, seen, logits, columns, heard)
+
+    def compare_with(self, student: nn.Module, x: Tensor) -> None:
+        """Find where the student, which was made of this network, is compared with it.
+
+        Args:
+            student: it converted.
+            x: (N, C, *S) as the student sees it.
+
+        Raises:
+            InputError: it was made of another network.
+        """
+        self.points = points_of(self.network, student, self.encode(self.student.decode(x)), x)
+
+    def _listening(self) -> AbstractContextManager[dict[str, Tensor]]:
+        return nullcontext({}) if self.points is None else self.points.listening(self.network)
 
     def answers(self, seen: Tensor) -> Tensor:
         """The teacher's logits.
@@ -130,12 +153,14 @@ class Taught:
         seen: (N, C, H, W) as it sees the batch.
         logits: (N, classes of the data).
         columns: (classes of the data,) among the teacher's.
+        heard: what its blocks give, where the student's are compared with them.
     """
 
     teacher: Teacher
     seen: Tensor
     logits: Tensor
     columns: Tensor
+    heard: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
     def explained(self, classes: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchbcos import zoo
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.files import write_json
+from torchbcos.conversion import conversion_of
 from torchbcos.judging import Outputs, calibrate
 from torchbcos.models import Network
 from torchbcos.training.beforehand import exported
@@ -136,10 +137,10 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
             name=recipe.name, architecture=IMPORT + recipe.model, options=recipe.options, in_channels=run.prepare.channels,
             num_classes=len(run.data.classes), parameters=sum(p.numel() for p in network.parameters()),
         )  # fmt: skip
-    elif isinstance(network, Network):
+    elif conversion_of(network) is None and isinstance(network, Network):
         card = zoo.card_of(network)
     else:  # one that was converted: the card that it came with says how it is built
-        _, card = read_source(recipe.pretrained)
+        _, card = read_source(str(run.student.folder) if run.student is not None else recipe.pretrained)
         card = dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, program=None, top5=None)
     found = report.get("report") or report.get("selection") or {}
     return dataclasses.replace(

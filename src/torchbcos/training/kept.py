@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import WeightsError, shorten
+from torchbcos.training.relative import RelativeAdam
 
 __all__ = ["Kept", "fill_network", "fill_optimizer"]
 
@@ -18,6 +19,7 @@ _MOST = 10**12  # steps, losses or epochs
 # what each optimiser remembers of a parameter that it has moved; SGD without momentum remembers nothing
 _MOMENTS: Mapping[type, frozenset[str]] = {
     torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    RelativeAdam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
     torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
     torch.optim.SGD: frozenset({"momentum_buffer"}),
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos._core.probability import probabilities
+from torchbcos.conversion.steps import prefix_of
 from torchbcos.explanation.layer import contribution_maps
+from torchbcos.training.alignment import AlignmentLoss
 from torchbcos.training.distillation import Taught, Teacher, explanation_distance
 from torchbcos.training.guidance import TINY, energy_loss, l1_loss
 from torchbcos.training.machine import processes
@@ -48,12 +51,14 @@ class Answer:
 
     Attributes:
         network: that is trained. logits: its own, (N, classes). taught: the teacher's, where there is one.
+        heard: what its blocks give, where they are compared with the teacher's.
     """
 
     network: nn.Module
     batch: Batch
     logits: Tensor
     taught: Taught | None = None
+    heard: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class _Term(Protocol):
@@ -253,6 +258,9 @@ class ExplanationDistillation:
 
 def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial: bool = False) -> tuple[_Term, ...]:
     """All losses of a recipe: the next one is added here."""
+    if recipe.loss == "none":
+        weights = recipe.teacher_features, recipe.teacher_pooled, recipe.teacher_weight
+        return (AlignmentLoss(*weights, recipe.teacher_temperature),)
     order: _Order = True if recipe.guide_order == "full" else "truncated"
     own = classification(recipe, classes, multi_label=multi_label, partial=partial)
     terms: list[_Term] = [own]
@@ -292,8 +300,14 @@ class Objective(nn.Module):
         """The weighted sum of the losses, a number."""
         # no cache of half weights: one made without gradients (a teacher's, an explanation's) would hide the gradients
         with torch.autocast(batch.x.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
-            logits = self.run(batch.x)
+            with self._listening() as heard:
+                logits = self.run(batch.x)
             taught = self.teacher.look(batch.x, logits.shape[1]) if self.teacher is not None else None
-            answer = Answer(self.network, batch, logits, taught)
+            answer = Answer(self.network, batch, logits, taught, heard)
             weighted = [term.weight * term.term(answer) for term in self.terms]
             return sum(weighted[1:], weighted[0])
+
+    def _listening(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """What the blocks of the network give in a block of code, where they are compared with the teacher's."""
+        points = self.teacher.points if self.teacher is not None else None
+        return nullcontext({}) if points is None else points.listening(self.network, prefix_of(self.network))

@@ -83,7 +83,7 @@ def _pretrained_network(
         known, terms = card.class_names(), card.terms
     else:
         found = load(recipe.pretrained, device="cpu", deploy=False)
-        if not isinstance(found.model, Network):
+        if conversion_of(found.model) is not None or not isinstance(found.model, Network):
             return _converted_network(found, channels, names), found.card.terms
         network, known, terms = found.model, found.class_names, found.card.terms
         network.train().requires_grad_(True)

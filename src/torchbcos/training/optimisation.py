@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchbcos._core.errors import StateError
 from torchbcos._core.optional import require
 from torchbcos.training.recipe import OptimisationSettings, PictureSettings
+from torchbcos.training.relative import RelativeAdam
 
 __all__ = [
     "Mixer", "average_of", "check_finite", "clip_gradients", "make_optimizer", "rate_factor", "set_rates", "targets_of",
@@ -60,6 +61,8 @@ def make_optimizer(model: nn.Module, recipe: OptimisationSettings, head: set[int
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "relative_adam":
+        return RelativeAdam(groups, lr=recipe.lr)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
 

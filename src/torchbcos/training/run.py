@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torchbcos._core.files import replacing, write_json
 from torchbcos.data.labelled import Labelled
 from torchbcos.data.loading import loader, seed_generator, seed_of
 from torchbcos.data.sources import open_labelled
+from torchbcos.data.unlabelled import open_unlabelled
 from torchbcos.runs import RunFolder, provenance, write_held_out
 from torchbcos.training.beforehand import check_card, check_classes, check_export, check_places, rehearse
 from torchbcos.training.begun import (
@@ -52,6 +53,7 @@ from torchbcos.training.plan import batch_order, epoch_steps, hold_out
 from torchbcos.training.progress import Lines, summary
 from torchbcos.training.recipe import Recipe, to_toml
 from torchbcos.training.state import State
+from torchbcos.training.student import Student, aligns, student_of
 
 if TYPE_CHECKING:  # Lightning exports no name for what `Fabric.setup_module` returns
     from lightning.fabric.wrappers import _FabricModule
@@ -101,8 +103,9 @@ def train(
     begun, report = _look_around(folder, recipe, data)
     if report is not None:
         return _has_ended(folder, report, say)
-    wanted = wanted_by(recipe)
-    labelled = _opened(data, recipe, wanted)
+    student = _student(recipe, data, folder, say) if aligns(recipe) else None
+    wanted = wanted_by(_as_learned(recipe, student))
+    labelled = _opened(data, recipe, wanted, student)
     check_classes(labelled, Path(data))
     check_same_data(folder, begun, labelled)
     with surroundings_kept(), readable_errors():
@@ -111,7 +114,7 @@ def train(
         check_same_division(folder, begun, labelled, dict(splits.held_out()))
         seen = look_at(splits.train, recipe, wanted, Path(data))
         steps = epoch_steps(recipe, len(splits.train), fabric.world_size)
-        run = Run(recipe, labelled, Path(data), splits, folder, seen, fabric, say, steps)
+        run = Run(recipe, labelled, Path(data), splits, folder, seen, fabric, say, steps, student)
         with _alone(run), Interrupts(run.say) as interrupts:
             begun, report = _look_around(folder, recipe, data)  # again: another process may have trained here meanwhile
             if report is not None:
@@ -131,8 +134,19 @@ def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]
     report = finished_report(folder, begun, recipe)
     if report is not None:
         with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
-            check_same_data(folder, begun, _opened(data, recipe, wanted_by(recipe)))
+            student = Student.kept(recipe, folder) if aligns(recipe) else None
+            check_same_data(folder, begun, _opened(data, recipe, wanted_by(_as_learned(recipe, student)), student))
     return begun, report
+
+
+def _student(recipe: Recipe, data: str | os.PathLike[str], folder: RunFolder, say: Say) -> Student:
+    """What a run aligns: the student of its folder, or its teacher, converted now."""
+    return student_of(recipe, open_unlabelled(data, ()), folder, say)
+
+
+def _as_learned(recipe: Recipe, student: Student | None) -> Recipe:
+    """The recipe as the network is built by it: one that aligns begins with its student."""
+    return recipe if student is None else recipe.changed(pretrained=str(student.folder))
 
 
 def _has_ended(folder: RunFolder, report: dict[str, Any], say: Say) -> dict[str, Any]:
@@ -141,8 +155,10 @@ def _has_ended(folder: RunFolder, report: dict[str, Any], say: Say) -> dict[str,
     return report
 
 
-def _opened(data: str | os.PathLike[str], recipe: Recipe, wanted: Wanted) -> Labelled:
+def _opened(data: str | os.PathLike[str], recipe: Recipe, wanted: Wanted, student: Student | None = None) -> Labelled:
     """The data as a recipe and its network want it."""
+    if student is not None:
+        return open_unlabelled(data, student.classes)
     return open_labelled(data, uncertain=recipe.uncertain, volumes=wanted.axes == 3)
 
 
@@ -170,6 +186,7 @@ def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch
         run.say(f"{line} Going on from the one before.")
     seed_generator(seed_of(recipe.seed, 0))
     learner = _build_learner(run)
+    run = replace(run, teacher=learner.teacher)
     done = Kept.of(checkpoint).done if checkpoint else 0
     if done > run.total:
         said = f"has trained {done} steps, and the recipe now has {run.total}"
@@ -183,6 +200,8 @@ def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch
         if checkpoint:
             state.restore(checkpoint, f"The checkpoint of {str(out)!r}")
         rehearse(run, state)
+        if run.student is not None and learner.teacher is not None:
+            _compare(run, state.network, learner.teacher)
         if examples is not None:
             order = batch_order(recipe, len(examples), done, fabric.global_rank, fabric.world_size)
             batches = iter(loader(examples, order, recipe.workers, pin=torch.cuda.is_available()))
@@ -212,6 +231,19 @@ def _train_on(
         interrupts.patient = False
     if number:
         raise Interrupted(f"{goes_on} step {state.done}.", number)
+
+
+def _compare(run: Run, network: nn.Module, teacher: Teacher) -> None:
+    """Find where the student is compared with its teacher, by one picture."""
+    x, _, _ = run.chosen(run.examples(run.splits.train), [0])
+    mode = network.training
+    try:
+        teacher.compare_with(network.eval(), x)
+    finally:
+        network.train(mode)
+    points = teacher.points
+    assert points is not None
+    run.say(f"Compared with the teacher at {len(points.blocks)} blocks, at the input of {points.classifier!r}, and by logits.")
 
 
 @dataclass(frozen=True)
@@ -244,7 +276,8 @@ def _build_learner(run: Run) -> _Learner:
         InputError: one of them does not fit the recipe or the data.
     """
     recipe, classes = run.recipe, run.data.classes
-    network, began_with = build_network(recipe, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
+    begins = _as_learned(recipe, run.student)
+    network, began_with = build_network(begins, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
     check_head(network, recipe)
     teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
@@ -266,7 +299,8 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
         epoch = min(done // run.per_epoch + 1, recipe.epochs)
         run.say(f"Going on in {out} from step {done} of {run.total} (epoch {epoch} of {recipe.epochs}).")
         return
-    kind = f"{recipe.model or recipe.pretrained}{' (plain)' if recipe.plain else ''}"
+    named = recipe.model or recipe.pretrained or (f"{recipe.teacher} converted" if aligns(recipe) else "")
+    kind = f"{named}{' (plain)' if recipe.plain else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters())
     run.say(
         f"{recipe.name}: {kind}, {parameters:,} parameters; {run.seen.describe()}; "

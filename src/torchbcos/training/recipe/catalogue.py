@@ -140,6 +140,20 @@ def _finetune() -> Recipe:
     )  # fmt: skip
 
 
+def _align() -> Recipe:
+    """A network of one's own, converted and aligned to what it was, without labels; its teacher is still to be named.
+
+    The weights of the three losses, the rate and the exponents are those of a trial on EfficientNet-Lite0 (decision 040).
+    """
+    return Recipe(
+        name="align", about="a network of yours as a B-cos network, from pictures without labels (--teacher SOURCE)", model="",
+        options={"b": {"expand": 1.5, "classifier": 1.5}}, loss="none", teacher_features=7.0, teacher_pooled=3.0,
+        teacher_weight=1.0, teacher_temperature=1.5, optimizer="relative_adam", lr=1e-3, lr_end=2e-5, warmup_steps=60, epochs=1,
+        batch_size=16, image_size=160, grow_from=128, test_size=224, test_resize=256, crop_scale=(0.4, 1.0),
+        selection_share=0.02, report_share=0.0, ema_decay=0.99, export="ema", calibrate=False, checkpoint_steps=200, workers=1,
+    )  # fmt: skip
+
+
 def _cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
     """All CIFAR-10 recipes by name."""
     found: dict[str, Callable[[], Recipe]] = {}
@@ -156,7 +170,7 @@ def _cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
 @functools.cache
 def registry() -> Mapping[str, Callable[[], Recipe]]:
     """All recipes by name."""
-    found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": _finetune, "imagenette": _imagenette}
+    found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": _finetune, "align": _align, "imagenette": _imagenette}
     families = (
         ("bcos_final", bcos_final, _FINAL), ("bcos_final_long", _bcos_final_long, _LONG), ("vit_final", _vit_final, _VITS),
         ("baseline", _baseline, _FINAL),

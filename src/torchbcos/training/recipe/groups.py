@@ -169,7 +169,10 @@ class OptimisationSettings(_Settings):
         1, "equal parts into which a step divides its pictures, so that they need less memory", unit="parts",
         low=1, high=10**5, resume="fixed",
     )  # fmt: skip
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser, by its name in torch.optim", resume="fixed")
+    optimizer: Literal["adam", "adamw", "sgd", "relative_adam"] = setting(
+        "adam", 'optimiser, by its name in torch.optim; "relative_adam" is Adam with steps relative to the size of weights: '
+        "for converted networks", resume="fixed",
+    )  # fmt: skip
     lr: float = setting(1e-3, "learning rate after warm-up", low=0, high=1e6)
     head_lr: float = setting(1.0, "learning rate of the classifier", unit="times lr", low=0, high=1e6)
     weight_decay: float = setting(0.0, "weight decay, as the optimiser of torch defines it", low=0, high=1e3)
@@ -193,9 +196,10 @@ class OptimisationSettings(_Settings):
         0, "steps in which the learning rate rises linearly to lr; give these or warmup_epochs", unit="steps", low=0, high=10**9
     )
     warmup_start: float = setting(0.01, "learning rate of the first step of the warm-up", unit="times lr", low=0, high=1)
-    loss: Literal["bce", "bce_uniform", "cross_entropy"] = setting(
+    loss: Literal["bce", "bce_uniform", "cross_entropy", "none"] = setting(
         "bce", 'loss: "bce" is binary cross-entropy of every class, "bce_uniform" the same with targets of at least 1 / classes, '
-        '"cross_entropy" that of the softmax; data with several labels for a picture always takes "bce"',
+        '"cross_entropy" that of the softmax; data with several labels for a picture always takes "bce"; "none" aligns a '
+        "converted network to its `teacher`, without labels",
     )  # fmt: skip
     smoothing: float = setting(
         0.0,
@@ -232,6 +236,8 @@ class OptimisationSettings(_Settings):
         super().__post_init__()
         if self.warmup_epochs and self.warmup_steps:
             raise InputError("Give warmup_epochs or warmup_steps, not both.")
+        if self.optimizer == "relative_adam" and self.weight_decay:
+            raise InputError("optimizer='relative_adam' has no weight decay: set weight_decay=0.")
         if self.batch_size % self.accumulate:
             parts = f"{self.accumulate} equal parts (accumulate)"
             raise InputError(f"batch_size {self.batch_size} cannot be divided into {parts}.")
@@ -307,11 +313,22 @@ class GuidanceSettings(_Settings):
     teacher: str = setting(
         "",
         "network to learn from: a model folder, or a .pt2 program of any classifier (in a "
-        "recipe file: with --allow-code only); empty means none",
+        'recipe file: with --allow-code only); with loss="none" the network that is converted and aligned, as "timm:NAME" too; '
+        "empty means none",
     )
     teacher_weight: float = setting(0.0, "weight of the loss on the teacher's probabilities", low=0, high=1e6)
     teacher_explanations: float = setting(
         0.0, "weight of the loss on the teacher's explanations, which only a model folder has", low=0, high=1e6
+    )
+
+    teacher_features: float = setting(
+        0.0, 'with loss="none": weight of the relative error of the outputs of the blocks of the network', low=0, high=1e6
+    )
+    teacher_pooled: float = setting(
+        0.0, 'with loss="none": weight of one minus the cosine between what the classifiers take', low=0, high=1e6
+    )
+    teacher_temperature: float = setting(
+        1.0, 'with loss="none": what divides both logits where probabilities are compared (`teacher_weight`)', low=0.01, high=100
     )
 
     def __post_init__(self) -> None:
@@ -321,7 +338,8 @@ class GuidanceSettings(_Settings):
                 f"guide={self.guide!r} with guide_weight={self.guide_weight:g} and guide_share={self.guide_share:g} changes "
                 "nothing: set guide_weight (0.3 to 1, to begin with) and a guide_share above 0."
             )
-        if self.teacher and not self.teacher_weight and not self.teacher_explanations:
+        weights = (self.teacher_weight, self.teacher_explanations, self.teacher_features, self.teacher_pooled)
+        if self.teacher and not any(weights):
             raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")
         if self.teacher.endswith(PROGRAM) and self.teacher_explanations:
             raise InputError("A .pt2 program has no B-cos explanations to learn from: teacher_explanations needs a model folder.")

@@ -49,8 +49,25 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
         if self.export == "best" and not self.selection_share:
             raise InputError("export='best' needs pictures to choose by: set selection_share (0.1, for example).")
+        self._check_alignment()
         if self.watch_every and self.plain:
             raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")
+
+    def _check_alignment(self) -> None:
+        """Whether the settings of an alignment go together.
+
+        Raises:
+            InputError: they do not.
+        """
+        if self.loss != "none":
+            if self.teacher_features or self.teacher_pooled:
+                raise InputError("teacher_features and teacher_pooled need loss='none' (torchbcos train align).")
+            return
+        wrong = {"guide": self.guide, "teacher_explanations": self.teacher_explanations, "plain": self.plain,
+                 "freeze_epochs": self.freeze_epochs, "compile": self.compile, "calibrate": self.calibrate}  # fmt: skip
+        found = [key for key, value in wrong.items() if value]
+        if found:
+            raise InputError(f"loss='none' aligns without labels: leave out {', '.join(found)}.")
 
     def changed(self, **values: Any) -> Recipe:
         """A copy with other values; with a function of one's own as its model, the options of the network before are dropped.

@@ -1,0 +1,151 @@
+"""The student of an alignment: its teacher, converted once, and kept in the run's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchbcos._core.claim import claimed
+from torchbcos._core.errors import BcosError, InputError, shorten
+from torchbcos._core.files import write_json
+from torchbcos.conversion import Report, conversion_of
+from torchbcos.conversion.report import percent
+from torchbcos.data.labelled import Labelled
+from torchbcos.runs import RunFolder
+from torchbcos.training.alignment import check_convolutional
+from torchbcos.training.context import Say
+from torchbcos.training.recipe import PROGRAM, Recipe
+from torchbcos.zoo import Classifier, load, save
+from torchbcos.zoo.converting import bcosify
+from torchbcos.zoo.saveable import unwrapped
+
+__all__ = ["FOLDER", "OPTIONS", "Student", "aligns", "student_of"]
+
+FOLDER = "student"  # in the run's folder
+OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversion, which a recipe's options may set
+_PICTURES = 64  # to which the layers of the student are fitted
+_PATIENCE = 3600.0  # seconds for which other processes of a run wait for the one that converts
+
+
+def aligns(recipe: Recipe) -> bool:
+    """Whether a recipe aligns a student to its teacher, without labels."""
+    return recipe.loss == "none"
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is trained.
+
+    Attributes:
+        folder: of the model that training begins with.
+        classes: names of its classes.
+        probability: that its logits become.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    probability: str
+
+    @classmethod
+    def kept(cls, recipe: Recipe, folder: RunFolder) -> Student:
+        """Of a run that has ended.
+
+        Raises:
+            MissingFileError: it is gone.
+        """
+        place = Path(recipe.pretrained) if recipe.pretrained else folder.out / FOLDER
+        return cls.of(place, load(str(place), device="cpu", deploy=False))
+
+    @classmethod
+    def of(cls, folder: Path, classifier: Classifier) -> Student:
+        """Of a model that was opened.
+
+        Raises:
+            InputError: it was not converted.
+        """
+        if conversion_of(classifier.model) is None:
+            raise InputError(
+                f"pretrained={shorten(str(folder), 120)!r} was not converted: alignment trains a network that bcosify made of "
+                "its teacher. Leave pretrained out, and the teacher is converted."
+            )
+        return cls(folder, tuple(classifier.class_names), classifier.card.probability)
+
+
+def student_of(recipe: Recipe, data: Labelled, folder: RunFolder, say: Say) -> Student:
+    """The student of a run that aligns: `pretrained`, or the teacher converted, which is kept in the run's folder.
+
+    Args:
+        recipe: names the teacher; its options are those of `torchbcos.bcosify`.
+        data: pictures, to some of which the layers are fitted.
+        folder: of the run.
+        say: gets a line on the conversion.
+
+    Raises:
+        InputError: the teacher cannot be converted, or has attention.
+    """
+    if not recipe.teacher:
+        raise InputError("Which network is to be aligned? Name it: torchbcos train align --teacher SOURCE --data FOLDER.")
+    place = Path(recipe.pretrained) if recipe.pretrained else folder.out / FOLDER
+    if recipe.pretrained:
+        return Student.of(place, load(recipe.pretrained, device="cpu", deploy=False))
+    if not _is_whole(place):
+        with claimed(folder.out, "converts its teacher", wait=_PATIENCE):
+            if not _is_whole(place):
+                _convert(recipe, data, place, say)
+    return Student.of(place, load(str(place), device="cpu", deploy=False))
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a student was written to its end: its report is written last."""
+    return os.path.isfile(place / "report.json")
+
+
+def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
+    unknown = sorted(set(recipe.options) - set(OPTIONS))
+    if unknown:
+        raise InputError(f"Of a conversion, options set {', '.join(OPTIONS)}, not {shorten(', '.join(unknown), 80)}.")
+    if recipe.teacher.endswith(PROGRAM):
+        raise InputError("A program cannot be converted: name the network that it was made from as the teacher.")
+    teacher = load(recipe.teacher, device="cpu", deploy=False)
+    if conversion_of(teacher.model) is not None:
+        raise InputError(f"The teacher {shorten(recipe.teacher, 120)!r} was converted: name the network that it was made from.")
+    pixels = _pictures(recipe, data, teacher)
+    check_convolutional(unwrapped(teacher.model), teacher.transform.encode(pixels[:1], dim=1))
+    say(f"Converting the teacher, and fitting its layers to {len(pixels)} pictures.")
+    given: Any = recipe.options
+    made, report = bcosify(teacher, example=pixels, **{"border": "repeat", **given})
+    save(made, place)
+    write_json(place / "report.json", report.to_dict())
+    say(in_words(report))
+
+
+def _pictures(recipe: Recipe, data: Labelled, teacher: Classifier) -> Tensor:
+    """(N, C, H, W) pixels in [0, 1], as large as the recipe judges."""
+    prepare = teacher.transform
+    if prepare.axes == 2:
+        prepare = dataclasses.replace(prepare, resize=recipe.test_resize or recipe.side, crop=recipe.side)
+    count = min(_PICTURES, len(data.train))
+    items: list[tuple[str, Any]] = []
+    for i in range(count):
+        try:
+            item = data.train.item(i * len(data.train) // count)
+            prepare.look([item], encode=False)
+        except BcosError:
+            if recipe.on_error == "stop":
+                raise
+            continue
+        items.append(item)
+    if not items:
+        raise InputError("None of the pictures to which the student would be fitted can be read.")
+    return prepare.look(items, encode=False)[0]
+
+
+def in_words(report: Report) -> str:
+    """What became of the teacher, in a line."""
+    constants = ", ".join(f"{name} {percent(part)} %" for name, part in report.constants.items()) or "none"
+    return f"Converted: {len(report.lines)} layers; share of the input {report.share:.2f}; constants: {constants}."
