@@ -15,11 +15,11 @@ from torchbcos.functional.numbers import at_least_one, check_epsilon, check_expo
 from torchbcos.kernels.lengths import never_zero, overflow_shown
 from torchbcos.kernels.unitnorm import filter_norms, unit_norm
 
-__all__ = ["CONV_EPS", "LINEAR_EPS", "bcos_transform", "held_wide", "layer_weight", "unit_norm_weight"]
+__all__ = ["CONV_EPS", "COSINE_EPS", "LINEAR_EPS", "bcos_transform", "held_wide", "layer_weight", "unit_norm_weight"]
 
 CONV_EPS = 1e-6  # inside the root, official BcosConv2d
 LINEAR_EPS = 1e-12  # added to the norm, official BcosLinear
-_COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
+COSINE_EPS = 1e-6  # added to |cos| where B is not 2, both official layers
 
 
 @atom()
@@ -74,7 +74,7 @@ def bcos_transform(
         factor = y.abs() / norm
     else:
         exponent = hold(at_least_one(parameter(b))) - 1 if isinstance(b, Tensor) else b - 1
-        factor = ((y / norm).abs() + _COSINE_EPS) ** exponent
+        factor = ((y / norm).abs() + COSINE_EPS) ** exponent
     return linear * factor.to(linear.dtype)
 
 

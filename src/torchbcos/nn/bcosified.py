@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,11 @@ from torchbcos._core.frozen import parameter
 from torchbcos._core.names import hint
 from torchbcos.functional.conv import pad, pad_widths, spread
 from torchbcos.functional.length import patch_length, vector_length
-from torchbcos.functional.transform import CONV_EPS, LINEAR_EPS
+from torchbcos.functional.transform import CONV_EPS, COSINE_EPS, LINEAR_EPS
+from torchbcos.kernels.biased import biased, channel_squares, trains
+from torchbcos.kernels.geometry import Geometry
+from torchbcos.kernels.lengths import overflow_shown
+from torchbcos.kernels.patches import patch_sums
 from torchbcos.nn.conv import BcosConv1d, BcosConv2d, BcosConv3d
 from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import run_layer
@@ -125,13 +130,15 @@ class _BcosifiedConv(Biased):
         self._begin(out_channels, biases, bias, unit_norm)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, O, *S') and (N, 1, *S') of (N, C, *S)."""
+        """(N, O, *S') and (N, 1, *S') of (N, C, *S); while it is trained with its bias in it, and None."""
         lone = x.dim() == self.space + 1
         x = x.unsqueeze(0) if lone else x
         widths = self._widths(x)
         if self.padding_mode != "zeros" or any(left != right for left, right in widths):
             x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
         sides = [left for left, _ in widths]
+        if self._fuses(x):
+            return self._trained(x, sides)
         weight, scale = self.weight, self.scale
         y = functional.bcos_conv(
             x, weight, b=self.b, stride=self.stride, padding=sides, dilation=self.dilation, groups=self.groups,
@@ -143,6 +150,23 @@ class _BcosifiedConv(Biased):
         if lone:
             y, lengths = y.squeeze(0), None if lengths is None else lengths.squeeze(0)
         return y, lengths
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether the layer is trained as it usually is: then factor and bias are one step of autograd."""
+        usual = not isinstance(self.b, Tensor) and self.gain is None and self.scale is None and not self.unit_norm
+        return usual and (self.groups == 1 or self.b == 1) and self.eps > 0 and trains(x)
+
+    def _trained(self, x: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """`parts` and the bias in them; no lengths are left to be multiplied by it."""
+        assert not isinstance(self.b, Tensor)
+        geometry = Geometry(self.kernel_size, self.stride, tuple(sides), self.dilation, self.groups)
+        y, bias = geometry.convolve(x, self.weight), self.bias if self.biases == "norm" else None
+        if self.b == 1 and bias is None:
+            return y, None
+        squares = patch_sums(channel_squares(x), replace(geometry, groups=1))
+        norms = (overflow_shown(squares) + self.eps).sqrt()
+        lengths = None if bias is None else squares / norms / self.unit
+        return biased(y, norms if self.b > 1 else None, lengths, bias, float(self.b), 0.0 if self.b == 2 else COSINE_EPS), None
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""

@@ -200,7 +200,7 @@ def _is_block(path: str, modules: Mapping[str, nn.Module]) -> bool:
     """Whether a module is one of a row of modules, and has layers with weights inside."""
     module, parent = modules[path], modules.get(path.rpartition(".")[0]) if path else None
     inside = any(isinstance(inner, nn.Conv1d | nn.Conv2d | nn.Conv3d) for inner in module.modules() if inner is not module)
-    return isinstance(parent, _LISTS) and not isinstance(module, _LISTS) and inside
+    return isinstance(parent, _LISTS) and type(module) not in _LISTS and inside
 
 
 def _shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:

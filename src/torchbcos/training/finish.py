@@ -147,9 +147,15 @@ def card_of(run: Run, network: nn.Module, terms: str | None, report: Mapping[str
         card, name=recipe.name, classes=tuple(run.data.classes), preprocess=run.prepare.to_dict(),
         probability=run.probability, temperature=report.get("calibration", {}).get("temperature"),  # never that of other weights
         top1=round(found["top1"], 3) if math.isfinite(found.get("top1", math.nan)) else None, recipe=to_dict(recipe), terms=terms,
-        measured=f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}" if found else None,
+        measured=_measured(run, report) if found else None,
         notes={"made by": "torchbcos train", "epochs": recipe.epochs, "seconds": report.get("seconds"), **_size_of_examples(run)},
     )  # fmt: skip
+
+
+def _measured(run: Run, report: Mapping[str, Any]) -> str:
+    """What the accuracy of the card is of."""
+    split = f"{'reported' if 'report' in report else 'selection'} split of {run.source.name}"
+    return split if run.student is None else f"agreement with its teacher {run.recipe.teacher}, {split}"
 
 
 def _size_of_examples(run: Run) -> dict[str, list[int]]:

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchbcos._core.claim import claimed
 from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos._core.files import write_json
 from torchbcos.conversion import Report, conversion_of
+from torchbcos.conversion.choosing import role_of
+from torchbcos.conversion.planning import LAYERS
+from torchbcos.conversion.recording import record
 from torchbcos.conversion.report import percent
 from torchbcos.data.labelled import Labelled
+from torchbcos.deployment.settle import copy_of
 from torchbcos.runs import RunFolder
 from torchbcos.training.alignment import check_convolutional
 from torchbcos.training.context import Say
@@ -28,6 +32,7 @@ __all__ = ["FOLDER", "OPTIONS", "Student", "aligns", "student_of"]
 
 FOLDER = "student"  # in the run's folder
 OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversion, which a recipe's options may set
+_SHARPENED, _B = ("expand", "conv", "linear", "classifier"), 1.5
 _PICTURES = 64  # to which the layers of the student are fitted
 _PATIENCE = 3600.0  # seconds for which other processes of a run wait for the one that converts
 
@@ -115,13 +120,23 @@ def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     if conversion_of(teacher.model) is not None:
         raise InputError(f"The teacher {shorten(recipe.teacher, 120)!r} was converted: name the network that it was made from.")
     pixels = _pictures(recipe, data, teacher)
-    check_convolutional(unwrapped(teacher.model), teacher.transform.encode(pixels[:1], dim=1))
+    seen = teacher.transform.encode(pixels[:1], dim=1)
+    check_convolutional(unwrapped(teacher.model), seen)
     say(f"Converting the teacher, and fitting its layers to {len(pixels)} pictures.")
-    given: Any = recipe.options
-    made, report = bcosify(teacher, example=pixels, **{"border": "repeat", **given})
+    network = unwrapped(teacher.model)
+    usual = {"border": "repeat"} if "b" in recipe.options else {"border": "repeat", "b": _exponents(network, seen)}
+    options: dict[str, Any] = {**usual, **recipe.options}
+    made, report = bcosify(teacher, example=pixels, **options)
     save(made, place)
     write_json(place / "report.json", report.to_dict())
-    say(in_words(report))
+    say(_in_words(report))
+
+
+def _exponents(network: nn.Module, x: Tensor) -> dict[str, float]:
+    """B where a recipe gives none: of the layers that look for things; those that gather stay linear."""
+    recording = record(copy_of(network).eval(), x)
+    roles = {role_of(run, recording) for run in recording.runs.values() if isinstance(run.module, LAYERS)}
+    return {role: _B for role in _SHARPENED if role in roles}
 
 
 def _pictures(recipe: Recipe, data: Labelled, teacher: Classifier) -> Tensor:
@@ -145,7 +160,7 @@ def _pictures(recipe: Recipe, data: Labelled, teacher: Classifier) -> Tensor:
     return prepare.look(items, encode=False)[0]
 
 
-def in_words(report: Report) -> str:
+def _in_words(report: Report) -> str:
     """What became of the teacher, in a line."""
     constants = ", ".join(f"{name} {percent(part)} %" for name, part in report.constants.items()) or "none"
     return f"Converted: {len(report.lines)} layers; share of the input {report.share:.2f}; constants: {constants}."

@@ -170,8 +170,8 @@ class OptimisationSettings(_Settings):
         low=1, high=10**5, resume="fixed",
     )  # fmt: skip
     optimizer: Literal["adam", "adamw", "sgd", "relative_adam"] = setting(
-        "adam", 'optimiser, by its name in torch.optim; "relative_adam" is Adam with steps relative to the size of weights: '
-        "for converted networks", resume="fixed",
+        "adam", 'optimiser: "adam", "adamw" and "sgd" of torch.optim; "relative_adam" is Adam with steps relative to the size of '
+        "the weights, for converted networks", resume="fixed",
     )  # fmt: skip
     lr: float = setting(1e-3, "learning rate after warm-up", low=0, high=1e6)
     head_lr: float = setting(1.0, "learning rate of the classifier", unit="times lr", low=0, high=1e6)
@@ -198,8 +198,8 @@ class OptimisationSettings(_Settings):
     warmup_start: float = setting(0.01, "learning rate of the first step of the warm-up", unit="times lr", low=0, high=1)
     loss: Literal["bce", "bce_uniform", "cross_entropy", "none"] = setting(
         "bce", 'loss: "bce" is binary cross-entropy of every class, "bce_uniform" the same with targets of at least 1 / classes, '
-        '"cross_entropy" that of the softmax; data with several labels for a picture always takes "bce"; "none" aligns a '
-        "converted network to its `teacher`, without labels",
+        '"cross_entropy" that of the softmax; several labels for a picture always take "bce"; "none" aligns to `teacher`, '
+        "without labels",
     )  # fmt: skip
     smoothing: float = setting(
         0.0,

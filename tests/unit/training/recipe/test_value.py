@@ -16,7 +16,7 @@ from torchbcos.training.recipe.setting import settings_of
 def test_keys_are_flat_and_in_the_order_of_the_groups() -> None:
     keys = [key for kind in GROUPS.values() for key in settings_of(kind)]
     assert list(list_settings()) == list(to_dict(Recipe())) == keys
-    assert len(keys) == len(set(keys)) and keys[:3] == ["name", "about", "model"] and keys[-1] == "teacher_explanations"
+    assert len(keys) == len(set(keys)) and keys[:3] == ["name", "about", "model"] and keys[-1] == "teacher_temperature"
     assert all(key in settings_of(GROUPS[group_of(key)]) for key in keys)
 
 

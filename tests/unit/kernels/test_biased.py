@@ -1,0 +1,106 @@
+"""Factor and norm bias as one step of autograd: its derivatives, beside the layer's own operations, and where it stands aside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import torchbcos
+from torchbcos import nn as bnn
+from torchbcos._core.frozen import frozen
+from torchbcos.kernels.biased import biased, channel_squares, trains
+from torchbcos.nn import bcosified
+
+EXPONENTS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+KERNELS: tuple[dict[str, Any], ...] = (
+    {"kernel_size": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 3, "padding": "dynamic", "stride": 2},
+    {"kernel_size": 3, "groups": 6, "padding": 1}, {"kernel_size": 3, "dilation": 2, "padding": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "antialias": True},
+)  # fmt: skip
+
+
+def layer_of(b: float, options: dict[str, Any], bias: bool = True) -> bnn.BcosifiedConv2d:
+    layer = bnn.BcosifiedConv2d(6, 12, b=b, bias=bias, **options).double()
+    with torch.no_grad():
+        layer.unit.fill_(1.7)
+        if layer.bias is not None:
+            layer.bias.normal_()
+    return layer
+
+
+def answers(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    y = layer(x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
+    return [y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@given(b=st.sampled_from(EXPONENTS), options=st.sampled_from(KERNELS), bias=st.booleans(), seed=st.integers(0, 99))
+def test_it_is_what_the_layers_own_operations_give(
+    layout: torch.memory_format, b: float, options: dict[str, Any], bias: bool, seed: int
+) -> None:  # fmt: skip
+    torch.manual_seed(seed)
+    layer = layer_of(b, options, bias)
+    x = torch.randn(2, 6, 7, 6, dtype=torch.float64)
+    x[0, :, 2, 2] = 0
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    fused = answers(layer, x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bcosified, "trains", lambda x: False)
+        plain = answers(layer, x)
+    for mine, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("b", EXPONENTS)
+def test_first_and_second_derivatives(b: float) -> None:
+    torch.manual_seed(0)
+    y = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    norms = (torch.rand(2, 1, 4, dtype=torch.float64) + 1).requires_grad_()
+    lengths = torch.rand(2, 1, 4, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+
+    def run(y: Tensor, norms: Tensor, lengths: Tensor, bias: Tensor) -> Tensor:
+        return biased(y, norms, lengths, bias, b, 1e-6)
+
+    assert torch.autograd.gradcheck(run, (y, norms, lengths, bias))
+    assert torch.autograd.gradgradcheck(run, (y, norms, lengths, bias))
+    assert torch.autograd.gradgradcheck(channel_squares, (y,))
+
+
+def test_it_stands_aside_where_an_explanation_or_a_tracer_looks() -> None:
+    x = torch.rand(1, 6, 5, 5)
+    assert trains(x)
+    with torch.no_grad():
+        assert not trains(x)
+    with frozen():
+        assert not trains(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not trains(x)
+    assert not trains(x.half())
+
+
+def test_a_layer_in_training_explains_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(layer_of(1.5, {"kernel_size": 3, "padding": 1}), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    x = torch.rand(2, 6, 8, 8, dtype=torch.float64)
+    e = torchbcos.explain(net, x)
+    assert float(e.residual.abs().max()) < 1e-12
+    torch.testing.assert_close(net(x).amax(1), e.values[:, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_shapes_that_a_step_cannot_take_take_the_plain_way() -> None:
+    for options in (
+        {"kernel_size": 3, "groups": 2},
+        {"kernel_size": 1, "unit_norm": True},
+        {"kernel_size": 1, "learnable_b": True},
+    ):
+        layer = bnn.BcosifiedConv2d(6, 12, b=1.5, **options)
+        assert not layer._fuses(torch.rand(1, 6, 4, 4))
+        layer(torch.rand(1, 6, 4, 4)).sum().backward()
+        assert all(p.grad is not None for p in layer.parameters())
