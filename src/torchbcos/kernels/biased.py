@@ -42,7 +42,7 @@ class _ChannelSquares(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         return x * (2 * g)
 
 

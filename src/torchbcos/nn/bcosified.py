@@ -153,8 +153,9 @@ class _BcosifiedConv(Biased):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether the layer is trained as it usually is: then factor and bias are one step of autograd."""
-        usual = not isinstance(self.b, Tensor) and self.gain is None and self.scale is None and not self.unit_norm
-        return usual and (self.groups == 1 or self.b == 1) and self.eps > 0 and trains(x)
+        if isinstance(self.b, Tensor) or self.gain is not None or self.scale is not None or self.unit_norm:
+            return False
+        return (self.groups == 1 or self.b == 1) and self.eps > 0 and trains(x)
 
     def _trained(self, x: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """`parts` and the bias in them; no lengths are left to be multiplied by it."""
