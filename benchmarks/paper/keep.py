@@ -1,20 +1,24 @@
-"""Keep the weights of small runs that have ended beside the scripts, in half precision, so that another machine can go on.
+"""Keep what small runs that have ended are worth beside the scripts, so that another machine can go on.
 
-    python benchmarks/paper/keep.py --runs DIR
+    python benchmarks/paper/keep.py --runs DIR --data DIR
     python benchmarks/paper/keep.py --model runs/nette-plain/model       # the ordinary twin of the embedded network
 
-`claims.py` takes them where a run is not in its own DIR. They are no part of the package.
+Of each run, which pictures of the reported split it gets right (answers.json); of the smallest, the weights in half precision,
+too. `claims.py` takes them where a run is not in its own DIR. They are no part of the package.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import torch
+from measure import ANSWERS, Bench, packed
 from safetensors.torch import load_file, save_file
-from table import RUNS
+from table import RUNS, model_of
 
 WEIGHTS = Path(__file__).with_name("weights")
 TWIN = "imagenette-plain"
@@ -40,6 +44,7 @@ def keep(name: str, place: Path, largest: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--data", type=Path, default=os.environ.get("TORCHBCOS_DATA", "."), help="default: $TORCHBCOS_DATA")
     parser.add_argument("--model", type=Path, help="the folder of one model, whatever its size, instead of those of the runs")
     parser.add_argument("--name", default=TWIN, help=f"what its copy is called (default: {TWIN})")
     args = parser.parse_args()
@@ -48,6 +53,10 @@ def main() -> None:
             kept = {args.name: keep(args.name, args.model, 2**30)}
         else:  # a run that has no report has no model yet
             ended = [run.name for run in RUNS if (args.runs / run.name / "report.json").is_file()]
+            bench = Bench(args.data, partial(model_of, args.runs), args.runs / "answers")
+            answers = json.loads(ANSWERS.read_text("utf-8")) if ANSWERS.is_file() else {}
+            answers |= {name: packed(bench.networks([name])[0][name].correct) for name in ended}
+            ANSWERS.write_text(json.dumps(dict(sorted(answers.items())), indent=1) + "\n", "utf-8")
             kept = {name: size for name in ended if (size := keep(name, args.runs / name / "model", LARGEST))}
     print(f"{len(kept)} kept, {sum(kept.values()) / 1e6:.1f} MB: {', '.join(kept)}")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
+import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from table import run
 from torch import Tensor
@@ -20,7 +23,12 @@ from torchbcos.evaluation.statistics import row
 from torchbcos.metrics import choose_grids, compose_grids, grid_pointing, own_cells, protocol
 from torchbcos.pictures import Preprocess
 
-__all__ = ["Bench", "Network", "accuracy", "cell", "inherent", "localisation", "method", "number", "rounded"]
+__all__ = [
+    "ANSWERS", "Bench", "Network", "accuracy", "cell", "inherent", "localisation", "method", "number", "packed", "rounded",
+    "unpacked",
+]  # fmt: skip
+
+ANSWERS = Path(__file__).with_name("answers.json")  # of runs whose weights are too large to be kept
 
 Maps = Callable[[Tensor, Tensor], Tensor]  # encoded (N, C, H, W), classes (N, K) -> (N, K, H, W)
 _BATCH = 64
@@ -44,6 +52,14 @@ class Bench:
         places = {name: self.model_of(name) for name in names}
         found = {name: Network(self, run(name).data, place) for name, place in places.items() if place is not None}
         return found, [name for name, place in places.items() if place is None]
+
+    def right(self, name: str) -> Tensor | None:
+        """(N,) 1.0 where a run's highest logit is the label's; of a run that is not there, as keep.py kept it, or None."""
+        found, _ = self.networks([name])
+        if found:
+            return found[name].correct
+        kept = json.loads(ANSWERS.read_text("utf-8")).get(name) if ANSWERS.is_file() else None
+        return None if kept is None else unpacked(kept)
 
     def pixels(self, data: str, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """(N, 3, size, size) in [0, 1], labels and their names, of the split that is reported."""
@@ -111,6 +127,25 @@ class Network:
     def correct(self) -> Tensor:
         """(N,) 1.0 where the highest logit is the label's."""
         return (self.logits.argmax(1) == self.labels).double()
+
+
+def packed(correct: Tensor) -> dict[str, Any]:
+    """Which pictures are right, for a file: a bit each, from the first on.
+
+    >>> packed(torch.tensor([1.0, 0.0, 1.0]))
+    {'pictures': 3, 'right': 'oA=='}
+    """
+    return {"pictures": len(correct), "right": base64.b64encode(np.packbits(correct.bool().numpy()).tobytes()).decode()}
+
+
+def unpacked(kept: Mapping[str, Any]) -> Tensor:
+    """What was packed.
+
+    >>> unpacked(packed(torch.tensor([1.0, 0.0, 1.0]))).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(kept["right"]), np.uint8))
+    return torch.from_numpy(bits[: kept["pictures"]]).double()
 
 
 def rounded(value: float) -> float | None:

@@ -95,11 +95,12 @@ def families(bench: Bench) -> dict[str, Any]:
     """(i) Accuracy beside that of the twin, by the same recipe."""
     rows, missing, gaps = [], [], {}
     for label, name in _PAIRS.items():
-        found, absent = bench.networks([name, twin_of(name)])
+        right = {run: bench.right(run) for run in (name, twin_of(name))}
+        absent = [run for run, answers in right.items() if answers is None]
         missing += absent
         if absent:
             continue
-        ours, twin = found[name].correct, found[twin_of(name)].correct
+        ours, twin = right.values()
         apart = pair(ours, twin)
         gaps[label] = 100 * apart["difference"]
         difference = {key: round(100 * apart[old], 3) for key, old in (("value", "difference"), ("low", "low"), ("high", "high"))}

@@ -18,6 +18,7 @@ _DOOR = {
     "Explanation": "torchbcos.explanation",
     "ExplanationWarning": "torchbcos._core.errors",
     "Prediction": "torchbcos.zoo",
+    "align": "torchbcos.training.aligning",
     "attribute": "torchbcos.attribution",
     "bcosify": "torchbcos.zoo.converting",
     "create_model": "torchbcos.zoo",

@@ -27,6 +27,7 @@ PROMISED = {
 }  # fmt: skip
 ALSO = {
     "attribute",
+    "align",
     "bcosify",
     "conversion",
     "attribution",
