@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # to list recipes, nothing of this is needed
     from lightning.fabric import Fabric
 
     from torchbcos.training.distillation import Teacher
+    from torchbcos.training.exponents import Exponents
     from torchbcos.training.student import Student
 
 __all__ = ["Run", "Say"]
@@ -50,6 +51,7 @@ class Run:
         per_epoch: optimiser steps of an epoch.
         student: what is aligned, of a run without labels.
         teacher: that is learned from, once it was opened.
+        exponents: that layers have at the end.
     """
 
     recipe: Recipe
@@ -63,6 +65,7 @@ class Run:
     per_epoch: int
     student: Student | None = None
     teacher: Teacher | None = None
+    exponents: Exponents | None = None
 
     @property
     def prepare(self) -> Preprocess:

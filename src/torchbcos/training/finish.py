@@ -41,6 +41,9 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
         The report.
     """
     recipe = run.recipe
+    for one in (state.network, state.average) if run.exponents is not None else ():
+        if one is not None:
+            run.exponents.give(one, 1.0)
     which, network = _exported(run, state)
     held_out = {name: split for name, split in run.splits.held_out() if split is not None}
     said = {name: predict_over_all(run, state, network, split) for name, split in held_out.items()}

@@ -95,5 +95,7 @@ class Journal:
         x, y, failures = run.chosen(run.examples(split), list(range(min(PICTURES, len(split)))))
         state.failures += failures
         y = y.nan_to_num(0.0).argmax(1) if run.data.multi_label else y  # the first label that holds
+        if run.teacher is not None and run.student is not None:  # without labels: the teacher's first class
+            y = run.teacher.look(x, len(run.data.classes)).logits.argmax(1)
         numbers = log_explanations(self.writer, state.network, x, y.to(x.device), state.done)
         self.history.add({"step": state.done, **{k: v for k, v in numbers.items() if k.startswith("watch/")}})

@@ -11,6 +11,7 @@ from torch import nn
 
 from torchbcos.data.loading import check_batch, seed_generator, seed_of
 from torchbcos.training.context import Run
+from torchbcos.training.exponents import share_at
 from torchbcos.training.interrupts import Interrupts
 from torchbcos.training.journal import Journal
 from torchbcos.training.judge import judge_epoch
@@ -49,6 +50,9 @@ def fit(
     mixer = Mixer(recipe, len(run.data.classes))
     for step in range(state.done, run.total):
         set_rates(optimizer, step, run.per_epoch, recipe)
+        if recipe.b_epochs and run.exponents is not None:
+            for one in (network, state.average) if state.average is not None else (network,):
+                run.exponents.give(one, share_at(step, run.per_epoch, recipe))
         if recipe.freeze_epochs:
             _freeze(network, frozen=step // run.per_epoch < recipe.freeze_epochs)
         for part in range(recipe.accumulate):

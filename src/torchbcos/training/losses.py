@@ -21,7 +21,7 @@ from torchbcos.training.machine import processes
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 __all__ = [
-    "Answer", "Batch", "Bce", "CrossEntropy", "Distillation", "ExplanationDistillation", "Guidance", "Objective",
+    "Answer", "Batch", "Bce", "CrossEntropy", "Distillation", "ExplanationDistillation", "Guidance", "Magnitude", "Objective",
     "classification", "terms_of",
 ]  # fmt: skip
 
@@ -59,6 +59,13 @@ class Answer:
     logits: Tensor
     taught: Taught | None = None
     heard: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Tensor:
+        """Classes that hold, as `Batch.y`; without labels, the teacher's first one."""
+        if self.taught is not None and self.taught.teacher.points is not None:
+            return self.taught.logits.argmax(1)
+        return self.batch.y
 
 
 class _Term(Protocol):
@@ -173,7 +180,7 @@ class Guidance:
 
     def term(self, answer: Answer) -> Tensor:
         """The mean over the annotated pictures of all processes."""
-        x, y, mask = answer.batch.x, answer.batch.y, answer.batch.mask
+        x, y, mask = answer.batch.x, answer.classes, answer.batch.mask
         if mask is None:
             return x.new_zeros(())
         annotated = (mask > 0).flatten(1).any(1)
@@ -194,6 +201,27 @@ class Guidance:
         losses = compare(maps, inside, per_box=self.per_box, size_corrected=self.size_corrected)
         # gradients are averaged over processes: this becomes the mean over the annotated pictures of all of them
         return losses.mean() * (count * world / everywhere)
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Bring Σ|contributions| near the logit: evidence of both signs that cancels is what a picture shows as speckle. (Ours.)
+
+    Attributes:
+        weight: by which it counts. share: of the pictures of a step that is explained. order: of the derivative.
+    """
+
+    weight: float
+    share: float = 0.25
+    order: _Order = "truncated"
+
+    def term(self, answer: Answer) -> Tensor:
+        """Mean of log(Σ|c| / |logit|), for a class that holds."""
+        x, y = answer.batch.x, answer.classes
+        count = max(1, round(self.share * len(x)))
+        y = y if y.dim() == 1 else y.nan_to_num(0.0).argmax(1)
+        maps = contribution_maps(answer.network, x[:count], y[:count], create_graph=self.order).flatten(1)
+        return (maps.abs().sum(1).clamp_min(TINY).log() - maps.sum(1).abs().clamp_min(TINY).log()).mean()
 
 
 def _counted(chosen: Tensor) -> tuple[int, int, int]:
@@ -260,15 +288,18 @@ def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial
     """All losses of a recipe: the next one is added here."""
     if recipe.loss == "none":
         weights = recipe.teacher_features, recipe.teacher_pooled, recipe.teacher_weight
-        return (AlignmentLoss(*weights, recipe.teacher_temperature),)
-    order: _Order = True if recipe.guide_order == "full" else "truncated"
-    own = classification(recipe, classes, multi_label=multi_label, partial=partial)
+        own: _Term = AlignmentLoss(*weights, recipe.teacher_temperature)
+    else:
+        own = classification(recipe, classes, multi_label=multi_label, partial=partial)
     terms: list[_Term] = [own]
+    order: _Order = True if recipe.guide_order == "full" else "truncated"
+    if recipe.magnitude:
+        terms.append(Magnitude(recipe.magnitude, recipe.magnitude_share, order))
     if recipe.guide:
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)
         )
-    if recipe.teacher_weight and recipe.teacher:
+    if recipe.loss != "none" and recipe.teacher_weight and recipe.teacher:
         terms.append(Distillation(recipe.teacher_weight, isinstance(own, CrossEntropy)))
     if recipe.teacher_explanations and recipe.teacher:
         terms.append(ExplanationDistillation(recipe.teacher_explanations, order))

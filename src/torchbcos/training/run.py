@@ -32,6 +32,7 @@ from torchbcos.training.begun import (
 )
 from torchbcos.training.context import Run, Say
 from torchbcos.training.distillation import Teacher
+from torchbcos.training.exponents import Exponents
 from torchbcos.training.finish import card_of, finish
 from torchbcos.training.form import Wanted, look_at, wanted_by
 from torchbcos.training.interrupts import Interrupted, Interrupts
@@ -186,12 +187,14 @@ def _work(run: Run, begun: Begun | None, interrupts: Interrupts, progress: Watch
         run.say(f"{line} Going on from the one before.")
     seed_generator(seed_of(recipe.seed, 0))
     learner = _build_learner(run)
-    run = replace(run, teacher=learner.teacher)
+    run = replace(run, teacher=learner.teacher, exponents=Exponents.of(learner.network))
     done = Kept.of(checkpoint).done if checkpoint else 0
     if done > run.total:
         said = f"has trained {done} steps, and the recipe now has {run.total}"
         raise InputError(f"{str(out)!r} {said}: choose another --out.")
     check_export(run, checkpoint)
+    if recipe.b_epochs * run.per_epoch > run.total:
+        raise InputError(f"max_steps={recipe.max_steps} ends the run before B is where it should be (b_epochs).")
     _announce(run, learner, begun, done, resumed=checkpoint is not None)
     examples = run.training_examples() if done < run.total else None
     launch(fabric)

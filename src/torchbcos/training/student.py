@@ -13,26 +13,28 @@ from torch import Tensor, nn
 from torchbcos._core.claim import claimed
 from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos._core.files import write_json
-from torchbcos.conversion import Report, conversion_of
+from torchbcos.conversion import Report, Step, conversion_of, mark, steps_from
 from torchbcos.conversion.choosing import role_of
 from torchbcos.conversion.planning import LAYERS
 from torchbcos.conversion.recording import record
 from torchbcos.conversion.report import percent
 from torchbcos.data.labelled import Labelled
 from torchbcos.deployment.settle import copy_of
+from torchbcos.nn.bcosified import Biased
 from torchbcos.runs import RunFolder
 from torchbcos.training.alignment import check_convolutional
 from torchbcos.training.context import Say
 from torchbcos.training.recipe import PROGRAM, Recipe
 from torchbcos.zoo import Classifier, load, save
-from torchbcos.zoo.converting import bcosify
+from torchbcos.zoo.converting import bcosify, card_around_converted
 from torchbcos.zoo.saveable import unwrapped
 
-__all__ = ["FOLDER", "OPTIONS", "Student", "aligns", "student_of"]
+__all__ = ["FOLDER", "OPTIONS", "REPORT", "Student", "aligns", "student_of"]
 
-FOLDER = "student"  # in the run's folder
+FOLDER, REPORT = "student", "report.json"  # in the run's folder
 OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversion, which a recipe's options may set
 _SHARPENED, _B = ("expand", "conv", "linear", "classifier"), 1.5
+_MOST = 100.0  # B
 _PICTURES = 64  # to which the layers of the student are fitted
 _PATIENCE = 3600.0  # seconds for which other processes of a run wait for the one that converts
 
@@ -63,7 +65,7 @@ class Student:
         Raises:
             MissingFileError: it is gone.
         """
-        place = Path(recipe.pretrained) if recipe.pretrained else folder.out / FOLDER
+        place = Path(recipe.pretrained) if recipe.pretrained and not recipe.options else folder.out / FOLDER
         return cls.of(place, load(str(place), device="cpu", deploy=False))
 
     @classmethod
@@ -95,19 +97,21 @@ def student_of(recipe: Recipe, data: Labelled, folder: RunFolder, say: Say) -> S
     """
     if not recipe.teacher:
         raise InputError("Which network is to be aligned? Name it: torchbcos train align --teacher SOURCE --data FOLDER.")
-    place = Path(recipe.pretrained) if recipe.pretrained else folder.out / FOLDER
-    if recipe.pretrained:
-        return Student.of(place, load(recipe.pretrained, device="cpu", deploy=False))
+    if recipe.pretrained and not recipe.options:
+        return Student.of(Path(recipe.pretrained), load(recipe.pretrained, device="cpu", deploy=False))
+    place = folder.out / FOLDER
     if not _is_whole(place):
-        with claimed(folder.out, "converts its teacher", wait=_PATIENCE):
-            if not _is_whole(place):
+        with claimed(folder.out, "prepares its student", wait=_PATIENCE):
+            if not _is_whole(place) and recipe.pretrained:
+                _sharpen(recipe, place, say)
+            elif not _is_whole(place):
                 _convert(recipe, data, place, say)
     return Student.of(place, load(str(place), device="cpu", deploy=False))
 
 
 def _is_whole(place: Path) -> bool:
     """Whether a student was written to its end: its report is written last."""
-    return os.path.isfile(place / "report.json")
+    return os.path.isfile(place / REPORT)
 
 
 def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
@@ -128,8 +132,46 @@ def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     options: dict[str, Any] = {**usual, **recipe.options}
     made, report = bcosify(teacher, example=pixels, **options)
     save(made, place)
-    write_json(place / "report.json", report.to_dict())
+    write_json(place / REPORT, report.to_dict())
     say(_in_words(report))
+
+
+def _sharpen(recipe: Recipe, place: Path, say: Say) -> None:
+    """A student that was aligned before, with another B in the layers that have one above 1.
+
+    Raises:
+        InputError: options ask for something else.
+    """
+    b = recipe.options.get("b")
+    if set(recipe.options) != {"b"} or not isinstance(b, int | float) or isinstance(b, bool) or not 1 < b <= _MOST:
+        raise InputError(
+            "With pretrained, options.b alone can be set: one number above 1, for all layers whose B is above 1; got "
+            f"{shorten(repr(dict(recipe.options)), 120)}."
+        )
+    found = load(recipe.pretrained, device="cpu", deploy=False)
+    Student.of(Path(recipe.pretrained), found)
+    remembered = conversion_of(found.model) or {}
+    steps = steps_from(remembered["steps"])
+    raised = [_raised(step, float(b)) for step in steps]
+    for module in found.model.modules():
+        if isinstance(module, Biased) and not isinstance(module.b, Tensor) and module.b > 1:
+            module.b = module._b = float(b)
+    mark(found.model, raised, {**remembered["settings"], "b": float(b)})
+    save(Classifier(found.model, card_around_converted(found.card, found.model)), place)
+    write_json(place / REPORT, {"b": float(b), "from": recipe.pretrained})
+    changed = sum(old != new for old, new in zip(steps, raised, strict=True))
+    say(f"{changed} layers of {recipe.pretrained} get B = {b:g}.")
+
+
+def _raised(step: Step, b: float) -> Step:
+    """A step with this B where it has one above 1."""
+    settings = dict(step.settings)
+    if settings.get("b", 1) > 1:
+        settings["b"] = b
+    out = settings.get("out")
+    if isinstance(out, dict) and out.get("b", 1) > 1:
+        settings["out"] = {**out, "b": b}
+    return dataclasses.replace(step, settings=settings)
 
 
 def _exponents(network: nn.Module, x: Tensor) -> dict[str, float]:

@@ -15,6 +15,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import BcosError
 from torchbcos.explanation import explain
 from torchbcos.functional.conv import pad, pad_widths, patch_squared_norm
+from torchbcos.metrics import compose_grids, grid_pointing
 from torchbcos.rendering import rgba
 
 __all__ = ["PICTURES", "alignment", "log_explanations"]
@@ -104,8 +105,10 @@ def log_explanations(logger: Any, network: nn.Module, x: Tensor, y: Tensor, step
         network.train(mode)
     numbers = {
         "watch/residual": float(e.residual.abs().max()), "watch/share": float(e.share.nanmean()),
-        "watch/probability": float(e.values.sigmoid().mean()),
+        "watch/probability": float(e.values.sigmoid().mean()), "watch/magnitude": _magnitude(e.contributions, e.values),
     }  # fmt: skip
+    found = _localisation(network, x, y)
+    numbers |= {} if found is None else {"watch/localisation": found}
     layers = alignment(network, x)
     if layers:
         numbers["watch/alignment"] = sum(layers.values()) / len(layers)
@@ -119,11 +122,41 @@ def log_explanations(logger: Any, network: nn.Module, x: Tensor, y: Tensor, step
     return numbers
 
 
+def _magnitude(contributions: Tensor, values: Tensor) -> float:
+    """Σ|contributions| over |logit|, the median of pictures: 1 where all evidence has one sign, much where it cancels."""
+    sums = contributions.abs().flatten(2).sum(2) if contributions.dim() > 2 else contributions.abs()
+    return float((sums / values.abs().clamp_min(1e-12)).median())
+
+
+def _localisation(network: nn.Module, x: Tensor, y: Tensor) -> float | None:
+    """2×2 grid pointing (`torchbcos.metrics.grid_pointing`, smoothed) of these pictures, four a grid; None of fewer than four."""
+    if x.dim() != 4 or len(x) < 4 or y.dim() != 1:
+        return None
+    mode, scores = network.training, []
+    network.eval()
+    try:
+        for k in range(0, len(x) - 3, 4):
+            own = slice(k, k + 4)
+            grid = compose_grids(x[own][None], 2)
+            maps = explain(network, grid.expand(4, *grid.shape[1:]), y[own]).contributions[:, 0]
+            scores.append(grid_pointing(maps.detach(), torch.arange(4), n=2, smooth=_smoothing(x)))
+    except BcosError:  # a network of one size
+        return None
+    finally:
+        network.train(mode)
+    return float(torch.cat(scores).nanmean())
+
+
+def _smoothing(x: Tensor) -> int:
+    """An odd number of pixels, as in published pictures: 15 of 224."""
+    return max(1, x.shape[-1] // 15 | 1)
+
+
 def _strip(weights: Tensor, x: Tensor) -> Tensor:
     """Photos above, what the network saw in them below, on white: (3, 2 H, N W)."""
     columns = []
     for w, picture in zip(weights, x, strict=True):
-        drawn = np.asarray(rgba(w, picture, smooth=max(1, x.shape[-1] // 15 | 1)))
+        drawn = np.asarray(rgba(w, picture, smooth=_smoothing(x)))
         seen = drawn[..., :3] * drawn[..., 3:] + 1 - drawn[..., 3:]
         columns.append(torch.cat([picture[:3], torch.from_numpy(seen).permute(2, 0, 1).float()], 1))
     return torch.cat(columns, 2)

@@ -27,7 +27,7 @@ from torchbcos.zoo.probe import moved
 from torchbcos.zoo.saveable import unwrapped
 from torchbcos.zoo.sequential import SEQUENTIAL, describe_sequential
 
-__all__ = ["bcosify", "pixels_of"]
+__all__ = ["bcosify", "card_around_converted", "pixels_of"]
 
 _M = TypeVar("_M", nn.Module, Classifier)
 _LIMIT = 64  # pictures that layers are fitted to
@@ -157,8 +157,12 @@ def _spread(total: int, count: int) -> list[int]:
     return [i * total // count for i in range(count)] if total > count else list(range(total))
 
 
-def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
-    """The card of a converted network: what was measured of the given one is not its own."""
+def card_around_converted(card: Card, network: nn.Module) -> Card:
+    """A card with the steps that a converted network remembers; of a row of layers, with its layers.
+
+    Raises:
+        ArgumentTypeError: it was not converted.
+    """
     remembered = conversion_of(network)
     if remembered is None:
         raise ArgumentTypeError("A converted network remembers how it was converted; this one does not.")
@@ -168,6 +172,12 @@ def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
     elif card.architecture == UNKNOWN + nn.Sequential.__name__:
         with contextlib.suppress(InputError):  # its layers may all be known now: weight norm is gone, attention is ours
             card = dataclasses.replace(card, architecture=SEQUENTIAL, options=describe_sequential(network))
+    return card
+
+
+def _card_of(card: Card, network: nn.Module, report: Report) -> Card:
+    """The card of a converted network: what was measured of the given one is not its own."""
+    card = card_around_converted(card, network)
     same = report.settings["b"] == 1.0 and not report.settings["calibrated"] and report.kept <= 1e-4
     kept: dict[str, Any] = {} if same else {"temperature": None, "top1": None, "top5": None, "measured": None}
     return dataclasses.replace(card, file=None, url=None, sha256=None, digest=None, deployed=False, notes=_notes(card), **kept)

@@ -8,17 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 import torchbcos
 from tests.unit.training.data import squares
 from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.conversion import conversion_of
+from torchbcos.data.unlabelled import open_unlabelled
 from torchbcos.functional import add_inverse
 from torchbcos.training import Recipe, find_recipe, read_recipe, train
 from torchbcos.training.alignment import POOLED, AlignmentLoss, agreement, check_convolutional, points_of, relative_error
@@ -238,7 +241,10 @@ def test_a_network_of_ours_that_was_converted_keeps_its_layers(photos: Path, tmp
         ({"teacher": "nowhere/at/all"}, "nowhere"),
         ({"options": {"b": 1.5, "width_factor": 2}}, "not width_factor"),
         ({"pretrained": "imagenette"}, "was not converted"),
-        ({"guide": "energy", "guide_weight": 1.0}, "leave out guide"),
+        ({"teacher_explanations": 1.0}, "leave out teacher_explanations"),
+        ({"b_epochs": 3.0}, "more than epochs"),
+        ({"b_epochs": 2.0, "max_steps": 3}, "before B is where"),
+        ({"b_epochs": 2.0, "export": "best"}, "leave out compile"),
         ({"calibrate": True}, "leave out calibrate"),
         ({"loss": "bce"}, "need loss='none'"),
         ({"weight_decay": 0.1}, "no weight decay"),
@@ -291,3 +297,58 @@ def test_pretrained_with_other_classes_is_refused(whole: Path, photos: Path, tmp
 def test_the_recipe_is_written_as_it_was_given(whole: Path) -> None:
     recipe, facts = read_recipe(whole / "recipe.toml")
     assert recipe.pretrained == "" and recipe.loss == "none" and facts["classes"] == list(NAMES)
+
+
+# -- levers against speckle ------------------------------------------------------------------------------------------------
+
+
+def test_b_rises_to_what_the_card_says_and_a_run_goes_on_with_it(teacher: Path, photos: Path, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"b_epochs": 1.5, "b_start": 0.2, "options": {"b": 2.0}}
+    run(teacher, photos, tmp_path / "whole", **values)
+    run(teacher, photos, tmp_path / "run", max_steps=3, **values)
+    (tmp_path / "run" / "report.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "model")
+    run(teacher, photos, tmp_path / "run", **values)
+    whole, gone_on = (tmp_path / name / "model/model.safetensors" for name in ("whole", "run"))
+    assert whole.read_bytes() == gone_on.read_bytes()
+    model = torchbcos.load(str(tmp_path / "whole" / "model"), deploy=False).model
+    assert {module.b for module in model.modules() if hasattr(module, "b")} == {2.0}
+    run(teacher, photos, tmp_path / "at once", options={"b": 2.0})
+    assert (tmp_path / "at once" / "model/model.safetensors").read_bytes() != whole.read_bytes()
+
+
+def test_b_of_an_aligned_network_is_raised(whole: Path, teacher: Path, photos: Path, tmp_path: Path) -> None:
+    _, lines = run(teacher, photos, tmp_path / "run", pretrained=str(whole / "model"), options={"b": 2.5}, epochs=1)
+    assert any("get B = 2.5" in line for line in lines)
+    student, model = (torchbcos.load(str(tmp_path / "run" / name), deploy=False).model for name in ("student", "model"))
+    before = torchbcos.load(str(whole / "model"), deploy=False).model
+    for network in (student, model):
+        assert sorted(module.b for module in network.modules() if hasattr(module, "b")) == [1.0, 2.5, 2.5]
+    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), student.state_dict().values(), strict=True))
+    with pytest.raises(InputError, match=r"options\.b alone"):
+        run(teacher, photos, tmp_path / "other", pretrained=str(whole / "model"), options={"b": {"conv": 2.0}})
+
+
+def test_evidence_that_cancels_becomes_less(teacher: Path, photos: Path, tmp_path: Path) -> None:
+    found = []
+    for weight in (0.0, 5.0):
+        out = tmp_path / f"{weight}"
+        run(teacher, photos, out, epochs=20, lr=0.01, magnitude=weight, magnitude_share=1.0)
+        model = torchbcos.load(str(out / "model"), deploy=False)
+        e = model.explain(sorted(photos.rglob("*.png")))
+        found.append(float((e.contributions.abs().flatten(2).sum(2) / e.values.abs()).median()))
+    assert found[1] < 0.8 * found[0], found
+
+
+def test_guided_by_masks_and_without_labels(teacher: Path, photos: Path, tmp_path: Path) -> None:
+    """The evidence for what the teacher sees goes to where masks say that something is."""
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    for file in sorted(photos.rglob("*.png")):
+        pixels = np.asarray(Image.open(file).convert("RGB")).max(2)
+        place = data / "masks" / file.relative_to(photos)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(((pixels > 190) * 255).astype(np.uint8)).save(place)
+    report, lines = run(teacher, data, tmp_path / "run", guide="energy", guide_weight=1.0)
+    assert report["steps"] == 4 and any("Guidance by" in line for line in lines)
+    assert len(open_unlabelled(data, NAMES).train) == 24

@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.unit.training.data import squares, tiny
 from torchbcos import nn as bnn
+from torchbcos.explanation import explain
 from torchbcos.runs import History
 from torchbcos.training import train
 from torchbcos.training.watch import alignment, log_explanations
@@ -99,3 +100,22 @@ def test_what_cannot_be_explained_is_not_watched_and_training_goes_on() -> None:
     found = log_explanations(recorder, model, x * 0, torch.tensor([0, 1]), 1)  # a share of nothing
     assert found["watch/share"] != found["watch/share"]
     assert recorder.numbers and "watch/share" not in recorder.numbers
+
+
+def test_magnitude_and_localisation_are_of_the_metrics() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(bnn.BcosConv2d(6, 4, 3, padding=1), bnn.GlobalAveragePool(), bnn.BcosLinear(4, 3))
+    x, y = torch.rand(5, 6, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    found = log_explanations(None, model, x, y, 0)
+    e = explain(model, x, y)
+    sums = e.contributions.abs().flatten(1).sum(1) / e.values[:, 0].abs()
+    assert found["watch/magnitude"] == pytest.approx(float(sums.median()), rel=1e-5)
+    top, bottom = torch.cat([x[0], x[1]], 2), torch.cat([x[2], x[3]], 2)
+    grid = torch.cat([top, bottom], 1)[None]
+    scores = []
+    for cell in range(4):
+        positive = F.avg_pool2d(explain(model, grid, int(y[cell])).contributions, 1, 1)[0, 0].clamp_min(0)
+        row, column = divmod(cell, 2)
+        scores.append(float(positive[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].sum() / positive.sum()))
+    assert found["watch/localisation"] == pytest.approx(sum(scores) / 4, rel=1e-4)
+    assert "watch/localisation" not in log_explanations(None, model, x[:3], y[:3], 0)

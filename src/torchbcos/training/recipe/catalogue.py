@@ -150,7 +150,8 @@ def _align() -> Recipe:
         options={}, loss="none", teacher_features=7.0, teacher_pooled=3.0,
         teacher_weight=1.0, teacher_temperature=1.5, optimizer="relative_adam", lr=1e-3, lr_end=2e-5, warmup_steps=60, epochs=1,
         batch_size=16, image_size=160, grow_from=128, test_size=224, test_resize=256, crop_scale=(0.4, 1.0),
-        selection_share=0.02, report_share=0.0, ema_decay=0.99, export="ema", calibrate=False, checkpoint_steps=200, workers=1,
+        selection_share=0.02, report_share=0.0, ema_decay=0.99, export="ema", calibrate=False, checkpoint_steps=200,
+        watch_every=500, workers=1,
     )  # fmt: skip
 
 

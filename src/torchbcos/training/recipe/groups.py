@@ -201,6 +201,17 @@ class OptimisationSettings(_Settings):
         '"cross_entropy" that of the softmax; several labels for a picture always take "bce"; "none" aligns to `teacher`, '
         "without labels",
     )  # fmt: skip
+    b_epochs: float = setting(
+        0.0, "epochs in which the exponents B rise to those of the network; 0 means that they have them from the start",
+        unit="epochs", low=0, high=10**6, resume="fixed",
+    )  # fmt: skip
+    b_start: float = setting(
+        0.5,
+        "with b_epochs: the part of B - 1 that layers begin with; 0 makes them linear at first",
+        low=0,
+        high=1,
+        resume="fixed",
+    )
     smoothing: float = setting(
         0.0,
         "part of every target that is spread evenly over the classes; where several labels hold for a picture, it becomes 1/2",
@@ -310,6 +321,11 @@ class GuidanceSettings(_Settings):
         "truncated", 'derivative of an explanation: "truncated" keeps the scales of B-cos layers constant, as published code '
         'does, "full" does not',
     )  # fmt: skip
+    magnitude: float = setting(
+        0.0, "weight of a loss on evidence that cancels: the log of the sum of the sizes of all contributions over that of the "
+        "logit", low=0, high=1e6,
+    )  # fmt: skip
+    magnitude_share: float = setting(0.25, "with magnitude: the part of the pictures of a step that is explained", low=0, high=1)
     teacher: str = setting(
         "",
         "network to learn from: a model folder, or a .pt2 program of any classifier (in a "

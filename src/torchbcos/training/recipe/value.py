@@ -49,6 +49,10 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
         if self.export == "best" and not self.selection_share:
             raise InputError("export='best' needs pictures to choose by: set selection_share (0.1, for example).")
+        if self.b_epochs and (self.compile or self.export == "best" or (self.export == "auto" and not self.ema_decay)):
+            raise InputError("b_epochs changes B as it goes: leave out compile, and set export to 'last' or 'ema'.")
+        if self.b_epochs > self.epochs:
+            raise InputError(f"b_epochs {self.b_epochs:g} is more than epochs {self.epochs}: B would not get where it should.")
         self._check_alignment()
         if self.watch_every and self.plain:
             raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")
@@ -63,7 +67,7 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             if self.teacher_features or self.teacher_pooled:
                 raise InputError("teacher_features and teacher_pooled need loss='none' (torchbcos train align).")
             return
-        wrong = {"guide": self.guide, "teacher_explanations": self.teacher_explanations, "plain": self.plain,
+        wrong = {"teacher_explanations": self.teacher_explanations, "plain": self.plain,
                  "freeze_epochs": self.freeze_epochs, "compile": self.compile, "calibrate": self.calibrate}  # fmt: skip
         found = [key for key, value in wrong.items() if value]
         if found:

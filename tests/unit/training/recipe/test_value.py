@@ -40,6 +40,7 @@ def test_what_a_run_may_change() -> None:
     assert set(trajectory_keys()) == {
         "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share",
         "report_share", "optimizer", "decay_all", "averaged", "channels", "axes", "value_range", "uncertain",
+        "b_epochs", "b_start",
     }  # fmt: skip
 
 
