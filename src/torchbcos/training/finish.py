@@ -41,8 +41,8 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
         The report.
     """
     recipe = run.recipe
-    for one in (state.network, state.average) if run.exponents is not None else ():
-        if one is not None:
+    for one in (state.network, state.average):
+        if one is not None and run.exponents is not None:
             run.exponents.give(one, 1.0)
     which, network = _exported(run, state)
     held_out = {name: split for name, split in run.splits.held_out() if split is not None}
