@@ -51,7 +51,7 @@ def sharpness(bench: Bench) -> dict[str, Any]:
             "Smoothing over 15 pixels, as later papers do, leaks out of cells of 32 pixels (a map that fills its cell evenly "
             f"scores {float(grid_lines(3, 32, smooth=15).even_oracle.mean()):.2f}) and cancels scattered evidence of "
             "both signs.",
-            "After 5 epochs a network with B near 1, all but linear without MaxOut, is far from done: accuracy rises with B here.",
+            "After 5 epochs a network with B near 1, all but linear without MaxOut, is far from done: accuracy rises with B.",
             "Without MaxOut, which is slower and left out, a network with B = 1 is linear; the published ones have it.",
         ],
         "published": _V1,
