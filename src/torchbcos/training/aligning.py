@@ -16,7 +16,7 @@ from torchbcos.conversion import conversion_of
 from torchbcos.conversion.steps import prefix_of
 from torchbcos.functional import add_inverse
 from torchbcos.training.alignment import AlignmentLoss, Points, check_convolutional, points_of
-from torchbcos.training.optimisation import check_finite
+from torchbcos.training.optimisation import check_finite, move_average
 from torchbcos.training.relative import RelativeAdam
 from torchbcos.zoo.classifier import Classifier
 
@@ -95,7 +95,7 @@ def align(
             optimizer.step()
             done += 1
             if average is not None:
-                _follow(average, mine, min(ema_decay, (1 + done) / (10 + done)))
+                move_average(average, mine, 1 - min(ema_decay, (1 + done) / (10 + done)))
             if watch is not None:
                 watch(done, {"loss": float(whole.detach()), **{name: float(part.detach()) for name, part in parts.items()}})
     finally:
@@ -141,12 +141,3 @@ def _rate(done: int, total: int | None, warmup: int) -> float:
     """The rate of a step, as a part of the whole one."""
     warm = min(1.0, (done + 1) / max(1, warmup))
     return warm if not total else warm * (_LAST + (1 - _LAST) * 0.5 * (1 + math.cos(math.pi * done / total)))
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - decay)
-        else:
-            mine.copy_(theirs)

@@ -17,8 +17,8 @@ from torchbcos.training.recipe import OptimisationSettings, PictureSettings
 from torchbcos.training.relative import RelativeAdam
 
 __all__ = [
-    "Mixer", "average_of", "check_finite", "clip_gradients", "make_optimizer", "rate_factor", "set_rates", "targets_of",
-    "update_average",
+    "Mixer", "average_of", "check_finite", "clip_gradients", "make_optimizer", "move_average", "rate_factor", "set_rates",
+    "targets_of", "update_average",
 ]  # fmt: skip
 
 
@@ -125,6 +125,12 @@ def update_average(average: nn.Module, model: nn.Module, step: int, per_epoch: i
         weight = 1 - min(recipe.ema_decay, (1 + done) / (10 + done))
     if step <= recipe.ema_from_epoch * per_epoch:
         weight = 1.0
+    move_average(average, model, weight)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, weight: float) -> None:
+    """Move averaged weights and buffers towards a network's, by this part of the way; whole numbers become the network's."""
     for mine, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mine.is_floating_point():
             mine.lerp_(theirs.to(mine.dtype), weight)
