@@ -120,6 +120,8 @@ class Report:
             told += ["No layer was replaced: code outside of layers uses their weights, so that the network stays what it was."]
         if self.noise and self.settings.get("calibrated"):
             told += ["Layers were fitted to noise: give pictures (example=…), a few dozen of the kind that the network is for."]
+        if self.settings.get("border") == "repeat" and any(step.kind == "decode" for step in self.steps):
+            told += ["border='repeat' did nothing: the first layer does not take the input alone, so it is decoded before it."]
         for names, words in (
             (self.never_ran, "did not run, and stayed as they were"),
             (self.stayed, "stayed linear: no layer of ours gives what they give"),

@@ -223,6 +223,20 @@ def test_calibration_brings_the_function_nearer() -> None:
     assert near < far
 
 
+def test_a_border_that_does_nothing_is_said() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(7, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.cat([self.conv(x).mean((2, 3)), x.mean((2, 3))], 1))
+
+    for border, said in (("repeat", True), ("mean", False)):
+        _, report = converted(alive(Twice()), b=1, biases="keep", border=border)
+        assert any("border='repeat' did nothing" in sentence for sentence in report.sentences()) == said
+
+
 def test_the_border_is_the_given_networks_and_no_constant_or_repeats_the_edge() -> None:
     network = alive(Cnn())
     x = add_inverse(PIXELS)
