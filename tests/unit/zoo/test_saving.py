@@ -395,3 +395,20 @@ def test_inputs_that_a_network_does_not_take_are_one_sentence(tmp_path: Path) ->
             call(torch.rand(3, 11, 11))
     with pytest.raises(InputError, match=r"gives \(1, 2, 30, 30\) .* and a classifier needs \(1, classes\)"):
         Classifier(nn.Sequential(bnn.BcosConv2d(6, 2, 3)))
+
+
+def test_a_bare_network_of_timm_is_said_by_its_name(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("resnet18", num_classes=3).eval()
+    given: dict[str, Any] = {
+        "class_names": ("a", "b", "c"),
+        "preprocess": {"resize": 32, "crop": 32, "encoding": "normalize", "mean": (0.5,) * 3, "std": (0.25,) * 3},
+    }
+    with pytest.raises(InputError, match=r"torchbcos\.load\('timm:resnet18', weights='weights\.pth'"):
+        torchbcos.save(torchbcos.Classifier(network, **given), tmp_path / "model")
+    torch.save(network.state_dict(), tmp_path / "weights.pth")  # what it says works
+    torchbcos.save(torchbcos.load("timm:resnet18", weights=tmp_path / "weights.pth", deploy=False, **given), tmp_path / "model")
+    again = torchbcos.load(tmp_path / "model", deploy=False)
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(again.model(x), network(x))
+    assert again.class_names == ("a", "b", "c")
