@@ -202,7 +202,7 @@ def _unknown(network: nn.Module) -> InputError:
     name = config.get("architecture") if isinstance(config, Mapping) else None
     if isinstance(name, str) and path.startswith("timm."):
         return InputError(
-            f"A bare {kind.__name__} does not say which network of timm it is. Save its weights (torch.save(network.state_dict(), "
+            f"A bare {kind.__name__} does not say which of timm it is. Save its weights (torch.save(network.state_dict(), "
             f"'weights.pth')) and open them by its name: torchbcos.load('timm:{shorten(name, 80)}', weights='weights.pth', "
             "class_names=[…], preprocess={…}, deploy=False) is a classifier that can be saved."
         )
