@@ -285,6 +285,8 @@ def _build_learner(run: Run) -> _Learner:
     teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
         teacher.check_classes(classes)
+        if run.student is not None:
+            run.student.check_teacher(teacher.network)
     known = (("began with weights", began_with), ("learned from a teacher", teacher.terms if teacher is not None else None))
     terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
     return _Learner(channels_last(network, recipe), teacher, terms)

@@ -210,6 +210,43 @@ def test_a_student_that_was_not_written_to_its_end_is_made_again(
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
 
 
+def test_a_student_of_another_teacher_or_with_other_options_is_made_again(
+    whole: Path, teacher: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Of a run that was killed before it began to train: its folder has no recipe yet."""
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(net(1), class_names=NAMES, preprocess=preprocess), tmp_path / "other")
+    for out, (source, values) in {"a": (tmp_path / "other", {}), "b": (teacher, {"options": {"b": 2.0}})}.items():
+        run(source, photos, tmp_path / "fresh" / out, **values)
+        shutil.copytree(whole / "student", tmp_path / out / "student")
+        _, lines = run(source, photos, tmp_path / out, **values)
+        assert any("Converting" in line for line in lines)
+        found, fresh = (place / out / "model/model.safetensors" for place in (tmp_path, tmp_path / "fresh"))
+        assert found.read_bytes() == fresh.read_bytes()
+    shutil.copytree(whole / "student", tmp_path / "run" / "student")
+    assert not any("Converting" in line for line in run(teacher, photos, tmp_path / "run")[1])
+
+
+def test_a_teacher_that_changed_while_a_run_was_interrupted_is_refused(photos: Path, tmp_path: Path) -> None:
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(net(), class_names=NAMES, preprocess=preprocess), tmp_path / "teacher")
+    run(tmp_path / "teacher", photos, tmp_path / "run", max_steps=3)
+    shutil.rmtree(tmp_path / "teacher")
+    torchbcos.save(Classifier(net(1), class_names=NAMES, preprocess=preprocess), tmp_path / "teacher")
+    with pytest.raises(StateError, match="not converted from the teacher as it is now"):
+        run(tmp_path / "teacher", photos, tmp_path / "run")
+
+
+def test_a_damaged_student_says_how_it_is_made_again(whole: Path, teacher: Path, photos: Path, tmp_path: Path) -> None:
+    for damage in (lambda file: file.write_bytes(b"half"), lambda file: file.unlink()):
+        shutil.copytree(whole / "student", tmp_path / "run" / "student")
+        damage(tmp_path / "run/student/model.safetensors")
+        with pytest.raises(BcosError, match="prepares the student again"):
+            run(teacher, photos, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "student")
+    run(teacher, photos, tmp_path / "run")
+
+
 def test_a_finished_run_is_left_alone(whole: Path, teacher: Path, photos: Path) -> None:
     before = (whole / "model/model.safetensors").stat().st_mtime_ns
     _, lines = run(teacher, photos, whole)
