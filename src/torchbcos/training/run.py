@@ -282,6 +282,8 @@ def _build_learner(run: Run) -> _Learner:
     begins = _as_learned(recipe, run.student)
     network, began_with = build_network(begins, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
     check_head(network, recipe)
+    if run.student is not None:
+        network.eval()  # as its teacher runs: no dropout, and norms keep their statistics
     teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
         teacher.check_classes(classes)

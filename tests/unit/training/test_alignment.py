@@ -247,6 +247,21 @@ def test_a_damaged_student_says_how_it_is_made_again(whole: Path, teacher: Path,
     run(teacher, photos, tmp_path / "run")
 
 
+def test_neither_network_has_dropout_or_statistics_of_batches(photos: Path, tmp_path: Path) -> None:
+    """With B = 1 and its biases the student is its teacher: whatever is lost then is noise."""
+    torch.manual_seed(0)
+    noisy = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, len(NAMES)),
+    ).eval()  # fmt: skip
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(noisy, class_names=NAMES, preprocess=preprocess), tmp_path / "noisy")
+    options = {"b": 1.0, "biases": "keep", "border": "mean"}
+    run(tmp_path / "noisy", photos, tmp_path / "run", lr=1e-9, lr_end=0.0, options=options)
+    losses = [float(line.split(",")[2]) for line in (tmp_path / "run/history.csv").read_text().splitlines()[1:]]
+    assert max(losses) < 1e-3
+
+
 def test_a_finished_run_is_left_alone(whole: Path, teacher: Path, photos: Path) -> None:
     before = (whole / "model/model.safetensors").stat().st_mtime_ns
     _, lines = run(teacher, photos, whole)
