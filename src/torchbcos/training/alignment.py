@@ -191,6 +191,11 @@ def points_of(teacher: nn.Module, student: nn.Module, seen: Tensor, x: Tensor) -
     """
     prefix = prefix_of(student)
     theirs, mine = _shapes(teacher, seen), _shapes(student, x)
+    if "" not in theirs or "" not in mine:
+        raise InputError(
+            "The teacher gives several things (a dict, a tuple), and logits alone can be aligned: write a module around it whose "
+            "forward returns its logits, and convert that one."
+        )
     there = {path for path, shape in theirs.items() if len(shape) > 2 and mine.get(prefix + path) == shape}
     modules = dict(teacher.named_modules())
     blocks = [path for path in theirs if path in there and _is_block(path, modules)]

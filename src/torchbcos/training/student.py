@@ -22,6 +22,7 @@ from torchbcos.conversion.planning import LAYERS
 from torchbcos.conversion.recording import record
 from torchbcos.conversion.report import percent
 from torchbcos.data.labelled import Labelled
+from torchbcos.data.notes import count_of
 from torchbcos.deployment.settle import copy_of
 from torchbcos.judging.saved import fingerprint
 from torchbcos.nn.bcosified import Biased
@@ -180,7 +181,7 @@ def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     pixels = _pictures(recipe, data, teacher)
     seen = teacher.transform.encode(pixels[:1], dim=1)
     check_convolutional(unwrapped(teacher.model), seen)
-    say(f"Converting the teacher, and fitting its layers to {len(pixels)} pictures.")
+    say(f"Converting the teacher, and fitting its layers to {count_of(len(pixels), 'picture')}.")
     network = unwrapped(teacher.model)
     usual = {"border": "repeat"} if "b" in recipe.options else {"border": "repeat", "b": _exponents(network, seen)}
     options: dict[str, Any] = {**usual, **recipe.options}

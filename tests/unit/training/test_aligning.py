@@ -151,3 +151,18 @@ def test_a_network_without_blocks_is_aligned_by_the_rest() -> None:
     assert set(seen[0]) == {"loss", "pooled", "logits"}
     with pytest.raises(InputError, match="no blocks"):
         torchbcos.align(student_of(teacher), teacher, batches(1), pooled=0, logits=0)
+
+
+def test_a_network_that_gives_several_things_is_refused_by_its_name() -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x), "aux": x}
+
+    teacher = Several().eval()
+    student, _ = torchbcos.bcosify(teacher, example=torch.rand(4, 3, 12, 12), output="logits", **MOMENTS)
+    with pytest.raises(InputError, match="gives several things"):
+        torchbcos.align(student, teacher, batches(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.conversion import conversion_of
 from torchbcos.data.unlabelled import open_unlabelled
 from torchbcos.functional import add_inverse
-from torchbcos.training import Recipe, find_recipe, read_recipe, train
+from torchbcos.training import Recipe, find_recipe, judge, read_recipe, train
 from torchbcos.training.alignment import POOLED, AlignmentLoss, agreement, check_convolutional, points_of, relative_error
 from torchbcos.zoo import Classifier
 
@@ -320,6 +321,24 @@ def test_pictures_that_are_none(teacher: Path, photos: Path, tmp_path: Path) -> 
         run(teacher, tmp_path / "photos", tmp_path / "run")
     report, _ = run(teacher, tmp_path / "photos", tmp_path / "skipped", on_error="skip")
     assert report["steps"] == 4 and any("00.png" in text for text in report["unreadable"])
+
+
+def test_a_picture_that_can_be_read_again_is_asked_about_again(
+    teacher: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network disk: the teacher did not see a picture of the held-out ones in the first epoch, and the student does."""
+    right, calls = judge.predict_split, []
+
+    def predict(network: nn.Module, *args: Any, **values: Any) -> Any:
+        found = right(network, *args, **values)
+        calls.append(1)
+        if len(calls) > 2:
+            return found
+        return replace(found, logits=found.logits[1:], targets=found.targets[1:], rows=found.rows[1:])
+
+    monkeypatch.setattr(judge, "predict_split", predict)
+    report, _ = run(teacher, photos, tmp_path / "run", on_error="skip")
+    assert len(calls) == 5 and 0 <= report["selection"]["top1"] <= 100
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_the_same_command_goes_on(
