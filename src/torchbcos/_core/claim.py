@@ -75,8 +75,10 @@ def _locked(folder: Path, doing: str, wait: float) -> int | None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:  # a file; or the holder removed the folder just now, while mkdir looked what is there
-            if folder.exists() and not folder.is_dir():
-                raise
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                if folder.is_dir():  # a link that was made, or whose folder came, just now
+                    continue
+                raise  # a file, or a link to nothing: waiting changes neither
             continue
         if _FCNTL is None:
             return None

@@ -100,7 +100,7 @@ class _Biased(Function):
         if tiny:
             one = cosines.new_ones(())
             slope = torch.addcdiv(one * b, one, cosines, value=-(b - 1) * tiny)
-            gy = slope.mul_(held)
+            gy = slope * held  # not in place: of many gradients at once (vmap) `held` alone has the axis of these
             rest = (gy - held).mul_(y)
         else:
             gy = held * b

@@ -138,7 +138,8 @@ class _BcosifiedConv(Biased):
             x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
         sides = [left for left, _ in widths]
         if self._fuses(x):
-            return self._trained(x, sides)
+            y, _ = self._trained(x, sides)
+            return y.squeeze(0) if lone else y, None
         weight, scale = self.weight, self.scale
         y = functional.bcos_conv(
             x, weight, b=self.b, stride=self.stride, padding=sides, dilation=self.dilation, groups=self.groups,
@@ -172,7 +173,10 @@ class _BcosifiedConv(Biased):
     def compute(self, x: Tensor) -> Tensor:
         """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""
         y = super().compute(x)
-        return functional.low_pass(y, max(self.strides)) if self.antialias else y
+        if not self.antialias:
+            return y
+        lone = y.dim() == self.space + 1
+        return functional.low_pass(y[None], max(self.strides))[0] if lone else functional.low_pass(y, max(self.strides))
 
     def _widths(self, x: Tensor) -> list[tuple[int, int]]:
         """How far to pad before and after every space axis."""

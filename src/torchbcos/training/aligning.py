@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torchbcos.zoo.classifier import Classifier
 __all__ = ["align"]
 
 _LAST = 0.02  # of the rate, at the end of the cosine
+_BEYOND = 0.2  # how far outside [0, 1] a cubic resize may put a pixel
 _Watcher = Callable[[int, Mapping[str, float]], None]
 
 
@@ -34,8 +36,8 @@ def align(
     """Teach a converted network to give what the network gives that it was made from: block by block, without labels.
 
     The loss is `features · mean ‖s - t‖² / ‖t‖² over blocks + pooled · (1 - cos(s, t)) + logits · KL(t ‖ s)`: outputs of blocks,
-    what the classifiers take, and logits at a temperature (ours; the last term is of Hinton et al. 2015, arXiv 1503.02531). For
-    convolutional networks.
+    what the classifiers take, and logits at a temperature (ours; the last term is of Hinton et al. 2015, arXiv 1503.02531). Both
+    run in eval mode: no dropout, and norms keep their statistics. For convolutional networks.
 
     Args:
         student: that `torchbcos.bcosify` made of the teacher, or a classifier around it; its weights change.
@@ -53,7 +55,8 @@ def align(
         The student, in eval mode.
 
     Raises:
-        InputError: the student was not made of the teacher, or has attention; there are no batches, or one does not fit.
+        InputError: the student was not made of the teacher, or has attention, or nothing of it learns; there are no batches, or
+            one does not fit, or has values outside [0, 1]; a number is out of range.
         StateError: the loss is no number; the student has its averaged weights of before.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 4)).eval()
@@ -64,10 +67,13 @@ def align(
     >>> seen[-1] < seen[0]
     True
     """
+    _check_numbers(lr, warmup, steps, ema_decay)
     mine, theirs = _network_of(student), _network_of(teacher)
     remembered = conversion_of(mine)
     if remembered is None:
         raise InputError("The student was not converted: torchbcos.bcosify(teacher, …) makes it.")
+    if not torch.is_grad_enabled() or not any(p.requires_grad for p in mine.parameters()):
+        raise InputError("Nothing would be learned: gradients are off here (torch.no_grad), or no weight of the student has any.")
     settings = remembered["settings"]
     normalise = bnn.Normalize(settings["mean"], settings["std"])
     total = steps if steps is not None else len(batches) if isinstance(batches, Sized) else None
@@ -81,11 +87,11 @@ def align(
             if total is not None and done >= total:
                 break
             x, seen = _both(batch, normalise, len(settings["mean"]), mine)
-            if points is None:
-                check_convolutional(theirs, seen[:1])
-                points = points_of(theirs, mine.eval(), seen[:2], x[:2])
-            mine.train()
-            parts = _parts(mine, theirs, points, loss, x, seen)
+            with _fitting(batch):
+                if points is None:
+                    check_convolutional(theirs, seen[:1])
+                    points = points_of(theirs, mine.eval(), seen[:2], x[:2])
+                parts = _parts(mine, theirs, points, loss, x, seen)
             whole = loss.total(parts)
             check_finite(whole, done)
             for group in optimizer.param_groups:
@@ -108,20 +114,57 @@ def align(
     return student
 
 
+def _check_numbers(lr: float, warmup: int, steps: int | None, ema_decay: float) -> None:
+    """Raise InputError where one is out of range."""
+    wrong = {
+        f"lr is a number above 0, not {lr!r}": not isinstance(lr, int | float) or not 0 < lr < math.inf,
+        f"warmup is 0 or more steps, not {warmup!r}": not isinstance(warmup, int) or warmup < 0,
+        f"steps is 1 or more, or None, not {steps!r}": steps is not None and (not isinstance(steps, int) or steps < 1),
+        f"ema_decay is in [0, 1), not {ema_decay!r}": not isinstance(ema_decay, int | float) or not 0 <= ema_decay < 1,
+    }
+    for text, found in wrong.items():
+        if found:
+            raise InputError(f"{shorten(text, 160)}.")
+
+
+@contextmanager
+def _fitting(batch: Tensor) -> Iterator[None]:
+    """What torch says of a batch that the networks do not take, as a sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise
+        said = " ".join(str(error).split())[:200].rstrip(".")
+        raise InputError(f"The networks do not take a batch of shape {tuple(batch.shape)}: {said}.") from error
+
+
 def _network_of(model: nn.Module) -> nn.Module:
-    """The network of a classifier, or the module itself."""
-    return original(model.model if isinstance(model, Classifier) else model)
+    """The network of a classifier, or the module itself.
+
+    Raises:
+        InputError: it is neither.
+    """
+    found = original(model.model if isinstance(model, Classifier) else model)
+    if not isinstance(found, nn.Module):
+        raise InputError(f"A student and a teacher are networks, or classifiers of torchbcos.load, not {type(model).__name__}.")
+    return found
 
 
 def _both(batch: Tensor, normalise: nn.Module, channels: int, student: nn.Module) -> tuple[Tensor, Tensor]:
     """A batch as the student and as the teacher takes it.
 
     Raises:
-        InputError: it is no batch of pictures of so many channels.
+        InputError: it is no batch of pictures of so many channels, or its values are no pixels.
     """
     if not isinstance(batch, Tensor) or batch.dim() < 3 or batch.shape[1] not in (channels, 2 * channels) or not len(batch):
         what = tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
         raise InputError(f"A batch is pictures (N, {channels}, H, W) in [0, 1], without labels; got {shorten(str(what), 80)}.")
+    if not batch.is_floating_point() or float(batch.min()) < -_BEYOND or float(batch.max()) > 1 + _BEYOND:
+        bounds = f"{shorten(str(batch.dtype), 20)} from {float(batch.min()):.3g} to {float(batch.max()):.3g}"
+        raise InputError(f"Pixels of a batch are numbers in [0, 1], before any normalisation; got {bounds}.")
     like = next(student.parameters())
     pixels = batch[:, :channels].to(like.device, like.dtype)
     return add_inverse(pixels), normalise(pixels)

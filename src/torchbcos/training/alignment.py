@@ -5,6 +5,7 @@ Shapes: N pictures, C classes; of a block's output the teacher's t and the stude
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.probability import SIGMOID
 from torchbcos.conversion.attending import MultiheadAttention
 from torchbcos.conversion.steps import prefix_of
@@ -69,6 +70,9 @@ class AlignmentLoss:
     Attributes:
         features, pooled, logits: the weights.
         temperature: of the logits.
+
+    Raises:
+        InputError: a weight is negative, or all are 0; the temperature is not above 0.
     """
 
     features: float = 7.0
@@ -77,26 +81,39 @@ class AlignmentLoss:
     temperature: float = 1.5
     weight: ClassVar[float] = 1.0
 
+    def __post_init__(self) -> None:
+        weights = (self.features, self.pooled, self.logits)
+        if not all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights) or not any(weights):
+            text = shorten(str(weights), 90)
+            raise InputError(f"Weights of features, pooled and logits are 0 or more, and one is above 0; got {text}.")
+        if not isinstance(self.temperature, int | float) or not 0 < self.temperature < math.inf:
+            raise InputError(f"A temperature is above 0, not {shorten(repr(self.temperature), 60)}.")
+
     def parts(
         self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], logits: tuple[Tensor, Tensor],
         probability: str = "softmax",
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Each of the three without its weight; those of weight 0 are left out.
+        """Each of the three without its weight; those of weight 0 are left out, and `features` where no block was heard.
 
         Args:
             mine, theirs: what was heard, by `Points`.
             logits: the student's and the teacher's, (N, C) each.
             probability: that the teacher's logits become.
+
+        Raises:
+            InputError: nothing is left to compare.
         """
         found = {}
-        if self.features:
-            errors = [relative_error(mine[key], theirs[key]) for key in mine if key != POOLED]
+        errors = [relative_error(mine[key], theirs[key]) for key in mine if key != POOLED] if self.features else []
+        if errors:
             found["features"] = torch.stack(errors).mean()
         if self.pooled:
             cosine = F.cosine_similarity(mine[POOLED].flatten(1), theirs[POOLED].detach().flatten(1), dim=1, eps=TINY)
             found["pooled"] = 1 - cosine.mean()
         if self.logits:
             found["logits"] = agreement(*logits, self.temperature, probability)
+        if not found:
+            raise InputError("The networks have no blocks that could be compared: give pooled features or logits a weight.")
         return found
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
@@ -174,6 +191,11 @@ def points_of(teacher: nn.Module, student: nn.Module, seen: Tensor, x: Tensor) -
     """
     prefix = prefix_of(student)
     theirs, mine = _shapes(teacher, seen), _shapes(student, x)
+    if "" not in theirs or "" not in mine:
+        raise InputError(
+            "The teacher gives several things (a dict, a tuple), and logits alone can be aligned: write a module around it whose "
+            "forward returns its logits, and convert that one."
+        )
     there = {path for path, shape in theirs.items() if len(shape) > 2 and mine.get(prefix + path) == shape}
     modules = dict(teacher.named_modules())
     blocks = [path for path in theirs if path in there and _is_block(path, modules)]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from torchbcos._core.errors import InputError, shorten
 from torchbcos.data.labelled import Split
 from torchbcos.data.loading import seed_of
 from torchbcos.judging import Outputs, judge, predict_split
@@ -58,11 +59,16 @@ def predict_over_all(run: Run, state: State, network: nn.Module, split: Split) -
 
 
 def _agreeing(run: Run, outputs: Outputs, split: Split) -> Outputs:
-    """Of a run without labels, the teacher's first class in the place of a target: accuracy is then agreement with it."""
+    """Of a run without labels, the teacher's first class in the place of a target: accuracy is then agreement with it.
+
+    Raises:
+        InputError: the student saw a picture that the teacher could not.
+    """
     teacher = run.teacher
     if teacher is None or run.recipe.loss != "none":
         return outputs
-    if id(split) not in teacher.said:
+    # asked once a split; again where a picture can be read now that could not be read then
+    if not teacher.said.get(id(split), {}).keys() >= set(outputs.rows):
         recipe, (rank, world) = run.recipe, processes()
         found = predict_split(
             _Listener(teacher), run.examples(split), workers=recipe.workers, on_error=recipe.on_error, rank=rank, world=world
@@ -70,6 +76,8 @@ def _agreeing(run: Run, outputs: Outputs, split: Split) -> Outputs:
         joined = Outputs.join(everyones([found]))
         teacher.said[id(split)] = dict(zip(joined.rows, joined.logits.argmax(1).tolist(), strict=True))
     known = teacher.said[id(split)]
+    if not known.keys() >= set(outputs.rows):
+        raise InputError(f"Pictures of {shorten(str(run.source), 120)!r} can be read at times only: copy them here.")
     return replace(outputs, targets=torch.tensor([known[row] for row in outputs.rows], dtype=torch.long))
 
 

@@ -282,9 +282,13 @@ def _build_learner(run: Run) -> _Learner:
     begins = _as_learned(recipe, run.student)
     network, began_with = build_network(begins, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
     check_head(network, recipe)
+    if run.student is not None:
+        network.eval()  # as its teacher runs: no dropout, and norms keep their statistics
     teacher = Teacher(recipe, run.prepare) if recipe.teacher else None
     if teacher is not None:
         teacher.check_classes(classes)
+        if run.student is not None:
+            run.student.check_teacher(teacher.network)
     known = (("began with weights", began_with), ("learned from a teacher", teacher.terms if teacher is not None else None))
     terms = "; ".join(f"{how} {text}" for how, text in known if text) or None
     return _Learner(channels_last(network, recipe), teacher, terms)

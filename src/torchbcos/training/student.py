@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchbcos._core.claim import claimed
-from torchbcos._core.errors import BcosError, InputError, shorten
-from torchbcos._core.files import write_json
+from torchbcos._core.errors import BcosError, InputError, StateError, shorten
+from torchbcos._core.files import read_whole, write_json
+from torchbcos._core.names import quote
 from torchbcos.conversion import Report, Step, conversion_of, mark, steps_from
 from torchbcos.conversion.choosing import role_of
 from torchbcos.conversion.planning import LAYERS
 from torchbcos.conversion.recording import record
 from torchbcos.conversion.report import percent
 from torchbcos.data.labelled import Labelled
+from torchbcos.data.notes import count_of
 from torchbcos.deployment.settle import copy_of
+from torchbcos.judging.saved import fingerprint
 from torchbcos.nn.bcosified import Biased
 from torchbcos.runs import RunFolder
 from torchbcos.training.alignment import check_convolutional
@@ -36,6 +41,7 @@ OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversi
 _SHARPENED, _B = ("expand", "conv", "linear", "classifier"), 1.5
 _MOST = 100.0  # B
 _PICTURES = 64  # to which the layers of the student are fitted
+_MOST_BYTES = 2**24  # of a report
 _PATIENCE = 3600.0  # seconds for which other processes of a run wait for the one that converts
 
 
@@ -66,7 +72,19 @@ class Student:
             MissingFileError: it is gone.
         """
         place = Path(recipe.pretrained) if recipe.pretrained and not recipe.options else folder.out / FOLDER
-        return cls.of(place, load(str(place), device="cpu", deploy=False))
+        return cls.of(place, _open(place))
+
+    def check_teacher(self, teacher: nn.Module) -> None:
+        """Whether it was converted from this network, as far as its folder knows.
+
+        Raises:
+            StateError: it was converted from another: meanwhile another process wrote the folder, or the teacher has changed.
+        """
+        known = _made(self.folder).get("weights")
+        if known is not None and known != fingerprint(teacher):
+            raise StateError(
+                f"{quote(self.folder)} was not converted from the teacher as it is now: restore that, or choose another --out."
+            )
 
     @classmethod
     def of(cls, folder: Path, classifier: Classifier) -> Student:
@@ -100,18 +118,55 @@ def student_of(recipe: Recipe, data: Labelled, folder: RunFolder, say: Say) -> S
     if recipe.pretrained and not recipe.options:
         return Student.of(Path(recipe.pretrained), load(recipe.pretrained, device="cpu", deploy=False))
     place = folder.out / FOLDER
-    if not _is_whole(place):
+    if not _stands(recipe, data, folder):
         with claimed(folder.out, "prepares its student", wait=_PATIENCE):
-            if not _is_whole(place) and recipe.pretrained:
-                _sharpen(recipe, place, say)
-            elif not _is_whole(place):
-                _convert(recipe, data, place, say)
-    return Student.of(place, load(str(place), device="cpu", deploy=False))
+            if not _stands(recipe, data, folder):
+                (place / REPORT).unlink(missing_ok=True)  # of a student of other settings: from here on it is not whole
+                (_sharpen if recipe.pretrained else _convert)(recipe, data, place, say)
+    return Student.of(place, _open(place))
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether a student was written to its end: its report is written last."""
-    return os.path.isfile(place / REPORT)
+def _open(place: Path) -> Classifier:
+    """The student of a run's folder.
+
+    Raises:
+        BcosError: it is damaged; it says that it can be made again.
+    """
+    try:
+        return load(str(place), device="cpu", deploy=False)
+    except BcosError as error:
+        if not place.is_dir():
+            raise
+        text = f"{shorten(str(error), 240)} Remove {quote(place)}, and the same command prepares the student again."
+        raise type(error)(text) from error
+
+
+def _stands(recipe: Recipe, data: Labelled, folder: RunFolder) -> bool:
+    """Whether the folder has a run's student, whole; before a run begins, that may be of another teacher or of other options."""
+    place = folder.out / FOLDER
+    if not os.path.isfile(place / REPORT):  # written last
+        return False
+    return folder.begun or _made(place) == _making(recipe, data)
+
+
+def _making(recipe: Recipe, data: Labelled) -> dict[str, Any]:
+    """What a student is made of, as its report says it."""
+    found: dict[str, Any] = {"teacher": recipe.teacher, "pretrained": recipe.pretrained, "options": dict(recipe.options)}
+    source = load(recipe.pretrained or recipe.teacher, device="cpu", deploy=False)
+    if not recipe.pretrained:
+        found |= {"pictures": data.train.fingerprint(), "sides": [recipe.test_resize, recipe.side]}
+    found["source" if recipe.pretrained else "weights"] = fingerprint(unwrapped(source.model))
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return plain
+
+
+def _made(place: Path) -> Mapping[str, Any]:
+    """What a student was made of; nothing where its report does not say it."""
+    try:
+        found = json.loads(read_whole(place / REPORT, _MOST_BYTES)).get("made", {})
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
@@ -126,17 +181,17 @@ def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     pixels = _pictures(recipe, data, teacher)
     seen = teacher.transform.encode(pixels[:1], dim=1)
     check_convolutional(unwrapped(teacher.model), seen)
-    say(f"Converting the teacher, and fitting its layers to {len(pixels)} pictures.")
+    say(f"Converting the teacher, and fitting its layers to {count_of(len(pixels), 'picture')}.")
     network = unwrapped(teacher.model)
     usual = {"border": "repeat"} if "b" in recipe.options else {"border": "repeat", "b": _exponents(network, seen)}
     options: dict[str, Any] = {**usual, **recipe.options}
     made, report = bcosify(teacher, example=pixels, **options)
     save(made, place)
-    write_json(place / REPORT, report.to_dict())
+    write_json(place / REPORT, {**report.to_dict(), "made": _making(recipe, data)})
     say(_in_words(report))
 
 
-def _sharpen(recipe: Recipe, place: Path, say: Say) -> None:
+def _sharpen(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     """A student that was aligned before, with another B in the layers that have one above 1.
 
     Raises:
@@ -158,7 +213,7 @@ def _sharpen(recipe: Recipe, place: Path, say: Say) -> None:
             module.b = module._b = float(b)
     mark(found.model, raised, {**remembered["settings"], "b": float(b)})
     save(Classifier(found.model, card_around_converted(found.card, found.model)), place)
-    write_json(place / REPORT, {"b": float(b), "from": recipe.pretrained})
+    write_json(place / REPORT, {"b": float(b), "from": recipe.pretrained, "made": _making(recipe, data)})
     changed = sum(old != new for old, new in zip(steps, raised, strict=True))
     say(f"{changed} layers of {recipe.pretrained} get B = {b:g}.")
 

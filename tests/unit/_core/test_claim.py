@@ -135,6 +135,12 @@ def _count(place: str, times: int) -> None:
             file.write_text(str(number + 1))
 
 
+def test_a_link_to_nothing_in_the_folders_place_ends_in_an_error(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileExistsError), claimed(tmp_path / "run", "trains"):
+        pass
+
+
 def test_who_waits_comes_next(tmp_path: Path) -> None:
     """Folder and file come and go all the time, and still no two are in the block at once: not one count is lost."""
     (tmp_path / "number").write_text("0")

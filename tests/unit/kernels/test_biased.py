@@ -73,6 +73,22 @@ def test_first_and_second_derivatives(b: float) -> None:
     assert torch.autograd.gradgradcheck(channel_squares, (y,))
 
 
+@pytest.mark.parametrize("b", EXPONENTS)
+def test_many_gradients_at_once(b: float) -> None:
+    torch.manual_seed(0)
+    layer, x = layer_of(b, {"kernel_size": 3}), torch.randn(1, 6, 4, 4, dtype=torch.float64)
+    found = [torch.autograd.functional.jacobian(layer, x, vectorize=way) for way in (True, False)]
+    torch.testing.assert_close(*found)
+
+
+def test_a_picture_without_a_batch_axis_keeps_its_shape_in_training() -> None:
+    layer, x = layer_of(1.5, {"kernel_size": 3, "padding": 1, "stride": 2, "antialias": True}), torch.rand(6, 8, 8).double()
+    with torch.no_grad():
+        wanted = layer(x)
+    assert wanted.shape == (12, 4, 4)
+    torch.testing.assert_close(layer(x), wanted)
+
+
 def test_it_stands_aside_where_an_explanation_or_a_tracer_looks() -> None:
     x = torch.rand(1, 6, 5, 5)
     assert trains(x)

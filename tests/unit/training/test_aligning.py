@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +73,9 @@ def test_steps_end_it_and_without_an_average_the_last_weights_stay() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [([], "no batches"), ([torch.rand(2, 4, 12, 12)], "A batch is"), ([(torch.rand(2, 3, 12, 12), 1)], "A batch is"),
-     ([torch.rand(0, 3, 12, 12)], "A batch is")],
+     ([torch.rand(0, 3, 12, 12)], "A batch is"), ([torch.ones(2, 3, 12, 12, dtype=torch.uint8)], "torch.uint8 from 1 to 1"),
+     ([255 * torch.rand(2, 3, 12, 12)], "before any normalisation"), ([torch.randn(2, 3, 12, 12)], "before any normalisation"),
+     ([torch.rand(2, 3, 2, 2)], "do not take a batch of shape"), ([torch.rand(3, 3, 12)], "do not take a batch of shape")],
 )  # fmt: skip
 def test_batches_that_are_none(given: list[Tensor], message: str) -> None:
     teacher = net()
@@ -95,3 +98,71 @@ def test_a_loss_that_is_no_number_leaves_the_average_of_before() -> None:
     with pytest.raises(StateError, match="loss became nan"):
         torchbcos.align(student, teacher, [*good, torch.full((4, 3, 12, 12), torch.nan)])
     assert all(bool(value.isfinite().all()) for value in student.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"lr": 0.0}, "lr is"), ({"lr": "a"}, "lr is"), ({"warmup": -1}, "warmup is"), ({"steps": 0}, "steps is"),
+     ({"ema_decay": 1.0}, "ema_decay is"), ({"temperature": 0}, "temperature is"), ({"logits": -1.0}, "Weights of"),
+     ({"features": 0, "pooled": 0, "logits": 0}, "Weights of")],
+)  # fmt: skip
+def test_numbers_that_are_out_of_range(values: dict[str, Any], message: str) -> None:
+    teacher = net()
+    student = student_of(teacher)
+    with pytest.raises(InputError, match=message):
+        torchbcos.align(student, teacher, batches(1), **values)
+
+
+def test_what_cannot_learn_is_refused() -> None:
+    teacher = net()
+    student = student_of(teacher)
+    with torch.no_grad(), pytest.raises(InputError, match="Nothing would be learned"):
+        torchbcos.align(student, teacher, batches(1))
+    with pytest.raises(InputError, match="Nothing would be learned"):
+        torchbcos.align(student.requires_grad_(False), teacher, batches(1))
+    with pytest.raises(InputError, match="not str"):
+        torchbcos.align(student, "timm:resnet18", batches(1))  # type: ignore[arg-type]
+
+
+def test_both_networks_run_without_dropout_and_norms_keep_their_statistics() -> None:
+    """Else the student would be compared with its teacher through noise, and through variances of small batches."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 4),
+    ).eval()  # fmt: skip
+    seen: list[float] = []
+    student, _ = torchbcos.bcosify(teacher, b=1.0, biases="keep", example=torch.rand(16, 3, 12, 12), **MOMENTS)
+    torchbcos.align(student, teacher, batches(1), watch=lambda step, losses: seen.append(losses["loss"]))
+    assert seen[0] < 1e-5 and not any(module.training for module in [*student.modules(), *teacher.modules()])
+
+
+def test_a_network_without_blocks_is_aligned_by_the_rest() -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x).relu().mean((2, 3)))
+
+    teacher, seen = One().eval(), []
+    torchbcos.align(student_of(teacher), teacher, batches(1), watch=lambda step, losses: seen.append(losses))
+    assert set(seen[0]) == {"loss", "pooled", "logits"}
+    with pytest.raises(InputError, match="no blocks"):
+        torchbcos.align(student_of(teacher), teacher, batches(1), pooled=0, logits=0)
+
+
+def test_a_network_that_gives_several_things_is_refused_by_its_name() -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x), "aux": x}
+
+    teacher = Several().eval()
+    student, _ = torchbcos.bcosify(teacher, example=torch.rand(4, 3, 12, 12), output="logits", **MOMENTS)
+    with pytest.raises(InputError, match="gives several things"):
+        torchbcos.align(student, teacher, batches(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torchbcos._core.errors import BcosError, InputError, StateError
 from torchbcos.conversion import conversion_of
 from torchbcos.data.unlabelled import open_unlabelled
 from torchbcos.functional import add_inverse
-from torchbcos.training import Recipe, find_recipe, read_recipe, train
+from torchbcos.training import Recipe, find_recipe, judge, read_recipe, train
 from torchbcos.training.alignment import POOLED, AlignmentLoss, agreement, check_convolutional, points_of, relative_error
 from torchbcos.zoo import Classifier
 
@@ -210,6 +211,58 @@ def test_a_student_that_was_not_written_to_its_end_is_made_again(
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
 
 
+def test_a_student_of_another_teacher_or_with_other_options_is_made_again(
+    whole: Path, teacher: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Of a run that was killed before it began to train: its folder has no recipe yet."""
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(net(1), class_names=NAMES, preprocess=preprocess), tmp_path / "other")
+    for out, (source, values) in {"a": (tmp_path / "other", {}), "b": (teacher, {"options": {"b": 2.0}})}.items():
+        run(source, photos, tmp_path / "fresh" / out, **values)
+        shutil.copytree(whole / "student", tmp_path / out / "student")
+        _, lines = run(source, photos, tmp_path / out, **values)
+        assert any("Converting" in line for line in lines)
+        found, fresh = (place / out / "model/model.safetensors" for place in (tmp_path, tmp_path / "fresh"))
+        assert found.read_bytes() == fresh.read_bytes()
+    shutil.copytree(whole / "student", tmp_path / "run" / "student")
+    assert not any("Converting" in line for line in run(teacher, photos, tmp_path / "run")[1])
+
+
+def test_a_teacher_that_changed_while_a_run_was_interrupted_is_refused(photos: Path, tmp_path: Path) -> None:
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(net(), class_names=NAMES, preprocess=preprocess), tmp_path / "teacher")
+    run(tmp_path / "teacher", photos, tmp_path / "run", max_steps=3)
+    shutil.rmtree(tmp_path / "teacher")
+    torchbcos.save(Classifier(net(1), class_names=NAMES, preprocess=preprocess), tmp_path / "teacher")
+    with pytest.raises(StateError, match="not converted from the teacher as it is now"):
+        run(tmp_path / "teacher", photos, tmp_path / "run")
+
+
+def test_a_damaged_student_says_how_it_is_made_again(whole: Path, teacher: Path, photos: Path, tmp_path: Path) -> None:
+    for damage in (lambda file: file.write_bytes(b"half"), lambda file: file.unlink()):
+        shutil.copytree(whole / "student", tmp_path / "run" / "student")
+        damage(tmp_path / "run/student/model.safetensors")
+        with pytest.raises(BcosError, match="prepares the student again"):
+            run(teacher, photos, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "student")
+    run(teacher, photos, tmp_path / "run")
+
+
+def test_neither_network_has_dropout_or_statistics_of_batches(photos: Path, tmp_path: Path) -> None:
+    """With B = 1 and its biases the student is its teacher: whatever is lost then is noise."""
+    torch.manual_seed(0)
+    noisy = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, len(NAMES)),
+    ).eval()  # fmt: skip
+    preprocess = {"resize": 16, "crop": 16, **MOMENTS}
+    torchbcos.save(Classifier(noisy, class_names=NAMES, preprocess=preprocess), tmp_path / "noisy")
+    options = {"b": 1.0, "biases": "keep", "border": "mean"}
+    run(tmp_path / "noisy", photos, tmp_path / "run", lr=1e-9, lr_end=0.0, options=options)
+    losses = [float(line.split(",")[2]) for line in (tmp_path / "run/history.csv").read_text().splitlines()[1:]]
+    assert max(losses) < 1e-3
+
+
 def test_a_finished_run_is_left_alone(whole: Path, teacher: Path, photos: Path) -> None:
     before = (whole / "model/model.safetensors").stat().st_mtime_ns
     _, lines = run(teacher, photos, whole)
@@ -268,6 +321,24 @@ def test_pictures_that_are_none(teacher: Path, photos: Path, tmp_path: Path) -> 
         run(teacher, tmp_path / "photos", tmp_path / "run")
     report, _ = run(teacher, tmp_path / "photos", tmp_path / "skipped", on_error="skip")
     assert report["steps"] == 4 and any("00.png" in text for text in report["unreadable"])
+
+
+def test_a_picture_that_can_be_read_again_is_asked_about_again(
+    teacher: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network disk: the teacher did not see a picture of the held-out ones in the first epoch, and the student does."""
+    right, calls = judge.predict_split, []
+
+    def predict(network: nn.Module, *args: Any, **values: Any) -> Any:
+        found = right(network, *args, **values)
+        calls.append(1)
+        if len(calls) > 2:
+            return found
+        return replace(found, logits=found.logits[1:], targets=found.targets[1:], rows=found.rows[1:])
+
+    monkeypatch.setattr(judge, "predict_split", predict)
+    report, _ = run(teacher, photos, tmp_path / "run", on_error="skip")
+    assert len(calls) == 5 and 0 <= report["selection"]["top1"] <= 100
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_the_same_command_goes_on(
