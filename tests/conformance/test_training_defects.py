@@ -41,7 +41,7 @@ def commands(text: str) -> list[list[str]]:
 def unknown(words: list[str]) -> str:
     """What is wrong with the recipe or the settings of a command; "" if nothing is."""
     follows = {word: words[k - 1] if k else "" for k, word in enumerate(words)}
-    values = [w for w in words if not w.startswith("-") and follows[w] not in ("--data", "--out", "--list")]
+    values = [w for w in words if not w.startswith("-") and follows[w] not in ("--data", "--out", "--list", "--teacher")]
     recipes = [w for w in values if "=" not in w and not w.isdigit() and w not in ("ddp", "RECIPE")]
     try:
         for name in recipes:

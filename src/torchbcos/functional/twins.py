@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchbcos.functional.norm import affine, normalize
 from torchbcos.functional.transform import bcos_transform, held_wide
-from torchbcos.kernels import batchnorm, gated, layernorm, named, onednn, unitnorm
+from torchbcos.kernels import batchnorm, biased, gated, layernorm, named, onednn, unitnorm
 from torchbcos.kernels.conv import conv
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.linear import linear
@@ -83,6 +83,27 @@ def _draw_convolution(generator: torch.Generator) -> _Drawn:
     weight = _normal(generator, 12, 12 // groups, *geometry.kernel)
     # a patch of padding alone has length zero, where only eps > 0 leaves second derivatives
     return (x, weight), {"geometry": geometry, "eps": _some(generator, 1e-6, 0.1, 0.1 if any(geometry.padding) else 0.0)}
+
+
+def _biased(y: Tensor, norms: Tensor, lengths: Tensor, bias: Tensor, *, b: float, tiny: float) -> Tensor:
+    along = bias.reshape(-1, *[1] * (y.dim() - 2))
+    return y * ((y / norms).abs() + tiny) ** (b - 1) + along * lengths
+
+
+def _draw_biased(generator: torch.Generator) -> _Drawn:
+    shape = _some(generator, (2, 5, 7), (2, 5, 3, 4), (1, 5, 2, 3, 2))
+    one = (shape[0], 1, *shape[2:])
+    norms, lengths = (_normal(generator, *one).abs() + 0.5 for _ in range(2))
+    b = _some(generator, 1.25, 1.5, 1.75, 2.0, 2.5)
+    return (_normal(generator, *shape), norms, lengths, _normal(generator, 5)), {"b": b, "tiny": 0.0 if b == 2 else 1e-6}
+
+
+def _channel_squares(x: Tensor) -> Tensor:
+    return x.square().sum(1, keepdim=True)
+
+
+def _draw_maps(generator: torch.Generator) -> _Drawn:
+    return (_normal(generator, *_some(generator, (2, 5, 7), (2, 5, 3, 4), (1, 6, 2, 3, 2))),), {}
 
 
 def _unit(weight: Tensor) -> Tensor:
@@ -220,6 +241,12 @@ TWINS = (
         "B-cos convolution of filters at unit norm", functools.partial(conv, unit=True),
         lambda x, weight, geometry, eps: _convolution(x, _unit(weight), geometry=geometry, eps=eps), _draw_convolution,
     ),
+    Twin(
+        "B-cos factor and norm bias of a converted layer",
+        lambda y, norms, lengths, bias, b, tiny: biased.biased(y, norms, lengths, bias, b, tiny), _biased, _draw_biased,
+        held=False,
+    ),
+    Twin("squares summed over channels", biased.channel_squares, _channel_squares, _draw_maps, held=False),
     Twin("B-cos linear layer, b = 2", linear, _linear, _draw_linear),
     Twin(
         "B-cos linear layer of rows at unit norm", functools.partial(linear, unit=True),
