@@ -156,6 +156,8 @@ def _check_grid(model: Measured, variant: str, n: int, side: int, rescale: bool)
     why = _fails(model, variant, n, whole)
     if not why:
         return
+    if variant and not _fails(model, "", n, whole):  # the grid would do; what the variant makes of the network does not
+        raise InputError(shorten(f"{variant} on {model.label}, cells of {whole // n} pixels (--cell): {why}", 480))
     if not rescale and not _fails(model, "", 1, side):
         raise InputError(
             f"{model.label} takes pictures of {side} x {side} pixels and no grid of {n} x {n} of them: shrink the cells so that "

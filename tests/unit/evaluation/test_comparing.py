@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import torchbcos
 from tests.coloured import COLOURS, SIDE, Plain, classifier, folder, picture, plain_classifier
 from tests.reference import comparisons as twin
 from torchbcos._core.errors import BcosError, ExplanationWarning, InputError, StateError
@@ -272,6 +273,15 @@ def test_a_network_of_one_size_is_refused_grids_in_one_sentence(data: Path) -> N
         compare([clf], ["saliency"], ["gini"], data, size=9)
     # each cell of DiFull goes through the network alone
     assert compare([clf], ["saliency"], ["difull"], data, limit=2).rows[0]["mean"] == 1.0
+
+
+def test_cells_that_a_feature_map_cannot_be_cut_into_are_said_by_what_is_wrong(data: Path) -> None:
+    """Not that the network takes no grids, which it does."""
+    torch.manual_seed(0)
+    network = torchbcos.create_model("resnet18", num_classes=len(COLOURS), width_factor=0.125).eval()
+    clf = Classifier(network, class_names=tuple(COLOURS), preprocess={"resize": 80, "crop": 80})
+    with pytest.raises(InputError, match=r"dipart on .*cells of 80 pixels.*5 x 5 cannot be cut into 2 x 2"):
+        compare([clf], ["inherent"], ["dipart"], data, limit=1, confidence=0)
 
 
 def test_models_of_one_name_are_told_apart(data: Path) -> None:
