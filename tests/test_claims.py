@@ -99,3 +99,11 @@ def test_every_run_is_a_recipe_with_settings_that_exist() -> None:
         recipe = read_recipe(ROOT / run.recipe)[0] if run.recipe.endswith(".toml") else find_recipe(run.recipe)
         changed = with_settings(recipe, [f"{key}={value}" for key, value in {**table.MACHINE, **run.settings}.items()])
         assert changed.precision == "32" and changed.plain == ("plain" in run.name)
+
+
+def test_the_table_of_the_comparison_is_current() -> None:
+    embedded = script("embedded")
+    written = embedded.PAGE.read_text("utf-8")
+    between = written.partition(embedded.BEGIN)[2].partition(embedded.END)[0].strip()
+    assert between == embedded.table().strip(), "run: python benchmarks/paper/embedded.py"
+    assert between.count("\n") == 30 and "| B-cos network: `inherent` | 0.930 |" in between
