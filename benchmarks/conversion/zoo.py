@@ -147,6 +147,8 @@ def built(one: Entry) -> nn.Module:
     """
     if one.source == "open_clip":
         made: nn.Module = importlib.import_module("open_clip").create_model(one.name, force_image_size=one.size).visual
+        if getattr(made, "output_tokens", False):  # CoCa's gives its tokens as well, for a decoder of text
+            made.output_tokens = False  # type: ignore[assignment]
         return made.eval()
     if one.options.get("aux_logits"):
         model: nn.Module = importlib.import_module("torchvision").models.get_model(
@@ -217,13 +219,16 @@ def _converted(one: Entry, model: nn.Module, x: Tensor) -> Row:
 
 @torch.no_grad()
 def _last_bit(model: nn.Module, pixels: Tensor, output: str | None) -> float:
-    """How far a network's logits move, in units of their range, where its input's last bits change; the most of three draws."""
-    shape, eps, found = (3, 1, 1), torch.finfo(pixels.dtype).eps, 0.0
+    """How far a network's logits move, in units of their range, where its input's last bits change; the most of three draws.
+
+    Each number goes up or down by one unit in its last place, as rounding another sum would move it.
+    """
+    shape, found = (3, 1, 1), 0.0
     x = (pixels - pixels.new_tensor(_MEAN).view(shape)) / pixels.new_tensor(_STD).view(shape)
     y = tensor_in(model(x), output)
     for seed in range(3):
-        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype) - 0.5
-        moved = tensor_in(model(x * (1 + eps * noise)), output)
+        up = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
+        moved = tensor_in(model(torch.nextafter(x, torch.where(up, math.inf, -math.inf).to(x))), output)
         assert y is not None and moved is not None
         found = max(found, float((moved - y).abs().max() / (y.max() - y.min())))
     return found
