@@ -48,7 +48,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     if zeroed:
         named = ", ".join(f"`{row['name']}` ({row['zeroed']})" for row in zeroed)
         parts.append(
-            f"## Biases that are set to zero\n\nOf {len(zeroed)} networks norm biases cannot take over all that is added: it "
+            f"## Biases that are set to zero\n\nOf {len(zeroed)} network{'s' * (len(zeroed) > 1)} norm biases cannot take over all that is added: it "
             f"stands inside a function that is no sum. The report names them; what they gave is lost until training: {named}.\n"
         )
     parts += ["## All of them", _COLUMNS, _table(exact)]
