@@ -49,8 +49,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         named = ", ".join(f"`{row['name']}` ({row['zeroed']})" for row in zeroed)
         few = "one network" if len(zeroed) == 1 else f"{len(zeroed)} networks"
         parts.append(
-            f"## Biases that are set to zero\n\nOf {few} norm biases cannot take over all that is added: it stands inside a function "
-            f"that is no sum. The report names them; what they gave is lost until training: {named}.\n"
+            f"## Biases that are set to zero\n\nOf {few} norm biases cannot take over all that is added: it stands inside a "
+            f"function that is no sum. The report names them; what they gave is lost until training: {named}.\n"
         )
     parts += ["## All of them", _COLUMNS, _table(exact)]
     return "\n".join(parts)
