@@ -25,7 +25,10 @@ from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import patch_squared_norms
 from torchbcos.kernels.usable import usable
 
-__all__ = ["PADDING_MODES", "Options", "bcos_conv", "convolve", "low_pass", "pad", "pad_widths", "patch_squared_norm", "spread"]
+__all__ = [
+    "PADDING_MODES", "Options", "bcos_conv", "check_conv", "check_extent", "convolve", "low_pass", "pad", "pad_widths",
+    "patch_squared_norm", "spread",
+]  # fmt: skip
 
 _Size = int | Sequence[int]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -96,7 +99,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     """`bcos_conv` for a layer: `packed` keeps its weight in oneDNN's order too; `watched` where hooks see the output."""
     b, stride, padding, dilation, groups, padding_mode, max_out, unit_norm, scale, eps = options
     space = weight.dim() - 2
-    _check_conv(x, weight, groups, max_out, padding_mode)
+    check_conv(x, weight, groups, max_out, padding_mode)
     check_epsilon(eps)
     check_positive(scale, "scale")
     if x.dim() == space + 1:
@@ -107,7 +110,7 @@ def convolve(x: Tensor, weight: Tensor, options: Options, packed: Packed | None 
     if padding_mode != "zeros" or any(left != right for left, right in pads):
         x, pads = pad(x, pads, padding_mode), [(0, 0)] * space
     widths = [left for left, _ in pads]
-    _check_extent(x, kernel, dilation, widths)
+    check_extent(x, kernel, dilation, widths)
     if usable(x, b, max_out):
         check_mode()
         geometry = Geometry(kernel, stride, tuple(widths), dilation, groups)
@@ -195,7 +198,7 @@ def pad(x: Tensor, pads: Sequence[tuple[int, int]], padding_mode: str) -> Tensor
     return F.pad(x, flat, mode="constant" if padding_mode == "zeros" else padding_mode)
 
 
-def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
+def check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mode: str) -> None:
     """Raise InputError where a convolution of these tensors is not defined."""
     space = weight.dim() - 2
     if space not in CONVOLUTIONS:
@@ -220,7 +223,7 @@ def _check_conv(x: Tensor, weight: Tensor, groups: int, max_out: int, padding_mo
         raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {padding_mode!r}.")
 
 
-def _check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int]) -> None:
+def check_extent(x: Tensor, kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int]) -> None:
     """Raise InputError where the padded input is smaller than the kernel."""
     for size, k, d, p in zip(x.shape[2:], kernel, dilation, padding, strict=True):
         if size + 2 * p < d * (k - 1) + 1:

@@ -16,7 +16,7 @@ from torchbcos import functional
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import parameter
 from torchbcos._core.names import hint
-from torchbcos.functional.conv import pad, pad_widths, spread
+from torchbcos.functional.conv import check_conv, check_extent, pad, pad_widths, spread
 from torchbcos.functional.length import patch_length, vector_length
 from torchbcos.functional.transform import CONV_EPS, COSINE_EPS, LINEAR_EPS
 from torchbcos.kernels.biased import biased, channel_squares, trains
@@ -130,16 +130,9 @@ class _BcosifiedConv(Biased):
         self._begin(out_channels, biases, bias, unit_norm)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, O, *S') and (N, 1, *S') of (N, C, *S); while it is trained with its bias in it, and None."""
+        """(N, O, *S') and (N, 1, *S') of (N, C, *S)."""
         lone = x.dim() == self.space + 1
-        x = x.unsqueeze(0) if lone else x
-        widths = self._widths(x)
-        if self.padding_mode != "zeros" or any(left != right for left, right in widths):
-            x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
-        sides = [left for left, _ in widths]
-        if self._fuses(x):
-            y, _ = self._trained(x, sides)
-            return y.squeeze(0) if lone else y, None
+        x, sides = self._padded(x.unsqueeze(0) if lone else x)
         weight, scale = self.weight, self.scale
         y = functional.bcos_conv(
             x, weight, b=self.b, stride=self.stride, padding=sides, dilation=self.dilation, groups=self.groups,
@@ -152,31 +145,40 @@ class _BcosifiedConv(Biased):
             y, lengths = y.squeeze(0), None if lengths is None else lengths.squeeze(0)
         return y, lengths
 
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""
+        if x.dim() == self.space + 1:
+            return self.compute(x.unsqueeze(0)).squeeze(0)
+        y = self._trained(x) if self._fuses(x) else super().compute(x)
+        return functional.low_pass(y, max(self.strides)) if self.antialias else y
+
     def _fuses(self, x: Tensor) -> bool:
         """Whether the layer is trained as it usually is: then factor and bias are one step of autograd."""
         if isinstance(self.b, Tensor) or self.gain is not None or self.scale is not None or self.unit_norm:
             return False
         return (self.groups == 1 or self.b == 1) and self.eps > 0 and trains(x)
 
-    def _trained(self, x: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """`parts` and the bias in them; no lengths are left to be multiplied by it."""
+    def _trained(self, x: Tensor) -> Tensor:
+        """The map with its norm bias, where `_fuses`."""
         assert not isinstance(self.b, Tensor)
+        check_conv(x, self.weight, self.groups, 1, self.padding_mode)
+        x, sides = self._padded(x)
+        check_extent(x, self.kernel_size, self.dilation, sides)
         geometry = Geometry(self.kernel_size, self.stride, tuple(sides), self.dilation, self.groups)
         y, bias = geometry.convolve(x, self.weight), self.bias if self.biases == "norm" else None
         if self.b == 1 and bias is None:
-            return y, None
+            return y
         squares = patch_sums(channel_squares(x), replace(geometry, groups=1))
         norms = (overflow_shown(squares) + self.eps).sqrt()
         lengths = None if bias is None else squares / norms / self.unit
-        return biased(y, norms if self.b > 1 else None, lengths, bias, float(self.b), 0.0 if self.b == 2 else COSINE_EPS), None
+        return biased(y, norms if self.b > 1 else None, lengths, bias, float(self.b), 0.0 if self.b == 2 else COSINE_EPS)
 
-    def compute(self, x: Tensor) -> Tensor:
-        """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""
-        y = super().compute(x)
-        if not self.antialias:
-            return y
-        lone = y.dim() == self.space + 1
-        return functional.low_pass(y[None], max(self.strides))[0] if lone else functional.low_pass(y, max(self.strides))
+    def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
+        """The input with what zero padding of equal sides cannot give, and the widths that are left to it."""
+        widths = self._widths(x)
+        if self.padding_mode != "zeros" or any(left != right for left, right in widths):
+            x, widths = pad(x, widths, self.padding_mode), [(0, 0)] * self.space
+        return x, [left for left, _ in widths]
 
     def _widths(self, x: Tensor) -> list[tuple[int, int]]:
         """How far to pad before and after every space axis."""

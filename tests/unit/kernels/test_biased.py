@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import torchbcos
 from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import frozen
 from torchbcos.kernels.biased import biased, channel_squares, trains
 from torchbcos.nn import bcosified
@@ -120,3 +121,11 @@ def test_shapes_that_a_step_cannot_take_take_the_plain_way() -> None:
         assert not layer._fuses(torch.rand(1, 6, 4, 4))
         layer(torch.rand(1, 6, 4, 4)).sum().backward()
         assert all(p.grad is not None for p in layer.parameters())
+
+
+def test_what_does_not_fit_is_said_in_training_as_otherwise() -> None:
+    layer = bnn.BcosifiedConv2d(6, 4, 3)
+    for shape, said in (((1, 3, 8, 8), "RGB pictures are encoded first"), ((1, 6, 2, 8), "too small for a kernel")):
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad), pytest.raises(InputError, match=said):
+                layer(torch.rand(shape))
