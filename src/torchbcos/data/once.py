@@ -10,7 +10,7 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.names import quote
 from torchbcos.pictures.find import Walked, key_of
 
-__all__ = ["Files", "apart", "once"]
+__all__ = ["Files", "apart", "once", "once_walked"]
 
 _Key = tuple[int, int] | str
 
@@ -99,6 +99,22 @@ def once(files: Files, targets: Sequence[object]) -> list[int]:
             )
             raise InputError(f"{where}{quote(path)} {other}, and the two labels differ: remove {cure}.")
     return kept
+
+
+def once_walked(walked: Sequence[Walked], targets: Sequence[object]) -> list[int]:
+    """The places of all files that were found below folders, but those that are further names of others, in order.
+
+    A file's own name comes before the links to it, whichever is first in the alphabet: masks and boxes go by names.
+
+    Args:
+        walked: in any order.
+        targets: what each file shows.
+
+    Raises:
+        InputError: the names of one file have different targets.
+    """
+    order = sorted(range(len(walked)), key=lambda i: walked[i].linked)
+    return sorted(order[k] for k in once(Files.walked(walked[i] for i in order), [targets[i] for i in order]))
 
 
 def apart(train: Files, report: Files) -> None:

@@ -18,7 +18,7 @@ from torchbcos.data.copies import copies_among, copies_in_words, with_twins
 from torchbcos.data.labelled import Labelled, Split, file_split
 from torchbcos.data.labels import check_uncertain
 from torchbcos.data.notes import check_class, count_of, look_alikes, passed_over
-from torchbcos.data.once import Files, apart, once
+from torchbcos.data.once import Files, apart, once_walked
 from torchbcos.data.patients import with_patients
 from torchbcos.data.scanned import WANTED, examples_in
 from torchbcos.data.shards import NAMES, open_shards, shards_in
@@ -217,10 +217,7 @@ def _read_classes(place: Path, classes: tuple[str, ...] | None, *, volumes: bool
             raise InputError(f"The class {folder.name!r} in {quote(place)} holds no files that end in {', '.join(WANTED)}.")
         walked += found
         targets += [known[name]] * len(found)
-    # a file's own name before the links to it, whichever is first in the alphabet: masks and boxes go by names
-    order = sorted(range(len(walked)), key=lambda i: walked[i].linked)
-    files = Files.walked(walked[i] for i in order)
-    kept = sorted(order[k] for k in once(files, [targets[i] for i in order]))
+    kept = once_walked(walked, targets)
     split = file_split([walked[i].path for i in kept], torch.tensor([targets[i] for i in kept]), place)
     return _Classes(tuple(known), split, Files.walked(walked[i] for i in kept), len(walked) - len(kept), tuple(passed))
 

@@ -16,7 +16,7 @@ from torchbcos.data.annotations import MASKS
 from torchbcos.data.copies import copies_among, with_twins
 from torchbcos.data.labelled import Labelled, Split, file_split
 from torchbcos.data.notes import count_of
-from torchbcos.data.once import Files, once
+from torchbcos.data.once import once_walked
 from torchbcos.data.scanned import WANTED, examples_in
 from torchbcos.data.shards import pictures_of, shards_in
 from torchbcos.data.sources import open_labelled
@@ -80,8 +80,7 @@ def _below(place: Path, classes: tuple[str, ...]) -> Labelled:
     walked = [file for file in examples_in(place, passed) if MASKS not in Path(file.path).relative_to(place).parts[:-1]]
     if not walked:
         raise InputError(f"There are no pictures below {quote(place)}: files that end in {', '.join(WANTED)}.")
-    order = sorted(range(len(walked)), key=lambda i: walked[i].linked)
-    kept = sorted(order[k] for k in once(Files.walked(walked[i] for i in order), [0] * len(order)))
+    kept = once_walked(walked, [0] * len(walked))
     split = file_split([walked[i].path for i in kept], torch.zeros(len(kept), dtype=torch.long), place)
     return _without_labels(split, classes, len(walked) - len(kept))
 

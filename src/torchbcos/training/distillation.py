@@ -64,11 +64,11 @@ class Teacher:
             self.probability = "softmax"
             self.terms: str | None = f"(program {Path(recipe.teacher).name!r}, on its maker's terms)"
         else:
-            found = load(recipe.teacher, device="cpu", deploy=recipe.loss != "none")
+            found = load(recipe.teacher, device="cpu", deploy=not recipe.aligns)
             self.network, self.names, self.terms = found.model, found.class_names, found.card.terms
             self.encode = partial(found.transform.encode, dim=1)
             self.probability = found.card.probability
-            if recipe.loss == "none":
+            if recipe.aligns:
                 self.network = unwrapped(self.network)
         self.run = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
 

@@ -65,7 +65,7 @@ def _agreeing(run: Run, outputs: Outputs, split: Split) -> Outputs:
         InputError: the student saw a picture that the teacher could not.
     """
     teacher = run.teacher
-    if teacher is None or run.recipe.loss != "none":
+    if teacher is None or not run.recipe.aligns:
         return outputs
     # asked once a split; again where a picture can be read now that could not be read then
     if not teacher.said.get(id(split), {}).keys() >= set(outputs.rows):

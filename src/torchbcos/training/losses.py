@@ -286,7 +286,7 @@ class ExplanationDistillation:
 
 def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial: bool = False) -> tuple[_Term, ...]:
     """All losses of a recipe: the next one is added here."""
-    if recipe.loss == "none":
+    if recipe.aligns:
         weights = recipe.teacher_features, recipe.teacher_pooled, recipe.teacher_weight
         own: _Term = AlignmentLoss(*weights, recipe.teacher_temperature)
     else:
@@ -299,7 +299,7 @@ def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)
         )
-    if recipe.loss != "none" and recipe.teacher_weight and recipe.teacher:
+    if not recipe.aligns and recipe.teacher_weight and recipe.teacher:
         terms.append(Distillation(recipe.teacher_weight, isinstance(own, CrossEntropy)))
     if recipe.teacher_explanations and recipe.teacher:
         terms.append(ExplanationDistillation(recipe.teacher_explanations, order))

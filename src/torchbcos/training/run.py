@@ -54,7 +54,7 @@ from torchbcos.training.plan import batch_order, epoch_steps, hold_out
 from torchbcos.training.progress import Lines, summary
 from torchbcos.training.recipe import Recipe, to_toml
 from torchbcos.training.state import State
-from torchbcos.training.student import Student, aligns, student_of
+from torchbcos.training.student import Student, student_of
 
 if TYPE_CHECKING:  # Lightning exports no name for what `Fabric.setup_module` returns
     from lightning.fabric.wrappers import _FabricModule
@@ -104,7 +104,7 @@ def train(
     begun, report = _look_around(folder, recipe, data)
     if report is not None:
         return _has_ended(folder, report, say)
-    student = _student(recipe, data, folder, say) if aligns(recipe) else None
+    student = _student(recipe, data, folder, say) if recipe.aligns else None
     wanted = wanted_by(_as_learned(recipe, student))
     labelled = _opened(data, recipe, wanted, student)
     check_classes(labelled, Path(data))
@@ -135,7 +135,7 @@ def _look_around(folder: RunFolder, recipe: Recipe, data: str | os.PathLike[str]
     report = finished_report(folder, begun, recipe)
     if report is not None:
         with suppress(MissingFileError):  # a finished run needs its data no more; but other data is another run
-            student = Student.kept(recipe, folder) if aligns(recipe) else None
+            student = Student.kept(recipe, folder) if recipe.aligns else None
             check_same_data(folder, begun, _opened(data, recipe, wanted_by(_as_learned(recipe, student)), student))
     return begun, report
 
@@ -239,11 +239,7 @@ def _train_on(
 def _compare(run: Run, network: nn.Module, teacher: Teacher) -> None:
     """Find where the student is compared with its teacher, by one picture."""
     x, _, _ = run.chosen(run.examples(run.splits.train), [0])
-    mode = network.training
-    try:
-        teacher.compare_with(network.eval(), x)
-    finally:
-        network.train(mode)
+    teacher.compare_with(network, x)
     points = teacher.points
     assert points is not None
     run.say(f"Compared with the teacher at {len(points.blocks)} blocks, at the input of {points.classifier!r}, and by logits.")
@@ -306,7 +302,7 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
         epoch = min(done // run.per_epoch + 1, recipe.epochs)
         run.say(f"Going on in {out} from step {done} of {run.total} (epoch {epoch} of {recipe.epochs}).")
         return
-    named = recipe.model or recipe.pretrained or (f"{recipe.teacher} converted" if aligns(recipe) else "")
+    named = recipe.model or recipe.pretrained or (f"{recipe.teacher} converted" if recipe.aligns else "")
     kind = f"{named}{' (plain)' if recipe.plain else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters())
     run.say(

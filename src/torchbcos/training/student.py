@@ -34,7 +34,7 @@ from torchbcos.zoo import Classifier, load, save
 from torchbcos.zoo.converting import bcosify, card_around_converted
 from torchbcos.zoo.saveable import unwrapped
 
-__all__ = ["FOLDER", "OPTIONS", "REPORT", "Student", "aligns", "student_of"]
+__all__ = ["FOLDER", "OPTIONS", "REPORT", "Student", "student_of"]
 
 FOLDER, REPORT = "student", "report.json"  # in the run's folder
 OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversion, which a recipe's options may set
@@ -43,11 +43,6 @@ _MOST = 100.0  # B
 _PICTURES = 64  # to which the layers of the student are fitted
 _MOST_BYTES = 2**24  # of a report
 _PATIENCE = 3600.0  # seconds for which other processes of a run wait for the one that converts
-
-
-def aligns(recipe: Recipe) -> bool:
-    """Whether a recipe aligns a student to its teacher, without labels."""
-    return recipe.loss == "none"
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Student:
         Raises:
             MissingFileError: it is gone.
         """
-        place = Path(recipe.pretrained) if recipe.pretrained and not recipe.options else folder.out / FOLDER
+        place = Path(recipe.pretrained) if _is_given(recipe) else folder.out / FOLDER
         return cls.of(place, _open(place))
 
     def check_teacher(self, teacher: nn.Module) -> None:
@@ -115,7 +110,7 @@ def student_of(recipe: Recipe, data: Labelled, folder: RunFolder, say: Say) -> S
     """
     if not recipe.teacher:
         raise InputError("Which network is to be aligned? Name it: torchbcos train align --teacher SOURCE --data FOLDER.")
-    if recipe.pretrained and not recipe.options:
+    if _is_given(recipe):
         return Student.of(Path(recipe.pretrained), load(recipe.pretrained, device="cpu", deploy=False))
     place = folder.out / FOLDER
     if not _stands(recipe, data, folder):
@@ -124,6 +119,11 @@ def student_of(recipe: Recipe, data: Labelled, folder: RunFolder, say: Say) -> S
                 (place / REPORT).unlink(missing_ok=True)  # of a student of other settings: from here on it is not whole
                 (_sharpen if recipe.pretrained else _convert)(recipe, data, place, say)
     return Student.of(place, _open(place))
+
+
+def _is_given(recipe: Recipe) -> bool:
+    """Whether the student is `pretrained` as it is; else the run's folder has its own."""
+    return bool(recipe.pretrained) and not recipe.options
 
 
 def _open(place: Path) -> Classifier:
@@ -146,13 +146,14 @@ def _stands(recipe: Recipe, data: Labelled, folder: RunFolder) -> bool:
     place = folder.out / FOLDER
     if not os.path.isfile(place / REPORT):  # written last
         return False
-    return folder.begun or _made(place) == _making(recipe, data)
+    if folder.begun:
+        return True
+    return _made(place) == _making(recipe, data, load(recipe.pretrained or recipe.teacher, device="cpu", deploy=False))
 
 
-def _making(recipe: Recipe, data: Labelled) -> dict[str, Any]:
-    """What a student is made of, as its report says it."""
+def _making(recipe: Recipe, data: Labelled, source: Classifier) -> dict[str, Any]:
+    """What a student is made of, as its report says it; `source` is `pretrained`, or the teacher."""
     found: dict[str, Any] = {"teacher": recipe.teacher, "pretrained": recipe.pretrained, "options": dict(recipe.options)}
-    source = load(recipe.pretrained or recipe.teacher, device="cpu", deploy=False)
     if not recipe.pretrained:
         found |= {"pictures": data.train.fingerprint(), "sides": [recipe.test_resize, recipe.side]}
     found["source" if recipe.pretrained else "weights"] = fingerprint(unwrapped(source.model))
@@ -178,16 +179,15 @@ def _convert(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
     teacher = load(recipe.teacher, device="cpu", deploy=False)
     if conversion_of(teacher.model) is not None:
         raise InputError(f"The teacher {shorten(recipe.teacher, 120)!r} was converted: name the network that it was made from.")
-    pixels = _pictures(recipe, data, teacher)
+    pixels, network = _pictures(recipe, data, teacher), unwrapped(teacher.model)
     seen = teacher.transform.encode(pixels[:1], dim=1)
-    check_convolutional(unwrapped(teacher.model), seen)
+    check_convolutional(network, seen)
     say(f"Converting the teacher, and fitting its layers to {count_of(len(pixels), 'picture')}.")
-    network = unwrapped(teacher.model)
     usual = {"border": "repeat"} if "b" in recipe.options else {"border": "repeat", "b": _exponents(network, seen)}
     options: dict[str, Any] = {**usual, **recipe.options}
     made, report = bcosify(teacher, example=pixels, **options)
     save(made, place)
-    write_json(place / REPORT, {**report.to_dict(), "made": _making(recipe, data)})
+    write_json(place / REPORT, {**report.to_dict(), "made": _making(recipe, data, teacher)})
     say(_in_words(report))
 
 
@@ -205,6 +205,7 @@ def _sharpen(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
         )
     found = load(recipe.pretrained, device="cpu", deploy=False)
     Student.of(Path(recipe.pretrained), found)
+    made = _making(recipe, data, found)  # before its layers get another B
     remembered = conversion_of(found.model) or {}
     steps = steps_from(remembered["steps"])
     raised = [_raised(step, float(b)) for step in steps]
@@ -213,7 +214,7 @@ def _sharpen(recipe: Recipe, data: Labelled, place: Path, say: Say) -> None:
             module.b = module._b = float(b)
     mark(found.model, raised, {**remembered["settings"], "b": float(b)})
     save(Classifier(found.model, card_around_converted(found.card, found.model)), place)
-    write_json(place / REPORT, {"b": float(b), "from": recipe.pretrained, "made": _making(recipe, data)})
+    write_json(place / REPORT, {"b": float(b), "from": recipe.pretrained, "made": made})
     changed = sum(old != new for old, new in zip(steps, raised, strict=True))
     say(f"{changed} layers of {recipe.pretrained} get B = {b:g}.")
 

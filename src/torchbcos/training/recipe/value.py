@@ -63,7 +63,7 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
         Raises:
             InputError: they do not.
         """
-        if self.loss != "none":
+        if not self.aligns:
             if self.teacher_features or self.teacher_pooled:
                 raise InputError("teacher_features and teacher_pooled need loss='none' (torchbcos train align).")
             return
@@ -89,6 +89,15 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
         """The options that stay with another model: what one network takes means nothing to somebody's own function."""
         another = isinstance(model, str) and ":" in model and model != self.model
         return {} if another else dict(self.options)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a converted network is aligned to its teacher, without labels.
+
+        >>> Recipe().aligns, Recipe(loss="none", calibrate=False).aligns
+        (False, True)
+        """
+        return self.loss == "none"
 
     @property
     def side(self) -> int:
