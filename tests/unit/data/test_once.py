@@ -127,5 +127,5 @@ def test_disks_that_give_one_number_to_all_their_files(tmp_path: Path) -> None:
 def test_the_guard_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes_in(tmp_path, 2)
     os.link(tmp_path / "a" / "0.png", tmp_path / "a" / "hard.png")
-    monkeypatch.setattr("torchbcos.data.sources.once", lambda files, targets: list(range(len(targets))))
+    monkeypatch.setattr("torchbcos.data.sources.once_walked", lambda walked, targets: list(range(len(targets))))
     assert len(open_labelled(tmp_path)) == 5
