@@ -112,6 +112,9 @@ def bcosify(
         _Border,
         typer.Option("--border", help="What padding of the first layer looks like: the edge of the picture, or the mean colour."),
     ] = _Border.mean,
+    blur: Annotated[
+        int, typer.Option("--blur", metavar="N", min=0, help="Low-pass what the first layer sees, so many times: less speckle.")
+    ] = 0,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
     no_program: Annotated[
         bool,
@@ -155,7 +158,7 @@ def bcosify(
             now("converting" if pixels is None else f"converting, and fitting layers to {len(pixels)} pictures")
             made, found = convert(
                 classifier, b=exponents, biases=biases.value, example=pixels, unit_norm=unit_norm, antialias=antialias,
-                border=border.value, limit=limit,
+                border=border.value, blur=blur, limit=limit,
             )  # fmt: skip
             now("writing")
             save(made, out, program=False if no_program else None)

@@ -37,13 +37,13 @@ _BRIGHTEST = 2.0  # means of pixels in [0, 1] lie well below
 def bcosify(
     model: nn.Module, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Tensor | None = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
-    border: str = "mean", calibrate: bool | None = None, output: str | int | None = None,
+    border: str = "mean", blur: int = 0, calibrate: bool | None = None, output: str | int | None = None,
 ) -> tuple[nn.Module, Report]:  # fmt: skip
     """Convert a network: `torchbcos.bcosify`, which takes classifiers as well, and says more about its arguments.
 
     Args:
         model: with logits (N, classes), in any mode; it is left as it is.
-        b, biases, example, mean, std, unit_norm, antialias, border, calibrate, output: as there.
+        b, biases, example, mean, std, unit_norm, antialias, border, blur, calibrate, output: as there.
 
     Returns:
         The converted network, in eval mode, on encoded input (N, 2C, *S); and a `Report`.
@@ -62,7 +62,7 @@ def bcosify(
     if calibrate is not None and not isinstance(calibrate, bool):
         raise InputError(f"calibrate is None, True or False, not {shorten(repr(calibrate), 80)}.")
     _check_network(original(model))
-    choices = Choices(b, biases, unit_norm, antialias, border)
+    choices = Choices(b, biases, unit_norm, antialias, border, blur)
     given = copy_of(original(model)).eval().requires_grad_(False)
     settle_weights_(given)
     precisions = {p.dtype for p in given.parameters()}
@@ -100,7 +100,8 @@ def bcosify(
         zeroed=tuple(f"{s.path}.{n}" if s.path else n for s in zeroed for n in s.settings["names"]),
         operations=checked.operations, settings={
             "b": dict(b) if isinstance(b, Mapping) else float(b), "biases": biases, "unit_norm": unit_norm,
-            "antialias": antialias, "border": choices.border, "calibrated": fits, "mean": list(mean), "std": list(std),
+            "antialias": antialias, "border": choices.border, "blur": blur, "calibrated": fits, "mean": list(mean),
+            "std": list(std),
         },
     )  # fmt: skip
     if len(precisions) == 1 and precisions <= _NARROW:

@@ -12,6 +12,7 @@ from torch import nn
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import hint
 from torchbcos.conversion.recording import Recording, Run
+from torchbcos.conversion.steps import MOST_BLUR
 from torchbcos.functional.numbers import check_exponent
 from torchbcos.nn.bcosified import check_biases
 
@@ -31,6 +32,7 @@ class Choices:
         unit_norm: filters get unit norm, and a gain.
         antialias: strided layers are anti-aliased.
         border: what the first layer sees beyond the picture: "repeat" its edge, or the "mean" colour.
+        blur: low-passes that the filters of the first layer are convolved with.
     """
 
     b: float | Mapping[str, float] = 2.0
@@ -38,6 +40,7 @@ class Choices:
     unit_norm: bool = False
     antialias: bool = False
     border: str = "mean"
+    blur: int = 0
 
     def __post_init__(self) -> None:
         check_biases(self.biases)
@@ -46,6 +49,8 @@ class Choices:
         for name in ("unit_norm", "antialias"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is True or False, not {shorten(repr(getattr(self, name)), 80)}.")
+        if not isinstance(self.blur, int) or isinstance(self.blur, bool) or not 0 <= self.blur <= MOST_BLUR:
+            raise InputError(f"blur is a number of low-passes, 0 to {MOST_BLUR}, not {shorten(repr(self.blur), 80)}.")
         for rule in self.b if isinstance(self.b, Mapping) else ():
             if not isinstance(rule, str):
                 raise InputError(f"A rule of b is a name, a pattern or what a layer does, not {shorten(repr(rule), 80)}.")
@@ -56,7 +61,7 @@ class Choices:
     def keeps_layers(self) -> bool:
         """Whether every layer is to give what it gave, but for what lies beyond the picture."""
         ones = set(self.b.values()) <= {1} if isinstance(self.b, Mapping) else self.b == 1
-        return ones and self.biases == "keep" and not self.antialias
+        return ones and self.biases == "keep" and not self.antialias and not self.blur
 
 
 def asks(path: str) -> bool:

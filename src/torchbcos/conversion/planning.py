@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import BcosError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos.conversion.attending import fits_multihead
 from torchbcos.conversion.choosing import Choices, asks, b_of, check_rules, role_of
 from torchbcos.conversion.recording import Recording, Run
@@ -277,8 +277,13 @@ def _input(
     stem = next((p for p in found.values() if p.step.kind == "conv" and recording.runs[p.step.path].x_from == ""), None)
     module: Any = None if stem is None else recording.runs[stem.step.path].module
     if stem is None or recording.input_readers != 1 or module.groups != 1 or recording.runs[stem.step.path].calls > 1:
+        if choices.blur:
+            raise InputError("blur changes the first convolution, and this network has none that alone takes the input.")
         return [Planned(Step("", "decode", numbers), "the input")]
-    settings = {**stem.step.settings, "stem": {**numbers, "border": choices.border}}
+    if choices.blur and any(d != 1 for d in module.dilation):
+        raise InputError("blur is for a first layer without dilation.")
+    blur = {"blur": choices.blur} if choices.blur else {}
+    settings = {**stem.step.settings, "stem": {**numbers, "border": choices.border, **blur}}
     stem.step = replace(stem.step, settings=settings)
     around = [(path, one) for path, one in network.named_modules() if not path or stem.step.path.startswith(f"{path}.")]
     counts = (  # of channels, that modules around the first layer compare their input with

@@ -15,7 +15,7 @@ from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, 
 from torchbcos.conversion.steps import Step, check_step
 from torchbcos.deployment.settle import settle_weights_
 
-__all__ = ["Numbers", "apply_step", "apply_steps", "norm_numbers", "numbers_of", "replacement"]
+__all__ = ["Numbers", "apply_step", "apply_steps", "blurred", "norm_numbers", "numbers_of", "replacement"]
 
 _CONVOLUTIONS = {1: bnn.BcosifiedConv1d, 2: bnn.BcosifiedConv2d, 3: bnn.BcosifiedConv3d}
 _NORMS = {
@@ -92,15 +92,38 @@ def replacement(old: nn.Module, step: Step, numbers: Numbers | None = None) -> n
 
 def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     stem: Mapping[str, Any] | None = settings.pop("stem", None)
-    border = None if stem is None else stem["border"]
+    border, blur = (None, 0) if stem is None else (stem["border"], stem.get("blur", 0))
     bias, padding = settings.pop("bias"), settings.pop("padding")
+    kernel = tuple(k + 2 * blur for k in old.kernel_size)
+    if blur and padding == "valid":
+        padding = [0] * len(kernel)
+    if not isinstance(padding, str):
+        padding = tuple(p + blur for p in padding)
     mode = "replicate" if border == "repeat" else old.padding_mode
     made = _CONVOLUTIONS[old.weight.dim() - 2](
-        old.in_channels * (1 if stem is None else 2), old.out_channels, old.kernel_size, old.stride,
-        padding if isinstance(padding, str) else tuple(padding), old.dilation, old.groups, bias, mode, **settings,
+        old.in_channels * (1 if stem is None else 2), old.out_channels, kernel, old.stride,
+        padding, old.dilation, old.groups, bias, mode, **settings,
     )  # fmt: skip
     weight, added = numbers_of(old) if numbers is None else numbers
-    return _filled(made, *((weight, added) if stem is None else _of_encoded(weight, added, stem)))
+    return _filled(made, *((weight, added) if stem is None else _of_encoded(blurred(weight, blur), added, stem)))
+
+
+def blurred(weight: Tensor, passes: int) -> Tensor:
+    """Filters (O, C, *K) convolved with [1, 2, 1]/4 on every axis so many times, (O, C, *(K + 2·passes)).
+
+    What they give is what the given ones give of a picture that was low-passed.
+
+    >>> blurred(torch.ones(1, 1, 1), 1)
+    tensor([[[0.2500, 0.5000, 0.2500]]])
+    """
+    found = weight.double()
+    for axis in range(2, weight.dim()):
+        for _ in range(passes):
+            count = found.shape[axis]
+            nothing = found.new_zeros([2 if i == axis else n for i, n in enumerate(found.shape)])
+            wide = torch.cat([nothing, found, nothing], axis)
+            found = (wide.narrow(axis, 0, count + 2) + wide.narrow(axis, 2, count + 2)) / 4 + wide.narrow(axis, 1, count + 2) / 2
+    return found.to(weight.dtype)
 
 
 def _of_encoded(weight: Tensor, bias: Tensor, stem: Mapping[str, Any]) -> Numbers:

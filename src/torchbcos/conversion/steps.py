@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.nn.bcosified import BIASES
 
-__all__ = ["KINDS", "OUTPUT_LAYERS", "Step", "check_step", "conversion_of", "given_network", "mark", "prefix_of", "steps_from"]
+__all__ = [
+    "KINDS", "MOST_BLUR", "OUTPUT_LAYERS", "Step", "check_step", "conversion_of", "given_network", "mark", "prefix_of",
+    "steps_from",
+]  # fmt: skip
 
 _MARK = "bcosified"  # the attribute of a converted network that says how it came to be
 # kinds of attention that see to the layers inside them, and what the one of their output is called
 OUTPUT_LAYERS = {"multihead": "out_proj", "windows": "proj", "pooling": "c_proj"}
 _MOST_STEPS, _MOST_CHANNELS, _MOST_SIDE = 20_000, 65_536, 4096
+MOST_BLUR = 16
 _Rule = Callable[[Any], bool]
 
 
@@ -162,7 +166,7 @@ _FOLLOWS: dict[str, _Rule] = {"follows": _list_of(_name, 8)}
 _ATTENTION: dict[str, _Rule] = {"biases": _BIASES, "out": _table({"b": _EXPONENT, "unit_norm": _flag})}
 _SETTINGS: dict[str, dict[str, _Rule]] = {
     "conv": {**_WEIGHTED, "padding": _padding, "antialias": _flag,
-             "stem": _table({**_MOMENTS, "border": _one_of("repeat", "mean")})},
+             "stem": _table({**_MOMENTS, "border": _one_of("repeat", "mean"), "blur": _whole(0, MOST_BLUR)})},
     "linear": _WEIGHTED,
     "norm": {"biases": _BIASES, "eps": _number(0, 1e3), "affine": _flag, "features": _whole(1, 2**24),
              "kind": _one_of("token", "position", "group", "batch"), "num_groups": _whole(1, 2**24), **_FOLLOWS},

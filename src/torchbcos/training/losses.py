@@ -18,6 +18,7 @@ from torchbcos.training.alignment import AlignmentLoss
 from torchbcos.training.distillation import Taught, Teacher, explanation_distance
 from torchbcos.training.guidance import TINY, energy_loss, l1_loss
 from torchbcos.training.machine import processes
+from torchbcos.training.mosaic import Mosaic
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 __all__ = [
@@ -295,6 +296,8 @@ def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial
     order: _Order = True if recipe.guide_order == "full" else "truncated"
     if recipe.magnitude:
         terms.append(Magnitude(recipe.magnitude, recipe.magnitude_share, order))
+    if recipe.mosaic:
+        terms.append(Mosaic(recipe.mosaic, recipe.mosaic_share, recipe.mosaic_smooth, order))
     if recipe.guide:
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)

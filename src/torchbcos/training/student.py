@@ -37,7 +37,7 @@ from torchbcos.zoo.saveable import unwrapped
 __all__ = ["FOLDER", "OPTIONS", "REPORT", "Student", "student_of"]
 
 FOLDER, REPORT = "student", "report.json"  # in the run's folder
-OPTIONS = ("b", "biases", "unit_norm", "antialias", "border")  # of the conversion, which a recipe's options may set
+OPTIONS = ("b", "biases", "unit_norm", "antialias", "border", "blur")  # of the conversion, which a recipe's options may set
 _SHARPENED, _B = ("expand", "conv", "linear", "classifier"), 1.5
 _MOST = 100.0  # B
 _PICTURES = 64  # to which the layers of the student are fitted

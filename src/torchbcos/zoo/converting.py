@@ -36,7 +36,7 @@ _LIMIT = 64  # pictures that layers are fitted to
 def bcosify(
     model: _M, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Any = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
-    border: str = "mean", calibrate: bool | None = None, output: str | int | None = None, limit: int = _LIMIT,
+    border: str = "mean", blur: int = 0, calibrate: bool | None = None, output: str | int | None = None, limit: int = _LIMIT,
 ) -> tuple[_M, Report]:  # fmt: skip
     """Convert a network, or a classifier with its preprocessing and its card: the same weights, explained exactly.
 
@@ -61,6 +61,8 @@ def bcosify(
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
         border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the
             edge of the picture.
+        blur: low-passes [1, 2, 1]/4 that the filters of the first layer are convolved with, which grow by 2 a pass: less speckle
+            in W, at the price of the finest detail.
         calibrate: fit each layer to the given network's values on `example`. None: unless the function stays the same.
         output: entry of the output that holds the logits, where it is no tensor.
         limit: of a classifier: how many pictures of `example` are read.
@@ -82,8 +84,8 @@ def bcosify(
     (torch.Size([1, 6, 16, 16]), {})
     """
     options: dict[str, Any] = {
-        "b": b, "biases": biases, "unit_norm": unit_norm, "antialias": antialias, "border": border, "calibrate": calibrate,
-        "output": output,
+        "b": b, "biases": biases, "unit_norm": unit_norm, "antialias": antialias, "border": border, "blur": blur,
+        "calibrate": calibrate, "output": output,
     }  # fmt: skip
     if not isinstance(model, Classifier):
         return conversion.bcosify(model, example=example, mean=mean, std=std, **options)

@@ -19,6 +19,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import ArgumentTypeError, InputError, StateError
 from torchbcos.conversion import apply_steps, steps_from
 from torchbcos.conversion.pages import report_page
+from torchbcos.conversion.replacing import blurred
 from torchbcos.functional import add_inverse
 
 MEAN, STD = (0.45, 0.4, 0.5), (0.25, 0.2, 0.3)
@@ -168,21 +169,74 @@ def test_with_b_1_and_biases_kept_the_function_stays(name: str, dtype: torch.dty
 @given(
     name=st.sampled_from(sorted(NETWORKS)), b=st.sampled_from([1, 1.5, 2, {"conv": 2, "head": 1.5}]),
     biases=st.sampled_from(["norm", "keep", "drop"]), unit_norm=st.booleans(), antialias=st.booleans(),
+    blur=st.integers(0, 2),
 )  # fmt: skip
-def test_every_option_is_complete(name: str, b: Any, biases: str, unit_norm: bool, antialias: bool) -> None:
+def test_every_option_is_complete(name: str, b: Any, biases: str, unit_norm: bool, antialias: bool, blur: int) -> None:
     torch.manual_seed(0)  # of one random network in 60 nothing reaches the logits
     b = {"head": 1.5} if isinstance(b, dict) and name == "transformer" else b
     b = {"*": 2} if isinstance(b, dict) and name in ("shared", "shifts") else b
     b = {"stem": 2, "head": 1.5} if isinstance(b, dict) and name == "cnn" else b
     network = alive(NETWORKS[name]())
     state = copy.deepcopy(network.state_dict())
-    model, report = converted(network, b=b, biases=biases, unit_norm=unit_norm, antialias=antialias)
+    model, report = converted(network, b=b, biases=biases, unit_norm=unit_norm, antialias=antialias, blur=blur)
     e = torchbcos.explain(model, add_inverse(PIXELS), verify=True, products="half")
     assert float(e.residual.abs().max()) <= 1e-11 * max(1.0, float(e.values.abs().max()))
     assert all(torch.equal(t, state[key]) for key, t in network.state_dict().items())  # the given network is as it was
     if biases != "keep":
         assert set(report.kinds) <= {"position", "token"}
         assert report.share == pytest.approx(1.0, abs=1e-9) or name == "transformer"
+
+
+@settings(deadline=None)
+@given(
+    space=st.integers(1, 3), kernel=st.integers(1, 3), passes=st.integers(0, 3), stride=st.integers(1, 3), seed=st.integers(0, 9)
+)
+def test_blurred_filters_give_what_the_given_ones_give_of_a_low_passed_picture(
+    space: int, kernel: int, passes: int, stride: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    convolve = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[space]
+    weight, x = (torch.randn(2, 2, *[side] * space, dtype=torch.float64) for side in (kernel, 2 * passes + 2 * kernel + 3))
+    seen = x
+    for axis in range(2, 2 + space):
+        for _ in range(passes):
+            inner = seen.shape[axis] - 2
+            seen = sum(part * seen.narrow(axis, i, inner) for i, part in enumerate((0.25, 0.5, 0.25)))  # type: ignore[assignment]
+    wide = blurred(weight, passes)
+    assert wide.shape[2:] == (kernel + 2 * passes,) * space
+    torch.testing.assert_close(convolve(x, wide, stride=stride), convolve(seen, weight, stride=stride))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+def test_a_blurred_network_takes_pictures_of_the_same_sizes(padding: Any) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=padding), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    alive(network)
+    plain, soft = converted(network, b=1.5)[0], converted(network, b=1.5, blur=2)[0]
+    x = add_inverse(PIXELS)
+    assert soft[0](x).shape == plain[0](x).shape and soft[0].weight.shape[2:] == (7, 7)  # type: ignore[index, operator]
+    e = torchbcos.explain(soft, x, verify=True)
+    assert float(e.residual.abs().max()) <= 1e-11 * max(1.0, float(e.values.abs().max()))
+    rough = torchbcos.explain(plain, x)
+    assert float(speckle(e.weights)) < 0.5 * float(speckle(rough.weights))
+
+
+def speckle(weights: Tensor) -> Tensor:
+    """Mean size of the differences between neighbours, over that of W."""
+    return weights.diff(dim=-1).abs().mean() / weights.abs().mean()
+
+
+def test_what_cannot_be_blurred() -> None:
+    for blur in (-1, 17, 1.0, True, "a"):
+        with pytest.raises(InputError, match="blur is a number of low-passes, 0 to 16"):
+            converted(alive(Cnn()), blur=blur)
+    dilated = nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(InputError, match="blur is for a first layer without dilation"):
+        converted(alive(dilated), blur=1)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * PIXELS.shape[2] * PIXELS.shape[3], 2))
+    with pytest.raises(InputError, match="blur changes the first convolution, and this network has none"):
+        converted(alive(flat), blur=1)
 
 
 def test_batch_composition_changes_nothing() -> None:

@@ -28,7 +28,7 @@ MOMENTS = {"encoding": "normalize", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 
 NAMES = ("cat", "dog", "cow", "hen")
 OPTIONS: dict[str, dict[str, Any]] = {
     "norm": {}, "same": {"b": 1, "biases": "keep"},
-    "all": {"b": {"conv": 1.5, "classifier": 2.0}, "biases": "drop", "unit_norm": True, "antialias": True},
+    "all": {"b": {"conv": 1.5, "classifier": 2.0}, "biases": "drop", "unit_norm": True, "antialias": True, "blur": 1},
 }  # fmt: skip
 BUILDER = """
 import torch

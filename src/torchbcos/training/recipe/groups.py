@@ -326,6 +326,15 @@ class GuidanceSettings(_Settings):
         "logit", low=0, high=1e6,
     )  # fmt: skip
     magnitude_share: float = setting(0.25, "with magnitude: the part of the pictures of a step that is explained", low=0, high=1)
+    mosaic: float = setting(
+        0.0, "weight of a loss on where evidence lies: pictures of a step become 2 x 2 grids, and what one of the four "
+        "contributes to its class, net, is to be all that there is", low=0, high=1e6,
+    )  # fmt: skip
+    mosaic_share: float = setting(0.25, "with mosaic: the part of the pictures of a step that is put into grids", low=0, high=1)
+    mosaic_smooth: int = setting(
+        7, "with mosaic: side of the squares over which contributions are averaged first, an odd number", unit="pixels",
+        low=1, high=255,
+    )  # fmt: skip
     teacher: str = setting(
         "",
         "network to learn from: a model folder, or a .pt2 program of any classifier (in a "
@@ -354,6 +363,8 @@ class GuidanceSettings(_Settings):
                 f"guide={self.guide!r} with guide_weight={self.guide_weight:g} and guide_share={self.guide_share:g} changes "
                 "nothing: set guide_weight (0.3 to 1, to begin with) and a guide_share above 0."
             )
+        if not self.mosaic_smooth % 2:
+            raise InputError(f"mosaic_smooth is an odd number of pixels, not {self.mosaic_smooth}.")
         weights = (self.teacher_weight, self.teacher_explanations, self.teacher_features, self.teacher_pooled)
         if self.teacher and not any(weights):
             raise InputError("A teacher teaches nothing without teacher_weight or teacher_explanations: set one of them.")

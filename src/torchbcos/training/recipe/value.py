@@ -53,6 +53,8 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             raise InputError("b_epochs changes B as it goes: leave out compile, and set export to 'last' or 'ema'.")
         if self.b_epochs > self.epochs:
             raise InputError(f"b_epochs {self.b_epochs:g} is more than epochs {self.epochs}: B would not get where it should.")
+        if self.mosaic and self.batch_size < 4:
+            raise InputError(f"mosaic makes grids of four pictures of a step: set batch_size above {self.batch_size}.")
         self._check_alignment()
         if self.watch_every and self.plain:
             raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")

@@ -1,0 +1,83 @@
+"""Evidence where it belongs, without labels and masks: pictures of a step become 2×2 grids, and one of each is explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchbcos._core.errors import InputError
+from torchbcos.explanation.layer import contribution_maps
+from torchbcos.metrics import compose_grids
+from torchbcos.training.guidance import TINY
+
+__all__ = ["Mosaic", "net_share"]
+
+_SIDE = 2  # cells along a side of a grid
+_SOFT = 0.03  # shares below it count as little more than none
+
+
+def net_share(maps: Tensor, cells: Tensor, smooth: int = 1) -> Tensor:
+    """What a cell adds to the logit, net, over the sizes of everything, in [-1, 1]: 1 where all is there, of one sign. (Ours.)
+
+    `Σ_cell c / Σ|c|`, of contributions c averaged over `smooth` x `smooth` pixels, at the border over those that there are.
+
+    Args:
+        maps: (G, 2H, 2W) contributions.
+        cells: (G,) the cell of each grid, in rows from 0.
+        smooth: an odd number.
+
+    Returns:
+        (G,).
+
+    >>> maps = torch.tensor([[[2.0, 1.0], [0.0, -1.0]]])
+    >>> float(net_share(maps, torch.tensor([0]))), float(net_share(maps, torch.tensor([3])))
+    (0.5, -0.25)
+    """
+    if smooth > 1:
+        maps = F.avg_pool2d(maps[:, None], smooth, 1, smooth // 2, count_include_pad=False)[:, 0]
+    height, width = maps.shape[1] // _SIDE, maps.shape[2] // _SIDE
+    inside = maps.reshape(-1, _SIDE, height, _SIDE, width).sum((2, 4)).flatten(1).gather(1, cells[:, None])[:, 0]
+    return inside / maps.abs().flatten(1).sum(1).clamp_min(TINY)
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Bring the evidence for a picture in a grid to its cell, and what cancels to nothing. (Ours.)
+
+    Attributes:
+        weight: by which it counts.
+        share: of the pictures of a step that is put into grids, four to each; at least one grid.
+        smooth: pixels along a side over which contributions are averaged first.
+        order: of the derivative.
+    """
+
+    weight: float
+    share: float = 0.25
+    smooth: int = 7
+    order: Literal["truncated", True] = True
+
+    def term(self, answer: Any) -> Tensor:
+        """Mean of `-log(τ · softplus(q / τ))` with q of `net_share`, for a class that the explained picture has; τ = 0.03.
+
+        Raises:
+            InputError: the examples are no pictures.
+        """
+        x, y = answer.batch.x, answer.classes
+        if x.dim() != 4:
+            raise InputError(f"mosaic is for pictures, not for examples of {x.dim() - 2} axes: set mosaic=0.")
+        count = _SIDE * _SIDE
+        grids = min(len(x) // count, max(1, round(self.share * len(x) / count)))
+        if not grids:  # a last step of fewer
+            return x.new_zeros(())
+        y = y if y.dim() == 1 else y.nan_to_num(0.0).argmax(1)
+        pictures = x[: grids * count].reshape(grids, count, *x.shape[1:])
+        cells = torch.randint(count, (grids,), device=x.device)
+        classes = y[: grids * count].reshape(grids, count).gather(1, cells[:, None])[:, 0]
+        maps = contribution_maps(answer.network, compose_grids(pictures, _SIDE), classes, create_graph=self.order)
+        shares = net_share(maps, cells, self.smooth)
+        soft: Tensor = F.softplus(shares / _SOFT) * _SOFT
+        return soft.clamp_min(TINY).log().mean().neg()
