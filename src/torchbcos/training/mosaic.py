@@ -79,5 +79,6 @@ class Mosaic:
         classes = y[: grids * count].reshape(grids, count).gather(1, cells[:, None])[:, 0]
         maps = contribution_maps(answer.network, compose_grids(pictures, _SIDE), classes, create_graph=self.order)
         shares = net_share(maps, cells, self.smooth)
-        soft: Tensor = F.softplus(shares / _SOFT) * _SOFT
-        return soft.clamp_min(TINY).log().mean().neg()
+        soft = F.softplus(shares / _SOFT) * _SOFT
+        loss: Tensor = -soft.clamp_min(TINY).log().mean()
+        return loss
