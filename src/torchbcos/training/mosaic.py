@@ -66,7 +66,8 @@ class Mosaic:
         Raises:
             InputError: the examples are no pictures.
         """
-        x, y = answer.batch.x, answer.classes
+        x: Tensor = answer.batch.x
+        y: Tensor = answer.classes
         if x.dim() != 4:
             raise InputError(f"mosaic is for pictures, not for examples of {x.dim() - 2} axes: set mosaic=0.")
         count = _SIDE * _SIDE
