@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,8 +113,12 @@ def bcosify(
         typer.Option("--border", help="What padding of the first layer looks like: the edge of the picture, or the mean colour."),
     ] = _Border.mean,
     blur: Annotated[
-        int, typer.Option("--blur", metavar="N", min=0, help="Low-pass what the first layer sees, so many times: less speckle.")
-    ] = 0,
+        list[str] | None,
+        typer.Option(
+            "--blur", metavar="N | RULE=N", show_default="0",
+            help="Low-pass what the first layer sees N times, or what layers of a rule see: less speckle. May be given again.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many pictures of --example are read.")] = 64,
     no_program: Annotated[
         bool,
@@ -141,7 +145,7 @@ def bcosify(
     nothing, after --b 1 more than half.
     """
     with usage_errors():
-        exponents = _exponents(b or ["2"])
+        exponents, passes = _rules("--b", b or ["2"]), _rules("--blur", blur or ["0"])
         value_range = parse_range(number_range)
         _check_places(source, out, report, example)
         with _doing() as now:
@@ -158,7 +162,7 @@ def bcosify(
             now("converting" if pixels is None else f"converting, and fitting layers to {len(pixels)} pictures")
             made, found = convert(
                 classifier, b=exponents, biases=biases.value, example=pixels, unit_norm=unit_norm, antialias=antialias,
-                border=border.value, blur=blur, limit=limit,
+                border=border.value, blur=_whole(passes), limit=limit,
             )  # fmt: skip
             now("writing")
             save(made, out, program=False if no_program else None)
@@ -170,10 +174,10 @@ def bcosify(
     tell(f"The model is in {out}: torchbcos explain PHOTO --model {out}")
 
 
-def _exponents(words: list[str]) -> float | dict[str, float]:
-    """The numbers of `--b`: one for all layers, or one for each rule.
+def _rules(option: str, words: list[str]) -> float | dict[str, float]:
+    """The numbers of an option: one, or one for each rule.
 
-    >>> _exponents(["2"]), _exponents(["expand=1.5", "layer4.*=2"])
+    >>> _rules("--b", ["2"]), _rules("--b", ["expand=1.5", "layer4.*=2"])
     (2.0, {'expand': 1.5, 'layer4.*': 2.0})
     """
     found = {}
@@ -184,15 +188,26 @@ def _exponents(words: list[str]) -> float | dict[str, float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"--b is a number, or a rule and a number, as in expand=1.5; got {shorten(repr(word), 80)}.")
+            raise InputError(f"{option} is a number, or a rule and a number, as in expand=1.5; got {shorten(repr(word), 80)}.")
         if rule in found:
             raise InputError(
-                f"--b says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do."
+                f"{option} says twice what {'all layers get' if not rule else shorten(repr(rule), 80) + ' gets'}: once will do."
             )
         found[rule] = value
     if "" in found and len(found) > 1:
-        raise InputError("--b is one number for all layers, or a number for each rule; layers without a rule get 1.")
+        raise InputError(f"{option} is one number for all layers, or a number for each rule, not both.")
     return found.get("", found)
+
+
+def _whole(rules: float | dict[str, float]) -> Any:
+    """Numbers as whole ones, where they are.
+
+    >>> _whole(2.0), _whole({"stem": 2.0})
+    (2, {'stem': 2})
+    """
+    if isinstance(rules, dict):
+        return {rule: _whole(value) for rule, value in rules.items()}
+    return int(rules) if rules == int(rules) else rules
 
 
 def _check_places(source: str, out: Path, report: Path | None, example: str | None) -> None:

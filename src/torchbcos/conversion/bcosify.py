@@ -37,7 +37,7 @@ _BRIGHTEST = 2.0  # means of pixels in [0, 1] lie well below
 def bcosify(
     model: nn.Module, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Tensor | None = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
-    border: str = "mean", blur: int = 0, calibrate: bool | None = None, output: str | int | None = None,
+    border: str = "mean", blur: int | Mapping[str, int] = 0, calibrate: bool | None = None, output: str | int | None = None,
 ) -> tuple[nn.Module, Report]:  # fmt: skip
     """Convert a network: `torchbcos.bcosify`, which takes classifiers as well, and says more about its arguments.
 
@@ -100,8 +100,8 @@ def bcosify(
         zeroed=tuple(f"{s.path}.{n}" if s.path else n for s in zeroed for n in s.settings["names"]),
         operations=checked.operations, settings={
             "b": dict(b) if isinstance(b, Mapping) else float(b), "biases": biases, "unit_norm": unit_norm,
-            "antialias": antialias, "border": choices.border, "blur": blur, "calibrated": fits, "mean": list(mean),
-            "std": list(std),
+            "antialias": antialias, "border": choices.border, "blur": choices.passes, "calibrated": fits,
+            "mean": list(mean), "std": list(std),
         },
     )  # fmt: skip
     if len(precisions) == 1 and precisions <= _NARROW:

@@ -10,9 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.errors import BcosError, InputError
+from torchbcos._core.errors import BcosError
 from torchbcos.conversion.attending import fits_multihead
-from torchbcos.conversion.choosing import Choices, asks, b_of, check_rules, role_of
+from torchbcos.conversion.choosing import Choices, asks, b_of, check_rules, role_of, value_of
 from torchbcos.conversion.recording import Recording, Run
 from torchbcos.conversion.replacing import Numbers, norm_numbers, numbers_of, replacement
 from torchbcos.conversion.steps import OUTPUT_LAYERS, Step
@@ -277,13 +277,8 @@ def _input(
     stem = next((p for p in found.values() if p.step.kind == "conv" and recording.runs[p.step.path].x_from == ""), None)
     module: Any = None if stem is None else recording.runs[stem.step.path].module
     if stem is None or recording.input_readers != 1 or module.groups != 1 or recording.runs[stem.step.path].calls > 1:
-        if choices.blur:
-            raise InputError("blur changes the first convolution, and this network has none that alone takes the input.")
         return [Planned(Step("", "decode", numbers), "the input")]
-    if choices.blur and any(d != 1 for d in module.dilation):
-        raise InputError("blur is for a first layer without dilation.")
-    blur = {"blur": choices.blur} if choices.blur else {}
-    settings = {**stem.step.settings, "stem": {**numbers, "border": choices.border, **blur}}
+    settings = {**stem.step.settings, "stem": {**numbers, "border": choices.border}}
     stem.step = replace(stem.step, settings=settings)
     around = [(path, one) for path, one in network.named_modules() if not path or stem.step.path.startswith(f"{path}.")]
     counts = (  # of channels, that modules around the first layer compare their input with
@@ -295,8 +290,8 @@ def _input(
 
 def _set_b(steps: list[Planned], choices: Choices) -> None:
     """Give every step what was chosen; until here each was to change nothing."""
-    roles = {p.step.path: p.role for p in steps if p.role}
-    check_rules(choices.b, roles)
+    check_rules("b", choices.b, {p.step.path: p.role for p in steps if p.role})
+    check_rules("blur", choices.passes, {p.step.path: p.role for p in steps if p.step.kind == "conv"})
     for planned in steps:
         step, settings = planned.step, dict(planned.step.settings)
         if step.kind in ("conv", "linear", "norm"):
@@ -306,6 +301,8 @@ def _set_b(steps: list[Planned], choices: Choices) -> None:
             settings |= {"bias": settings["bias"] or "stem" in settings}
         if step.kind == "conv" and choices.antialias:
             settings["antialias"] = True
+        if step.kind == "conv" and (blur := int(value_of(step.path, planned.role, choices.passes, 0))):
+            settings["blur"] = blur
         if step.kind in OUTPUT_LAYERS:
             inner = OUTPUT_LAYERS[step.kind]
             b = choices.b if not isinstance(choices.b, Mapping) else b_of(f"{step.path}.{inner}", "linear", choices.b)

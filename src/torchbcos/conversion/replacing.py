@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import StateError, shorten
+from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.conversion.attending import MultiheadAttention, PooledAttention, WindowAttention
 from torchbcos.conversion.steps import Step, check_step
 from torchbcos.deployment.settle import settle_weights_
@@ -92,8 +92,10 @@ def replacement(old: nn.Module, step: Step, numbers: Numbers | None = None) -> n
 
 def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Module:
     stem: Mapping[str, Any] | None = settings.pop("stem", None)
-    border, blur = (None, 0) if stem is None else (stem["border"], stem.get("blur", 0))
-    bias, padding = settings.pop("bias"), settings.pop("padding")
+    border = None if stem is None else stem["border"]
+    bias, padding, blur = settings.pop("bias"), settings.pop("padding"), settings.pop("blur", 0)
+    if blur and any(d != 1 for d in old.dilation):
+        raise InputError(f"blur is for convolutions without dilation, and one has {tuple(old.dilation)}.")
     kernel = tuple(k + 2 * blur for k in old.kernel_size)
     if blur and padding == "valid":
         padding = [0] * len(kernel)
@@ -105,7 +107,8 @@ def _conv(old: Any, settings: dict[str, Any], numbers: Numbers | None) -> nn.Mod
         padding, old.dilation, old.groups, bias, mode, **settings,
     )  # fmt: skip
     weight, added = numbers_of(old) if numbers is None else numbers
-    return _filled(made, *((weight, added) if stem is None else _of_encoded(blurred(weight, blur), added, stem)))
+    weight = blurred(weight, blur)
+    return _filled(made, *((weight, added) if stem is None else _of_encoded(weight, added, stem)))
 
 
 def blurred(weight: Tensor, passes: int) -> Tensor:

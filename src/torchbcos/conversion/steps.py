@@ -165,8 +165,8 @@ _WEIGHTED: dict[str, _Rule] = {"biases": _BIASES, "b": _EXPONENT, "bias": _flag,
 _FOLLOWS: dict[str, _Rule] = {"follows": _list_of(_name, 8)}
 _ATTENTION: dict[str, _Rule] = {"biases": _BIASES, "out": _table({"b": _EXPONENT, "unit_norm": _flag})}
 _SETTINGS: dict[str, dict[str, _Rule]] = {
-    "conv": {**_WEIGHTED, "padding": _padding, "antialias": _flag,
-             "stem": _table({**_MOMENTS, "border": _one_of("repeat", "mean"), "blur": _whole(0, MOST_BLUR)})},
+    "conv": {**_WEIGHTED, "padding": _padding, "antialias": _flag, "blur": _whole(0, MOST_BLUR),
+             "stem": _table({**_MOMENTS, "border": _one_of("repeat", "mean")})},
     "linear": _WEIGHTED,
     "norm": {"biases": _BIASES, "eps": _number(0, 1e3), "affine": _flag, "features": _whole(1, 2**24),
              "kind": _one_of("token", "position", "group", "batch"), "num_groups": _whole(1, 2**24), **_FOLLOWS},

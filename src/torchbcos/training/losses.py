@@ -297,7 +297,7 @@ def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial
     if recipe.magnitude:
         terms.append(Magnitude(recipe.magnitude, recipe.magnitude_share, order))
     if recipe.mosaic:
-        terms.append(Mosaic(recipe.mosaic, recipe.mosaic_share, recipe.mosaic_smooth, order))
+        terms.append(Mosaic(recipe.mosaic, recipe.mosaic_share, recipe.mosaic_smooth, recipe.mosaic_at, order))
     if recipe.guide:
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)

@@ -26,7 +26,7 @@ def net_share(maps: Tensor, cells: Tensor, smooth: int = 1) -> Tensor:
     `Σ_cell c / Σ|c|`, of contributions c averaged over `smooth` x `smooth` pixels, at the border over those that there are.
 
     Args:
-        maps: (G, 2H, 2W) contributions.
+        maps: (G, 2H, 2W) contributions; a side may be odd.
         cells: (G,) the cell of each grid, in rows from 0.
         smooth: an odd number.
 
@@ -39,6 +39,9 @@ def net_share(maps: Tensor, cells: Tensor, smooth: int = 1) -> Tensor:
     """
     if smooth > 1:
         maps = F.avg_pool2d(maps[:, None], smooth, 1, smooth // 2, count_include_pad=False)[:, 0]
+    for axis in (1, 2):
+        if maps.shape[axis] % _SIDE:  # a position in the middle belongs to two cells, half to each
+            maps = maps.repeat_interleave(_SIDE, axis)
     height, width = maps.shape[1] // _SIDE, maps.shape[2] // _SIDE
     inside = maps.reshape(-1, _SIDE, height, _SIDE, width).sum((2, 4)).flatten(1).gather(1, cells[:, None])[:, 0]
     return inside / maps.abs().flatten(1).sum(1).clamp_min(TINY)
@@ -51,13 +54,15 @@ class Mosaic:
     Attributes:
         weight: by which it counts.
         share: of the pictures of a step that is put into grids, four to each; at least one grid.
-        smooth: pixels along a side over which contributions are averaged first.
+        smooth: pixels along a side over which contributions of the input are averaged first.
+        at: the layer whose contributions count; "": the input's.
         order: of the derivative.
     """
 
     weight: float
     share: float = 0.25
     smooth: int = 7
+    at: str = ""
     order: Literal["truncated", True] = True
 
     def term(self, answer: Any) -> Tensor:
@@ -78,8 +83,9 @@ class Mosaic:
         pictures = x[: grids * count].reshape(grids, count, *x.shape[1:])
         cells = torch.randint(count, (grids,), device=x.device)
         classes = y[: grids * count].reshape(grids, count).gather(1, cells[:, None])[:, 0]
-        maps = contribution_maps(answer.network, compose_grids(pictures, _SIDE), classes, create_graph=self.order)
-        shares = net_share(maps, cells, self.smooth)
+        drawn = compose_grids(pictures, _SIDE)
+        maps = contribution_maps(answer.network, drawn, classes, wrt=self.at or None, create_graph=self.order)
+        shares = net_share(maps, cells, self.smooth if not self.at else 1)
         soft = F.softplus(shares / _SOFT) * _SOFT
         loss: Tensor = -soft.clamp_min(TINY).log().mean()
         return loss

@@ -36,7 +36,8 @@ _LIMIT = 64  # pictures that layers are fitted to
 def bcosify(
     model: _M, *, b: float | Mapping[str, float] = 2.0, biases: str = "norm", example: Any = None,
     mean: Sequence[float] | None = None, std: Sequence[float] | None = None, unit_norm: bool = False, antialias: bool = False,
-    border: str = "mean", blur: int = 0, calibrate: bool | None = None, output: str | int | None = None, limit: int = _LIMIT,
+    border: str = "mean", blur: int | Mapping[str, int] = 0, calibrate: bool | None = None, output: str | int | None = None,
+    limit: int = _LIMIT,
 ) -> tuple[_M, Report]:  # fmt: skip
     """Convert a network, or a classifier with its preprocessing and its card: the same weights, explained exactly.
 
@@ -61,8 +62,9 @@ def bcosify(
         antialias: strided layers and pools convolve at every position and down-sample by a low-pass (arXiv 2507.16761).
         border: what the padding of the first layer looks like: the "mean" colour, as in the given network, or "repeat", the
             edge of the picture.
-        blur: low-passes [1, 2, 1]/4 that the filters of the first layer are convolved with, which grow by 2 a pass: less speckle
-            in W, at the price of the finest detail.
+        blur: low-passes [1, 2, 1]/4 that the filters of the first layer are convolved with, which grow by 2 a pass, or a number
+            for each rule, as of b: less speckle in W, at the price of the finest detail. Of a strided layer it is anti-aliasing
+            that costs next to nothing.
         calibrate: fit each layer to the given network's values on `example`. None: unless the function stays the same.
         output: entry of the output that holds the logits, where it is no tensor.
         limit: of a classifier: how many pictures of `example` are read.

@@ -222,20 +222,29 @@ def test_a_blurred_network_takes_pictures_of_the_same_sizes(padding: Any) -> Non
     assert float(speckle(e.weights)) < 0.5 * float(speckle(rough.weights))
 
 
+def test_a_strided_layer_is_blurred_by_a_rule() -> None:
+    network = alive(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.ReLU(), nn.Flatten()))
+    network.append(nn.Linear(network.double()(PIXELS).shape[1], 3))
+    soft, report = converted(alive(network), b=1, blur={"depthwise": 1})
+    assert soft[0].weight.shape[2:] == (3, 3) and soft[2].weight.shape[2:] == (5, 5)  # type: ignore[index, operator]
+    assert report.settings["blur"] == {"depthwise": 1} and json.loads(json.dumps(report.to_dict()))
+    assert float(torchbcos.explain(soft, add_inverse(PIXELS), verify=True).residual.abs().max()) <= 1e-11
+
+
 def speckle(weights: Tensor) -> Tensor:
     """Mean size of the differences between neighbours, over that of W."""
     return weights.diff(dim=-1).abs().mean() / weights.abs().mean()
 
 
 def test_what_cannot_be_blurred() -> None:
-    for blur in (-1, 17, 1.0, True, "a"):
+    for blur in (-1, 17, 1.0, True, "a", {"stem": 0.5}):
         with pytest.raises(InputError, match="blur is a number of low-passes, 0 to 16"):
             converted(alive(Cnn()), blur=blur)
     dilated = nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(InputError, match="blur is for a first layer without dilation"):
+    with pytest.raises(InputError, match="blur is for convolutions without dilation"):
         converted(alive(dilated), blur=1)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * PIXELS.shape[2] * PIXELS.shape[3], 2))
-    with pytest.raises(InputError, match="blur changes the first convolution, and this network has none"):
+    with pytest.raises(InputError, match=r"No layer of this network is 'stem'\. A rule of blur"):
         converted(alive(flat), blur=1)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
+from torchbcos.explanation.layer import contribution_maps
 from torchbcos.functional import add_inverse
 from torchbcos.training import find_recipe
 from torchbcos.training.mosaic import Mosaic, net_share
@@ -69,7 +70,7 @@ def answer_to(network: nn.Module, x: Tensor, y: Tensor) -> Any:
 def test_how_many_grids_are_explained(monkeypatch: pytest.MonkeyPatch, count: int, share: float, grids: int) -> None:
     seen = []
 
-    def maps(network: nn.Module, x: Tensor, classes: Tensor, create_graph: Any) -> Tensor:
+    def maps(network: nn.Module, x: Tensor, classes: Tensor, wrt: None, create_graph: Any) -> Tensor:
         seen.append((x, classes))
         return torch.ones(len(x), *x.shape[2:])
 
@@ -92,7 +93,7 @@ def test_the_derivative_is_that_of_differences() -> None:
 
     def loss() -> Tensor:
         torch.manual_seed(3)
-        return Mosaic(1.0, 1.0, 3, True).term(answer_to(network, x, y))
+        return Mosaic(1.0, 1.0, 3, "", True).term(answer_to(network, x, y))
 
     (slope,) = torch.autograd.grad(loss(), weight)
     towards = torch.randn_like(weight)
@@ -118,6 +119,20 @@ def test_evidence_moves_to_its_cell(seed: int) -> None:
         optimizer.step()
         found.append(float(loss.detach()))
     assert sum(found[-20:]) < 0.6 * sum(found[:20]), (sum(found[:20]), sum(found[-20:]))
+
+
+def test_inner_layers_count_where_they_are_asked_for() -> None:
+    network, x, y = small(), add_inverse(torch.rand(4, 3, 5, 5, dtype=torch.float64)), torch.arange(4)
+    for at in ("", "0", "1"):
+        torch.manual_seed(3)
+        found = Mosaic(1.0, 1.0, 1, at).term(answer_to(network, x, y))
+        torch.manual_seed(3)
+        cell = torch.randint(4, (1,))
+        grid = torchbcos.metrics.compose_grids(x[None], 2)
+        share = float(net_share(contribution_maps(network, grid, y[cell], wrt=at or None), cell))
+        assert float(found.detach()) == pytest.approx(-math.log(0.03 * math.log1p(math.exp(share / 0.03))))
+    odd = torch.tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]])
+    assert float(net_share(odd, torch.tensor([0]))) == pytest.approx((1 + 2 / 2 + 4 / 2 + 5 / 4) / 45)
 
 
 def test_what_is_refused() -> None:

@@ -330,6 +330,9 @@ class GuidanceSettings(_Settings):
         0.0, "weight of a loss on where evidence lies: pictures of a step become 2 x 2 grids, and what one of the four "
         "contributes to its class, net, is to be all that there is", low=0, high=1e6,
     )  # fmt: skip
+    mosaic_at: str = setting(
+        "", 'with mosaic: module of the network whose contributions count, such as "layer4"; empty means those of the pixels'
+    )
     mosaic_share: float = setting(0.25, "with mosaic: the part of the pictures of a step that is put into grids", low=0, high=1)
     mosaic_smooth: int = setting(
         7, "with mosaic: side of the squares over which contributions are averaged first, an odd number", unit="pixels",
