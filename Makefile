@@ -52,7 +52,7 @@ $(VENV)/ready: $(VENV)/core
 	$(VENV)/bin/python $(PIP) $(ONE_TORCH) $(VISION) --editable '.[dev,train]'
 	@touch $@
 
-demo: $(CORE) ## explain photos with the embedded network, offline, into ./demo
+demo: $(CORE) ## explain photos with the embedded network of 1,000 classes, offline, into ./demo
 	$(PY) -m torchbcos.cli explain $(PHOTOS) --out $(OUT)
 
 test: $(READY) ## run the tests

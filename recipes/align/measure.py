@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 import torchbcos
-from torchbcos.metrics import choose_grids, compose_grids, energy_pointing, grid_pointing
+from torchbcos.attribution import IntegratedGradients
+from torchbcos.metrics import choose_grids, compose_grids, energy_pointing, fit_temperature, grid_pointing, reliability
 from torchbcos.zoo import Classifier
 
 SMOOTH = (1, 15)
@@ -64,7 +65,9 @@ def inherent(classifier: Classifier) -> Maps:
     return maps
 
 
-def post_hoc(classifier: Classifier, method: Any) -> Maps:
+def post_hoc(classifier: Classifier, name: str) -> Maps:
+    method: Any = IntegratedGradients(steps=8) if name == "integrated_gradients" else name
+
     def maps(pixels: Tensor, classes: Tensor) -> Tensor:
         x = classifier.transform.encode(pixels, dim=1)
         found = torchbcos.attribute(classifier.model, x, classes[:, None], method=method, batch_size=BATCH).maps
@@ -120,8 +123,8 @@ def agreement(mine: Tensor, theirs: Tensor) -> dict[str, float]:
     }
 
 
-def of_samples(classifier: Classifier, place: Path, size: int) -> dict[str, float]:
-    """Top-1 and top-5 of photos with labels, in per cent."""
+def of_samples(classifier: Classifier, place: Path, size: int, temperature: float = 1.0) -> dict[str, float]:
+    """Top-1 and top-5 of photos with labels, and the calibration error, in per cent."""
     with (place / "labels.csv").open(newline="") as file:
         rows = {row["file"]: int(row["index"]) for row in csv.DictReader(file)}
     read = torchbcos.pictures.Preprocess(resize=round(size / 0.875), crop=size, encoding="none")
@@ -130,10 +133,39 @@ def of_samples(classifier: Classifier, place: Path, size: int) -> dict[str, floa
         pixels = torch.stack([read(Image.open(io.BytesIO(file.read()))) for _, file in files if file is not None])
     labels, logits = torch.tensor(list(rows.values())), logits_of(classifier, pixels)
     first, five = logits.argmax(1) == labels, (logits.topk(5).indices == labels[:, None]).any(1)
+    bins = reliability(logits, labels, probability="softmax", temperature=temperature)
+    wrong = sum(one.count * abs(one.confidence - one.accuracy) for one in bins if one.count) / len(labels)
     return {
-        f"top1 {size}": round(100 * float(first.double().mean()), 2),
+        f"calibration error {size}": round(100 * wrong, 2), f"top1 {size}": round(100 * float(first.double().mean()), 2),
         f"top5 {size}": round(100 * float(five.double().mean()), 2),
-    }
+    }  # fmt: skip
+
+
+def of_imagenette(
+    classifier: Classifier, place: Path, split: str, size: int, limit: int = 10**9
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 1000) logits and (N,) labels of Imagenette's train or val, and its ten classes."""
+    with (place / "classes.csv").open(newline="") as file:
+        index = {row["wnid"]: int(row["imagenet_index"]) for row in csv.DictReader(file)}
+    read = torchbcos.pictures.Preprocess(resize=round(size / 0.875), crop=size, encoding="none")
+    logits, labels = [], list[int]()
+    for shard in sorted(place.glob(f"{split}-*.tar")):
+        with tarfile.open(shard) as tar:
+            members = [member for member in tar.getmembers() if member.isfile()][: limit - len(labels)]
+            for start in range(0, len(members), BATCH):
+                part = members[start : start + BATCH]
+                files = [file for file in map(tar.extractfile, part) if file is not None]
+                logits.append(logits_of(classifier, torch.stack([read(Image.open(io.BytesIO(file.read()))) for file in files])))
+                labels += [index[member.name.split("/")[0]] for member in part]
+    return torch.cat(logits), torch.tensor(labels), torch.tensor(sorted(index.values()))
+
+
+def of_ten(classifier: Classifier, place: Path, size: int) -> dict[str, float]:
+    """Top-1 on Imagenette val in per cent, within its ten classes and among all thousand."""
+    logits, labels, ten = of_imagenette(classifier, place, "val", size)
+    within, among = ten[logits[:, ten].argmax(1)] == labels, logits.argmax(1) == labels
+    rates = {"within its ten": within, "among all": among}
+    return {f"Imagenette val, {name}": round(100 * float(right.double().mean()), 2) for name, right in rates.items()}
 
 
 def main() -> None:
@@ -147,6 +179,7 @@ def main() -> None:
     parser.add_argument("--explained", type=int, default=100, help="pictures in masks and sums")
     parser.add_argument("--methods", nargs="*", default=[], help="of the teacher, beside: grad_cam integrated_gradients")
     parser.add_argument("--samples", type=Path, help="the last measurement: photos with labels")
+    parser.add_argument("--imagenette", type=Path, help="the last measurement: Imagenette, whose val is measured")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -174,9 +207,15 @@ def main() -> None:
     if masks is not None:
         found["area of masks"] = round(float(masks.double().mean()), 4)
     found |= of_sums(mine, pixels[some], ours.argmax(1)[some])
+    if args.imagenette is not None:
+        known, classes, _ = of_imagenette(mine, args.imagenette, "train", args.size, 1000)
+        found["temperature"] = round(fit_temperature(known, classes, probability="softmax"), 3)
     if args.samples is not None:
         for size in (160, 224):
-            found |= of_samples(mine, args.samples, size)
+            found |= of_samples(mine, args.samples, size, found.get("temperature", 1.0))
+        print(json.dumps(found, indent=1), flush=True)  # what follows takes minutes
+    if args.imagenette is not None:
+        found |= of_ten(mine, args.imagenette, args.size)
     print(json.dumps(found, indent=1))
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -156,6 +156,10 @@ def test_torch_hub_gives_the_network_that_comes_along(monkeypatch: pytest.Monkey
     network = torch.hub.load(str(ROOT), "imagenette", source="local").eval()
     assert network.class_names[:2] == ("tench", "English springer")
     x = torch.rand(1, 6, 64, 64)
-    torch.testing.assert_close(network(x), torchbcos.load(device="cpu", deploy=False).model(x))
+    torch.testing.assert_close(network(x), torchbcos.load("imagenette", device="cpu", deploy=False).model(x))
+    thousand = torch.hub.load(str(ROOT), "imagenet", source="local").eval()
+    torch.testing.assert_close(thousand(x), torchbcos.load(device="cpu", deploy=False).model(x))
+    with pytest.raises(TypeError, match="takes no options"):
+        torch.hub.load(str(ROOT), "imagenet", source="local", num_classes=3)
     assert torch.hub.load(str(ROOT), "imagenette", source="local", num_classes=0).num_classes == 0
     assert "with its weights" in hubconf.imagenette.__doc__

@@ -51,7 +51,7 @@ def test_explain_a_folder_with_a_broken_file(folder: Path) -> None:
         (("explain", "absent.jpg"), 2, "absent.jpg"),
         (("explain", "in", "--class", "tensh"), 2, "Did you mean 'tench'"),
         (("explain", "in", "--model", "resnet5000"), 2, "no model 'resnet5000'"),
-        (("explain", "in", "--top-k", "11"), 2, "more than the 10 classes"),
+        (("explain", "in", "--top-k", "1001"), 2, "more than the 1000 classes"),
         (("models", "nothing*"), 2, "no model matches"),
     ],
 )

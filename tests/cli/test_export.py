@@ -49,7 +49,7 @@ def test_the_options_reach_the_function(asked: list[dict[str, Any]], capsys: pyt
         {"top_k": 1, "targets": ["tench", "3"], "size": [160], "preprocessing": "pixels"},
         {"top_k": 1, "targets": True, "size": None, "preprocessing": True},
     ]
-    assert asked == [{"model": "imagenette", "path": path, **options} for options in wanted]
+    assert asked == [{"model": "imagenet", "path": path, **options} for options in wanted]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_python_m_torchbcos(tmp_path: Path) -> None:
     [
         ("torchbcos ex", {"explain", "export"}),
         ("torchbcos explain --mo", {"--model"}),
-        ("torchbcos explain --model imag", {"imagenette"}),
+        ("torchbcos explain --model imag", {"imagenet", "imagenette"}),
         ("torchbcos check resnet50", {"resnet50", "resnet50_long"}),
         ("torchbcos explain --device c", {"cpu", "cuda"}),
         ("torchbcos explain photo", set()),  # the shell offers files then
@@ -177,7 +177,7 @@ def asking(line: str) -> dict[str, str]:
 
 def test_the_tab_key_is_quick(tmp_path: Path) -> None:
     done = run(cwd=tmp_path, **asking("torchbcos explain --model imag"))
-    assert (done.returncode, done.stdout) == (0, "imagenette\n") and not {"torch", "numpy", "PIL"} & imported(done)
+    assert (done.returncode, done.stdout) == (0, "imagenet\nimagenette\n") and not {"torch", "numpy", "PIL"} & imported(done)
 
 
 def test_all_models_with_weights_are_offered() -> None:

@@ -150,7 +150,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     "explain": [
         (), (PHOTO, "--model"), (PHOTO, "--model", "resnt50"), (PHOTO, "--model", ""), (PHOTO, "--model", LONG),
         (PHOTO, "--model", "hf-hub:"), (PHOTO, "--class", "gren"), (PHOTO, "--class", "²"), (PHOTO, "--class", "9" * 5000),
-        (PHOTO, "--contrast", "99"), (PHOTO, "--top-k", "11"), (PHOTO, "--top-k", "0"), (PHOTO, "--topk", "2"),
+        (PHOTO, "--contrast", "1099"), (PHOTO, "--top-k", "1001"), (PHOTO, "--top-k", "0"), (PHOTO, "--topk", "2"),
         (PHOTO, "--out", ""), (PHOTO, "--out", PHOTO), (PHOTO, "--out", LONG), (PHOTO, "--out", "y/" * 3000),
         (PHOTO, "--\x1b[31mx"), (PHOTO, "--class", "\x9b31m\u202e"),
         (PHOTO, "--device", "gpu"), (PHOTO, "--fit", "box"), (PHOTO, "--batch-size", "0"),
@@ -277,15 +277,15 @@ def shell(words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_what_was_not_looked_at_is_said(photo: Path, tmp_path: Path) -> None:
     code, out, _ = call("predict", photo)
-    assert code == 0 and "centre crop, 33 % of the picture" in out
+    assert code == 0 and "centre crop, 26 % of the picture" in out
     [record] = json.loads(call("predict", photo, "--json")[1])
-    assert record["crop"] == {"fit": "crop", "share": pytest.approx(1 / 3), "box": [40, 0, 80, 40]}
+    assert record["crop"] == {"fit": "crop", "share": pytest.approx(0.875**2 / 3, rel=1e-3), "box": [42, 2, 78, 38]}
     code, out, _ = call("explain", photo, "--fit", "letterbox", "--out", tmp_path / "out")
     assert code == 0 and "whole picture, letterboxed" in out
     [record] = json.loads(call("explain", photo, "--fit", "letterbox", "--out", tmp_path / "out", "--json")[1])
     assert record["crop"] == {"fit": "letterbox", "share": 1.0, "box": [0, 0, 120, 40]}
     Image.new("RGB", (64, 64)).save(photo)
-    assert "of the picture" not in call("predict", photo)[1]
+    assert "of the picture" not in call("predict", photo, "--model", "imagenette")[1]
 
 
 def test_no_class_reaches_one_half(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

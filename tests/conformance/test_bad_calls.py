@@ -25,7 +25,7 @@ def model() -> Network:
 
 @pytest.fixture(scope="module")
 def clf() -> torchbcos.Classifier:
-    classifier: torchbcos.Classifier = torchbcos.load()
+    classifier: torchbcos.Classifier = torchbcos.load("imagenette")
     return classifier
 
 

@@ -81,9 +81,9 @@ Paths = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", metavar="SOURCE", show_default="the embedded ten-class model", autocompletion=model_names,
-        help="imagenette (embedded), a name with official weights ('torchbcos models' lists them), a folder written by "
-        "torchbcos.save or 'torchbcos train', or hf-hub:org/name, with @revision if need be. Any other classifier: timm:NAME, "
+        "--model", metavar="SOURCE", show_default="imagenet", autocompletion=model_names,
+        help="imagenet, imagenette, a name with official weights ('torchbcos models' lists them), a folder written "
+        "by torchbcos.save or 'torchbcos train', or hf-hub:org/name, with @revision if need be. Any other classifier: timm:NAME, "
         "torchvision:NAME, import:package.module:builder, a program FILE.pt2, or bcosification:NAME with a checkpoint.",
     ),
 ]  # fmt: skip

@@ -73,7 +73,7 @@ _Methods = Annotated[
 _Model = Annotated[
     str,
     typer.Option(
-        "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+        "--model", metavar="SOURCE", show_default="imagenet",
         help="A model as 'torchbcos explain' takes it, or the folder of a run.",
     ),
 ]  # fmt: skip
@@ -182,7 +182,7 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--models", "--model", metavar="LIST", show_default="the embedded ten-class model",
+            "--models", "--model", metavar="LIST", show_default="imagenet",
             help="Models as 'torchbcos explain' takes them, with commas, each with a name of yours before it if you like: "
             "plain=runs/plain/model,bcos=imagenette.",
         ),

@@ -176,7 +176,7 @@ def accuracy(
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="SOURCE", show_default="the embedded ten-class model",
+            "--model", metavar="SOURCE", show_default="imagenet",
             help="A model as 'torchbcos explain' takes it, or the folder of a run.",
         ),
     ] = "default",

@@ -17,7 +17,6 @@ from torchbcos.training.guidance import TINY
 __all__ = ["Mosaic", "net_share"]
 
 _SIDE = 2  # cells along a side of a grid
-_SOFT = 0.03  # shares below it count as little more than none
 
 
 def net_share(maps: Tensor, cells: Tensor, smooth: int = 1) -> Tensor:
@@ -66,7 +65,7 @@ class Mosaic:
     order: Literal["truncated", True] = True
 
     def term(self, answer: Any) -> Tensor:
-        """Mean of `-log(τ · softplus(q / τ))` with q of `net_share`, for a class that the explained picture has; τ = 0.03.
+        """Mean of `-log((1 + q) / 2)` with q of `net_share`, for a class that the explained picture has.
 
         Raises:
             InputError: the examples are no pictures.
@@ -86,6 +85,4 @@ class Mosaic:
         drawn = compose_grids(pictures, _SIDE)
         maps = contribution_maps(answer.network, drawn, classes, wrt=self.at or None, create_graph=self.order)
         shares = net_share(maps, cells, self.smooth if not self.at else 1)
-        soft = F.softplus(shares / _SOFT) * _SOFT
-        loss: Tensor = -soft.clamp_min(TINY).log().mean()
-        return loss
+        return ((1 + shares).clamp_min(TINY) / 2).log().mean().neg()

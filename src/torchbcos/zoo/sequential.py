@@ -27,6 +27,8 @@ _AGAIN = "again"  # a layer that stood before: the same, with the same weights
 _MOST_LAYERS = 10_000
 _MOST_NUMBERS = 8  # in one argument
 
+_ROWS: dict[str, type[nn.Sequential]] = {"Sequential": nn.Sequential, "Residual": bnn.Residual}
+
 _Read = Callable[[Any], Any]
 
 
@@ -159,7 +161,7 @@ def known_layers() -> dict[str, type[nn.Module]]:
 
 
 def describe_sequential(network: nn.Module) -> dict[str, Any]:
-    """The options of a card for a plain sequence of known layers; sequences may lie in sequences.
+    """The options of a card for a plain sequence of known layers; sequences and residual rows may lie in it.
 
     Args:
         network: its hooks and settings are not looked at: `check_same` does that.
@@ -193,8 +195,9 @@ def _entry_of(layer: nn.Module, path: str, seen: dict[int, str] | None = None) -
         InputError: it is in no table.
     """
     layer, seen = original(layer), {} if seen is None else seen
-    if type(layer) is nn.Sequential:
-        return {"layer": "Sequential", "with": {"layers": _entries_of(layer, f"{path}.", seen)}}
+    row = next((name for name, make in _ROWS.items() if type(layer) is make), None)
+    if row is not None:
+        return {"layer": row, "with": {"layers": _entries_of(layer, f"{path}.", seen)}}
     if id(layer) in seen:
         return {"layer": _AGAIN, "with": {"path": seen[id(layer)]}}
     seen[id(layer)] = path
@@ -250,8 +253,8 @@ class _Builder:
         self.built: dict[str, nn.Module] = {}
         self.count = 0
 
-    def sequence(self, entries: Any, path: str) -> nn.Sequential:
-        """The sequence of a list of entries.
+    def sequence(self, entries: Any, path: str, row: str = "Sequential") -> nn.Sequential:
+        """The sequence of a list of entries, or another row of layers.
 
         Raises:
             InputError: an entry is none.
@@ -264,7 +267,7 @@ class _Builder:
             if name in found:
                 raise InputError(f"two layers are called {shorten(repr(name), 80)}.")
             found[name] = self.built[path + name] = self._module(layer, given, path + name)
-        made = nn.Sequential()
+        made = _ROWS[row]()
         for name, module in found.items():
             made.add_module(name, module)
         return made
@@ -273,8 +276,8 @@ class _Builder:
         self.count += 1
         if self.count > _MOST_LAYERS:
             raise InputError(f"a network of more than {_MOST_LAYERS:,} layers is not read.")
-        if layer == "Sequential" and set(given) == {"layers"}:
-            return self.sequence(given["layers"], f"{path}.")
+        if isinstance(layer, str) and layer in _ROWS and set(given) == {"layers"}:
+            return self.sequence(given["layers"], f"{path}.", layer)
         if layer == _AGAIN and set(given) == {"path"}:
             there = self.built.get(str(given["path"]))
             if there is None:

@@ -18,7 +18,7 @@ from torchbcos.zoo.store import CARD, WEIGHTS, fetch, open_folder
 
 __all__ = ["embedded_folder", "embedded_names", "has_card", "named", "pick_device", "places_of", "read_carded", "read_source"]
 
-_DEFAULT = "imagenette"
+_DEFAULT = "imagenet"
 _WEIGHTS_ALONE = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar", ".pkl")
 
 

@@ -199,7 +199,7 @@ def test_scipy_agrees() -> None:
 
 def test_of_a_bcos_network_gradients_are_one_method_and_its_own_explanation_is_another() -> None:
     """Sums cannot tell them apart: a table that ranks by completeness would call all three the same."""
-    clf = torchbcos.load()
+    clf = torchbcos.load("imagenette")
     x = clf.preprocess([PHOTOS / "umbrella.jpg", PHOTOS / "dalmatian.jpg"])
     e = torchbcos.explain(clf.model, x)
     target, constants = e.targets[:, 0], {name: values[:, 0] for name, values in e.constants.items()}

@@ -96,12 +96,16 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []  # the folder neither
 
 
-def test_the_embedded_classifier() -> None:
-    classifier = torchbcos.load()
-    assert classifier.class_names[:2] == ("tench", "English springer") and len(classifier.class_names) == 10
+@pytest.mark.parametrize(
+    ("name", "second", "count"),
+    [("imagenette", "English springer", 10), ("imagenet", "goldfish", 1000), ("default", "goldfish", 1000)],
+)
+def test_the_embedded_classifiers(name: str, second: str, count: int) -> None:
+    classifier = torchbcos.load(name)
+    assert classifier.class_names[:2] == ("tench", second) and len(classifier.class_names) == count
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8))
-    [[best, second]] = classifier.predict(photo, top_k=2)
-    assert best.logit >= second.logit and 0 <= second.probability <= best.probability <= 1
+    [[best, other]] = classifier.predict(photo, top_k=2)
+    assert best.logit >= other.logit and 0 <= other.probability <= best.probability <= 1
     e = classifier.explain([photo, photo], ["tench", 3])
     assert e.targets.tolist() == [[0], [3]] and float(e.residual.abs().max()) <= 1e-4
     assert e.class_names == classifier.class_names
@@ -258,7 +262,7 @@ def test_a_name_is_a_name_wherever_it_is_called(tmp_path: Path, monkeypatch: pyt
         raise torchbcos.BcosError("no network here")
 
     monkeypatch.setattr("torchbcos.zoo.sources.fetch", fetch)
-    assert classes("imagenette") == classes("default") == 10
+    assert (classes("imagenette"), classes("default")) == (10, 1000)
     with pytest.raises(torchbcos.BcosError, match="no network here"):
         torchbcos.load("resnet18")
     assert fetched == ["resnet18"]

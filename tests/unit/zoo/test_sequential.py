@@ -24,7 +24,7 @@ from torchbcos.zoo.saveable import check_same
 from torchbcos.zoo.sequential import _KINDS, build_sequential, describe_sequential, known_layers
 
 OURS = sorted(name for name in known_layers() if not name.startswith("torch."))
-BASES = {"Layer", "Norm"}  # which are no layers themselves
+BASES = {"Residual", "Layer", "Norm"}  # which are no layers themselves
 NO_SETTINGS = {"args", "device", "dtype", "init"}  # where and how numbers begin
 FLAGS, EPS = st.booleans(), st.sampled_from([1e-5, 1e-3, 0.1])
 
