@@ -2,6 +2,8 @@
 
     python recipes/align/ship.py --model runs/a/model --name imagenet --out src/torchbcos/zoo/embedded/imagenet [--card CARD.json]
 
+    python recipes/align/ship.py --back given --model imagenet --out runs/again     # and back: what `pretrained` goes on from
+
 Layers, weights and logits are those of the model; what it was trained on, and what was measured, comes from
 CARD.json: fields of a card.
 """
@@ -51,14 +53,34 @@ def row_of(network: Any) -> nn.Sequential:
     return nn.Sequential(row)
 
 
+def back(teacher: str, row: str, out: Path) -> None:
+    """A row as the converted teacher that it was made of, in `out`: weights of half precision, with which alignment goes on."""
+    given, shipped = torchbcos.load(teacher, deploy=False, device="cpu"), torchbcos.load(row, deploy=False, device="cpu").model
+    options = {"b": {"expand": 1.5, "classifier": 1.5}, "border": "repeat", "blur": 2}
+    made, _ = torchbcos.bcosify(given, calibrate=False, **options)
+    again = row_of(unwrapped(made.model))  # of the same layers: what is loaded into the row is in the network
+    again.load_state_dict(unwrapped(shipped).state_dict())
+    x = torch.rand(2, 6, 224, 224)
+    with torch.no_grad():
+        apart = float((made.model(x) - shipped(x)).abs().max())
+    if apart > 1e-4:
+        raise SystemExit(f"The network gives other logits than the row: {apart} apart.")
+    torchbcos.save(made, out)
+    print(f"{out}: logits are those of {row}, within {apart:.2g}.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", default="imagenet")
+    parser.add_argument("--back", metavar="TEACHER", help="the other way")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--card", type=Path, help="fields of the card, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.back is not None:
+        back(args.back, args.model, args.out)
+        return
     given = torchbcos.load(args.model, deploy=False, device="cpu")
     network = row_of(unwrapped(given.model)).eval()
     x = torch.rand(2, given.card.in_channels, 224, 224)
