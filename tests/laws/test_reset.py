@@ -34,6 +34,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "NormalizeEncoded": lambda: bnn.NormalizeEncoded([0.5], [0.2]),
     "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
     "Logits": lambda: bnn.Logits(-1.0),
+    "Residual": lambda: bnn.Residual(bnn.Linear(3, 3)),
     "SinCosPosition2d": lambda: bnn.SinCosPosition2d(4), "Folded": lambda: bnn.Folded("a"), "Layer": bnn.Layer,
 }  # fmt: skip
 NETWORKS = ("cifar10_resnet20", "densenet121", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224", "vitc_ti_patch1_14")
