@@ -25,7 +25,7 @@ from torch import Tensor
 
 import torchbcos
 from torchbcos.attribution import IntegratedGradients
-from torchbcos.metrics import choose_grids, compose_grids, energy_pointing, fit_temperature, grid_pointing, reliability
+from torchbcos.metrics import choose_grids, compose_grids, energy_pointing, fit_temperature, grid_pointing, score
 from torchbcos.zoo import Classifier
 
 SMOOTH = (1, 15)
@@ -132,13 +132,9 @@ def of_samples(classifier: Classifier, place: Path, size: int, temperature: floa
         files = [(name, tar.extractfile(name)) for name in rows]
         pixels = torch.stack([read(Image.open(io.BytesIO(file.read()))) for _, file in files if file is not None])
     labels, logits = torch.tensor(list(rows.values())), logits_of(classifier, pixels)
-    first, five = logits.argmax(1) == labels, (logits.topk(5).indices == labels[:, None]).any(1)
-    bins = reliability(logits, labels, probability="softmax", temperature=temperature)
-    wrong = sum(one.count * abs(one.confidence - one.accuracy) for one in bins if one.count) / len(labels)
-    return {
-        f"calibration error {size}": round(100 * wrong, 2), f"top1 {size}": round(100 * float(first.double().mean()), 2),
-        f"top5 {size}": round(100 * float(five.double().mean()), 2),
-    }  # fmt: skip
+    found = score(logits / temperature, labels, probability="softmax")
+    names = {"calibration error": "ece", "top1": "top1", "top5": "top5"}
+    return {f"{name} {size}": round(found[key], 2) for name, key in names.items()}
 
 
 def of_imagenette(

@@ -113,14 +113,12 @@ def b_of(path: str, role: str, b: float | Mapping[str, float]) -> float:
     return value_of(path, role, b, 1.0)
 
 
-def value_of(path: str, role: str, rules: float | Mapping[str, float], otherwise: float) -> float:
+def value_of(path: str, role: str, rules: Mapping[str, float], otherwise: float) -> float:
     """What rules say of a layer: the one that is its path, else the first pattern that fits it, else that of its role.
 
     >>> value_of("layer4.0.conv1", "conv", {"conv": 1.5, "layer4.*": 2}, 1), value_of("fc", "classifier", {"conv": 1.5}, 1)
     (2.0, 1.0)
     """
-    if not isinstance(rules, Mapping):
-        return float(rules)
     if path in rules:
         return float(rules[path])
     for rule, value in rules.items():

@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["TINY", "energy_inside", "energy_loss", "l1_loss"]
+__all__ = ["TINY", "energy_inside", "energy_loss", "l1_loss", "one_class"]
 
 TINY = 1e-12
+
+
+def one_class(classes: Tensor) -> Tensor:
+    """A class that holds, (N,), of (N,) classes or of (N, C) labels, where NaN is not known.
+
+    >>> one_class(torch.tensor([[0.0, float("nan"), 1.0]])).tolist(), one_class(torch.tensor([4])).tolist()
+    ([2], [4])
+    """
+    return classes if classes.dim() == 1 else classes.nan_to_num(0.0).argmax(1)
 
 
 def energy_inside(maps: Tensor, masks: Tensor, *, size_corrected: bool = False) -> Tensor:

@@ -16,7 +16,7 @@ from torchbcos.conversion.steps import prefix_of
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.training.alignment import AlignmentLoss
 from torchbcos.training.distillation import Taught, Teacher, explanation_distance
-from torchbcos.training.guidance import TINY, energy_loss, l1_loss
+from torchbcos.training.guidance import TINY, energy_loss, l1_loss, one_class
 from torchbcos.training.machine import processes
 from torchbcos.training.mosaic import Mosaic
 from torchbcos.training.recipe import OptimisationSettings, Recipe
@@ -218,9 +218,8 @@ class Magnitude:
 
     def term(self, answer: Answer) -> Tensor:
         """Mean of log(Σ|c| / |logit|), for a class that holds."""
-        x, y = answer.batch.x, answer.classes
+        x, y = answer.batch.x, one_class(answer.classes)
         count = max(1, round(self.share * len(x)))
-        y = y if y.dim() == 1 else y.nan_to_num(0.0).argmax(1)
         maps = contribution_maps(answer.network, x[:count], y[:count], create_graph=self.order).flatten(1)
         return (maps.abs().sum(1).clamp_min(TINY).log() - maps.sum(1).abs().clamp_min(TINY).log()).mean()
 

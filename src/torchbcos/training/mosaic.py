@@ -12,7 +12,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.metrics import compose_grids
-from torchbcos.training.guidance import TINY
+from torchbcos.training.guidance import TINY, one_class
 
 __all__ = ["Mosaic", "net_share"]
 
@@ -71,17 +71,15 @@ class Mosaic:
             InputError: the examples are no pictures.
         """
         x: Tensor = answer.batch.x
-        y: Tensor = answer.classes
         if x.dim() != 4:
             raise InputError(f"mosaic is for pictures, not for examples of {x.dim() - 2} axes: set mosaic=0.")
         count = _SIDE * _SIDE
         grids = min(len(x) // count, max(1, round(self.share * len(x) / count)))
         if not grids:  # a last step of fewer
             return x.new_zeros(())
-        y = y if y.dim() == 1 else y.nan_to_num(0.0).argmax(1)
         pictures = x[: grids * count].reshape(grids, count, *x.shape[1:])
         cells = torch.randint(count, (grids,), device=x.device)
-        classes = y[: grids * count].reshape(grids, count).gather(1, cells[:, None])[:, 0]
+        classes = one_class(answer.classes)[: grids * count].reshape(grids, count).gather(1, cells[:, None])[:, 0]
         drawn = compose_grids(pictures, _SIDE)
         maps = contribution_maps(answer.network, drawn, classes, wrt=self.at or None, create_graph=self.order)
         shares = net_share(maps, cells, self.smooth if not self.at else 1)

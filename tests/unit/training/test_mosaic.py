@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -105,11 +105,9 @@ def test_the_derivative_is_that_of_differences() -> None:
     assert (ahead - behind) / 2e-7 == pytest.approx(float((slope * towards).sum()), rel=1e-5)
 
 
-@settings(deadline=None, max_examples=1)
-@given(st.just(0))
-def test_evidence_moves_to_its_cell(seed: int) -> None:
+def test_evidence_moves_to_its_cell() -> None:
     network = small()
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     x, y = add_inverse(torch.rand(4, 3, 6, 6, dtype=torch.float64)), torch.arange(4)
     optimizer, term, found = torch.optim.Adam(network.parameters(), lr=0.02), Mosaic(1.0, 1.0, 1), []
     for _ in range(300):
