@@ -7,6 +7,7 @@ and, while its factors are held, W. One test draws inputs for each pair and comp
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchbcos._core.frozen import hold
+from torchbcos.functional.length import patch_length
 from torchbcos.functional.norm import affine, normalize
 from torchbcos.functional.transform import bcos_transform, held_wide
 from torchbcos.kernels import batchnorm, biased, gated, layernorm, named, onednn, unitnorm
 from torchbcos.kernels.conv import conv
+from torchbcos.kernels.converted import converted
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.linear import linear
+from torchbcos.kernels.patches import patch_squared_norms
 
 __all__ = ["TWINS", "Twin"]
 
@@ -96,6 +101,24 @@ def _draw_biased(generator: torch.Generator) -> _Drawn:
     norms, lengths = (_normal(generator, *one).abs() + 0.5 for _ in range(2))
     b = _some(generator, 1.25, 1.5, 1.75, 2.0, 2.5)
     return (_normal(generator, *shape), norms, lengths, _normal(generator, 5)), {"b": b, "tiny": 0.0 if b == 2 else 1e-6}
+
+
+def _converted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, geometry: Geometry, b: float, eps: float, tiny: float
+) -> Tensor:  # fmt: skip
+    y, (kernel, *walk) = geometry.convolve(x, weight), (geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
+    lengths = patch_length(x, kernel, stride=walk[0], padding=walk[1], dilation=walk[2], eps=eps)
+    if b > 1:
+        squares = patch_squared_norms(held_wide(x), dataclasses.replace(geometry, groups=1))
+        y = y * (hold(y).abs() / (squares + eps).sqrt() + tiny) ** (b - 1)
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.dim() - 2)) * lengths
+
+
+def _draw_converted(generator: torch.Generator) -> _Drawn:
+    (x, weight), options = _draw_convolution(generator)
+    b = 1.0 if options["geometry"].groups > 1 else _some(generator, 1.0, 1.25, 1.5, 2.0, 2.5)
+    bias = _some(generator, None, _normal(generator, 12))
+    return (x, weight, bias), {**options, "eps": 1e-6, "b": b, "tiny": 0.0 if b == 2 else 1e-6}
 
 
 def _channel_squares(x: Tensor) -> Tensor:
@@ -182,6 +205,11 @@ def _draw_gate(generator: torch.Generator) -> _Drawn:
     return (_normal(generator, *_some(generator, (7,), (3, 5), (2, 3, 4, 5))),), {}
 
 
+def _relu6(x: Tensor) -> Tensor:
+    gate = 6 / (4 * x).detach().clamp_min(6) * (x > 0)
+    return 4 * x * gate
+
+
 def _statistics(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
     shape = [-1, *[1] * (x.dim() - 2)]
     scale = (var + eps).rsqrt() * weight
@@ -221,6 +249,10 @@ def _probed(probe: Tensor, base: Tensor, constant: Tensor) -> Tensor:
 
 
 TWINS = (
+    Twin(
+        "ReLU6, held", lambda x: gated.Gated.apply(4 * x, F.relu6, lambda t: gated.clamp_gate(t, 6), True), _relu6,
+        _draw_gate, free=False,
+    ),
     Twin("activation, held", lambda x: gated.Gated.apply(x, F.silu, torch.sigmoid, True), _gate, _draw_gate, free=False),
     Twin(
         "activation in place, held",
@@ -246,6 +278,7 @@ TWINS = (
         lambda y, norms, lengths, bias, b, tiny: biased.biased(y, norms, lengths, bias, b, tiny), _biased, _draw_biased,
         held=False,
     ),
+    Twin("convolution of a converted layer, outside its training", converted, _converted, _draw_converted, free=False),
     Twin("squares summed over channels", biased.channel_squares, _channel_squares, _draw_maps, held=False),
     Twin("B-cos linear layer, b = 2", linear, _linear, _draw_linear),
     Twin(

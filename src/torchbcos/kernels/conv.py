@@ -22,7 +22,7 @@ from torchbcos.kernels.onednn import Packed
 from torchbcos.kernels.patches import inverse_norms, inverse_of_groups, over_channels, spread_sums
 from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
-__all__ = ["again", "again_with_graph", "conv", "makes", "places", "waits"]
+__all__ = ["again", "again_with_graph", "conv", "input_gradient", "linear_output", "makes", "places", "waits"]
 
 
 def conv(
@@ -42,11 +42,11 @@ def conv(
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: Tensor = _Conv.apply(x, unit_norm(weight) if unit else weight, geometry, eps, watched)
         return out
-    y = _linear_output(x, weight, geometry, packed)
+    y = linear_output(x, weight, geometry, packed)
     return times_own_size_(y, inverse_norms(x, geometry, eps, y.shape[1]), gain=unit_gain(weight) if unit else None)
 
 
-def _linear_output(x: Tensor, weight: Tensor, geometry: Geometry, packed: Packed | None) -> Tensor:
+def linear_output(x: Tensor, weight: Tensor, geometry: Geometry, packed: Packed | None) -> Tensor:
     """`x` convolved with `weight`, which `packed` keeps in oneDNN's order (then without autograd)."""
     out = None if packed is None else packed.convolve(x, weight, geometry)
     return geometry.convolve(x, weight) if out is None else out
@@ -131,7 +131,7 @@ class _FrozenConv(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, eps: float, packed: Packed | None, unit: bool) -> Tensor:
-        y = _linear_output(x, weight, geometry, packed)
+        y = linear_output(x, weight, geometry, packed)
         factor, gain = torch.empty_like(y), unit_gain(weight) if unit else None
         ctx.save_for_backward(factor, weight)
         ctx.geometry, ctx.shape, ctx.packed, ctx.session = geometry, x.shape, packed, current()
@@ -142,15 +142,20 @@ class _FrozenConv(Function):
         factor, weight = ctx.saved_tensors
         # in the factor's layout, and in its memory where nobody reads it again
         g = factor.mul_(g) if ctx.session is not None and ctx.session.final else factor * g
-        gx = None if ctx.packed is None else ctx.packed.gradient(g, weight, ctx.geometry)
-        if gx is not None:
-            return gx, None, None, None, None, None
-        # of the input the gradient needs shape and layout alone: memory that is never touched costs nothing,
-        # while an expanded number would count as NCHW, in which oneDNN takes eight times as long
-        last = g.dim() == 4 and any(t.is_contiguous(memory_format=torch.channels_last) for t in (weight, g))
-        layout = torch.channels_last if last else torch.contiguous_format
-        x = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=layout)
-        return ctx.geometry.gradients(g, x, weight, (True, False))[0], None, None, None, None, None
+        return input_gradient(g, weight, ctx.geometry, ctx.shape, ctx.packed), None, None, None, None, None
+
+
+def input_gradient(g: Tensor, weight: Tensor, geometry: Geometry, shape: torch.Size, packed: Packed | None) -> Tensor:
+    """The gradient of a convolution with respect to its input of this shape."""
+    gx = None if packed is None else packed.gradient(g, weight, geometry)
+    if gx is not None:
+        return gx
+    # of the input the gradient needs shape and layout alone: memory that is never touched costs nothing,
+    # while an expanded number would count as NCHW, in which oneDNN takes eight times as long
+    last = g.dim() == 4 and any(t.is_contiguous(memory_format=torch.channels_last) for t in (weight, g))
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=layout)
+    return geometry.gradients(g, x, weight, (True, False))[0]
 
 
 def _plain(x: Tensor, weight: Tensor, geometry: Geometry, eps: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch.autograd.function import Function
 from torchbcos._core.torch_private import transformed
 from torchbcos.kernels.blocks import blocks
 
-__all__ = ["Gated", "GatedInPlace", "HeldBatchNorm", "HeldGroupNorm", "gelu_gate", "times_gate"]
+__all__ = ["Gated", "GatedInPlace", "HeldBatchNorm", "HeldGroupNorm", "clamp_gate", "gelu_gate", "times_gate"]
 
 _Gate = Callable[[Tensor], Tensor]
 # added to x where f(x) / x is wanted: too small to show beside any x that is not itself as small, and then f(x) / x is f'(0)
@@ -98,6 +98,17 @@ def gelu_gate(x: Tensor, approximate: str = "none") -> Tensor:
     off = _OFF_ZERO.get(x.dtype)
     moved = x + off if off is not None else x.float() + _OFF_ZERO[torch.float32]
     return F.gelu(moved, approximate=approximate).div_(moved).to(x.dtype)
+
+
+def clamp_gate(x: Tensor, most: float) -> Tensor:
+    """`clamp(x, 0, most) / x`, 0 at 0: the gate of ReLU6 and of any hard tanh from 0 on.
+
+    >>> clamp_gate(torch.tensor([-1.0, 0.0, 3.0, 12.0]), 6.0)
+    tensor([0.0000, 0.0000, 1.0000, 0.5000])
+    """
+    off = _OFF_ZERO.get(x.dtype)
+    moved = x + off if off is not None else x.float() + _OFF_ZERO[torch.float32]
+    return x.clamp(0, most).to(moved.dtype).div_(moved).to(x.dtype)
 
 
 class HeldBatchNorm(Function):

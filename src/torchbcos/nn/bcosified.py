@@ -20,9 +20,11 @@ from torchbcos.functional.conv import check_conv, check_extent, pad, pad_widths,
 from torchbcos.functional.length import patch_length, vector_length
 from torchbcos.functional.transform import CONV_EPS, COSINE_EPS, LINEAR_EPS
 from torchbcos.kernels.biased import biased, channel_squares, trains
+from torchbcos.kernels.converted import converted
 from torchbcos.kernels.geometry import Geometry
 from torchbcos.kernels.lengths import overflow_shown
 from torchbcos.kernels.patches import patch_sums
+from torchbcos.kernels.usable import steps_fit
 from torchbcos.nn.conv import BcosConv1d, BcosConv2d, BcosConv3d
 from torchbcos.nn.filters import FilterLayer
 from torchbcos.nn.layer import run_layer
@@ -149,29 +151,38 @@ class _BcosifiedConv(Biased):
         """Map (N, C, *S) to (N, O, *S'), but for a bias that is kept."""
         if x.dim() == self.space + 1:
             return self.compute(x.unsqueeze(0)).squeeze(0)
-        y = self._trained(x) if self._fuses(x) else super().compute(x)
+        y = self._in_one(x) if self._fuses(x) else super().compute(x)
         return functional.low_pass(y, max(self.strides)) if self.antialias else y
 
     def _fuses(self, x: Tensor) -> bool:
-        """Whether the layer is trained as it usually is: then factor and bias are one step of autograd."""
+        """Whether the layer is as it usually is: then factor and bias are one step of autograd."""
         if isinstance(self.b, Tensor) or self.gain is not None or self.scale is not None or self.unit_norm:
             return False
-        return (self.groups == 1 or self.b == 1) and self.eps > 0 and trains(x)
+        return (self.groups == 1 or self.b == 1) and self.eps > 0 and steps_fit(x)
 
-    def _trained(self, x: Tensor) -> Tensor:
+    def _in_one(self, x: Tensor) -> Tensor:
         """The map with its norm bias, where `_fuses`."""
         assert not isinstance(self.b, Tensor)
         check_conv(x, self.weight, self.groups, 1, self.padding_mode)
         x, sides = self._padded(x)
         check_extent(x, self.kernel_size, self.dilation, sides)
         geometry = Geometry(self.kernel_size, self.stride, tuple(sides), self.dilation, self.groups)
-        y, bias = geometry.convolve(x, self.weight), self.bias if self.biases == "norm" else None
-        if self.b == 1 and bias is None:
+        bias, b = self.bias if self.biases == "norm" else None, float(self.b)
+        tiny = 0.0 if b == 2 else COSINE_EPS
+        if trains(x):
+            return self._trained(x, bias, geometry, b, tiny)
+        if bias is not None:
+            bias = parameter(bias) / parameter(self.unit)
+        return converted(x, parameter(self.weight), bias, geometry, b, self.eps, tiny, self.packed())
+
+    def _trained(self, x: Tensor, bias: Tensor | None, geometry: Geometry, b: float, tiny: float) -> Tensor:
+        y = geometry.convolve(x, self.weight)
+        if b == 1 and bias is None:
             return y
         squares = patch_sums(channel_squares(x), replace(geometry, groups=1))
         norms = (overflow_shown(squares) + self.eps).sqrt()
         lengths = None if bias is None else squares / norms / self.unit
-        return biased(y, norms if self.b > 1 else None, lengths, bias, float(self.b), 0.0 if self.b == 2 else COSINE_EPS)
+        return biased(y, norms if b > 1 else None, lengths, bias, b, tiny)
 
     def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
         """The input with what zero padding of equal sides cannot give, and the widths that are left to it."""

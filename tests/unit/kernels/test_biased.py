@@ -52,8 +52,34 @@ def test_it_is_what_the_layers_own_operations_give(
     x = x.contiguous(memory_format=layout).requires_grad_()
     fused = answers(layer, x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bcosified, "trains", lambda x: False)
+        patch.setattr(bcosified, "steps_fit", lambda x: False)
         plain = answers(layer, x)
+    for mine, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@given(b=st.sampled_from(EXPONENTS), options=st.sampled_from(KERNELS), bias=st.booleans(), seed=st.integers(0, 99))
+def test_prediction_and_explanation_are_what_the_layers_own_operations_give(
+    layout: torch.memory_format, b: float, options: dict[str, Any], bias: bool, seed: int
+) -> None:  # fmt: skip
+    torch.manual_seed(seed)
+    net = nn.Sequential(layer_of(b, options, bias), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    x = torch.randn(2, 6, 7, 6, dtype=torch.float64)
+    x[0, :, 2, 2] = 0
+    x = x.contiguous(memory_format=layout)
+
+    def both() -> list[Tensor]:
+        with torch.no_grad():
+            y = net(x)
+        e = torchbcos.explain(net, x, [0, 5])
+        assert float(e.residual.abs().max()) < 1e-12
+        return [y, e.weights, e.contributions]
+
+    fused = both()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bcosified, "steps_fit", lambda x: False)
+        plain = both()
     for mine, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.torch_private import dispatch_mode, is_view
-from torchbcos.kernels.gated import Gated, GatedInPlace, gelu_gate
+from torchbcos.kernels.gated import Gated, GatedInPlace, clamp_gate, gelu_gate
 from torchbcos.kinds.call import Call, Outcome
 from torchbcos.kinds.kind import ACTIVATED, Kind
 from torchbcos.kinds.named import Part
@@ -34,10 +34,10 @@ _CLOSED: dict[str, _Gate] = {
     "silu": torch.sigmoid,
     "hardswish": F.hardsigmoid,
     "mish": lambda x: F.softplus(x).tanh(),
-    "relu6": lambda x: 6 / x.clamp_min(6) * (x > 0),
+    "relu6": lambda x: 6 / x.clamp_min(6) * (x > 0),  # and a hard tanh from 0 to 6, which nn.ReLU6 calls
 }
 # the same, sooner, where no derivative of the gate is wanted
-_QUICK: dict[str, _Gate] = {"gelu": gelu_gate, "gelu, tanh": lambda x: gelu_gate(x, "tanh")}
+_QUICK: dict[str, _Gate] = {"gelu": gelu_gate, "gelu, tanh": lambda x: gelu_gate(x, "tanh"), "relu6": lambda x: clamp_gate(x, 6)}
 
 
 def held(call: Call) -> Outcome:
@@ -77,6 +77,8 @@ def activation(call: Call) -> Outcome:
     name = call.name
     if name == "gelu" and call.argument(1, "approximate", default="none") != "none":
         name = "gelu, tanh"
+    if name == "hardtanh" and _bounds(call) == (0, 6):
+        name = "relu6"
     if name in _CLOSED:
         return _closed(call, x, run, name, inplace), ACTIVATED
     offset, slope, at_zero = _at_zero(call, run if not inplace else lambda t: run(t.clone()))
@@ -109,6 +111,11 @@ def _closed(call: Call, x: Tensor, run: _Gate, name: str, inplace: bool) -> Tens
         return x * gate(call.held(x))
     y: Tensor = (GatedInPlace if inplace else Gated).apply(x, run, _QUICK.get(name, gate), True)
     return y
+
+
+def _bounds(call: Call) -> tuple[object, object]:
+    """Between what a hard tanh keeps its input."""
+    return call.argument(1, "min_val", default=-1), call.argument(2, "max_val", default=1)
 
 
 def _soft_gate(call: Call) -> _Gate | None:
