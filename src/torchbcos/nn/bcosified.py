@@ -171,9 +171,8 @@ class _BcosifiedConv(Biased):
         tiny = 0.0 if b == 2 else COSINE_EPS
         if trains(x):
             return self._trained(x, bias, geometry, b, tiny)
-        if bias is not None:
-            bias = parameter(bias) / parameter(self.unit)
-        return converted(x, parameter(self.weight), bias, geometry, b, self.eps, tiny, self.packed())
+        each = None if bias is None else parameter(bias) / parameter(self.unit)
+        return converted(x, parameter(self.weight), each, geometry, b, self.eps, tiny, self.packed())
 
     def _trained(self, x: Tensor, bias: Tensor | None, geometry: Geometry, b: float, tiny: float) -> Tensor:
         y = geometry.convolve(x, self.weight)
