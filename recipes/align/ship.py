@@ -31,7 +31,7 @@ def followed(row: OrderedDict[str, nn.Module], name: str, layer: nn.Module, norm
     row[name] = layer
     for module in norm.modules() if norm is not None else ():
         if isinstance(module, nn.ReLU6):
-            row[f"{name}_act"] = nn.ReLU6()
+            row[f"{name}_act"] = nn.ReLU6(inplace=True)
 
 
 def block_of(block: Any) -> nn.Module:
