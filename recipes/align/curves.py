@@ -1,9 +1,10 @@
-"""What accuracy and localisation depend on: pictures seen, B, the rule for biases, anti-aliasing; a table and a figure.
+r"""What accuracy and localisation depend on: pictures seen, B, the rule for biases, anti-aliasing; a table and a figure.
 
-    python recipes/align/curves.py --rows ROWS.json --teacher given --pictures PICTURES/measure/duts --samples DATA/imagenet-samples --out curves
+    python recipes/align/curves.py --rows ROWS.json --teacher given --pictures PICTURES/measure/duts \
+      --samples DATA/imagenet-samples --out curves
 
 ROWS.json is a list of `{"group": "B", "label": "1.5", "options": {"b": …}}`, settings of `bcosify` for a network that has seen
-nothing, or `{"group": "pictures seen", "label": "33,762", "model": FOLDER}`. What is in curves.json already is not measured again.
+nothing, or `{"group": "pictures seen", "label": "33,762", "model": FOLDER}`. What is in OUT.json is not measured again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Photos beside what networks say of them, many on one sheet: to look at before anybody else does.
 
-    python recipes/align/sheet.py --photos docs/photos --models ten=imagenette "not trained=runs/plain" aligned=imagenet --out sheet.jpg
+    python recipes/align/sheet.py --photos docs/photos --models ten=imagenette aligned=imagenet --out sheet.jpg
 
 Of each network its explanation, and of the last one its contributions as well, all for that network's own first class.
 """
