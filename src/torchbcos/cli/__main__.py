@@ -19,6 +19,7 @@ from torchbcos.cli.export import export
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
 from torchbcos.cli.program import HELP, Command, Program
+from torchbcos.cli.serve import serve
 from torchbcos.cli.train import train
 
 __all__ = ["app", "main", "program"]
@@ -80,6 +81,10 @@ app.command(
     cls=Command,
     epilog="Example: torchbcos compare --data my-photos --models mine=runs/mine,plain=runs/plain --methods quick --budget 10m",
 )(compare)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos serve; torchbcos serve --model mine=runs/mine/model --model imagenet --port 9000",
+)(serve)
 
 
 def main() -> None:

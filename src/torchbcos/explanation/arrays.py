@@ -17,7 +17,7 @@ from torchbcos._core.names import quote
 if TYPE_CHECKING:
     from torchbcos.explanation.result import Explanation
 
-__all__ = ["save_arrays"]
+__all__ = ["arrays_of", "save_arrays"]
 
 _NUMBERS = ("inputs", "weights", "contributions", "outputs", "targets", "values", "residual", "share", "contrast", "photos")
 
@@ -28,7 +28,7 @@ def save_arrays(e: Explanation, path: Path) -> Path:
         raise InputError(f"Arrays are written as .npz, and {quote(path)} does not end so.")
     if not path.parent.is_dir():
         raise MissingFileError(f"The folder {quote(path.parent)} does not exist; make it before saving there.")
-    arrays = _arrays(e)
+    arrays = arrays_of(e)
     try:
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -38,7 +38,8 @@ def save_arrays(e: Explanation, path: Path) -> Path:
     return path
 
 
-def _arrays(e: Explanation) -> dict[str, NDArray[Any]]:
+def arrays_of(e: Explanation) -> dict[str, NDArray[Any]]:
+    """The arrays of `Explanation.save_arrays`, by name."""
     numbers = {name: getattr(e, name) for name in _NUMBERS}
     arrays = {name: _array(tensor) for name, tensor in numbers.items() if tensor is not None}
     constants = [_array(c) for c in e.constants.values()]

@@ -29,10 +29,12 @@ from torchbcos.pictures.samples import check_range as check_range
 from torchbcos.pictures.scan import Scan as Scan
 from torchbcos.pictures.scans import is_scan as is_scan
 from torchbcos.pictures.scans import read_scan as read_scan
+from torchbcos.pictures.seen import Placed as Placed
 from torchbcos.pictures.seen import Seen as Seen
 
 __all__ = [
-    "IMAGENET_MEAN", "IMAGENET_STD", "MAX_PIXELS", "SUFFIXES", "Form", "Found", "ImageLike", "Preprocess", "Range", "Scan",
-    "Seen", "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image", "find_images",
-    "is_animated", "is_scan", "named_items", "read_image", "read_scan", "take_note", "title_of", "to_rgb", "walk",
+    "Form", "Found", "IMAGENET_MEAN", "IMAGENET_STD", "ImageLike", "MAX_PIXELS", "Placed", "Preprocess", "Range", "SUFFIXES",
+    "Scan", "Seen", "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image",
+    "find_images", "is_animated", "is_scan", "named_items", "read_image", "read_scan", "take_note", "title_of", "to_rgb",
+    "walk",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from torchbcos.pictures.find import find_images, is_pattern
 from torchbcos.pictures.form import Form
 from torchbcos.pictures.inputs import is_array, is_file
 from torchbcos.pictures.scan import Scan
+from torchbcos.pictures.seen import Placed
 
 __all__ = ["each_input", "title_of"]
 
@@ -86,7 +87,7 @@ def title_of(item: object) -> str:
 
 
 def _is_item(images: object) -> bool:
-    return isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, Tensor, Scan)) or is_file(images)
+    return isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, Tensor, Scan, Placed)) or is_file(images)
 
 
 def _expanded(name: str, item: object, form: Form) -> Iterator[tuple[str, object]]:

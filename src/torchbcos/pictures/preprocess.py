@@ -24,7 +24,7 @@ from torchbcos.pictures.inputs import read_input
 from torchbcos.pictures.placing import INTERPOLATIONS, Frame
 from torchbcos.pictures.samples import Range, check_range, other_range, warn_once
 from torchbcos.pictures.scan import Scan
-from torchbcos.pictures.seen import Seen
+from torchbcos.pictures.seen import Placed, Seen
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
 
@@ -222,7 +222,7 @@ class Preprocess:
         >>> Preprocess(resize=8, crop=8).look([("a.png", Image.new("RGB", (24, 8)))])[1][0].note
         'centre crop, 33 % of the picture'
         """
-        looked = [self._look(self.read(item, name, value_range=value_range), encode) for name, item in items]
+        looked = [self._look(self._read(item, name, value_range), encode) for name, item in items]
         encoded = [tensor for tensor, _ in looked]
         first = encoded[0]
         for (name, _), tensor in zip(items, encoded, strict=True):
@@ -247,7 +247,20 @@ class Preprocess:
             f"{self.form.kind.capitalize()}s of one batch need one size: {first} is {sides[0]} long, {second} {sides[1]}. {fix}"
         )
 
-    def _look(self, item: Image.Image | Tensor | Scan, encode: bool = True) -> tuple[Tensor, Seen]:
+    def placed(self, item: object, name: str = "image") -> Placed:
+        """One item read, resized and cut, which may be given in its place; arguments and errors as `read`.
+
+        >>> Preprocess(crop=2).placed(Image.new("RGB", (4, 2), "red")).seen.share
+        0.5
+        """
+        return Placed(*self._look(self.read(item, name), encode=False))
+
+    def _read(self, item: object, name: str, value_range: Range | None) -> Image.Image | Tensor | Scan | Placed:
+        return item if isinstance(item, Placed) else self.read(item, name, value_range=value_range)
+
+    def _look(self, item: Image.Image | Tensor | Scan | Placed, encode: bool = True) -> tuple[Tensor, Seen]:
+        if isinstance(item, Placed):
+            return self.encode(item.pixels) if encode else item.pixels, item.seen
         facts = item.facts if isinstance(item, Scan) else None
         image = item.pixels if isinstance(item, Scan) else item
         width, height = (image.width, image.height) if isinstance(image, Image.Image) else (1, *image.shape[1:])[:-3:-1]

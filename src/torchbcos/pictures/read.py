@@ -96,8 +96,10 @@ def read_image(path: str | os.PathLike[str], *, value_range: Range | None = None
     return _decode(kind, data, name, limits)
 
 
-def decode_image(data: bytes, name: str, *, value_range: Range | None = None) -> Image.Image:
+def decode_image(data: bytes, name: str, *, value_range: Range | None = None, most: int = MAX_PIXELS) -> Image.Image:
     """The picture in the bytes of a file, as `read_image` reads it; `name` is what messages call it.
+
+    One of more pixels than `most` is refused by its header.
 
     Raises:
         InputError: as `read_image`.
@@ -109,28 +111,28 @@ def decode_image(data: bytes, name: str, *, value_range: Range | None = None) ->
     """
     kind = _identify(data[:512], name)
     _check_length(len(data), name)
-    return _decode(kind, data, name, check_range(value_range))
+    return _decode(kind, data, name, check_range(value_range), most)
 
 
-def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
+def _decode(kind: str, data: bytes, name: str, value_range: Range | None, most: int = MAX_PIXELS) -> Image.Image:
     limits = value_range
     if kind in ("AVIF", "HEIC", "ICO"):
-        return _decode_modern(kind, data, name, limits)
+        return _decode_modern(kind, data, name, limits, most)
     with _refusing(name, kind):
         container = containers.unpack(kind, data)
         if container.size is not None:
-            _check_size(container.size, name, container.kind)
+            _check_size(container.size, name, container.kind, most)
         note: str | None = None
         profile = container.profile if value_range is None else None  # numbers with a range of their own are measurements
         if kind == "TIFF":
             order, tags = read_tags(container.data)
             for size in sizes_in(tags):
-                _check_size(size, name, kind)
+                _check_size(size, name, kind, most)
             layout = layout_of(order, tags, name)
             image, note, value_range = decode_tiff(layout, container.data, name, value_range)
         else:
             image = _READERS[kind](io.BytesIO(container.data))
-            _check_size(image.size, name, container.kind)
+            _check_size(image.size, name, container.kind, most)
             image.load()
         scale_transparency(image, container.depth)
         # a JPEG is RGB as it is decoded and keeps no file open: a copy would cost half of the decoding
@@ -143,14 +145,14 @@ def _decode(kind: str, data: bytes, name: str, value_range: Range | None) -> Ima
     return mark(upright, container.animated, note, ranged=limits is not None)
 
 
-def _decode_modern(kind: str, data: bytes, name: str, value_range: Range | None) -> Image.Image:
+def _decode_modern(kind: str, data: bytes, name: str, value_range: Range | None, most: int) -> Image.Image:
     """The same of what another library reads; it undoes the orientation, or leaves it in `info`."""
     with _refusing(name, kind):
         png = inner_png(data, name) if kind == "ICO" else None
         if png is not None:
-            return _decode("PNG", png, name, value_range)
+            return _decode("PNG", png, name, value_range, most)
         image = open_modern(kind, data, name)
-        _check_size(image.size, name, kind)
+        _check_size(image.size, name, kind, most)
         animated = is_animated(image)
         image.load()
         flat, note = flatten(image, name, 8, value_range, note_profile(image) if value_range is None else None)
@@ -308,10 +310,10 @@ def _refusing(name: str, kind: str = "picture") -> Iterator[None]:
         raise InputError(f"{name} is damaged: its {kind} data cannot be decoded. Copy it again, or save it anew.") from error
 
 
-def _check_size(size: tuple[int, int], name: str, kind: str = "") -> None:
+def _check_size(size: tuple[int, int], name: str, kind: str = "", most: int = MAX_PIXELS) -> None:
     """Refuse a picture by its size, before any memory is taken."""
     width, height = size
-    limit = _LOWER_LIMITS.get(kind, MAX_PIXELS)
+    limit = min(_LOWER_LIMITS.get(kind, MAX_PIXELS), most)
     if max(size) > MAX_SIDE:
         raise InputError(f"{name} has {width} x {height} pixels, and a side of more than {MAX_SIDE:,}: cut it into parts first.")
     if width * height > limit:

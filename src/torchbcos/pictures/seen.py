@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from torchbcos._core.letters import printable
 
-__all__ = ["Seen"]
+__all__ = ["Placed", "Seen"]
 
 _WHOLE = 0.99  # from here on nobody misses the rest
 
@@ -62,3 +64,17 @@ class Seen:
         {'fit': 'crop', 'share': 0.5, 'box': [1, 0, 3, 2]}
         """
         return {"fit": self.fit, "share": self.share, "box": list(self.box)}
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """An input that was read, resized and cut, and not yet encoded: `Preprocess.placed` makes it, every classifier of that
+    preprocessing takes it. A large picture becomes a small one before anybody waits for the network.
+
+    Attributes:
+        pixels: (C, *S) float32 in [0, 1].
+        seen: what part of the picture that is.
+    """
+
+    pixels: Tensor
+    seen: Seen

@@ -44,7 +44,8 @@ def finish(run: Run, state: State, terms: str | None) -> dict[str, Any]:
     for one in (state.network, state.average):
         if one is not None and run.exponents is not None:
             run.exponents.give(one, 1.0)
-    run.say("All steps are done: judging what was held out, then writing the model.")
+    if run.student is not None:  # whose program is recorded, which takes a minute or two
+        run.say("All steps are done: judging what was held out, then writing the model.")
     which, network = _exported(run, state)
     held_out = {name: split for name, split in run.splits.held_out() if split is not None}
     said = {name: predict_over_all(run, state, network, split) for name, split in held_out.items()}

@@ -35,7 +35,7 @@ __all__ = ["Record", "attempt", "explained", "failed_record", "iter_explained", 
 
 Record = dict[str, Any]
 # which of the pictures, its explanation (N = 1), which of its targets, the record so far -> what "picture" becomes
-_Draw = Callable[[int, Explanation, int, Record], str]
+_Draw = Callable[[int, Explanation, int, Record], str | None]
 _T = TypeVar("_T")
 
 

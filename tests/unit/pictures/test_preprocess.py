@@ -374,3 +374,11 @@ def test_cards_name_nothing_new_for_pictures_of_three_colours() -> None:
 def test_wrong_channels_and_axes_are_refused(values: dict[str, Any], error: type[BcosError], text: str) -> None:
     with pytest.raises(error, match=re.escape(text)):
         Preprocess.from_dict(values)
+
+
+def test_what_was_placed_stands_for_its_picture() -> None:
+    preprocess, photo = Preprocess(resize=8, crop=8), Image.effect_noise((24, 11), 60).convert("RGB")
+    placed = preprocess.placed(photo)
+    assert torch.equal(preprocess.batch([placed, photo]), preprocess.batch([photo, placed]))
+    assert torch.equal(preprocess.batch(placed), preprocess.batch(photo))
+    assert preprocess.look([("a", placed)])[1] == preprocess.look([("a", photo)])[1]
