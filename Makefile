@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution docs
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -55,6 +55,9 @@ $(VENV)/ready: $(VENV)/core
 demo: $(CORE) ## explain photos with the embedded network of 1,000 classes, offline, into ./demo
 	$(PY) -m torchbcos.cli explain $(PHOTOS) --out $(OUT)
 
+serve: $(READY) ## open the page on which photos are explained and questioned: http://localhost:8080/
+	$(PY) -m torchbcos.cli serve
+
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) -m 'not slow and not parity'
 
@@ -83,6 +86,12 @@ parity: $(READY) ## compare with the official package, a line a model
 scale: $(READY) ## comparisons on a local Ray cluster, one of whose two workers is killed (five minutes)
 	$(if $(READY),$(PY) $(PIP) --editable '.[scale]')
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow tests/unit/evaluation/test_ray_engine.py
+
+test-page: $(READY) ## drive the page in Chromium, each of its verbs once, and look for barriers (three minutes; wants Debian's chromium)
+	$(if $(READY),$(PY) $(PIP) playwright)
+	@command -v chromium >/dev/null || { echo "Install Chromium first: apt-get install chromium"; exit 1; }
+	@test -f build/axe/package/axe.min.js || { mkdir -p build/axe && cd build/axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz; }
+	OMP_NUM_THREADS=1 TORCHBCOS_AXE=build/axe/package/axe.min.js $(PY) -m pytest -q tests/page
 
 bench: $(READY) ## speed and memory against others, into docs/benchmark (about an hour; BENCH="--networks resnet50" for a part)
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity,bench]')
