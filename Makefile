@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution docs
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service attack docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -106,6 +106,12 @@ bench-attribution: $(READY) ## what methods that mask, and a deletion curve, cos
 
 docs: $(READY) ## build the reference from docstrings
 	$(PY) docs/build.py
+
+attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
+	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)
+
+bench-service: $(READY) ## the service under load beside a naive handler and the library's loop (ten minutes; BENCH="--seconds 60")
+	$(PY) benchmarks/service.py $(BENCH)
 
 fuzz: $(READY) ## read 10,000 spoiled files of each of eight kinds (half an hour; FUZZ="card pth --count 500" for a part)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ)

@@ -47,7 +47,7 @@ EDGES = (
 )
 
 
-def _bytes(rng: random.Random, data: bytes) -> bytes:
+def spoil_bytes(rng: random.Random, data: bytes) -> bytes:
     """One to eight spoiled places."""
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
         data = rng.choice(_BYTES)(rng, data)
@@ -209,7 +209,7 @@ def _member(rng: random.Random, one: tarfile.TarInfo, content: bytes) -> tuple[t
             (b"", rng.choice(NUMBERS).encode(), rng.choice(TEXTS).encode("utf-8", "surrogatepass"), rng.randbytes(100))
         )
     elif how == 3:
-        content = _bytes(rng, content)
+        content = spoil_bytes(rng, content)
     elif how == 4:
         one.pax_headers = {
             rng.choice(("path", "size", "GNU.sparse.size", "mtime", "comment")): rng.choice(NUMBERS + TEXTS).replace("\x00", "")
@@ -254,7 +254,7 @@ def _bomb(rng: random.Random, data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():
             pickled = name.endswith("data.pkl")
-            new.writestr(name, (_bytes(rng, program) if rng.random() < 0.5 else program) if pickled else old.read(name))
+            new.writestr(name, (spoil_bytes(rng, program) if rng.random() < 0.5 else program) if pickled else old.read(name))
     return out.getvalue()
 
 
@@ -267,7 +267,7 @@ def _pth(rng: random.Random, data: bytes) -> bytes:
             if name.endswith("data.pkl") and rng.random() < 0.6:
                 content = _pickle(rng, content)
             elif rng.random() < 0.1:
-                content = rng.choice((b"", content[: len(content) // 2], content * 2, _bytes(rng, content)))
+                content = rng.choice((b"", content[: len(content) // 2], content * 2, spoil_bytes(rng, content)))
             elif rng.random() < 0.05:
                 continue
             if rng.random() < 0.05:
@@ -294,17 +294,17 @@ def _pickle(rng: random.Random, content: bytes) -> bytes:
             + rng.choice((b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"K\x00", b"\x8a\x09" + b"\xff" * 8 + b"\x00"))
             + content[at + 2 :]
         )
-    return _bytes(rng, content)
+    return spoil_bytes(rng, content)
 
 
 # kind -> how its files are spoiled
 MUTATORS: dict[str, Sequence[Callable[[random.Random, bytes], bytes]]] = {
-    "card": (_json, _json, _text, _bytes),
-    "recipe": (_text, _text, _bytes),
-    "shard": (_tar, _tar, _bytes),
-    "table": (_text, _text, _bytes),
-    "npy": (_npy, _npy, _bytes),
-    "pth": (_pth, _pth, _bytes, _bomb),
-    "dicom": (spoil_dicom, spoil_dicom, _bytes),
-    "nifti": (spoil_nifti, spoil_nifti, _bytes),
+    "card": (_json, _json, _text, spoil_bytes),
+    "recipe": (_text, _text, spoil_bytes),
+    "shard": (_tar, _tar, spoil_bytes),
+    "table": (_text, _text, spoil_bytes),
+    "npy": (_npy, _npy, spoil_bytes),
+    "pth": (_pth, _pth, spoil_bytes, _bomb),
+    "dicom": (spoil_dicom, spoil_dicom, spoil_bytes),
+    "nifti": (spoil_nifti, spoil_nifti, spoil_bytes),
 }
