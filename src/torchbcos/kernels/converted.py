@@ -119,5 +119,5 @@ class _HeldConverted(Function):
             spread = spread_sums(along, replace(ctx.geometry, groups=1), ctx.shape[2:])
         if factor is not None:
             g = factor.mul_(g) if ctx.session is not None and ctx.session.final else factor * g
-        gx = input_gradient(g, weight, ctx.geometry, ctx.shape, ctx.packed)
-        return gx if spread is None else gx.addcmul_(x, spread), *[None] * 7
+        gx = input_gradient(g, weight, ctx.geometry, ctx.shape, ctx.packed)  # x below is held: a direction, and no signal
+        return gx if spread is None else gx.addcmul_(x.detach(), spread), *[None] * 7
