@@ -103,8 +103,8 @@ def gelu_gate(x: Tensor, approximate: str = "none") -> Tensor:
 def clamp_gate(x: Tensor, most: float) -> Tensor:
     """`clamp(x, 0, most) / x`, 0 at 0: the gate of ReLU6 and of any hard tanh from 0 on.
 
-    >>> clamp_gate(torch.tensor([-1.0, 0.0, 3.0, 12.0]), 6.0)
-    tensor([0.0000, 0.0000, 1.0000, 0.5000])
+    >>> clamp_gate(torch.tensor([0.0, 3.0, 12.0]), 6.0)
+    tensor([0.0000, 1.0000, 0.5000])
     """
     off = _OFF_ZERO.get(x.dtype)
     moved = x + off if off is not None else x.float() + _OFF_ZERO[torch.float32]
