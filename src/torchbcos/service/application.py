@@ -6,10 +6,11 @@ import asyncio
 import functools
 import hmac
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ class Service:
         self, sources: Mapping[str, str], limits: Limits, token: str | None, hosts: Sequence[str], options: Mapping[str, Any]
     ) -> None:
         self.limits, self.token, self.hosts = limits, token, frozenset(host.lower() for host in hosts)
+        self.held = 0  # bytes of uploads
         self.shelf = Shelf(sources, limits.models, options)
         self.queue: Queue[Picture] = Queue(self._work, length=limits.queue, batch=limits.batch, noted=self._noted)
         self.meters = Meters(lambda: len(self.queue), lambda: len(self.shelf.loaded()))
@@ -134,6 +136,23 @@ class Service:
         image = decode_image(data, "The picture", most=self.limits.pixels)
         return classifier.transform.placed(image, "The picture")
 
+    @contextmanager
+    def _holding(self, request: Request) -> Iterator[None]:
+        """Count an upload among those that are in memory, as large as it says that it is, or as it may become.
+
+        Raises:
+            Refused: 429, they are too many already.
+        """
+        said = request.headers.get("content-length", "")
+        size = min(int(said), self.limits.bytes) if said.isascii() and said.isdigit() and len(said) < 18 else self.limits.bytes
+        if self.held and self.held + size > self.limits.held:
+            raise Refused(429, "Too many uploads at a time: try again.", {"Retry-After": "1", "Connection": "close"})
+        self.held += size
+        try:
+            yield
+        finally:
+            self.held -= size
+
     # -- routes --------------------------------------------------------------------------------------------------------
 
     async def _answered(self, action: str, request: Request) -> Response:
@@ -143,18 +162,22 @@ class Service:
         form = form_of(request.headers.get("accept", "*/*")) if action == "explain" else "json"
         name = self.shelf.check(query.get("model"))
         loop = asyncio.get_running_loop()
-        upload = await read_upload(request, self.limits)
-        classifier = await loop.run_in_executor(self.openers, self.shelf.open, name)
-        if classifier.transform.axes != 2:
-            raise Refused(422, "This model takes no pictures, and a service takes nothing else.")
-        asked = asked_of(action, name, classifier, dict(query), query.getlist("class"), form, self.limits)
-        try:
-            placed = await loop.run_in_executor(self.readers, self._read, upload.picture, classifier)
-        except BcosError as error:
-            raise Refused(422, str(error)) from None
-        except RuntimeError as error:  # the pool has ended
-            raise Refused(503, "This service is ending.", {"Retry-After": "5"}) from error
-        steps = steps_of(query.get("steps", ""), upload.fields, placed.pixels.shape[1:]) if action == "change" else []
+        with self._holding(request):
+            upload = await read_upload(request, self.limits)
+            classifier = self.shelf.ready(name)
+            if classifier is None:
+                classifier = await loop.run_in_executor(self.openers, self.shelf.open, name)
+            if classifier.transform.axes != 2:
+                raise Refused(422, "This model takes no pictures, and a service takes nothing else.")
+            asked = asked_of(action, name, classifier, dict(query), query.getlist("class"), form, self.limits)
+            try:
+                placed = await loop.run_in_executor(self.readers, self._read, upload.picture, classifier)
+            except BcosError as error:
+                raise Refused(422, str(error)) from None
+            except RuntimeError as error:  # the pool has ended
+                raise Refused(503, "This service is ending.", {"Retry-After": "5"}) from error
+            steps = steps_of(query.get("steps", ""), upload.fields, placed.pixels.shape[1:]) if action == "change" else []
+            del upload
         found = await _while_connected(
             request, self.queue.ask(asked, Picture(placed, tuple(steps)), size=asked.size, seconds=self.limits.seconds)
         )  # fmt: skip
@@ -288,7 +311,7 @@ class _Guard:
         """
         headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
         service = self.service
-        host = headers.get(b"host", "").rsplit(":", 1)[0].strip("[]").lower()
+        host = re.sub(r":\d*$", "", headers.get(b"host", "")).strip("[]").lower()
         if service.hosts and host not in service.hosts:
             raise Refused(421, "This service is not called by that name.")
         if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none") and scope["method"] != "GET":

@@ -17,6 +17,7 @@ class Limits:
 
     Attributes:
         bytes: of an uploaded picture.
+        held: bytes of all uploads that are read or decoded at a time; the next one is refused (429).
         pixels: of a picture, judged from its header before it is decoded.
         queue: requests that wait for the network; the next one is refused (429).
         batch: pictures that go through the network together.
@@ -34,6 +35,7 @@ class Limits:
     """
 
     bytes: int = 32_000_000
+    held: int = 512_000_000
     pixels: int = 100_000_000
     queue: int = 64
     batch: int = 16

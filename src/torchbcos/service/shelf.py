@@ -100,6 +100,10 @@ class Shelf:
             raise Refused(422, f"There is no model {quote(name[:80])} here, but {known}.{hint(name[:80], self.places)}")
         return name
 
+    def ready(self, name: str) -> Classifier | None:
+        """The classifier of that name, if it is in memory."""
+        return self.places[name].classifier
+
     def open(self, name: str) -> Classifier:
         """The classifier of that name, which must be known; it may take seconds.
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image
 
 import torchbcos
 from torchbcos.service import Limits, app
+from torchbcos.service.application import Service
+from torchbcos.service.refusals import Refused
 from torchbcos.zoo.records import explained, predicted
 
 pytest.importorskip("starlette")
@@ -213,6 +216,14 @@ def test_health_numbers_and_description(client: Any) -> None:
     assert {"/v1/predict", "/v1/explain", "/v1/change", "/v1/compare", "/v1/feature"} <= set(described["paths"])
 
 
+def test_names_of_this_machine() -> None:
+    with testclient.TestClient(app(["imagenette"], device="cpu", hosts=["localhost", "::1"])) as client:
+        for host in ("localhost", "localhost:8080", "LOCALHOST:1", "[::1]:8080", "[::1]"):
+            assert client.get("/healthz", headers={"host": host}).status_code == 200
+        for host in ("127.0.0.1", "evil.example:8080", "localhost.evil.example", "", "localhost:8080:x"):
+            assert client.get("/healthz", headers={"host": host}).status_code == 421
+
+
 def test_a_token_is_asked_for() -> None:
     with testclient.TestClient(app(["imagenette"], device="cpu", token="a-long-secret")) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "a-long-secret"}):
@@ -234,6 +245,23 @@ def test_uploads_are_limited_before_they_are_decoded() -> None:
         assert client.post("/v1/predict", content=bytes(50_001), headers=RAW).status_code == 413
         assert client.post("/v1/predict", content=iter([bytes(40_000)] * 2), headers=RAW).status_code == 413
         assert client.post("/v1/predict", files={"picture": ("a", bytes(50_001))}).status_code == 413
+
+
+def test_uploads_together_are_limited() -> None:
+    service = Service({"ten": "imagenette"}, Limits(bytes=1_000_000, held=1_500_000), None, (), {})
+
+    def upload(**headers: str) -> Any:
+        return service._holding(SimpleNamespace(headers={k.replace("_", "-"): v for k, v in headers.items()}))  # type: ignore[arg-type]
+
+    with upload(content_length="400000"), upload():  # the second does not say how long it is: as long as it may be
+        for third in (upload(content_length="200000"), upload(content_length="a lie")):
+            with pytest.raises(Refused) as refused, third:
+                pass
+            assert refused.value.status == 429 and refused.value.headers["Retry-After"] == "1"
+        with upload(content_length="100000"):
+            pass
+    assert service.held == 0
+    service.close()
 
 
 def test_requests_that_come_together_are_answered_together_and_alike(direct: torchbcos.Classifier) -> None:
