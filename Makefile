@@ -88,6 +88,7 @@ scale: $(READY) ## comparisons on a local Ray cluster, one of whose two workers 
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow tests/unit/evaluation/test_ray_engine.py
 
 test-page: $(READY) ## drive the page in Chromium, each of its verbs once, and look for barriers (three minutes; wants Debian's chromium)
+	$(if $(READY),$(PY) $(PIP) playwright)
 	@command -v chromium >/dev/null || { echo "Install Chromium first: apt-get install chromium"; exit 1; }
 	@test -f build/axe/package/axe.min.js || { mkdir -p build/axe && cd build/axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz; }
 	OMP_NUM_THREADS=1 TORCHBCOS_AXE=build/axe/package/axe.min.js $(PY) -m pytest -q tests/page

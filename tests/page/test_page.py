@@ -1,16 +1,18 @@
 """The page in real Chromium, as a person uses it: each thing that it can do, once.
 
-`make test-page` installs what is needed and runs all of it; `make test` runs the short path where Chromium is there.
+`make test-page` installs what is needed and runs all of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-import socket
-import threading
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,23 +28,28 @@ SHOTS = os.environ.get("TORCHBCOS_SHOTS", "")  # a folder for screenshots
 PHOTOS = Path(__file__).parents[2] / "docs" / "photos"
 SIZES = {"desktop": {"width": 1280, "height": 1000}, "phone": {"width": 390, "height": 844}}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: make test-page installs it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    from torchbcos.service import app
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app(["imagenet", "ten=imagenette"], device="cpu"), log_level="warning", access_log=False)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(60)
+    """Of a service that was started as a person starts it."""
+    command = [sys.executable, "-m", "torchbcos.cli", "serve", "--port", "0", "--model", "imagenet", "--model", "ten=imagenette"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://\S+", process.stdout.readline())
+            assert found is not None
+            for _ in range(600):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{found[0]}readyz", timeout=10):
+                    break
+                time.sleep(0.1)
+            yield found[0]
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +78,9 @@ class Visit:
         self.page.goto(address)
 
     def ready(self) -> None:
-        """An answer is there."""
-        self.page.locator("#classes button").first.wait_for(timeout=60_000)
+        """An answer is there, or the sentence that says why there is none."""
+        self.page.locator("#classes button, #error:not(:empty)").first.wait_for(timeout=60_000)
+        assert self.page.inner_text("#error") == ""
         sync_api.expect(self.page.locator("#status")).to_be_empty(timeout=60_000)
         assert self.page.inner_text("#error") == ""
 
@@ -331,7 +339,6 @@ VERBS: dict[str, Callable[[Visit], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_every_verb(browser: Any, address: str, size: str) -> None:
     visit = Visit(browser, address, size)
@@ -349,7 +356,6 @@ def test_every_verb(browser: Any, address: str, size: str) -> None:
     visit.close()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there: make test-page brings it")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
@@ -373,7 +379,6 @@ def test_no_barrier(browser: Any, address: str, size: str, scheme: str) -> None:
     visit.close()
 
 
-@pytest.mark.slow
 def test_refusals_are_said(browser: Any, address: str, tmp_path: Path) -> None:
     visit = Visit(browser, address, "desktop")
     broken = tmp_path / "<img src=x onerror=alert(1)>.jpg"
