@@ -142,32 +142,26 @@ def test_short_path(browser: Any, address: str, size: str) -> None:
 # -- each verb of the page, and the step that does it ----------------------------------------------------------------------
 
 
-def drop(visit: Visit) -> None:
-    data = [(PHOTOS / "football.jpg").read_bytes().hex(), "football.jpg"]
+def hand_over(visit: Visit, name: str, event: str) -> None:
+    """A photo in an event that JavaScript makes of `given`, which holds it."""
     visit.page.evaluate(
-        """([hex, name]) => {
+        f"""([hex, name]) => {{
           const bytes = Uint8Array.from(hex.match(/../g), (h) => parseInt(h, 16));
           const given = new DataTransfer();
-          given.items.add(new File([bytes], name, { type: "image/jpeg" }));
-          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
-        }""",
-        data,
+          given.items.add(new File([bytes], name, {{ type: "image/jpeg" }}));
+          document.body.dispatchEvent({event});
+        }}""",
+        [(PHOTOS / name).read_bytes().hex(), name],
     )
     visit.ready()
+
+
+def drop(visit: Visit) -> None:
+    hand_over(visit, "football.jpg", 'new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true })')
 
 
 def paste(visit: Visit) -> None:
-    data = [(PHOTOS / "llama.jpg").read_bytes().hex(), "llama.jpg"]
-    visit.page.evaluate(
-        """([hex, name]) => {
-          const bytes = Uint8Array.from(hex.match(/../g), (h) => parseInt(h, 16));
-          const given = new DataTransfer();
-          given.items.add(new File([bytes], name, { type: "image/jpeg" }));
-          document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: given, bubbles: true }));
-        }""",
-        data,
-    )
-    visit.ready()
+    hand_over(visit, "llama.jpg", 'new ClipboardEvent("paste", { clipboardData: given, bubbles: true })')
     sync_api.expect(visit.page.locator("#asked")).to_have_text("llama", timeout=30_000)
 
 

@@ -103,7 +103,7 @@ def answer(classifier: Classifier, asked: Asked, pictures: Sequence[Picture]) ->
 
 def _changed(classifier: Classifier, asked: Asked, picture: Picture) -> Record:
     target = asked.targets[0] if asked.targets else None
-    _, after, facts = changed(classifier, picture.placed, picture.steps, target)
+    after, facts = changed(classifier, picture.placed, picture.steps, target)
     rows = classifier.predictions(after.outputs, top_k=asked.top_k)[0]
     record: Record = {"file": _NAME, "error": None, "change": facts, "predictions": [asdict(row) for row in rows]}
     record["explanations"] = after.to_dict()["explanations"][0]

@@ -70,10 +70,11 @@ class Service:
         self, sources: Mapping[str, str], limits: Limits, token: str | None, hosts: Sequence[str], options: Mapping[str, Any]
     ) -> None:
         self.limits, self.token, self.hosts = limits, token, frozenset(host.lower() for host in hosts)
+        self.responses: Any = require("starlette.responses", extra="serve", why="The service")
         self.held = 0  # bytes of uploads
         self.shelf = Shelf(sources, limits.models, options)
-        self.queue: Queue[Picture] = Queue(self._work, length=limits.queue, batch=limits.batch, noted=self._noted)
         self.meters = Meters(lambda: len(self.queue), lambda: len(self.shelf.loaded()))
+        self.queue: Queue[Picture] = Queue(self._work, length=limits.queue, batch=limits.batch, noted=self.meters.batch)
         self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="torchbcos-read")
         self.openers = ThreadPoolExecutor(1, thread_name_prefix="torchbcos-open")
 
@@ -128,9 +129,6 @@ class Service:
         asked: Asked = kind
         return answer(self.shelf.open(asked.model), asked, pictures)
 
-    def _noted(self, count: int, seconds: float) -> None:
-        self.meters.batch(count, seconds)
-
     def _read(self, data: bytes, classifier: Classifier) -> Placed:
         """The picture of an upload, as small as the network takes it."""
         image = decode_image(data, "The picture", most=self.limits.pixels)
@@ -156,7 +154,6 @@ class Service:
     # -- routes --------------------------------------------------------------------------------------------------------
 
     async def _answered(self, action: str, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
         query = request.query_params
         check_names(action, query.keys())
         form = form_of(request.headers.get("accept", "*/*")) if action == "explain" else "json"
@@ -182,13 +179,12 @@ class Service:
             request, self.queue.ask(asked, Picture(placed, tuple(steps)), size=asked.size, seconds=self.limits.seconds)
         )  # fmt: skip
         if isinstance(found, bytes):
-            response: Response = responses.Response(found, media_type=_TYPES[form])
+            response: Response = self.responses.Response(found, media_type=_TYPES[form])
         else:
-            response = responses.JSONResponse(found)
+            response = self.responses.JSONResponse(found)
         return response
 
     async def _models(self, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
         here = set(self.shelf.loaded())
         rows = []
         for name, place in self.shelf.places.items():
@@ -201,37 +197,32 @@ class Service:
                     "layers": layers_of(classifier),
                 }
             rows.append(row)
-        response: Response = responses.JSONResponse({"models": rows, "version": __version__})
+        response: Response = self.responses.JSONResponse({"models": rows, "version": __version__})
         return response
 
     async def _description(self, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
-        response: Response = responses.JSONResponse(described_api(self.limits, self.token is not None))
+        response: Response = self.responses.JSONResponse(described_api(self.limits, self.token is not None))
         return response
 
     async def _healthy(self, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
-        response: Response = responses.JSONResponse({"status": "ok"})
+        response: Response = self.responses.JSONResponse({"status": "ok"})
         return response
 
     async def _ready(self, request: Request) -> Response:
         """Whether the first model is in memory, and there is room in the queue."""
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
         waiting = len(self.queue)
         ready = self.shelf.first in self.shelf.loaded() and waiting < self.limits.queue and not self.queue.closed
-        response: Response = responses.JSONResponse({"ready": ready, "waiting": waiting}, 200 if ready else 503)
+        response: Response = self.responses.JSONResponse({"ready": ready, "waiting": waiting}, 200 if ready else 503)
         return response
 
     async def _metrics(self, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
         body, kind = self.meters.text()
-        response: Response = responses.Response(body, headers={"content-type": kind})
+        response: Response = self.responses.Response(body, headers={"content-type": kind})
         return response
 
     async def _file(self, name: str, request: Request) -> Response:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
         file, kind = _FILES[name]
-        response: Response = responses.Response((_PAGE / file).read_bytes(), media_type=kind)
+        response: Response = self.responses.Response((_PAGE / file).read_bytes(), media_type=kind)
         return response
 
 
@@ -322,5 +313,6 @@ class _Guard:
                 raise Refused(401, "This service needs its token: Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"})
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:
-        responses: Any = require("starlette.responses", extra="serve", why="The service")
-        await responses.JSONResponse({"error": refused.sentence}, refused.status, refused.headers)(scope, receive, send)
+        await self.service.responses.JSONResponse({"error": refused.sentence}, refused.status, refused.headers)(
+            scope, receive, send
+        )

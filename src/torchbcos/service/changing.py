@@ -88,8 +88,8 @@ def _mask(data: bytes, name: str, size: Sequence[int]) -> Tensor:
 
 def changed(
     classifier: Classifier, picture: Placed, steps: Sequence[Step], target: int | None
-) -> tuple[Explanation, Explanation, dict[str, Any]]:
-    """The explanations before and after the last step, and what it changed.
+) -> tuple[Explanation, dict[str, Any]]:
+    """The explanation after the last step, and what that step changed.
 
     "predicted": minus the sum of the contributions of what was removed. "held": what W of before says of the new
     pixels, `Σ W · (x' - x)`. "real": the network run again. They need not agree: W belongs to the picture before, and grey or
@@ -113,4 +113,4 @@ def changed(
         "before": float(first.values[0, 0]), "after": float(second.values[0, 0]), "removed": float(removed.double().mean()),
         "label": first.label(explained), "index": explained,
     }  # fmt: skip
-    return first, second, facts
+    return second, facts

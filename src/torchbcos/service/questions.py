@@ -68,7 +68,7 @@ def asked_of(
     """The question of a request.
 
     Args:
-        action: "predict" or "explain".
+        action: as `Asked` has it.
         model: its name.
         classifier: who answers.
         given: the parameters; of several of one name the last.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from torchbcos._core.errors import BcosError
 from torchbcos.service.refusals import Refused
 
 __all__ = ["Queue"]
@@ -152,9 +151,6 @@ class Queue(Generic[_Question]):
         """Of each its answer or an exception; what fails together is tried one by one."""
         try:
             return list(self.work(found[0].kind, [one.question for one in found]))
-        except (BcosError, Refused) as error:
-            if len(found) == 1:
-                return [error]
         except Exception as error:  # whatever it is, the thread goes on, and the others are answered
             if len(found) == 1:
                 return [error]
