@@ -47,8 +47,9 @@
     return body;
   };
   const query = (values) => {
-    const found = new URLSearchParams({ model: $("model").value });
-    for (const [key, value] of Object.entries(values)) if (value !== "" && value !== null && value !== undefined) found.append(key, value);
+    const found = new URLSearchParams();
+    // before the list of models is there, no model is named: the first one answers
+    for (const [key, value] of Object.entries({ model: $("model").value, ...values })) if (value !== "" && value !== null && value !== undefined) found.append(key, value);
     return `?${found}`;
   };
 
