@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from torchbcos.service.application import Service
 from torchbcos.service.limits import Limits as Limits
+from torchbcos.service.replicas import ray_app as ray_app
 from torchbcos.service.shelf import named_sources
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["Limits", "app"]
+__all__ = ["Limits", "app", "ray_app"]
 
 
 def app(

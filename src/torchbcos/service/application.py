@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +117,9 @@ class Service:
         self.openers.shutdown(wait=False, cancel_futures=True)
 
     def _open_first(self) -> None:
-        """Open the first model before anybody asks; why it cannot be opened, the first request hears."""
-        try:
+        """Open the first model before anybody asks; why it cannot be opened, the log says."""
+        with suppress(Refused):
             self.shelf.open(self.shelf.first)
-        except Refused as refused:
-            _log.error("%s", refused.sentence)
 
     # -- the network ---------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import gc
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from torchbcos.service.refusals import Refused
 from torchbcos.zoo import Classifier, load
 
 __all__ = ["Shelf", "named_sources"]
+
+_log = logging.getLogger(__name__)
 
 
 def named_sources(sources: Sequence[str]) -> dict[str, str]:
@@ -117,7 +120,8 @@ class Shelf:
                 try:
                     place.classifier = load(place.source, **self.options)
                 except (BcosError, OSError, MemoryError) as error:
-                    raise Refused(503, f"The model {quote(name)} cannot be opened: {error}") from error
+                    _log.error("The model %s cannot be opened: %s", quote(name), error)  # it names a path: not for callers
+                    raise Refused(503, f"The model {quote(name)} cannot be opened: the log of the service says why.") from error
             found = place.classifier
         with self.lock:
             self.used[name] = None

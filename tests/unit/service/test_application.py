@@ -283,12 +283,13 @@ def test_requests_that_come_together_are_answered_together_and_alike(direct: tor
         assert float(lines[0].split()[-1]) < 24
 
 
-def test_several_models_and_those_that_cannot_be_opened() -> None:
+def test_several_models_and_those_that_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> None:
     sources = ["ten=imagenette", "none=/nowhere/at/all"]
     with testclient.TestClient(app(sources, device="cpu", limits=Limits(models=1))) as client:
         assert client.post("/v1/predict?model=ten", content=DATA, headers=RAW).status_code == 200
         answer = client.post("/v1/predict?model=none", content=DATA, headers=RAW)
         assert answer.status_code == 503 and "cannot be opened" in answer.json()["error"]
+        assert "nowhere" not in answer.text and "nowhere" in caplog.text  # where a model lies is not for callers
         assert client.post("/v1/predict?model=ten", content=DATA, headers=RAW).status_code == 200
 
 
