@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service attack docs
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -83,12 +83,11 @@ parity: $(READY) ## compare with the official package, a line a model
 	$(if $(READY),$(PY) $(PIP) --editable '.[parity]')
 	$(PY) tests/parity.py
 
-scale: $(READY) ## comparisons on a local Ray cluster, one of whose two workers is killed (five minutes)
+scale: $(READY) ## comparisons and the service on a local Ray cluster, whose workers and replicas are killed (seven minutes)
 	$(if $(READY),$(PY) $(PIP) --editable '.[scale]')
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow tests/unit/evaluation/test_ray_engine.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow tests/unit/evaluation/test_ray_engine.py tests/unit/service/test_replicas.py
 
 test-page: $(READY) ## drive the page in Chromium, each of its verbs once, and look for barriers (three minutes; wants Debian's chromium)
-	$(if $(READY),$(PY) $(PIP) playwright)
 	@command -v chromium >/dev/null || { echo "Install Chromium first: apt-get install chromium"; exit 1; }
 	@test -f build/axe/package/axe.min.js || { mkdir -p build/axe && cd build/axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz; }
 	OMP_NUM_THREADS=1 TORCHBCOS_AXE=build/axe/package/axe.min.js $(PY) -m pytest -q tests/page
@@ -112,6 +111,10 @@ attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against 
 
 bench-service: $(READY) ## the service under load beside a naive handler and the library's loop (ten minutes; BENCH="--seconds 60")
 	$(PY) benchmarks/service.py $(BENCH)
+
+bench-replicas: $(READY) ## twenty replicas on Ray are killed while callers ask (five minutes; BENCH="--kills 3")
+	$(if $(READY),$(PY) $(PIP) --editable '.[scale]')
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.replicas $(BENCH)
 
 fuzz: $(READY) ## read 10,000 spoiled files of each of eight kinds (half an hour; FUZZ="card pth --count 500" for a part)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ)

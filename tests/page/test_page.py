@@ -1,6 +1,6 @@
 """The page in real Chromium, as a person uses it: each thing that it can do, once.
 
-`make test-page` installs what is needed and runs all of it.
+`make test-page` runs all of it; of `make test` the short path is a part, where Chromium is installed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ SHOTS = os.environ.get("TORCHBCOS_SHOTS", "")  # a folder for screenshots
 PHOTOS = Path(__file__).parents[2] / "docs" / "photos"
 SIZES = {"desktop": {"width": 1280, "height": 1000}, "phone": {"width": 390, "height": 844}}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +330,7 @@ VERBS: dict[str, Callable[[Visit], None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_every_verb(browser: Any, address: str, size: str) -> None:
     visit = Visit(browser, address, size)
@@ -350,6 +348,7 @@ def test_every_verb(browser: Any, address: str, size: str) -> None:
     visit.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there: make test-page brings it")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
@@ -373,6 +372,7 @@ def test_no_barrier(browser: Any, address: str, size: str, scheme: str) -> None:
     visit.close()
 
 
+@pytest.mark.slow
 def test_refusals_are_said(browser: Any, address: str, tmp_path: Path) -> None:
     visit = Visit(browser, address, "desktop")
     broken = tmp_path / "<img src=x onerror=alert(1)>.jpg"
