@@ -2,7 +2,8 @@
 
     python recipes/align/sheet.py --photos docs/photos --models ten=imagenette aligned=imagenet --out sheet.jpg
 
-Of each network its explanation, and of the last one its contributions as well, all for that network's own first class.
+Of each network its explanation (of an ordinary one its contributions), and of the last one its contributions as well, all
+for that network's own first class.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ def tiles_of(path: Path, models: dict[str, Classifier], side: int, percentile: f
         e = classifier.explain(path)
         first = int(e.targets[0, 0])
         words = f"{e.label(first)} {100 * float(e.probabilities()[0, first]):.0f} %"
-        rgba = Image.fromarray((255 * e.rgba(percentile=percentile)).round().astype("uint8"))
-        white = Image.new("RGBA", rgba.size, "white")
-        found.append((Image.alpha_composite(white, rgba).convert("RGB"), words))
+        heat = Image.fromarray((255 * e.heatmap()).round().astype("uint8")[..., :3])
+        if e.inputs.shape[1] == 6:
+            rgba = Image.fromarray((255 * e.rgba(percentile=percentile)).round().astype("uint8"))
+            white = Image.new("RGBA", rgba.size, "white")
+            found.append((Image.alpha_composite(white, rgba).convert("RGB"), words))
+        else:  # the weights of an ordinary network say no colour
+            found.append((heat, words))
         if name == last:
-            heat = (255 * e.heatmap()).round().astype("uint8")
-            found.append((Image.fromarray(heat[..., :3]), "contributions"))
+            found.append((heat, "contributions"))
     return [(image.resize((side, side), Image.Resampling.LANCZOS), words) for image, words in found]
 
 
