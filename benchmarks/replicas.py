@@ -25,9 +25,8 @@ import ray
 from ray import serve
 
 import torchbcos
-from benchmarks.service import PATHS, PHOTOS, alike, used
+from benchmarks.service import PATHS, PHOTOS, alike, answers_of, used
 from torchbcos.service import ray_app
-from torchbcos.zoo.records import explained, predicted
 
 TRIES, BUSY, LONGEST = 8, 0.3, 120.0
 
@@ -130,10 +129,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    classifier, wanted = torchbcos.load("imagenet", device="cpu"), {}
-    for i, path in enumerate(PHOTOS):
-        wanted["predict", i] = predicted(classifier, ["picture"], [path])[0]
-        wanted["explain", i] = explained(classifier, ["picture"], [path])[0]
+    wanted = answers_of(torchbcos.load("imagenet", device="cpu"))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": args.port})

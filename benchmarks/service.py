@@ -80,6 +80,12 @@ def alike(mine: Any, theirs: Any) -> bool:
     return bool(mine == theirs)
 
 
+def answers_of(classifier: torchbcos.Classifier) -> dict[tuple[str, int], Any]:
+    """The library's own answer for each path and photo."""
+    ask = {"predict": predicted, "explain": explained}
+    return {(path, i): ask[path](classifier, ["picture"], [photo])[0] for path in PATHS for i, photo in enumerate(PHOTOS)}
+
+
 async def client(address: str, wanted: dict[tuple[str, int], Any], until: float, number: int, seen: Seen) -> None:
     """One person: a photo, an answer, the next one; asks again where it was refused for now."""
     rng = random.Random(number)
@@ -159,10 +165,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     classifier = torchbcos.load("imagenet", device="cpu")
-    wanted: dict[tuple[str, int], Any] = {}
-    for i, path in enumerate(PHOTOS):
-        wanted["predict", i] = predicted(classifier, ["picture"], [path])[0]
-        wanted["explain", i] = explained(classifier, ["picture"], [path])[0]
+    wanted = answers_of(classifier)
     found = {"the library's loop, before": loop(classifier, args.seconds / 5)}
     serve = [sys.executable, "-m", "torchbcos.cli", "serve", "--port", "0", "--device", "cpu"]
     found["torchbcos serve"] = served(serve, wanted, args.clients, args.seconds)
