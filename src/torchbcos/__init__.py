@@ -32,6 +32,7 @@ _DOOR = {
     "recalibrate": "torchbcos.models",
     "register_rule": "torchbcos.kinds",
     "save": "torchbcos.zoo",
+    "verify": "torchbcos.zoo.verifying",
 }
 _ROOMS = (
     "attribution",

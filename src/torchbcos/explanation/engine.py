@@ -24,6 +24,7 @@ from torchbcos.explanation.arguments import check_arguments, matched, part_of, p
 from torchbcos.explanation.complete import precision_here, usual_tolerance
 from torchbcos.explanation.finite import check_finite, check_signal, largest_of
 from torchbcos.explanation.forward import Asked, Ran, check_constants, outputs_of, run
+from torchbcos.explanation.origin import Origin
 from torchbcos.explanation.result import Explanation
 from torchbcos.explanation.verify import Proof, first_broken
 from torchbcos.kinds import OneByOne
@@ -214,6 +215,7 @@ def _explain_together(
         constants=constants, fixed=tuple(name for name in constants if state.fixed[name]),
         class_names=getattr(state.model, "class_names", None), at=at,
         tolerance=max(precision_here(state.inputs), usual_tolerance(values.dtype)),
+        origin=Origin(model, {"products": asked.products, "output": asked.output}),
     ), watch.foreign  # fmt: skip
 
 

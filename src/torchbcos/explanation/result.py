@@ -25,6 +25,8 @@ from torchbcos.explanation import drawn
 from torchbcos.explanation.arrays import save_arrays
 from torchbcos.explanation.choice import chosen, picked
 from torchbcos.explanation.complete import unit_of, usual_tolerance
+from torchbcos.explanation.origin import Origin
+from torchbcos.explanation.proving import prove
 from torchbcos.explanation.told import record_of
 from torchbcos.pictures import Seen
 from torchbcos.rendering import Caption, Whole, heatmap, rgba
@@ -58,6 +60,7 @@ class Explanation:
         seen: what part of each picture the network looked at; empty or N of them.
         originals: whole pictures, which panels show in place of what the network saw; empty or N of them.
         tolerance: how far the numbers may miss the value for `complete`; None: as their dtype says.
+        origin: the network and how it was asked, for `prove`; None: not known.
     """
 
     inputs: Tensor
@@ -77,6 +80,7 @@ class Explanation:
     seen: tuple[Seen, ...] = ()
     originals: tuple[Whole, ...] = ()
     tolerance: float | None = None
+    origin: Origin | None = None
 
     @property
     def contributions(self) -> Tensor:
@@ -369,6 +373,25 @@ class Explanation:
             StateError: the file could not be written; an earlier one is as it was.
         """
         return save_arrays(self, Path(path))
+
+    def prove(self, path: str | Path, i: int = 0, k: int = 0, *, picture: str | Path | None = None) -> Path:
+        """Write a small file with which others can check this explanation: `torchbcos.verify`, `torchbcos verify FILE`.
+
+        It holds what was explained, the map of contributions in half precision, all constants by name, and hashes of weights, card
+        and input, but neither the network nor the picture. docs/how-to/proofs.md says what it shows, and what it cannot.
+
+        Args:
+            path: of the file, "bus.proof.json" say; an earlier one is replaced.
+            i, k: which image, which target.
+            picture: the picture's file, whose hash goes into the proof.
+
+        Raises:
+            InputError: there is no such image or target, or an inner feature was explained.
+            MissingFileError: there is no such folder, or no such picture.
+            StateError: the network is gone, or was changed since; or the file could not be written.
+        """
+        i, k = self._place(i, k)
+        return prove(self, Path(path), i, k, None if picture is None else Path(picture))
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the panel, or the first of several below each other, and how many there are."""

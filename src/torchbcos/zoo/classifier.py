@@ -344,7 +344,7 @@ class Classifier(metaclass=_Kind):
                 )
             check_logits(found.outputs, x, len(self.class_names) or None)
             photos = self.transform.decode(found.inputs) if prepare is None else photos_of(found.inputs)
-            yield self._captioned(found, photos, files, seen)
+            yield self._captioned(found, photos, files, seen, fit)
             start += len(x)
         for asked in (chosen, other):
             asked.check_all(start)
@@ -374,10 +374,15 @@ class Classifier(metaclass=_Kind):
         chosen.check_all(walk.start)
         return Attribution.join(parts)
 
-    def _captioned(self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...]) -> Explanation:
+    def _captioned(
+        self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...], fit: str | None
+    ) -> Explanation:  # fmt: skip
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
         card = self.card
-        named = dataclasses.replace(e, class_names=self.class_names, probability=card.probability, temperature=card.temperature)
+        origin = None if e.origin is None else e.origin.with_card(self.fitted(fit).card)
+        named = dataclasses.replace(
+            e, class_names=self.class_names, probability=card.probability, temperature=card.temperature, origin=origin
+        )
         return named.shown_with(photos=photos, titles=files, seen=seen)
 
     def class_index(self, target: Any) -> Any:
