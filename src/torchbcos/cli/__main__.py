@@ -19,8 +19,10 @@ from torchbcos.cli.export import export
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
 from torchbcos.cli.program import HELP, Command, Program
+from torchbcos.cli.report import report
 from torchbcos.cli.serve import serve
 from torchbcos.cli.train import train
+from torchbcos.cli.verify import verify
 
 __all__ = ["app", "main", "program"]
 
@@ -85,6 +87,8 @@ app.command(
     cls=Command,
     epilog="Examples: torchbcos serve; torchbcos serve --model mine=runs/mine/model --model imagenet --port 9000",
 )(serve)
+app.command(cls=Command, epilog="Example: torchbcos report my-photos -o why.html")(report)
+app.command(cls=Command, epilog="Example: torchbcos verify bus.proof.json --picture bus.jpg")(verify)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from torchbcos.cli.walking import Walk, finish, gather, refuse_missing, walk
 if TYPE_CHECKING:
     from torchbcos.cli.walking import Batch
     from torchbcos.explanation import Explanation
+    from torchbcos.pictures import Found
     from torchbcos.zoo import Classifier
     from torchbcos.zoo.records import Record
 
@@ -118,6 +119,13 @@ def explain(
             help="Write the numbers, too: beside each picture an .npz file with W(x), contributions and the rest.",
         ),
     ] = False,
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            "--proof", metavar="FILE|FOLDER", parser=given_path, rich_help_panel=_WRITTEN,
+            help="Write a proof, too, which 'torchbcos verify' checks: a .json file, or a folder with one for each explanation.",
+        ),
+    ] = None,
     axis: Annotated[
         int | None,
         typer.Option(
@@ -154,9 +162,10 @@ def explain(
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
         places = Places(out, file_parts(classifier.class_names), other, f".{form.value}", arrays)
         how = products.value if products else None
-        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi, how)
+        request = _Request(places, named, top_k, _view(classifier, axis, chosen), dpi, how, proof)
         job = gather(paths, classifier, as_json=json)
         job.found = without_results(job.found, paths, out)
+        request.check_proof(len(job.found))
         if skip_existing:
             request.skip(job, max(changed_last(model), changed_last(str(weights)) if weights else 0.0))
         if not json:
@@ -200,6 +209,7 @@ class _Request:
         view: arguments of a panel.
         dpi: of its file; None: the file says none.
         products: what becomes of products of two signals.
+        proof: a file (.json) or a folder for proofs; None: none are written.
     """
 
     places: Places
@@ -208,6 +218,33 @@ class _Request:
     view: dict[str, Any] = field(default_factory=dict)
     dpi: int | None = None
     products: str | None = None
+    proof: Path | None = None
+
+    def check_proof(self, pictures: int) -> None:
+        """Refuse one file for several proofs, before any work.
+
+        Raises:
+            InputError: there would be several, or nothing can be written there.
+        """
+        if self.proof is None:
+            return
+        if self.proof.suffix != ".json":
+            check_writable(self.proof, "--proof")
+            return
+        count = pictures * (len(set(self.classes)) if self.classes else self.top_k)
+        if count > 1:
+            raise InputError(f"{count} explanations have as many proofs: name a folder with --proof, not {quote(self.proof)}.")
+        check_writable(self.proof.parent, "--proof")
+
+    def _prove(self, e: Explanation, k: int, item: Found, index: int) -> Path | None:
+        """Write the proof of one explanation, if it is wanted; a picture that was piped has no file to be hashed."""
+        if self.proof is None:
+            return None
+        target = self.proof
+        if target.suffix != ".json":
+            target = self.proof / self.places.panel(item, index, ".proof.json").relative_to(self.places.out)
+        make_folder(target.parent)
+        return e.prove(target, 0, k, picture=item.path if item.path.is_file() else None)
 
     def answer(self, classifier: Classifier, batch: Batch) -> Iterator[Record]:
         """Explain the pictures of one batch, and write what is asked for of each."""
@@ -220,6 +257,8 @@ class _Request:
             make_folder(target.parent)
             if self.places.arrays:
                 record["arrays"] = str(_alone(e, k).save_arrays(self.places.numbers(batch[i][0], record["index"])))
+            if (proof := self._prove(e, k, batch[i][0], record["index"])) is not None:
+                record["proof"] = str(proof)
             return str(e.save(target, 0, k, dpi=self.dpi, **self.view))
 
         return iter_explained(
@@ -281,6 +320,8 @@ def _print_record(parts: str, record: Record) -> None:
         tell(f"  {why}: {what} {_written(e['value'], '.2f')}{_carried(parts, e)} -> {e['picture']}")
         if "arrays" in e:
             tell(f"    the numbers -> {e['arrays']}")
+        if "proof" in e:
+            tell(f"    the proof -> {e['proof']}")
 
 
 def _carried(parts: str, e: Record) -> str:

@@ -129,18 +129,18 @@ def make_folder(folder: Path) -> None:
         raise StateError(f"Could not make the folder {str(folder)!r}: {_reason(error)}.") from None
 
 
-def check_writable(out: Path) -> None:
+def check_writable(out: Path, option: str = "--out") -> None:
     """Raise before any work where nothing could be written: a file of that name, no permission, a read-only disk."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.stat(out)  # or another error: a name that no disk takes
     there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
     if not os.path.isdir(there):
-        raise InputError(f"--out {str(out)!r}: {str(there)!r} is a file, not a folder.")
+        raise InputError(f"{option} {str(out)!r}: {str(there)!r} is a file, not a folder.")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise InputError(f"--out {str(out)!r}: nothing can be written to {str(there)!r}: {_reason(error)}.") from None
+        raise InputError(f"{option} {str(out)!r}: nothing can be written to {str(there)!r}: {_reason(error)}.") from None
 
 
 def _reason(error: OSError) -> str:

@@ -30,7 +30,7 @@ HELP = {"help_option_names": ["--help", "-h"]}
 _OTHER_WORDS = {
     "version": "--version", "list": "models", "ls": "models", "zoo": "models", "classify": "predict", "infer": "predict",
     "inference": "predict", "heatmap": "explain", "saliency": "explain", "attribute": "explain", "visualize": "explain",
-    "visualise": "explain", "fit": "train", "finetune": "train", "test": "evaluate", "eval": "evaluate", "verify": "check",
+    "visualise": "explain", "fit": "train", "finetune": "train", "test": "evaluate", "eval": "evaluate", "proof": "verify",
     "validate": "check", "onnx": "export", "convert": "export", "info": "models", "show": "models", "download": "models",
     "run": "predict", "plot": "explain", "score": "evaluate", "benchmark": "evaluate",
     "temperature": "calibrate", "recalibrate": "calibrate",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import platform
 import zlib
@@ -19,19 +20,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from torchbcos import __version__
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import read_whole
 from torchbcos._core.fingerprint import hash_of
 from torchbcos._core.names import quote
 from torchbcos._core.numbers import integer
-from torchbcos._core.sealed import read_sealed, write_sealed
+from torchbcos._core.sealed import canonical, read_sealed, write_sealed
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.told import record_of
 
 if TYPE_CHECKING:
     from torchbcos.explanation.result import Explanation
 
-__all__ = ["FORMAT", "LARGEST", "Stated", "file_hash", "prove", "read_proof"]
+__all__ = ["FORMAT", "LARGEST", "Stated", "card_hash", "file_hash", "prove", "read_proof"]
 
 FORMAT = "torchbcos proof 1"
 LARGEST = 64 * 2**20  # bytes of a proof
@@ -61,7 +63,7 @@ def _record(e: Explanation, i: int, k: int, picture: Path | None) -> dict[str, A
     other = said.get("contrast")
     return {
         "format": FORMAT,
-        "made with": {"torchbcos": _version(), "torch": torch.__version__, "python": platform.python_version()},
+        "made with": {"torchbcos": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "model": {
             "name": None if card is None else str(card["name"]), "weights": weights, "parameters": count,
             "file": None if card is None else card.get("digest"), "card": None if card is None else card_hash(card),
@@ -79,18 +81,8 @@ def _record(e: Explanation, i: int, k: int, picture: Path | None) -> dict[str, A
     }  # fmt: skip
 
 
-def _version() -> str:
-    from torchbcos import __version__
-
-    return __version__
-
-
 def card_hash(card: Mapping[str, Any]) -> str:
     """SHA-256 of a card as data, without where its file lies."""
-    import hashlib
-
-    from torchbcos._core.sealed import canonical
-
     return hashlib.sha256(canonical(_plain({k: v for k, v in card.items() if k not in ("file", "url")}))).hexdigest()
 
 
@@ -111,8 +103,6 @@ def file_hash(path: Path) -> str:
     Raises:
         MissingFileError, InputError: it is not there, or no file that ends.
     """
-    import hashlib
-
     try:
         return hashlib.sha256(read_whole(path, _MOST_PICTURE)).hexdigest()
     except FileNotFoundError:

@@ -9,6 +9,11 @@
     const body = table.tBodies[0];
     const rows = [...body.rows];
     const texts = rows.map((row) => row.textContent.toLowerCase());
+    // of a row that links to a thumbnail, that thumbnail: it is sorted and filtered with its row
+    const twins = rows.map((row) => {
+      const link = row.querySelector("a[href^='#']");
+      return link && document.getElementById(link.hash.slice(1));
+    });
     const heads = [...table.tHead.rows[0].cells];
     const search = box.querySelector("input");
     const choices = [...box.querySelectorAll("select")];
@@ -30,6 +35,7 @@
         return sign * (typeof a === "number" ? a - b : words.compare(a, b)) || at - bt;
       });
       body.append(...keyed.map((key) => key[2]));
+      for (const key of keyed) if (twins[key[1]]) twins[key[1]].parentElement.append(twins[key[1]]);
     };
     heads.forEach((head, i) => {
       const button = head.querySelector("button");
@@ -51,6 +57,7 @@
         const fits = wanted.every((word) => texts[at].includes(word)) &&
           choices.every((choice) => !choice.selectedIndex || said(row.cells[choice.dataset.column]) === choice.value);
         row.hidden = !fits;
+        if (twins[at]) twins[at].hidden = !fits;
         shown += fits;
       });
       count.textContent = `${shown} of ${rows.length} rows`;
@@ -85,11 +92,15 @@
     facts.replaceChildren(more ? more.content.cloneNode(true) : "");
   };
   const step = (by) => {
-    const all = [...opener.closest(".strip").querySelectorAll("button")];
+    const all = [...opener.closest(".strip").querySelectorAll("li:not([hidden]) button")];
     show(all[(all.indexOf(opener) + by + all.length) % all.length]);
   };
   for (const button of document.querySelectorAll(".strip button")) {
     button.addEventListener("click", () => { show(button); panel.showModal(); });
+  }
+  for (const link of document.querySelectorAll("[data-table] a[href^='#']")) {
+    const button = document.querySelector(`${link.hash} button`);
+    if (button) link.addEventListener("click", (event) => { event.preventDefault(); show(button); panel.showModal(); });
   }
   const [before, after, close] = panel.querySelectorAll("button");
   before.addEventListener("click", () => step(-1));

@@ -16,7 +16,7 @@ from torchbcos.rendering.files import to_uint8
 from torchbcos.rendering.markup import Html, element
 from torchbcos.rendering.page import facts
 
-__all__ = ["Shot", "data_uri", "strip"]
+__all__ = ["Shot", "data_uri", "link", "strip", "thumbnail"]
 
 _LARGEST = 512  # pixels of a side: a page is read on a screen, and sent by post
 _QUALITY = 85
@@ -31,50 +31,75 @@ class Shot:
         caption: below them, and above the panel.
         facts: in the panel, a name and a value a row.
         names: what each picture is, for those who do not see it.
+        place: by which `link` finds it.
     """
 
     pictures: Sequence[Image.Image | NDArray[Any]]
     caption: str
     facts: dict[str, object]
     names: Sequence[str] = ()
+    place: str = ""
 
 
-def strip(shots: Iterable[Shot]) -> Html:
+def strip(shots: Iterable[Shot | Html]) -> Html:
     """Thumbnails in a row that wraps; a click or the Enter key opens the panel, arrow keys go to the next.
+
+    Args:
+        shots: or what `thumbnail` made of them, which holds no pictures as numbers.
 
     >>> strip([Shot([Image.new("RGB", (4, 4))], "black", {"value": 0.5})])[:37]
     '<ul class="strip"><li><button type="b'
     """
-    return element("ul", *(_thumbnail(shot) for shot in shots), attributes={"class": "strip"})
+    items = (shot if isinstance(shot, Html) else thumbnail(shot) for shot in shots)
+    return element("ul", *items, attributes={"class": "strip"})
 
 
-def _thumbnail(shot: Shot) -> Html:
+def link(words: str, place: str) -> Html:
+    """Words that open the panel of the shot at this place; in a table whose rows have one, filters and order are also the strip's.
+
+    >>> link("bus.jpg", "p1")
+    '<a href="#p1">bus.jpg</a>'
+    """
+    return element("a", words, attributes={"href": f"#{place}"})
+
+
+def thumbnail(shot: Shot, *, largest: int = _LARGEST, quality: int = _QUALITY) -> Html:
+    """One of a strip.
+
+    Args:
+        shot: what it shows.
+        largest: pixels of a side; quality: of JPEG and WebP, up to 100.
+    """
     names = [*shot.names, *[f"picture {i + 1}" for i in range(len(shot.names), len(shot.pictures))]]
-    images = [_image(picture, f"{name}: {shot.caption}") for picture, name in zip(shot.pictures, names, strict=True)]
+    images = [
+        _image(picture, f"{name}: {shot.caption}", largest, quality) for picture, name in zip(shot.pictures, names, strict=True)
+    ]
     button = element("button", *images, attributes={"type": "button", "aria-haspopup": "dialog", "aria-label": shot.caption})
     more = element("template", facts(shot.facts)) if shot.facts else ""
-    return element("li", button, element("p", shot.caption), more)
+    about = {"id": shot.place} if shot.place else {}
+    return element("li", button, element("p", shot.caption), more, attributes={**about})
 
 
-def _image(picture: Image.Image | NDArray[Any], words: str) -> Html:
-    image = _flat(picture)
+def _image(picture: Image.Image | NDArray[Any], words: str, largest: int, quality: int) -> Html:
+    image = _flat(picture, largest)
     size = {"width": str(image.width), "height": str(image.height)}
-    return element("img", attributes={"src": data_uri(image), **size, "alt": words})
+    return element("img", attributes={"src": data_uri(image, quality=quality), **size, "alt": words, "decoding": "async"})
 
 
-def data_uri(picture: Image.Image | NDArray[Any]) -> str:
+def data_uri(picture: Image.Image | NDArray[Any], *, quality: int = _QUALITY) -> str:
     """A picture as an address that holds it: as PNG, WebP or JPEG, whichever is shortest.
 
     Args:
         picture: a PIL image or an array, as in `Shot`; sides above 512 pixels are made smaller, what is clear becomes white.
+        quality: of JPEG and WebP, up to 100.
 
     >>> data_uri(Image.new("RGB", (8, 8), "white"))[:11]
     'data:image/'
     """
-    image = _flat(picture)
-    kinds: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": _QUALITY, "optimize": True}}
+    image = _flat(picture, _LARGEST)
+    kinds: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": quality, "optimize": True}}
     if features.check("webp"):
-        kinds = {"PNG": kinds["PNG"], "WEBP": {"quality": _QUALITY, "method": 4}}
+        kinds = {"PNG": kinds["PNG"], "WEBP": {"quality": quality, "method": 4}}
     found: list[tuple[bytes, str]] = []
     for kind, settings in kinds.items():
         buffer = io.BytesIO()
@@ -84,11 +109,11 @@ def data_uri(picture: Image.Image | NDArray[Any]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _flat(picture: Image.Image | NDArray[Any]) -> Image.Image:
+def _flat(picture: Image.Image | NDArray[Any], largest: int) -> Image.Image:
     """In RGB on white, no side too long."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(to_uint8(picture))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = Image.fromarray(np.asarray(image.convert("RGB")))  # the pixels alone: no profile, comment or place of a camera
-    image.thumbnail((_LARGEST, _LARGEST))
+    image.thumbnail((largest, largest))
     return image
