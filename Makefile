@@ -116,5 +116,5 @@ bench-replicas: $(READY) ## twenty replicas on Ray are killed while callers ask 
 	$(if $(READY),$(PY) $(PIP) --editable '.[scale]')
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.replicas $(BENCH)
 
-fuzz: $(READY) ## read 10,000 spoiled files of each of eight kinds (half an hour; FUZZ="card pth --count 500" for a part)
+fuzz: $(READY) ## read 10,000 spoiled files of each of nine kinds (half an hour; FUZZ="card pth --count 500" for a part)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.scans import spoil_dicom, spoil_nifti
+from tests.reference.proofs import sealed
 
 __all__ = ["MUTATORS"]
 
@@ -164,6 +165,15 @@ def _json(rng: random.Random, data: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _forged(rng: random.Random, data: bytes) -> bytes:
+    """A proof whose tree was spoiled, with a checksum that fits again, where JSON can hold it."""
+    spoiled = _json(rng, data)
+    try:
+        return sealed(json.loads(spoiled))
+    except (ValueError, RecursionError, AttributeError):
+        return spoiled
+
+
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [both for key, value in pairs for both in [(tree, key), *_nodes(value)]]
@@ -307,4 +317,5 @@ MUTATORS: dict[str, Sequence[Callable[[random.Random, bytes], bytes]]] = {
     "pth": (_pth, _pth, spoil_bytes, _bomb),
     "dicom": (spoil_dicom, spoil_dicom, spoil_bytes),
     "nifti": (spoil_nifti, spoil_nifti, spoil_bytes),
+    "proof": (_json, _forged, _text, spoil_bytes),
 }

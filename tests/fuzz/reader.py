@@ -18,7 +18,8 @@ import torch
 
 import torchbcos
 from tests.fuzz.scans import read_slices, read_volume
-from tests.fuzz.seeds import FOREIGN, NETWORK, OPTIONS, prepare, seeds_of, spoiled
+from tests.fuzz.seeds import FOREIGN, NETWORK, OPTIONS, prepare, proved, seeds_of, spoiled
+from tests.reference import proofs as slow
 from torchbcos.data import open_labelled
 from torchbcos.pictures import Preprocess
 from torchbcos.training.distillation import Teacher
@@ -84,6 +85,13 @@ def _read_weights(file: Path) -> None:
     torchbcos.create_model(NETWORK, weights=file, **OPTIONS)
 
 
+def _read_proof(file: Path) -> None:
+    """A proof is verified; one that was changed and whose checksum does not fit must never be taken."""
+    network, x = proved()
+    str(torchbcos.verify(file, network, input=x))
+    slow.read(file.read_bytes())
+
+
 _READERS: dict[str, Callable[[Path], None]] = {
     "card": _read_card,
     "recipe": _read_recipe,
@@ -93,6 +101,7 @@ _READERS: dict[str, Callable[[Path], None]] = {
     "pth": _read_weights,
     "dicom": read_slices,
     "nifti": read_volume,
+    "proof": _read_proof,
 }
 
 

@@ -18,7 +18,7 @@ from tests.fuzz.mutate import MUTATORS
 from tests.fuzz.scans import dicoms, niftis, prepare_slices
 from torchbcos.training.recipe import find_recipe, to_toml
 
-__all__ = ["FOREIGN", "NETWORK", "OPTIONS", "prepare", "seeds_of", "spoiled"]
+__all__ = ["FOREIGN", "NETWORK", "OPTIONS", "prepare", "proved", "seeds_of", "spoiled"]
 
 NETWORK = "cifar10_resnet20"
 OPTIONS = {"num_classes": 3}
@@ -29,7 +29,7 @@ FOREIGN = {"recipe": (1, 2)}  # these ask for code: they are refused
 def seeds_of(kind: str) -> tuple[bytes, ...]:
     """The sound files of a kind, the same in every process."""
     makers = {"card": _cards, "recipe": _recipes, "shard": _shards, "table": _tables, "npy": _arrays, "pth": _weights,
-              "dicom": dicoms, "nifti": niftis}  # fmt: skip
+              "dicom": dicoms, "nifti": niftis, "proof": _proofs}  # fmt: skip
     return makers[kind]()
 
 
@@ -105,6 +105,23 @@ def _weights() -> tuple[bytes, ...]:
     return (out.getvalue(),)
 
 
+@cache
+def proved() -> tuple[torch.nn.Module, torch.Tensor]:
+    """The network and the input of the sound proofs."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    return network, torch.rand(1, 3, 8, 8)
+
+
+def _proofs() -> tuple[bytes, ...]:
+    network, x = proved()
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(
+            torchbcos.explain(network, x, 1, contrast=contrast).prove(Path(folder) / "a.json").read_bytes()
+            for contrast in (None, 2)
+        )
+
+
 def prepare(kind: str, folder: Path) -> Path:
     """Write what stands around a file of a kind; returns where the file belongs."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +140,7 @@ def prepare(kind: str, folder: Path) -> Path:
     # what runs when a name of a file is imported or unpickled
     (folder / "evil.py").write_text("open('executed', 'w').close()\ndef net(**options):\n    raise SystemExit\n")
     names = {"card": "card.json", "recipe": "recipe.toml", "shard": "train-0.tar", "table": "labels.csv", "pth": "w.pth",
-             "nifti": "a.nii.gz"}  # fmt: skip
+             "nifti": "a.nii.gz", "proof": "a.json"}  # fmt: skip
     return folder / names[kind]
 
 

@@ -89,7 +89,9 @@ def read_sealed(path: Path, *, limit: int, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):  # NaN, which JSON has not
         same = False
     if not same:
-        raise InputError(f"{quote(path)} was changed after it was written, or is damaged: its checksum does not fit what it says.")
+        raise InputError(
+            f"{quote(path)} was changed after it was written, or is damaged: its checksum does not fit what it says."
+        )
     return body
 
 

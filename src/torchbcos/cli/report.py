@@ -149,7 +149,9 @@ class _Labels:
             cells = [tidy(cell) for cell in row]
             label = known.get(cells[1].casefold()) if len(cells) > 1 else None
             if label is None and number > 1:
-                raise InputError(f"{quote(table)}, line {number}: expected a file and a class of this model, got {quote(str(cells)[:100])}.")
+                raise InputError(
+                    f"{quote(table)}, line {number}: expected a file and a class of this model, got {quote(str(cells)[:100])}."
+                )
             if label is not None:
                 files[cells[0].replace("\\", "/").casefold()] = label
         return _Labels(f"of {table.name}", files=files)

@@ -145,7 +145,9 @@ def read_proof(path: Path) -> Stated:
     """
     record = read_sealed(path, limit=LARGEST, what="proof")
     if record.get("format") != FORMAT:
-        raise InputError(f"{quote(path)} is no proof of this kind: its format is {quote(str(record.get('format'))[:60])}, not {quote(FORMAT)}.")
+        raise InputError(
+            f"{quote(path)} is no proof of this kind: its format is {quote(str(record.get('format'))[:60])}, not {quote(FORMAT)}."
+        )
     fault = _fault(record, _FIELDS, "")
     if fault is None and len(record["fixed"]) > len(record["constants"]):
         fault = "fixed"
@@ -200,15 +202,18 @@ def _maybe(check: Any) -> Any:
     return lambda value: value is None or (_fault(value, check, "") is None if isinstance(check, Mapping) else check(value))
 
 
+_DTYPES = ("float64", "float32", "float16", "bfloat16")
 _CLASS: Mapping[str, Any] = {"index": _index, "label": _text}
 _FIELDS: Mapping[str, Any] = {
     "format": _text,
     "made with": {"torchbcos": _text, "torch": _text, "python": _text},
     "model": {"name": _maybe(_text), "weights": _hash, "parameters": _index, "file": _maybe(_hash), "card": _maybe(_hash)},
     "preprocess": lambda value: value is None or isinstance(value, dict),
-    "options": {"products": _maybe(lambda v: v in ("half", "first", "second")), "output": _maybe(lambda v: _text(v) or _index(v))},
+    "options": {
+        "products": _maybe(lambda v: v in ("half", "first", "second")), "output": _maybe(lambda v: _text(v) or _index(v)),
+    },
     "picture": _maybe({"name": _text, "sha256": _hash}),
-    "input": {"sha256": _hash, "shape": lambda v: _sides(v, 5, 1), "dtype": lambda v: v in ("float64", "float32", "float16", "bfloat16")},
+    "input": {"sha256": _hash, "shape": lambda v: _sides(v, 5, 1), "dtype": lambda v: v in _DTYPES},
     "target": _CLASS,
     "contrast": _maybe(_CLASS),
     "value": _number, "contribution": _number, "residual": _number, "share": _maybe(_number),

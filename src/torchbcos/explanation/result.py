@@ -377,8 +377,8 @@ class Explanation:
     def prove(self, path: str | Path, i: int = 0, k: int = 0, *, picture: str | Path | None = None) -> Path:
         """Write a small file with which others can check this explanation: `torchbcos.verify`, `torchbcos verify FILE`.
 
-        It holds what was explained, the map of contributions in half precision, all constants by name, and hashes of weights, card
-        and input, but neither the network nor the picture. docs/how-to/proofs.md says what it shows, and what it cannot.
+        It holds what was explained, the map of contributions in half precision, all constants by name, and hashes of weights,
+        card and input, but neither the network nor the picture. docs/how-to/proofs.md says what it shows, and what it cannot.
 
         Args:
             path: of the file, "bus.proof.json" say; an earlier one is replaced.

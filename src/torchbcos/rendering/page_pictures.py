@@ -55,7 +55,7 @@ def strip(shots: Iterable[Shot | Html]) -> Html:
 
 
 def link(words: str, place: str) -> Html:
-    """Words that open the panel of the shot at this place; in a table whose rows have one, filters and order are also the strip's.
+    """Words that open the panel of the shot at this place; in a table whose rows have one, it sorts and filters the strip, too.
 
     >>> link("bus.jpg", "p1")
     '<a href="#p1">bus.jpg</a>'

@@ -23,7 +23,8 @@ from torchbcos.zoo.records import Record
 
 __all__ = ["Entry", "entry_of", "failed_entry", "report_page"]
 
-_NAMES = ("photo", "explanation W", "contributions")
+_NOTHING = Html("")
+_LABELLED = [Column("label", choose=True), Column("named", choose=True, help="whether the first class is the label")]
 _FINE, _MANY = 500, 2000  # explanations up to which pictures keep their quality, and their size
 _LOW = 0.9  # a share below which constants deserve a word
 _TERMS = 5  # constants that a panel names
@@ -44,7 +45,7 @@ class Entry:
 
     file: str
     record: Record | None = None
-    thumbnail: Html = Html("")
+    thumbnail: Html = _NOTHING
     truth: str = ""
     right: bool | None = None
     error: str = ""
@@ -66,7 +67,10 @@ def entry_of(
     chance = float(e.probabilities()[0, explained["index"]])
     right = record["predictions"][0]["label"] == truth if truth else None
     seen = {**explained, "probability": chance, "place": f"p{number}"}
-    shown = Shot(_pictures(e, k), _caption(record["file"], seen), _about(seen, truth, record), _NAMES, seen["place"])
+    pictures = _pictures(e, k)
+    shown = Shot(
+        [*pictures.values()], _caption(record["file"], seen), _about(seen, truth, record), [*pictures], seen["place"]
+    )  # fmt: skip
     quality, largest = 85 if expected <= _FINE else 70, 224 if expected <= _MANY else 160
     return Entry(record["file"], seen, thumbnail(shown, largest=largest, quality=quality), truth, right)
 
@@ -76,13 +80,15 @@ def failed_entry(record: Record) -> Entry:
     return Entry(record["file"], error=str(record["error"]))
 
 
-def _pictures(e: Explanation, k: int) -> list[Any]:
-    heat = e.heatmap(0, k)
+def _pictures(e: Explanation, k: int) -> dict[str, Any]:
+    """What a reader sees, by what it is."""
     photo = None if e.photos is None or e.photos.dim() != 4 else e.photos[0].movedim(0, -1).float().cpu().numpy()
     if photo is None:
-        return [e.panel(0, k)]
-    photo = photo[..., 0] if photo.shape[-1] == 1 else photo
-    return [photo, e.rgba(0, k), heat] if e.inputs.shape[1] in (2, 6) else [photo, heat]
+        return {"panel": e.panel(0, k)}
+    found: dict[str, Any] = {"photo": photo[..., 0] if photo.shape[-1] == 1 else photo}
+    if e.inputs.shape[1] in (2, 6):  # the weights of other inputs say no colour
+        found["explanation W"] = e.rgba(0, k)
+    return {**found, "contributions": e.heatmap(0, k)}
 
 
 def _caption(file: str, seen: Mapping[str, Any]) -> str:
@@ -137,8 +143,9 @@ def report_page(
                 "Why",
                 [
                     paragraph(
-                        "Of each picture: what the network saw; its explanation, the colours of W(x) where they speak for the class; and "
-                        "contributions, red for the class and blue against it. Contributions and constants add up to the logit."
+                        "Of each picture: what the network saw; its explanation, the colours of W(x) where they speak for the "
+                        "class; and contributions, red for the class and blue against it. Contributions and constants add up to "
+                        "the logit."
                     ),
                     strip(one.thumbnail for one in good),
                 ],
@@ -147,7 +154,10 @@ def report_page(
     if failed:
         rows = [[_short(printable(one.file)), printable(one.error)] for one in failed]
         sections.append(Section("Not explained", [table([Column("picture"), Column("why not")], rows)]))
-    sections += [Section("The network", [facts(_known(card))]), Section("Settings and versions", [facts({**settings, **_versions()})])]
+    sections += [
+        Section("The network", [facts(_known(card))]),
+        Section("Settings and versions", [facts({**settings, **_versions()})]),
+    ]
     lead = f"{len(good)} explanations by {brief(card.name)}: each is the network's own computation, exactly."
     return document(printable(title), sections, lead=lead, footer=f"Made by torchbcos {__version__} report.")
 
@@ -162,7 +172,9 @@ def _told(good: Sequence[Entry], failed: Sequence[Entry]) -> list[str]:
     judged = {one.file: one.right for one in good if one.right is not None}
     if judged:
         right = sum(judged.values())
-        said.append(f"{right:,} of {len(judged):,} pictures with a known label are rightly named ({100 * right / len(judged):.1f} %).")
+        said.append(
+            f"{right:,} of {len(judged):,} pictures with a known label are rightly named ({100 * right / len(judged):.1f} %)."
+        )
     unsure = len({one.file for one in good if one.record is not None and one.record["probability"] < 0.5})
     if unsure:
         said.append(f"The explained class has a probability below one half in {unsure:,} of {len(files):,} pictures.")
@@ -173,18 +185,22 @@ def _told(good: Sequence[Entry], failed: Sequence[Entry]) -> list[str]:
         if low:
             rest.append(
                 warning(
-                    f"In {low:,} of {len(shares):,} explanations constants have more than a tenth of the say: there the picture shows "
-                    "less than the whole reason. The column “share” says where."
+                    f"In {low:,} of {len(shares):,} explanations constants have more than a tenth of the say: there the picture "
+                    "shows less than the whole reason. The column “share” says where."
                 )
             )
     if inexact := sum(not record["complete"] for record in records):
-        rest.append(warning(f"{inexact:,} explanations do not add up to their logit: they are not exact, and the column “exact” marks them."))
+        rest.append(
+            warning(
+                f"{inexact:,} explanations do not add up to their logit: they are not exact, and the column “exact” marks them."
+            )
+        )
     if failed:
         rest.append(warning(f"{len(failed):,} pictures could not be explained; the last sections say why."))
     rest.append(
         note(
-            "An explanation says how this network came to this answer. It does not say that the answer is right, nor what another "
-            "picture would get."
+            "An explanation says how this network came to this answer. It does not say that the answer is right, nor what "
+            "another picture would get."
         )
     )
     return [bullets(said), *rest]
@@ -197,7 +213,7 @@ def _table(good: Sequence[Entry]) -> Html:
         Column("picture"), Column("class", choose=True),
         *([Column("rather than", choose=True)] if compared else []),
         Column("probability, %", number=True, high=True),
-        *([Column("label", choose=True), Column("named", choose=True, help="whether the first class is the label")] if labelled else []),
+        *(_LABELLED if labelled else []),
         Column("logit", number=True, high=True), Column("share, %", number=True, help="how much of the logit the pixels carry"),
         Column("residual", number=True, help="what contributions and constants leave of the logit: rounding"),
         Column("exact", choose=True, help="whether contributions and constants add up to the logit"),

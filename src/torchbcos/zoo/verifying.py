@@ -135,7 +135,8 @@ def _claim(stated: Stated) -> str:
     name, share = record["model"]["name"], record["share"]
     shown = "" if record["picture"] is None else f" in {brief(record['picture']['name'])}"
     part = "" if share is None else f", of which the pixels carry {share:.1%}"
-    return f"Claimed: {brief(name) if name else 'a network'} sees {brief(record['target']['label'])}{other}{shown} with a logit of {record['value']:.4f}{part}."
+    seen = f"{brief(name) if name else 'a network'} sees {brief(record['target']['label'])}{other}{shown}"
+    return f"Claimed: {seen} with a logit of {record['value']:.4f}{part}."
 
 
 def _opened(model: Any, weights: Any, device: str, allow_code: bool) -> tuple[nn.Module, Classifier | None]:
@@ -170,14 +171,18 @@ def _sum(stated: Stated) -> Finding:
     if abs(float(map_.sum()) - record["contribution"]) > stated.slack + 1e-6 * size:
         return Finding("sum", False, f"the map adds up to {map_.sum():.4f}, and the proof says {record['contribution']:.4f}")
     if abs(rest - record["residual"]) > 1e-5 * size:
-        return Finding("sum", False, f"pixels and constants leave {rest:.2g} of the logit, and the proof says {record['residual']:.2g}")
+        return Finding(
+            "sum", False, f"pixels and constants leave {rest:.2g} of the logit, and the proof says {record['residual']:.2g}"
+        )
     carried = record["contribution"] + sum(c for name, c in record["constants"].items() if name not in record["fixed"])
     share = record["contribution"] / carried if carried else math.nan
     if record["share"] is not None and abs(share - record["share"]) > 1e-3 * max(1.0, abs(share)):
         return Finding("sum", False, f"the share of the pixels is {share:.1%}, and the proof says {record['share']:.1%}")
     if abs(rest) > allowed:
         return Finding("sum", False, f"pixels and constants miss the logit by {rest:.2g}, more than rounding ({allowed:.2g})")
-    return Finding("sum", True, f"pixels {record['contribution']:.4f} + constants {constants:.4f} = {value:.4f}, residual {rest:.0e}")
+    return Finding(
+        "sum", True, f"pixels {record['contribution']:.4f} + constants {constants:.4f} = {value:.4f}, residual {rest:.0e}"
+    )
 
 
 # -- against a network -------------------------------------------------------------------------------------------------------
@@ -211,7 +216,13 @@ def _recomputed(
         return [*found, differs.finding]
     fits = hash_of(e.inputs[0]) == stated.record["input"]["sha256"]
     known = bool(found) and found[0].agrees is True
-    words = "the same pixels" if fits else "the same file, prepared to other numbers" if known else "another picture, or prepared otherwise"
+    words = (
+        "the same pixels"
+        if fits
+        else "the same file, prepared to other numbers"
+        if known
+        else "another picture, or prepared otherwise"
+    )
     found.append(Finding("input", True if fits else None if known else False, words))
     found += _compared(stated, e, "")
     if double:
@@ -335,5 +346,3 @@ def _value(record: Mapping[str, Any], e: Explanation, value: float, size: float,
 def _digits(apart: float, whole: float) -> str:
     digits = _CLOSEST if apart <= whole * 10**-_CLOSEST else -math.log10(apart / whole)
     return f"to {max(0, math.floor(digits))} digits"
-
-
