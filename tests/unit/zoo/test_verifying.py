@@ -9,6 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from torchbcos.zoo.verifying import Verdict, verify
 
 PHOTOS = Path(__file__).parents[3] / "docs" / "photos"
 BUS = PHOTOS / "bus.jpg"
+SCHEMA = PHOTOS.parent / "how-to" / "proof.schema.json"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,17 @@ def test_the_slow_reader_sees_the_same(proof: Path, classifier: torchbcos.Classi
     assert abs(map_.sum() - record["contribution"]) <= stated.slack + 1e-5
     assert abs(record["value"] - record["contribution"] - sum(record["constants"].values()) - record["residual"]) < 1e-5
     assert record["target"] == {"index": classifier.class_index("tench"), "label": "tench"}
+
+
+def test_the_schema_says_what_is_written_and_what_is_read(proof: Path, tmp_path: Path) -> None:
+    check = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
+    net, x = plain()
+    alone = torchbcos.explain(net, x, 1, contrast=2).prove(tmp_path / "a.json")
+    for path in (proof, alone):
+        record = json.loads(path.read_text())
+        assert list(check.iter_errors(record)) == []
+        for name in record:
+            assert list(check.iter_errors({key: value for key, value in record.items() if key != name}))
 
 
 def test_without_a_picture_only_the_file_is_looked_at(proof: Path, classifier: torchbcos.Classifier) -> None:
