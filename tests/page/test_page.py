@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+import torchbcos
+
 sync_api = pytest.importorskip("playwright.sync_api")
 uvicorn = pytest.importorskip("uvicorn")
 
@@ -312,6 +314,28 @@ def downloads(visit: Visit) -> None:
         assert found.value.suggested_filename == f"football-why.{kind}"
 
 
+def proof(visit: Visit) -> None:
+    with visit.page.expect_download() as found:
+        visit.page.click("[data-save='proof.json']")
+    assert found.value.suggested_filename == "football-why.proof.json"
+    verdict = torchbcos.verify(found.value.path(), picture=PHOTOS / "football.jpg")
+    assert verdict.agrees and verdict.recomputed and "sees soccer ball" in verdict.claim
+
+
+def report(visit: Visit) -> None:
+    visit.brush()
+    visit.page.click("#remove")
+    sync_api.expect(visit.page.locator("#steps tbody tr")).to_have_count(1, timeout=30_000)
+    visit.ready()
+    with visit.page.expect_download() as found:
+        visit.page.click("#report")
+    page = Path(found.value.path()).read_text("utf-8")
+    assert page.count("<section>") >= 2 and "football.jpg: why soccer ball" in page and "What was tried" in page
+    assert not re.search(r"<script|https?://", page)
+    visit.page.click("#undo")
+    sync_api.expect(visit.page.locator("#steps tbody tr")).to_have_count(0)
+
+
 def another_model(visit: Visit) -> None:
     visit.page.select_option("#model", "ten")
     sync_api.expect(visit.page.locator("#classes")).to_contain_text("golf ball", timeout=60_000)
@@ -326,7 +350,7 @@ VERBS: dict[str, Callable[[Visit], None]] = {
     "pick any class": any_class, "contrast": contrast, "picture, map, overlay, photo": views, "smoothing and opacity": sliders,
     "point": point, "keyboard": by_keys, "brush and remove": remove, "step by step": second_step, "undo": undo,
     "keep only": keep, "the sum": the_sum, "other methods": other_methods, "inner feature": inner_feature,
-    "downloads": downloads, "several models": another_model,
+    "downloads": downloads, "proof": proof, "report": report, "several models": another_model,
 }  # fmt: skip
 
 

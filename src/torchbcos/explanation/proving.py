@@ -26,14 +26,14 @@ from torchbcos._core.files import read_whole
 from torchbcos._core.fingerprint import hash_of
 from torchbcos._core.names import quote
 from torchbcos._core.numbers import integer
-from torchbcos._core.sealed import canonical, read_sealed, write_sealed
+from torchbcos._core.sealed import canonical, read_sealed, seal, write_sealed
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.told import record_of
 
 if TYPE_CHECKING:
     from torchbcos.explanation.result import Explanation
 
-__all__ = ["FORMAT", "LARGEST", "Stated", "card_hash", "file_hash", "prove", "read_proof"]
+__all__ = ["FORMAT", "LARGEST", "Stated", "card_hash", "file_hash", "proof_bytes", "prove", "read_proof"]
 
 FORMAT = "torchbcos proof 1"
 LARGEST = 64 * 2**20  # bytes of a proof
@@ -44,15 +44,28 @@ _HEX = set("0123456789abcdef")
 
 def prove(e: Explanation, path: Path, i: int, k: int, picture: Path | None) -> Path:
     """Write a proof; see `Explanation.prove`."""
+    named = None if picture is None else (picture.name, file_hash(picture))
+    return write_sealed(path, _record(e, i, k, named), limit=LARGEST)
+
+
+def proof_bytes(e: Explanation, i: int, k: int, picture: tuple[str, str] | None) -> bytes:
+    """A proof in memory.
+
+    Args:
+        e, i, k: see `Explanation.prove`.
+        picture: name and SHA-256 of its file.
+
+    Raises:
+        InputError, StateError: as `Explanation.prove`.
+    """
+    return seal(_record(e, i, k, picture))
+
+
+def _record(e: Explanation, i: int, k: int, picture: tuple[str, str] | None) -> dict[str, Any]:
     if e.at is not None:
         raise InputError("A proof is about a network's own outputs, and this explanation is about an inner feature.")
     if e.origin is None:
         raise StateError("This explanation was put together by hand or came from elsewhere: no network is known for it.")
-    return write_sealed(path, _record(e, i, k, picture), limit=LARGEST)
-
-
-def _record(e: Explanation, i: int, k: int, picture: Path | None) -> dict[str, Any]:
-    assert e.origin is not None
     weights, count = e.origin.weights()
     card, said = None if e.origin.card is None else e.origin.card.to_dict(), record_of(e, i, k)
     if said["value"] is None or said["contribution"] is None:
@@ -70,7 +83,7 @@ def _record(e: Explanation, i: int, k: int, picture: Path | None) -> dict[str, A
         },
         "preprocess": None if card is None else card.get("preprocess"),
         "options": e.origin.options,
-        "picture": None if picture is None else {"name": picture.name, "sha256": file_hash(picture)},
+        "picture": None if picture is None else dict(zip(("name", "sha256"), picture, strict=True)),
         "input": {"sha256": hash_of(e.inputs[i]), "shape": list(e.inputs.shape[1:]), "dtype": str(e.inputs.dtype)[6:]},
         "target": {"index": said["index"], "label": said["label"]},
         "contrast": other,

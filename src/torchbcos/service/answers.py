@@ -17,6 +17,7 @@ from torchbcos.attribution import IntegratedGradients
 from torchbcos.explanation import Explanation
 from torchbcos.explanation.arrays import arrays_of
 from torchbcos.explanation.engine import explain_through
+from torchbcos.explanation.proving import proof_bytes
 from torchbcos.pictures import Placed
 from torchbcos.rendering.files import to_uint8
 from torchbcos.service.changing import Step, changed
@@ -28,7 +29,7 @@ __all__ = ["Asked", "Picture", "answer", "png_of"]
 _STEPS = 16  # of Integrated Gradients: what a person waits for
 _NAME = "picture"  # what records call a picture that came without a file
 _Action = Literal["predict", "explain", "change", "compare", "feature"]
-_Form = Literal["json", "maps", "png", "npz"]
+_Form = Literal["json", "maps", "png", "npz", "proof"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Asked:
         targets: indices of the classes that are explained, or of the feature; None: the `top_k` highest.
         contrast: the class that they are compared with.
         top_k: how many classes.
-        form: of the answer to "explain": its record, the record with maps, the panel of the first class, or all numbers.
+        form: of the answer to "explain": its record, the record with maps, the panel of the first class, all
+            numbers, or a proof of the first class.
         smooth: of the picture of W, as `Explanation.rgba` takes it.
         method: of "compare".
         at: of "feature": the module.
@@ -67,10 +69,17 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is asked about, and the steps by which it is changed."""
+    """A picture that is asked about.
+
+    Attributes:
+        placed: the picture as the network takes it.
+        steps: by which it is changed.
+        sha256: of its file, for a proof.
+    """
 
     placed: Placed
     steps: tuple[Step, ...] = ()
+    sha256: str = ""
 
 
 def answer(classifier: Classifier, asked: Asked, pictures: Sequence[Picture]) -> list[Any]:
@@ -94,6 +103,8 @@ def answer(classifier: Classifier, asked: Asked, pictures: Sequence[Picture]) ->
             made[i] = png_of(e.panel(0, 0))
         elif k == 0 and asked.form == "npz":
             made[i] = _npz(e)
+        elif k == 0 and asked.form == "proof":
+            made[i] = proof_bytes(e, 0, 0, (_NAME, pictures[i].sha256))
 
     records = explained(
         classifier, files, placed, asked.targets, top_k=asked.top_k, contrast=asked.contrast, draw=draw

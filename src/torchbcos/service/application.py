@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import hmac
 import logging
 import re
@@ -40,7 +41,7 @@ __all__ = ["Service"]
 
 _PAGE = Path(__file__).parent / "page"
 _FILES = {"": ("page.html", "text/html"), "page.js": ("page.js", "text/javascript"), "page.css": ("page.css", "text/css")}
-_TYPES = {"png": "image/png", "npz": "application/x-npz"}
+_TYPES = {"png": "image/png", "npz": "application/x-npz", "proof": "application/x-torchbcos-proof"}
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -172,9 +173,10 @@ class Service:
             except RuntimeError as error:  # the pool has ended
                 raise Refused(503, "This service is ending.", {"Retry-After": "5"}) from error
             steps = steps_of(query.get("steps", ""), upload.fields, placed.pixels.shape[1:]) if action == "change" else []
+            sha256 = hashlib.sha256(upload.picture).hexdigest() if form == "proof" else ""
             del upload
         found = await _while_connected(
-            request, self.queue.ask(asked, Picture(placed, tuple(steps)), size=asked.size, seconds=self.limits.seconds)
+            request, self.queue.ask(asked, Picture(placed, tuple(steps), sha256), size=asked.size, seconds=self.limits.seconds)
         )  # fmt: skip
         if isinstance(found, bytes):
             response: Response = self.responses.Response(found, media_type=_TYPES[form])

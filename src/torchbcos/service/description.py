@@ -46,7 +46,7 @@ def described_api(limits: Limits, token: bool) -> dict[str, Any]:
         smooth,
     ]  # fmt: skip
     record = {"$ref": "#/components/schemas/Record"}
-    forms = {_JSON: record, "image/png": _BINARY, "application/x-npz": _BINARY}
+    forms = {_JSON: record, "image/png": _BINARY, "application/x-npz": _BINARY, "application/x-torchbcos-proof": _BINARY}
     paths: dict[str, Any] = {
         "/v1/predict": {"post": _asks("The most probable classes.", [model, _parameter("top_k", "How many.", top_k | {
             "default": 5})], {_JSON: record}, limits)},

@@ -17,7 +17,7 @@ from torchbcos.zoo import Classifier
 
 __all__ = ["METHODS", "asked_of", "check_names", "form_of", "layers_of"]
 
-_FORMS = {"application/json": "json", "image/png": "png", "application/x-npz": "npz"}
+_FORMS = {"application/json": "json", "image/png": "png", "application/x-npz": "npz", "application/x-torchbcos-proof": "proof"}
 _KNOWN = {
     "predict": ("model", "top_k"), "explain": ("model", "class", "contrast", "top_k", "maps", "smooth"),
     "change": ("model", "class", "steps", "smooth", "top_k"), "compare": ("model", "class", "method"),

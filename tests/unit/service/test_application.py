@@ -315,3 +315,13 @@ def test_slow_uploads_end() -> None:
                 yield b"x"
 
         assert client.post("/v1/predict", content=drops(), headers=RAW).status_code in (408, 422)
+
+
+def test_a_proof_is_that_of_the_library(client: Any, tmp_path: Path) -> None:
+    headers = {**RAW, "accept": "application/x-torchbcos-proof"}
+    answer = client.post("/v1/explain?class=church&contrast=tench", content=DATA, headers=headers)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-torchbcos-proof"
+    (tmp_path / "a.json").write_bytes(answer.content)
+    verdict = torchbcos.verify(tmp_path / "a.json", picture=PHOTOS / "bus.jpg")
+    assert verdict.agrees and {one.what for one in verdict.findings} >= {"weights", "file", "input", "logit", "map"}
+    assert "church rather than tench" in verdict.claim

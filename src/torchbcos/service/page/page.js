@@ -46,6 +46,11 @@
     masks.forEach((mask, i) => body.append(`mask${i + 1}`, mask, "mask.png"));
     return body;
   };
+  function save(data, name) {
+    const link = make("a", "", { href: URL.createObjectURL(data), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
   const query = (values) => {
     const found = new URLSearchParams();
     // before the list of models is there, no model is named: the first one answers
@@ -420,14 +425,38 @@
     button.addEventListener("click", guarded(async () => {
       if (!photo) return;
       const kind = button.dataset.save;
-      const accept = { png: "image/png", json: "application/json", npz: "application/x-npz" }[kind];
+      const accept = { png: "image/png", json: "application/json", npz: "application/x-npz", "proof.json": "application/x-torchbcos-proof" }[kind];
       const asked = { class: $("class").value.trim(), contrast: $("contrast").value.trim() };
       const data = await ask(`/v1/explain${query(asked)}`, { method: "POST", body: form(photo), headers: { Accept: accept }, words: "Preparing the file \u2026" }, "blob");
-      const link = make("a", "", { href: URL.createObjectURL(data), download: `${photo.name.replace(/\.[^.]*$/, "")}-why.${kind}` });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      save(data, `${photo.name.replace(/\.[^.]*$/, "")}-why.${kind}`);
     }));
   }
+
+  // a page of its own that needs neither this one nor the service
+  const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  const rows = (cells) => cells.map((row) => `<tr>${row.map((cell, i) => `<${i ? "td" : "th"}>${escaped(cell)}</${i ? "td" : "th"}>`).join("")}</tr>`).join("");
+  function reported(one) {
+    const e = one.shown;
+    const { canvas } = drawnMap(smoothed(one.map, Number($("smooth").value)), one.map.width, one.map.height, false);
+    const parts = [["photo", one.seen.src], ["explanation", one.rgba.src], ["contributions", canvas.toDataURL()]];
+    const sum = [["logit", number(e.value)], ["the pixels", number(e.contribution)], ...Object.entries(e.constants).map(([name, value]) => [name, number(value)]),
+      ["residual", e.residual === null ? "\u2013" : e.residual.toExponential(0)], ["share of the pixels", percent(e.share)]];
+    const asked = e.at ? e.label : e.contrast ? `${e.label} rather than ${e.contrast.label}` : e.label;
+    const steps = one.steps.map((step) => [step.words, signed(step.change.predicted), signed(step.change.real), number(step.change.after), step.sees.label]);
+    const tried = steps.length ? `<h3>What was tried</h3><table><tr><th>step</th><th>predicted</th><th>real</th><th>logit after</th><th>it now sees</th></tr>${rows(steps)}</table>` : "";
+    return `<section><h2>${escaped(one.name)}: why ${escaped(asked)}</h2><p>${one.record.predictions.slice(0, 5).map((row) => `${escaped(row.label)} ${percent(row.probability)}`).join(", ")}</p>
+<div>${parts.map(([name, src]) => `<figure><img alt="${name}" src="${src}"><figcaption>${name}</figcaption></figure>`).join("")}</div><table>${rows(sum)}</table>${tried}</section>`;
+  }
+  $("report").addEventListener("click", guarded(async () => {
+    const seen = photos.filter((one) => one.record && one.map);
+    if (!seen.length) return;
+    const style = "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}div{display:flex;gap:.5rem}figure{margin:0;flex:1}img{width:100%;border:1px solid #ccc}"
+      + "table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.15rem .8rem .15rem 0;text-align:left;font-weight:400}section{break-inside:avoid;margin-bottom:3rem}";
+    const page = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Why</title><style>${style}</style></head><body><h1>Why</h1><p>Model: ${escaped($("model").value)}. Red speaks for the class, blue against it; contributions and constants add up to the logit. An explanation says how this network came to its answer, not that the answer is right.</p>
+${seen.map(reported).join("\n")}</body></html>`;
+    save(new Blob([page], { type: "text/html" }), "why.html");
+  }));
 
   // -- controls --------------------------------------------------------------------------------------------------------
   for (const input of all("input[name=view]")) input.addEventListener("change", draw);
