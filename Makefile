@@ -103,8 +103,11 @@ bench-any: $(READY) ## what explanations of ordinary networks cost, into docs/be
 bench-attribution: $(READY) ## what methods that mask, and a deletion curve, cost beside loops (ten minutes)
 	$(PY) benchmarks/attribution.py $(BENCH)
 
-docs: $(READY) ## build the reference from docstrings
+docs: $(READY) ## build the site into ./site, and what pages print from the code: settings, tables, the lists of public names
+	$(if $(READY),$(PY) $(PIP) --editable '.[docs]')
 	$(PY) docs/build.py
+	$(PY) -m mkdocs --quiet build --strict
+	@echo "The site is in ./site; to read it: $(PY) -m http.server --directory site"
 
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)

@@ -17,8 +17,8 @@ else:
 
 ROOT = Path(__file__).parents[2]
 EXTRAS: Mapping[str, Sequence[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# for developers: their tools, and what `make bench` and `make parity` compare with
-OURS = ("dev", "bench", "parity")
+# for developers: their tools, what `make bench` and `make parity` compare with, what `make docs` builds the site with
+OURS = ("dev", "bench", "parity", "docs")
 MODULES = {"pillow-heif": "pillow_heif", "huggingface_hub": "huggingface_hub"}
 INDIRECT = {"tensorboard": "torch.utils.tensorboard", "onnx": "torch.onnx", "onnxscript": "torch.onnx"}  # torch imports them
 
