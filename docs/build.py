@@ -1,4 +1,4 @@
-"""Write docs/reference/*.md from the docstrings, and what pages print from the code: settings, rules, metrics. `make docs`."""
+"""Write what pages print from the code, in git: lists of public names, settings, rules, methods, metrics. `make docs`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,57 @@ from torchbcos.metrics.page import page_with_metrics
 from torchbcos.metrics.protocols import page_with_protocols
 from torchbcos.training.recipe import settings_page
 
+# the door first: a name that two rooms show is described where it comes first
 ROOMS = (
-    "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.testing", "torchbcos.rendering", "torchbcos.data",
-    "torchbcos.attribution", "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.training", "torchbcos.evaluation",
+    "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.models", "torchbcos.kinds", "torchbcos.conversion",
+    "torchbcos.attribution", "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.rendering", "torchbcos.pictures",
+    "torchbcos.data", "torchbcos.training", "torchbcos.evaluation", "torchbcos.service", "torchbcos.testing",
 )  # fmt: skip
 
 
-def entry(name: str, thing: object) -> str:
-    """One public name: its signature and its docstring."""
-    try:
-        signature = str(inspect.signature(thing))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        signature = ""
-    return f"## `{name}{signature}`\n\n```text\n{inspect.getdoc(thing) or ''}\n```\n"
+def shown(room: str) -> dict[str, object]:
+    """The public names of a room, and what they are; rooms inside it have pages of their own."""
+    module = importlib.import_module(room)
+    things = {name: getattr(module, name) for name in module.__all__ if not name.startswith("_")}
+    return {name: thing for name, thing in things.items() if not inspect.ismodule(thing)}
+
+
+def path_of(room: str, name: str, thing: object) -> str:
+    """Where a name is written: the door's names are found as it is opened, which a reader of sources cannot see."""
+    if room != "torchbcos":
+        return f"{room}.{name}"
+    return f"{getattr(thing, '__module__', room)}.{getattr(thing, '__qualname__', name)}"
+
+
+def reference() -> dict[str, str]:
+    """Every page of the reference: file name -> text. mkdocstrings fills it with signatures and docstrings."""
+    home: dict[int, str] = {}
+    pages: dict[str, str] = {}
+    for room in ROOMS:
+        elsewhere: list[str] = []
+        values: list[str] = []
+        page = [f"# {room}\n", inspect.getdoc(importlib.import_module(room)) or "", ""]
+        for name, thing in shown(room).items():
+            if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                values.append(f"`{name}`")
+                continue
+            first = home.setdefault(id(thing), room)
+            if first == room:
+                page.append(f"::: {path_of(room, name, thing)}\n")
+            else:
+                elsewhere.append(f"[`{name}`]({first}.md)")
+        if values:
+            page.append(f"Values and types: {', '.join(values)}.\n")
+        if elsewhere:
+            page.append(f"Shown here, described elsewhere: {', '.join(elsewhere)}.\n")
+        pages[f"{room}.md"] = "\n".join(page)
+    return pages
 
 
 def main() -> None:
-    """One page a room; and, in git, the page of settings, the tables of rules, metrics and protocols."""
-    (Path(__file__).parent / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
+    """Write each page anew."""
+    here = Path(__file__).parent
+    (here / "how-to" / "settings.md").write_text(settings_page(), "utf-8")
     pages = {
         "kinds": page_with_rules,
         "methods": page_with_methods,
@@ -37,16 +70,11 @@ def main() -> None:
         "protocols": page_with_protocols,
     }
     for name, printed in pages.items():
-        file = Path(__file__).parent / "explanation" / f"{name}.md"
+        file = here / "explanation" / f"{name}.md"
         file.write_text(printed(file.read_text("utf-8")), "utf-8")
-    out = Path(__file__).parent / "reference"
-    out.mkdir(exist_ok=True)
-    for room in ROOMS:
-        module = importlib.import_module(room)
-        names = [n for n in module.__all__ if not n.startswith("__") and not inspect.ismodule(getattr(module, n))]
-        page = [f"# {room}\n\n{inspect.getdoc(module)}\n", *(entry(n, getattr(module, n)) for n in names)]
-        (out / f"{room}.md").write_text("\n".join(page))
-        print(out / f"{room}.md", len(names))
+    (here / "api").mkdir(exist_ok=True)
+    for file_name, text in reference().items():
+        (here / "api" / file_name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
