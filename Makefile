@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs gallery tutorial
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -106,8 +106,11 @@ bench-attribution: $(READY) ## what methods that mask, and a deletion curve, cos
 docs: $(READY) ## build the site into ./site, and what pages print from the code: settings, tables, the lists of public names
 	$(if $(READY),$(PY) $(PIP) --editable '.[docs]')
 	$(PY) docs/build.py
-	$(PY) -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
 	@echo "The site is in ./site; to read it: $(PY) -m http.server --directory site"
+
+gallery: $(CORE) ## draw the pictures of docs/see.md and the marked panel anew, with the weights that come along (two minutes)
+	$(PY) docs/gallery.py
 
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)
