@@ -1,7 +1,8 @@
 """Draw the pictures of docs/see.md, and the marks of docs/how-to/read-a-picture.md: `make gallery`.
 
 Every photo of the list gets one picture: what the network saw, its own explanation and contributions, and beside them what
-Grad-CAM and Integrated Gradients say of the same network, photo and class. All of it is computed anew, by whatever weights come along.
+Grad-CAM and Integrated Gradients say of the same network, photo and class. All of it is computed anew, with the weights that come
+along.
 """
 
 from __future__ import annotations

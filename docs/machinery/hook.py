@@ -1,7 +1,7 @@
 """What the site has beyond the pages of docs: files that pages link to, each as a page; and notebooks as pages.
 
-A link in a page leads to a file of the repository. Where that file is no page of the site, it becomes one here: Markdown as it is,
-code in a block. Links are then turned to these pages. MkDocs calls the functions that begin with `on_`.
+A link in a page leads to a file of the repository. Where that file is no page of the site, it becomes one here: Markdown as it
+is, code in a block. Links are then turned to these pages. MkDocs calls the functions that begin with `on_`.
 """
 
 from __future__ import annotations
