@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs gallery tutorial
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery tutorial
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -108,6 +108,10 @@ docs: $(READY) ## build the site into ./site, and what pages print from the code
 	$(PY) docs/build.py
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
 	@echo "The site is in ./site; to read it: $(PY) -m http.server --directory site"
+
+dist: $(READY) ## build wheel and source into ./dist
+	$(if $(READY),$(PY) $(PIP) build)
+	$(PY) -m build --outdir dist .
 
 gallery: $(CORE) ## draw the pictures of docs/see.md and the marked panel anew, with the weights that come along (two minutes)
 	$(PY) docs/gallery.py
