@@ -27,13 +27,6 @@ def shown(room: str) -> dict[str, object]:
     return {name: thing for name, thing in things.items() if not inspect.ismodule(thing)}
 
 
-def path_of(room: str, name: str, thing: object) -> str:
-    """Where a name is written: the door's names are found as it is opened, which a reader of sources cannot see."""
-    if room != "torchbcos":
-        return f"{room}.{name}"
-    return f"{getattr(thing, '__module__', room)}.{getattr(thing, '__qualname__', name)}"
-
-
 def reference() -> dict[str, str]:
     """Every page of the reference: file name -> text. mkdocstrings fills it with signatures and docstrings."""
     home: dict[int, str] = {}
@@ -48,7 +41,7 @@ def reference() -> dict[str, str]:
                 continue
             first = home.setdefault(id(thing), room)
             if first == room:
-                page.append(f"::: {path_of(room, name, thing)}\n")
+                page.append(f"::: {room}.{name}\n")
             else:
                 elsewhere.append(f"[`{name}`]({first}.md)")
         if values:
