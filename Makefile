@@ -106,7 +106,8 @@ bench-attribution: $(READY) ## what methods that mask, and a deletion curve, cos
 docs: $(READY) ## build the site into ./site, and what pages print from the code: settings, tables, the lists of public names
 	$(if $(READY),$(PY) $(PIP) --editable '.[docs]')
 	$(PY) docs/build.py
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_site.py
 	@echo "The site is in ./site; to read it: $(PY) -m http.server --directory site"
 
 dist: $(READY) ## build wheel and source into ./dist

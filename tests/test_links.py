@@ -58,9 +58,10 @@ def broken(page: Path, text: str) -> list[str]:
             continue
         path, _, anchor = unquote(link).partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.exists() or not target.is_relative_to(ROOT):
-            wrong.append(link)
-        elif anchor and (target.suffix not in (".md", ".ipynb") or anchor not in (anchors_of(target) if path else anchors(text))):
+        right = target.exists() and target.is_relative_to(ROOT)
+        if right and anchor:
+            right = target.suffix in (".md", ".ipynb") and anchor in (anchors_of(target) if path else anchors(text))
+        if not right:
             wrong.append(link)
     return wrong
 

@@ -12,8 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
-from notebook import as_markdown  # this folder is on the path while the hook is loaded, see mkdocs.yml
+from notebook import as_markdown  # this folder is on the path while the hook is loaded
+from offline import fetched
 
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)([^)\n]*\))")
 FENCE = re.compile(r"(^[ ]*```.*?^[ ]*```[ ]*$)", re.S | re.M)
@@ -107,3 +109,9 @@ def turned(text: str, page: str, root: Path) -> str:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Turn the links of a page."""
     return turned(markdown, page.file.src_uri, Path(config.config_file_path).parent)
+
+
+def on_post_build(config: Any) -> None:
+    """Refuse a site that needs a network to be read."""
+    if found := fetched(Path(config.site_dir)):
+        raise PluginError(f"These pages fetch a script, a style or a picture from elsewhere: {', '.join(sorted(found))}")
