@@ -115,3 +115,8 @@ def on_post_build(config: Any) -> None:
     """Refuse a site that needs a network to be read."""
     if found := fetched(Path(config.site_dir)):
         raise PluginError(f"These pages fetch a script, a style or a picture from elsewhere: {', '.join(sorted(found))}")
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Let a click on a picture open it in full, unless it is a link already."""
+    return re.sub(r'(<img [^>]*?src="([^"]+)"[^>]*>)(?!</a>)', r'<a class="picture" href="\2">\1</a>', html)
