@@ -118,8 +118,7 @@ gallery: $(CORE) ## draw the pictures of docs/see.md and the marked panel anew, 
 	$(PY) docs/gallery.py
 
 tutorial: $(CORE) ## run the cells of docs/tutorial.ipynb anew and store what they give
-	mkdir -p build/tutorial
-	cd build/tutorial && TORCHBCOS_PHOTOS=$(CURDIR)/docs/photos $(abspath $(PY)) $(CURDIR)/docs/machinery/run.py $(CURDIR)/docs/tutorial.ipynb
+	TORCHBCOS_PHOTOS=$(CURDIR)/docs/photos OMP_NUM_THREADS=1 $(PY) docs/machinery/run.py docs/tutorial.ipynb --folder build/tutorial
 
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)

@@ -1,9 +1,10 @@
 """Run a notebook without Jupyter and store what its cells give: `make tutorial`.
 
-    python docs/machinery/run.py docs/tutorial.ipynb [--out COPY]
+    python docs/machinery/run.py docs/tutorial.ipynb [--out COPY] [--folder FOLDER]
 
-Cells run top to bottom, in one process and in the folder where this is started. A cell's output is what it prints, and what its
-last expression is: a picture of Pillow as JPEG, anything else as text. A cell that fails ends the run.
+Cells run top to bottom, in one process and in the folder where this is started, or in FOLDER. A cell's output is
+what it prints, and what its last expression is: a picture of Pillow as JPEG, anything else as text. A cell that fails ends
+the run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--out", type=Path, help="write to this file instead of the notebook itself")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the cells run and write; made if need be")
     asked = parser.parse_args()
+    out = (asked.out or asked.notebook).resolve()
     notebook = json.loads(asked.notebook.read_text("utf-8"))
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(asked.folder)
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), 1):
         cell["outputs"], cell["execution_count"] = outputs("".join(cell["source"]), names, number), number
-    (asked.out or asked.notebook).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    out.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
