@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from torchbcos._core.version import VERSION
+
+__version__ = VERSION
+
 
 # name -> the module that defines it
 _DOOR = {
@@ -47,7 +50,7 @@ _ROOMS = (
     "rendering",
     "testing",
 )
-_MORE = ("evaluation", "service", "training")  # need an extra: reachable, but no star import brings them
+_MORE = ("evaluation", "service", "training", "viewer")  # some need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
 

@@ -28,6 +28,7 @@ PROMISED = {
 ALSO = {
     "attribute",
     "align",
+    "verify",
     "bcosify",
     "conversion",
     "attribution",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos._core.identity import memory_of
+from torchbcos._core.torch_private import version
 
 __all__ = ["fingerprint", "hash_of", "stamp_of"]
 
@@ -49,11 +50,4 @@ def _feed(found: Any, tensor: Tensor) -> None:
 
 def stamp_of(model: nn.Module) -> tuple[Any, ...]:
     """Changes when a parameter or buffer is written to or exchanged; costs nothing that depends on their size."""
-    return tuple((memory_of(t), _version(t)) for t in (*model.parameters(), *model.buffers()))
-
-
-def _version(tensor: Tensor) -> int:
-    try:
-        return tensor._version
-    except RuntimeError:  # made in inference mode, where nothing is counted
-        return -1
+    return tuple((memory_of(t), version(t)) for t in (*model.parameters(), *model.buffers()))

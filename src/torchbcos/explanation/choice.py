@@ -1,16 +1,18 @@
-"""Which images an index of an explanation means."""
+"""Which images an index of an explanation means, and several explanations as one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.numbers import integer
 
-__all__ = ["chosen", "picked"]
+__all__ = ["chosen", "joined", "picked"]
 
 _T = TypeVar("_T")
 
@@ -55,3 +57,15 @@ def picked(words: tuple[_T, ...], rows: slice | list[int]) -> tuple[_T, ...]:
     if not words:
         return ()
     return words[rows] if isinstance(rows, slice) else tuple(words[row] for row in rows)
+
+
+def joined(parts: Sequence[Any], tensors: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+    """The fields of one explanation of all images of several; photos and titles where each part has its own."""
+    present = {n: [getattr(p, n) for p in parts] for n in tensors}
+    found: dict[str, Any] = {n: None if any(t is None for t in ts) else torch.cat(ts) for n, ts in present.items()}
+    keys = list(dict.fromkeys(k for p in parts for k in p.constants))
+    found["constants"] = {k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys}
+    found["fixed"] = tuple(dict.fromkeys(k for p in parts for k in p.fixed))
+    found["tolerance"] = max((p.tolerance for p in parts if p.tolerance is not None), default=None)
+    kept = {n: tuple(t for p in parts for t in getattr(p, n)) if all(getattr(p, n) for p in parts) else () for n in words}
+    return found | kept

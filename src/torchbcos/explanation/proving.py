@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from torchbcos import __version__
 from torchbcos._core.errors import InputError, MissingFileError, StateError
 from torchbcos._core.files import read_whole
 from torchbcos._core.fingerprint import hash_of
 from torchbcos._core.names import quote
 from torchbcos._core.numbers import integer
 from torchbcos._core.sealed import canonical, read_sealed, seal, write_sealed
+from torchbcos._core.version import VERSION
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.told import record_of
 
@@ -76,7 +76,7 @@ def _record(e: Explanation, i: int, k: int, picture: tuple[str, str] | None) -> 
     other = said.get("contrast")
     return {
         "format": FORMAT,
-        "made with": {"torchbcos": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "made with": {"torchbcos": VERSION, "torch": torch.__version__, "python": platform.python_version()},
         "model": {
             "name": None if card is None else str(card["name"]), "weights": weights, "parameters": count,
             "file": None if card is None else card.get("digest"), "card": None if card is None else card_hash(card),

@@ -23,7 +23,7 @@ from torchbcos._core.numbers import integer
 from torchbcos._core.probability import probabilities
 from torchbcos.explanation import drawn
 from torchbcos.explanation.arrays import save_arrays
-from torchbcos.explanation.choice import chosen, picked
+from torchbcos.explanation.choice import chosen, joined, picked
 from torchbcos.explanation.complete import unit_of, usual_tolerance
 from torchbcos.explanation.origin import Origin
 from torchbcos.explanation.proving import prove
@@ -90,7 +90,7 @@ class Explanation:
     @property
     def total(self) -> Tensor:
         """(N, K): the sum of all contributions, what the pixels carry."""
-        return self._once("total", self._total)
+        return self._once("total", lambda: self._sums().to(self.values.dtype))
 
     @property
     def residual(self) -> Tensor:
@@ -134,9 +134,6 @@ class Explanation:
     def _contributions(self) -> Tensor:
         # target by target: the products of a thousand targets need not stand in memory together
         return torch.stack([(w * self.inputs).sum(1) for w in self.weights.unbind(1)], 1)
-
-    def _total(self) -> Tensor:
-        return self._sums().to(self.values.dtype)
 
     def _sums(self) -> Tensor:
         """`total` before it is rounded to the dtype of the values."""
@@ -198,17 +195,7 @@ class Explanation:
     @staticmethod
     def join(parts: Sequence[Explanation]) -> Explanation:
         """One explanation of all images of several; photos and titles where each part has its own."""
-        present = {n: [getattr(p, n) for p in parts] for n in _TENSORS}
-        joined: dict[str, Any] = {n: None if any(t is None for t in ts) else torch.cat(ts) for n, ts in present.items()}
-        keys = list(dict.fromkeys(k for p in parts for k in p.constants))
-        constants = {k: torch.cat([p.constants.get(k, torch.zeros_like(p.values)) for p in parts]) for k in keys}
-        words: dict[str, Any] = {
-            n: tuple(t for p in parts for t in getattr(p, n)) if all(getattr(p, n) for p in parts) else () for n in _WORDS
-        }
-        return dataclasses.replace(
-            parts[0], **joined, constants=constants, fixed=tuple(dict.fromkeys(k for p in parts for k in p.fixed)),
-            **words, tolerance=max((p.tolerance for p in parts if p.tolerance is not None), default=None),
-        )  # fmt: skip
+        return dataclasses.replace(parts[0], **joined(parts, _TENSORS, _WORDS))
 
     def shown_with(
         self, *, photos: Tensor | Sequence[Any] | None = None, titles: Sequence[str] | None = None,
@@ -313,9 +300,7 @@ class Explanation:
             InputError: there is no such image, target, slice, axis or channel, or a number is out of range.
         """
         i, k = self._place(i, k)
-        return drawn.panel_of(
-            self, i, k, slices=slices, axis=axis, channels=channels, spacing=spacing, scale=scale
-        )  # fmt: skip
+        return drawn.panel_of(self, i, k, slices=slices, axis=axis, channels=channels, spacing=spacing, scale=scale)
 
     def save(
         self, path: str | Path, i: int = 0, k: int = 0, *, slices: Sequence[int] | None = None, axis: int = 0,

@@ -331,10 +331,9 @@ class Classifier(metaclass=_Kind):
     ) -> Iterator[Explanation]:  # fmt: skip
         """One a batch."""
         chosen, other = Asked(self.class_index(targets)), Asked(self.class_index(contrast), "contrast")
-        start = 0
+        fitted, start, ahead = self.fitted(fit), 0, chosen.several or other.several
         prepare = normaliser(self.transform, self.model)
-        several = chosen.several or other.several
-        batches = self.fitted(fit)._batches(images, batch_size, value_range, ahead=several, encode=prepare is None)
+        batches = fitted._batches(images, batch_size, value_range, ahead=ahead, encode=prepare is None)
         for files, x, seen, last in _shown(batches, images, progress):
             alone = last and start == 0 and len(x) == 1
             rows, rest = (asked.rows(start, len(x), alone=alone) for asked in (chosen, other))
@@ -344,7 +343,7 @@ class Classifier(metaclass=_Kind):
                 )
             check_logits(found.outputs, x, len(self.class_names) or None)
             photos = self.transform.decode(found.inputs) if prepare is None else photos_of(found.inputs)
-            yield self._captioned(found, photos, files, seen, fit)
+            yield self._captioned(found, photos, files, seen, fitted.card)
             start += len(x)
         for asked in (chosen, other):
             asked.check_all(start)
@@ -374,15 +373,11 @@ class Classifier(metaclass=_Kind):
         chosen.check_all(walk.start)
         return Attribution.join(parts)
 
-    def _captioned(
-        self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...], fit: str | None
-    ) -> Explanation:  # fmt: skip
+    def _captioned(self, e: Explanation, photos: Tensor, files: list[str], seen: tuple[Seen, ...], card: Card) -> Explanation:
         """The explanation with what only the classifier knows of it: names, probability, and what the network saw."""
-        card = self.card
-        origin = None if e.origin is None else e.origin.with_card(self.fitted(fit).card)
-        named = dataclasses.replace(
-            e, class_names=self.class_names, probability=card.probability, temperature=card.temperature, origin=origin
-        )
+        facts: dict[str, Any] = {"probability": card.probability, "temperature": card.temperature}
+        facts["origin"] = None if e.origin is None else e.origin.with_card(card)
+        named = dataclasses.replace(e, class_names=self.class_names, **facts)
         return named.shown_with(photos=photos, titles=files, seen=seen)
 
     def class_index(self, target: Any) -> Any:
