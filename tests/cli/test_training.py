@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner
 
 import torchbcos
+from tests.pages import read_page
 from tests.unit.training.data import squares
 from torchbcos import training
 from torchbcos._core.claim import claimed
@@ -125,6 +126,8 @@ def test_settings_may_stand_as_words_and_the_report_is_json(run: tuple[Path, Pat
     code, out, err = call(*words, "--set", *SMALL, "max_steps=1")
     assert code == 0, err
     assert json.loads(out)["steps"] == 1 and "Done in" in err
+    page = read_page((tmp_path / "run" / "report.html").read_text("utf-8"))
+    assert not page.faults and "Training: run" in page.words and "Losses" in page.words
 
 
 def test_lines_between_epochs(run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +173,12 @@ def test_evaluation_of_what_a_run_left(run: tuple[Path, Path], tmp_path: Path) -
     clf = torchbcos.load(out / "model")
     right = [clf.predict(p, top_k=1)[0][0].label == p.parent.name for p in sorted(data.rglob("*.png"))]
     assert found["top1"] == pytest.approx(100 * sum(right) / 36)
+    code, _, err = call(*words, "--split", "all", "--report", tmp_path / "a.html")
+    page = read_page((tmp_path / "a.html").read_text("utf-8"))
+    assert code == 0 and not page.faults and f"{found['top1']:.2f} %" in page.words, err
+    for wrong in (tmp_path / "a.txt", tmp_path / "none" / "a.html", tmp_path):
+        code, _, err = call(*words, "--report", wrong)
+        assert code == 2 and err.startswith("torchbcos: --report ") and err.count("\n") == 1, err
     for weights in ("ema", "last", "best"):
         code, text, err = call(*words, "--weights", weights, "--split", "all")
         assert code == 0 and "on 36 pictures" in text, err

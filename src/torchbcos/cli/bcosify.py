@@ -29,6 +29,7 @@ from torchbcos.cli.common import (
     usage_errors,
 )
 from torchbcos.cli.completing import model_names
+from torchbcos.cli.places import check_page, write_page
 
 if TYPE_CHECKING:
     from torchbcos.conversion import Report
@@ -223,8 +224,8 @@ def _check_places(source: str, out: Path, report: Path | None, example: str | No
         raise InputError(f"--out {quote(out)} is the given network, which would be lost: name another folder.")
     if example is not None:
         keep_out_of(example, out)
-    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
-        raise InputError(f"--report {quote(report)}: name a file in a folder that exists.")
+    if report is not None:
+        check_page(report)
 
 
 @contextlib.contextmanager
@@ -242,14 +243,13 @@ def _doing() -> Iterator[Callable[[str], None]]:
 
 def _write(found: Report, out: Path, report: Path | None, title: str) -> None:
     """The report beside the model, and as a page."""
-    from torchbcos._core.files import replacing, write_json
+    from torchbcos._core.files import write_json
 
     write_json(out / _REPORT, found.to_dict())
     if report is not None:
         from torchbcos.conversion.pages import report_page
 
-        with replacing(report) as place:
-            place.write_text(report_page(found, title), encoding="utf-8")
+        write_page(report, report_page(found, title))
 
 
 def _show(found: Report) -> None:

@@ -28,6 +28,7 @@ from torchbcos.cli.common import (
     usage_errors,
 )
 from torchbcos.cli.compare import METRIC_NAMES, metric_command
+from torchbcos.cli.places import check_page, write_page
 from torchbcos.cli.program import Command, Group
 from torchbcos.cli.train import OnError
 
@@ -74,6 +75,11 @@ Figure = Annotated[
     ),
 ]  # fmt: skip
 
+
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", parser=given_path, show_default="none", help="Write all this as a page, too."),
+]
 
 _CALLED = {"top1": "top1", "top5": "top5", "map": "map", "f1": "f1 at 0.5", "ece": "ece", "loss": "loss"}
 _MOST_LABELS = 40  # lines of the table
@@ -193,6 +199,7 @@ def accuracy(
         ),
     ] = None,
     figure: Figure = None,
+    report: PageOption = None,
     uncertain: UncertainOption = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")
@@ -211,6 +218,8 @@ def accuracy(
 
         if figure is not None:
             check_figure(figure)
+        if report is not None:
+            check_page(report)
         classifier = open_model(model, weights=weights, device=device.value, allow_code=allow_code)
         classifier = classifier.fitted(fit.value if fit else None)
         result = measure_accuracy(
@@ -220,6 +229,10 @@ def accuracy(
         )  # fmt: skip
         if figure is not None:
             save_reliability({brief(result["model"]): result["reliability"]}, figure)
+        if report is not None:
+            from torchbcos.viewer import accuracy_page
+
+            write_page(report, accuracy_page(result, f"Accuracy of {brief(result['model'])}"))
     if json:
         print_json(result)
     else:

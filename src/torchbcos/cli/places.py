@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchbcos._core.errors import InputError, StateError
-from torchbcos._core.names import fit_name, panel_name
+from torchbcos._core.names import fit_name, panel_name, quote
 from torchbcos.cli.common import say
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SHORT = 100  # bytes of a name that no class name makes too long for a file
 
-__all__ = ["Places", "changed_last", "check_writable", "make_folder", "without_results"]
+__all__ = ["Places", "changed_last", "check_page", "check_writable", "make_folder", "without_results", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,34 @@ def check_writable(out: Path, option: str = "--out") -> None:
             pass
     except OSError as error:
         raise InputError(f"{option} {str(out)!r}: nothing can be written to {str(there)!r}: {_reason(error)}.") from None
+
+
+def check_page(page: Path, option: str = "--report") -> None:
+    """Raise before any work where a page could not be written: another suffix, a folder of that name, no folder.
+
+    Raises:
+        InputError: so it is.
+    """
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{option} is a page, FILE.html, not {quote(page)}.")
+    if page.is_dir() or not page.absolute().parent.is_dir():
+        raise InputError(f"{option} {quote(page)}: name a file in a folder that exists.")
+    check_writable(page.parent, option)
+
+
+def write_page(page: Path, words: str) -> None:
+    """Write a page whole, or leave an earlier one as it was.
+
+    Raises:
+        StateError: it could not be written.
+    """
+    from torchbcos._core.files import replacing
+
+    try:
+        with replacing(page) as partial:
+            partial.write_text(words, "utf-8")
+    except OSError as error:
+        raise StateError(f"Could not write {quote(page)}: {_reason(error)}.") from error
 
 
 def _reason(error: OSError) -> str:

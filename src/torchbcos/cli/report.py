@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchbcos._core.errors import InputError, StateError
+from torchbcos._core.errors import InputError
 from torchbcos._core.names import quote
 from torchbcos.cli.common import (
     AllowCode,
@@ -26,7 +26,7 @@ from torchbcos.cli.common import (
     tell,
     usage_errors,
 )
-from torchbcos.cli.places import check_writable
+from torchbcos.cli.places import check_page, write_page
 from torchbcos.cli.stopping import answering_signals
 from torchbcos.cli.walking import Walk, finish, gather, refuse_missing, walk
 
@@ -79,11 +79,9 @@ def report(
     from torchbcos.zoo import load
 
     with answering_signals(), usage_errors():
-        if out.suffix.lower() not in (".html", ".htm"):
-            raise InputError(f"--out is a page, FILE.html, not {quote(out)}.")
+        check_page(out, "--out")
         value_range = parse_range(number_range)
         refuse_missing(paths, as_json=False)
-        check_writable(out.parent)
         classifier = load(model, weights=weights, device=device.value, fit=fit.value if fit else None, allow_code=allow_code)
         if top_k > len(classifier.class_names):
             raise InputError(f"--top-k {top_k} is more than the {len(classifier.class_names)} classes of this model.")
@@ -98,19 +96,9 @@ def report(
             "fit": classifier.transform.fit if classifier.transform.axes == 2 else None, "device": device.value,
         }  # fmt: skip
         page = report_page(work.entries(job), classifier.card, settings, title=title)
-        _write(out, page)
+        write_page(out, page)
         tell(f"{len(work.made)} explanations on one page, {len(page.encode()) / 1e6:.1f} MB -> {out}")
         finish(job, as_json=False)
-
-
-def _write(out: Path, page: str) -> None:
-    from torchbcos._core.files import replacing
-
-    try:
-        with replacing(out) as partial:
-            partial.write_text(page, "utf-8")
-    except OSError as error:
-        raise StateError(f"Could not write {quote(out)}: {error.strerror or type(error).__name__}.") from error
 
 
 @dataclass

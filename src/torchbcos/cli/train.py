@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.errors import BcosError, InputError, shorten
 from torchbcos._core.letters import printable
 from torchbcos._core.names import quote, whole_number
 from torchbcos.cli.common import Device, DeviceOption, given_path, parse_range, print_json, say, tell, usage_errors
 from torchbcos.cli.completing import model_names
+from torchbcos.cli.places import write_page
 from torchbcos.cli.program import INTERRUPTED
 from torchbcos.cli.settings import print_settings
 
@@ -149,9 +150,23 @@ def train(
         require("lightning", extra="train", why="torchbcos train")
         count = whole_number(devices)
         machine = _Machine(devices if count is None else count, nodes, strategy, accelerator or device.value)
-        report = run(chosen, source, out or _own_folder(chosen), machine, tell=say if json else _speak)
-        if json and training.is_first_process():
-            print_json(report)
+        folder = out or _own_folder(chosen)
+        report = run(chosen, source, folder, machine, tell=say if json else _speak)
+        if training.is_first_process():
+            write_report(folder, report)
+            if json:
+                print_json(report)
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """RUN/report.html, what the run says of itself as a page; a run is not lost for want of it."""
+    from torchbcos.runs import RunFolder
+    from torchbcos.viewer import training_page
+
+    try:
+        write_page(folder / "report.html", training_page(RunFolder(folder), report))
+    except (BcosError, OSError, ValueError) as error:
+        say(f"torchbcos: no page of this run: {shorten(str(error), 200)}")
 
 
 def _processors() -> int:

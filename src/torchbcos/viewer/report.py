@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from torchbcos import __version__
 from torchbcos._core.letters import printable
 from torchbcos._core.names import brief
+from torchbcos._core.version import VERSION
 from torchbcos.explanation import Explanation
 from torchbcos.rendering.markup import Html
 from torchbcos.rendering.page import Section, bullets, document, facts, note, paragraph, warning
 from torchbcos.rendering.page_pictures import Shot, link, strip, thumbnail
 from torchbcos.rendering.page_table import Cell, Column, table
+from torchbcos.viewer.plain import plain, versions
 from torchbcos.zoo import Card
 from torchbcos.zoo.records import Record
 
@@ -156,10 +154,10 @@ def report_page(
         sections.append(Section("Not explained", [table([Column("picture"), Column("why not")], rows)]))
     sections += [
         Section("The network", [facts(_known(card))]),
-        Section("Settings and versions", [facts({**settings, **_versions()})]),
+        Section("Settings and versions", [facts({**settings, **versions()})]),
     ]
     lead = f"{len(good)} explanations by {brief(card.name)}: each is the network's own computation, exactly."
-    return document(printable(title), sections, lead=lead, footer=f"Made by torchbcos {__version__} report.")
+    return document(printable(title), sections, lead=lead, footer=f"Made by torchbcos {VERSION} report.")
 
 
 def _told(good: Sequence[Entry], failed: Sequence[Entry]) -> list[str]:
@@ -244,17 +242,4 @@ def _known(card: Card) -> dict[str, object]:
     classes = found.pop("classes", None)
     rows = {name: value for name, value in found.items() if name not in ("options", "recipe", "conversion", "probe", "schema")}
     rows["classes"] = classes if isinstance(classes, str) else f"{card.num_classes:,}"
-    return {printable(str(name)): _plain(value) for name, value in rows.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Text of strangers without letters that move a cursor."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {printable(str(k)): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _versions() -> dict[str, object]:
-    return {"torchbcos": __version__, "torch": torch.__version__, "Python": platform.python_version()}
+    return {printable(str(name)): plain(value) for name, value in rows.items()}
