@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchbcos._core.identity import memory_of
+from torchbcos._core.identity import looking, memory_of
 from torchbcos._core.torch_private import version
 
 __all__ = ["fingerprint", "hash_of", "stamp_of"]
@@ -50,4 +50,5 @@ def _feed(found: Any, tensor: Tensor) -> None:
 
 def stamp_of(model: nn.Module) -> tuple[Any, ...]:
     """Changes when a parameter or buffer is written to or exchanged; costs nothing that depends on their size."""
-    return tuple((memory_of(t), version(t)) for t in (*model.parameters(), *model.buffers()))
+    with looking():  # an explanation may run inside another's
+        return tuple((memory_of(t), version(t)) for t in (*model.parameters(), *model.buffers()))

@@ -42,7 +42,7 @@ DOOR: Mapping[str, str] = {
     **said("to_onnx export_onnx onnx", "it is torchbcos.export(classifier, 'FILE.onnx')"),
     **said("AddInverse BcosConv2d BcosLinear layers modules", "layers are in torchbcos.nn"),
     **said("datasets", "data is read by torchbcos.data"),
-    **said("check_model check verify", "it is torchbcos.testing.check_model"),
+    **said("check_model check", "it is torchbcos.testing.check_model"),
 }  # fmt: skip
 
 _FAMILIES = re.compile(r"(?:bcos_?)?(?:resnet|resnext|wide_resnet|densenet|vgg|convnext|vit|simple_vit)\w*", re.IGNORECASE)

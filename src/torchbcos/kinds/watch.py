@@ -15,7 +15,7 @@ from torchbcos._core.atoms import watched
 from torchbcos._core.checkpoints import keeping, reentrant
 from torchbcos._core.errors import StateError
 from torchbcos._core.frozen import FULL, Session, current, hold
-from torchbcos._core.identity import HOOKED, memory_of, node_of
+from torchbcos._core.identity import HOOKED, is_looking, memory_of, node_of
 from torchbcos._core.torch_private import base_of, saved_tensor_hooks, version
 from torchbcos.kinds.call import Call, tensors_in, written
 from torchbcos.kinds.kind import CONSTANT, GATE, LINEAR, Bend, Kind, Known
@@ -135,7 +135,7 @@ class Watch(TorchFunctionMode):
         if operation.name == "add" and args and self.origins.counts_batches(args[0]):
             return args[0]  # a batch norm that trains counts its batches; an explanation is none
         sure = self.origins.read is None and all(self.origins.is_known(t) for t in given)
-        if operation.name in _SHOWS:
+        if operation.name in _SHOWS and not is_looking():
             self.origins.shown(given)
         learned = [t for t in given if t.requires_grad]
         if self.state.detach and learned and all(self.origins.is_own(t) for t in learned):  # not where forward takes gradients
