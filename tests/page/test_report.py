@@ -83,7 +83,8 @@ def test_it_sorts_filters_and_opens(page: Any) -> None:
 
 
 def test_it_prints(page: Any, tmp_path: Path) -> None:
-    data = page.pdf(format="A4")
+    data = page.pdf(format="A4")  # at once: pictures that nobody has seen yet are printed, too
+    assert len(re.findall(rb"/Subtype\s*/Image\b", data)) >= 3 * len(list(PHOTOS.glob("*.jpg")))
     assert data.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", data)) >= 2
     if SHOTS:
         Path(SHOTS, "report.pdf").write_bytes(data)

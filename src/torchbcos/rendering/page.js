@@ -74,6 +74,14 @@
     filter();
   }
 
+  // Pictures wait until they are seen, so that a thousand open at once; the rest follows while nobody is busy, and before print.
+  const waiting = [...document.querySelectorAll("img[loading=lazy]")].reverse();
+  const load = (count) => { while (waiting.length && count-- > 0) waiting.pop().loading = "eager"; };
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 200));
+  const rest = () => { load(30); if (waiting.length) later(rest); };
+  window.addEventListener("load", () => later(rest));
+  window.addEventListener("beforeprint", () => load(Infinity));
+
   // Thumbnails: one panel for all; arrow keys go to the neighbours.
   const panel = document.querySelector("dialog");
   if (!panel) return;
@@ -83,7 +91,8 @@
     opener = button;
     const pictures = [...button.querySelectorAll("img")].map((picture) => {
       const copy = picture.cloneNode();
-      copy.classList.toggle("small", picture.naturalWidth < 160);
+      copy.loading = "eager";
+      copy.classList.toggle("small", Number(picture.getAttribute("width")) < 160);
       return copy;
     });
     pair.replaceChildren(...pictures);

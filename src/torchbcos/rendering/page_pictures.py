@@ -82,8 +82,8 @@ def thumbnail(shot: Shot, *, largest: int = _LARGEST, quality: int = _QUALITY) -
 
 def _image(picture: Image.Image | NDArray[Any], words: str, largest: int, quality: int) -> Html:
     image = _flat(picture, largest)
-    size = {"width": str(image.width), "height": str(image.height)}
-    return element("img", attributes={"src": data_uri(image, quality=quality), **size, "alt": words, "loading": "lazy", "decoding": "async"})
+    when = {"width": str(image.width), "height": str(image.height), "alt": words, "loading": "lazy", "decoding": "async"}
+    return element("img", attributes={"src": data_uri(image, quality=quality), **when})
 
 
 def data_uri(picture: Image.Image | NDArray[Any], *, quality: int = _QUALITY) -> str:
