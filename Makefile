@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery tutorial
+.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -116,6 +116,10 @@ dist: $(READY) ## build wheel and source into ./dist
 
 gallery: $(CORE) ## draw the pictures of docs/see.md and the marked panel anew, with the weights that come along (two minutes)
 	$(PY) docs/gallery.py
+
+shots: $(READY) ## take the pictures of the page and of a report that docs show (a minute; wants Debian's chromium)
+	@command -v chromium >/dev/null || { echo "Install Chromium first: apt-get install chromium"; exit 1; }
+	$(PY) docs/shots.py
 
 tutorial: $(CORE) ## run the cells of docs/tutorial.ipynb anew and store what they give
 	TORCHBCOS_PHOTOS=$(CURDIR)/docs/photos OMP_NUM_THREADS=1 $(PY) docs/machinery/run.py docs/tutorial.ipynb --folder build/tutorial
