@@ -76,7 +76,7 @@ Figure = Annotated[
 ]  # fmt: skip
 
 
-PageOption = Annotated[
+_PageOption = Annotated[
     Path | None,
     typer.Option("--report", metavar="FILE.html", parser=given_path, show_default="none", help="Write all this as a page, too."),
 ]
@@ -199,7 +199,7 @@ def accuracy(
         ),
     ] = None,
     figure: Figure = None,
-    report: PageOption = None,
+    report: _PageOption = None,
     uncertain: UncertainOption = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Stop at files that cannot be read, or skip them.")

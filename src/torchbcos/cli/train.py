@@ -153,12 +153,12 @@ def train(
         folder = out or _own_folder(chosen)
         report = run(chosen, source, folder, machine, tell=say if json else _speak)
         if training.is_first_process():
-            write_report(folder, report)
+            _write_report(folder, report)
             if json:
                 print_json(report)
 
 
-def write_report(folder: Path, report: dict[str, Any]) -> None:
+def _write_report(folder: Path, report: dict[str, Any]) -> None:
     """RUN/report.html, what the run says of itself as a page; a run is not lost for want of it."""
     from torchbcos.runs import RunFolder
     from torchbcos.viewer import training_page
