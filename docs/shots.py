@@ -1,6 +1,6 @@
 """Pictures of the page and of a report, as docs show them, taken in Chromium: `make shots`.
 
-    python docs/shots.py        # needs Chromium, Playwright and the extra serve
+python docs/shots.py        # needs Chromium, Playwright and the extra serve
 """
 
 from __future__ import annotations
