@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError
 from torchbcos._core.fingerprint import fingerprint, hash_of
 from torchbcos._core.names import brief, quote
 from torchbcos.explanation import Explanation
+from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.engine import explain_through
 from torchbcos.explanation.proving import Stated, card_hash, file_hash, read_proof
 from torchbcos.pictures import Preprocess
@@ -29,6 +31,7 @@ __all__ = ["Finding", "Verdict", "verify"]
 _MAP = 20  # a map may differ by so many tolerances: of its sum of sizes, where the value's are of the value
 _HALF_MAP = 1e-3  # and by what half precision costs, 2^-11, with room
 _CLOSEST = 16.0  # digits
+_TF32 = 5e-3  # of float32, where a graphics card multiplies as TF32; `Explanation.complete`
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def _sum(stated: Stated) -> Finding:
     record, map_ = stated.record, stated.map
     constants, value = sum(record["constants"].values()), record["value"]
     size = max(1.0, abs(value), 0.1 * (float(np.abs(map_).sum()) + sum(map(abs, record["constants"].values()))))
-    allowed = record["tolerance"] * size
+    allowed = min(record["tolerance"], _coarsest(record)) * size
     rest = value - record["contribution"] - constants
     if abs(float(map_.sum()) - record["contribution"]) > stated.slack + 1e-6 * size:
         return Finding("sum", False, f"the map adds up to {map_.sum():.4f}, and the proof says {record['contribution']:.4f}")
@@ -313,7 +316,7 @@ def _compared(stated: Stated, e: Explanation, how: str) -> list[Finding]:
     record, map_ = stated.record, stated.map
     value, constants = float(e.values[0, 0]), {name: float(c[0, 0]) for name, c in e.constants.items()}
     size = max(1.0, abs(value), 0.1 * (float(e.contributions[0, 0].double().abs().sum()) + sum(map(abs, constants.values()))))
-    allowed = max(record["tolerance"], e.tolerance or 0.0)
+    allowed = max(min(record["tolerance"], _coarsest(record)), e.tolerance or 0.0)
     found = [_value(record, e, value, size, allowed, how)]
     strange = sorted(constants.keys() ^ record["constants"].keys())
     if strange:
@@ -328,6 +331,12 @@ def _compared(stated: Stated, e: Explanation, how: str) -> list[Finding]:
     apart = float(np.abs(mine - map_).sum())
     found.append(Finding(f"map{how}", apart <= (_MAP * allowed + _HALF_MAP) * whole, _digits(apart, whole)))
     return found
+
+
+def _coarsest(record: Mapping[str, Any]) -> float:
+    """What numbers of the stated kind may be off by at most: whoever wrote the file does not choose how far is near."""
+    kind = record["input"]["dtype"]
+    return _TF32 if kind == "float32" else usual_tolerance(getattr(torch, kind))
 
 
 def _value(record: Mapping[str, Any], e: Explanation, value: float, size: float, allowed: float, how: str) -> Finding:

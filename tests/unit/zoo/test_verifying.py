@@ -157,6 +157,16 @@ def test_a_map_that_is_moved_is_found_by_computing_anew(classifier: torchbcos.Cl
     assert verify(path).agrees and found(verify(path, picture=BUS))["map"] is False
 
 
+def test_whoever_forges_does_not_choose_how_far_is_near(proof: Path, tmp_path: Path) -> None:
+    def moved(record: dict[str, Any]) -> None:
+        more = 0.06 * max(1.0, abs(record["value"]))
+        record.update(value=record["value"] + more, residual=record["residual"] + more, tolerance=0.1)
+
+    path = forged(proof, tmp_path / "far.json", moved)
+    assert found(verify(path))["sum"] is False
+    assert found(verify(path, picture=BUS))["logit"] is False
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_no_byte_can_be_changed(proof: Path, tmp_path: Path, data: st.DataObject) -> None:
