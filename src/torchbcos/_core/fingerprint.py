@@ -49,6 +49,6 @@ def _feed(found: Any, tensor: Tensor) -> None:
 
 
 def stamp_of(model: nn.Module) -> tuple[Any, ...]:
-    """Changes when a parameter or buffer is written to or exchanged; costs nothing that depends on their size."""
+    """Changes when a parameter or buffer is exchanged or written to, but not through `.data`; its cost knows no sizes."""
     with looking():  # an explanation may run inside another's
         return tuple((memory_of(t), version(t)) for t in (*model.parameters(), *model.buffers()))

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from torchbcos.cli.common import AllowCode, Device, DeviceOption, Weights, given_path, print_json, tell, usage_errors
+from torchbcos.cli.common import (
+    AllowCode,
+    Device,
+    DeviceOption,
+    RangeOption,
+    Weights,
+    given_path,
+    parse_range,
+    print_json,
+    tell,
+    usage_errors,
+)
 
 __all__ = ["verify"]
 
@@ -29,6 +40,7 @@ def verify(
     weights: Weights = None,
     allow_code: AllowCode = False,
     double: Annotated[bool, typer.Option("--double", metavar="", help="Compute in float64, too.")] = False,
+    number_range: RangeOption = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:  # fmt: skip
@@ -41,7 +53,8 @@ def verify(
 
     with usage_errors():
         found = verified(
-            file, model, picture, weights=weights, device=device.value, double=double, allow_code=allow_code
+            file, model, picture, weights=weights, device=device.value, double=double, allow_code=allow_code,
+            value_range=parse_range(number_range),
         )  # fmt: skip
     if json:
         print_json(found.to_dict())

@@ -37,7 +37,9 @@ __all__ = ["FORMAT", "LARGEST", "Stated", "card_hash", "file_hash", "proof_bytes
 
 FORMAT = "torchbcos proof 1"
 LARGEST = 64 * 2**20  # bytes of a proof
-_MOST_NUMBERS = 2**25  # of a map
+_MOST_NUMBERS = 2**24  # of a map
+_MOST_CONSTANTS = 10_000
+_MOST_SETTINGS = 64  # of a preprocessing
 _MOST_PICTURE = 2**30  # bytes of a picture's file
 _HEX = set("0123456789abcdef")
 
@@ -162,12 +164,23 @@ def read_proof(path: Path) -> Stated:
             f"{quote(path)} is no proof of this kind: its format is {quote(str(record.get('format'))[:60])}, not {quote(FORMAT)}."
         )
     fault = _fault(record, _FIELDS, "")
-    if fault is None and len(record["fixed"]) > len(record["constants"]):
-        fault = "fixed"
+    if fault is None:
+        fault = _unfit(record)
     if fault is not None:
-        raise InputError(f"{quote(path)} is no proof: its field {quote(fault)} is missing, or not of its kind.")
+        raise InputError(
+            f"{quote(path)} is no proof: its field {quote(fault)} is missing, not of its kind, or too large; or no proof has it."
+        )
     packed = record.pop("map")
     return Stated(record, *_unpacked(packed, path))
+
+
+def _unfit(record: Mapping[str, Any]) -> str | None:
+    """The first field that does not fit the others."""
+    if not set(record["fixed"]) <= set(record["constants"]):
+        return "fixed"
+    if record["contrast"] is not None and record["contrast"]["index"] == record["target"]["index"]:
+        return "contrast"
+    return "map.shape" if record["map"]["shape"] != record["input"]["shape"][1:] else None
 
 
 def _unpacked(packed: Mapping[str, Any], path: Path) -> tuple[NDArray[np.float64], float]:
@@ -196,7 +209,11 @@ def _text(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e38
+
+
+def _few(value: Any, kind: type[dict[str, Any]] | type[list[Any]]) -> bool:
+    return isinstance(value, kind) and len(value) <= _MOST_CONSTANTS
 
 
 def _hash(value: Any) -> bool:
@@ -221,7 +238,7 @@ _FIELDS: Mapping[str, Any] = {
     "format": _text,
     "made with": {"torchbcos": _text, "torch": _text, "python": _text},
     "model": {"name": _maybe(_text), "weights": _hash, "parameters": _index, "file": _maybe(_hash), "card": _maybe(_hash)},
-    "preprocess": lambda value: value is None or isinstance(value, dict),
+    "preprocess": lambda value: value is None or (isinstance(value, dict) and len(value) <= _MOST_SETTINGS),
     "options": {
         "products": _maybe(lambda v: v in ("half", "first", "second")), "output": _maybe(lambda v: _text(v) or _index(v)),
     },
@@ -230,8 +247,8 @@ _FIELDS: Mapping[str, Any] = {
     "target": _CLASS,
     "contrast": _maybe(_CLASS),
     "value": _number, "contribution": _number, "residual": _number, "share": _maybe(_number),
-    "constants": lambda v: isinstance(v, dict) and all(_text(n) and _number(c) for n, c in v.items()),
-    "fixed": lambda v: isinstance(v, list) and all(map(_text, v)),
+    "constants": lambda v: _few(v, dict) and all(_text(n) and _number(c) for n, c in v.items()),
+    "fixed": lambda v: _few(v, list) and all(map(_text, v)),
     "tolerance": lambda v: _number(v) and 0 < v <= 0.1,
     "map": {
         "shape": lambda v: _sides(v, 4) and math.prod(v) <= _MOST_NUMBERS,

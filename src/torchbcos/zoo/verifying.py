@@ -21,7 +21,7 @@ from torchbcos.explanation import Explanation
 from torchbcos.explanation.complete import usual_tolerance
 from torchbcos.explanation.engine import explain_through
 from torchbcos.explanation.proving import Stated, card_hash, file_hash, read_proof
-from torchbcos.pictures import Preprocess
+from torchbcos.pictures import Preprocess, Range
 from torchbcos.zoo.classifier import Classifier
 from torchbcos.zoo.load import load
 from torchbcos.zoo.sources import embedded_names
@@ -30,6 +30,7 @@ __all__ = ["Finding", "Verdict", "verify"]
 
 _MAP = 20  # a map may differ by so many tolerances: of its sum of sizes, where the value's are of the value
 _HALF_MAP = 1e-3  # and by what half precision costs, 2^-11, with room
+_MOST_MAP = (0.02, 0.2)  # of its sum of sizes that a map may be off by at most: in 32 bits or more, and in 16
 _CLOSEST = 16.0  # digits
 _TF32 = 5e-3  # of float32, where a graphics card multiplies as TF32; `Explanation.complete`
 
@@ -84,7 +85,8 @@ class Verdict:
         if wrong:
             last = f"This proof does not hold here: {', '.join(wrong)}."
         elif self.recomputed:
-            last = "Computed anew, and it holds."
+            unknown = [one.what for one in self.findings if one.agrees is None]
+            last = f"Computed anew, and it holds; unknown: {', '.join(unknown)}." if unknown else "Computed anew, and it holds."
         else:
             last = (
                 "The file is whole and its numbers add up. Whoever wrote it could have written others: only a network and its "
@@ -96,6 +98,7 @@ class Verdict:
 def verify(
     file: str | Path, model: Any = None, picture: str | Path | None = None, *, input: Tensor | None = None,
     weights: str | Path | None = None, device: str = "auto", double: bool = False, allow_code: bool = False,
+    value_range: Range | None = None,
 ) -> Verdict:  # fmt: skip
     """Check a proof that `Explanation.prove` wrote; the file may come from a stranger.
 
@@ -110,6 +113,7 @@ def verify(
         input: (C, *S) or (1, C, *S) as the network takes it, in place of a picture: for what `torchbcos.explain` explained.
         weights, device, allow_code: as in `load`.
         double: compute in float64, too.
+        value_range: the stored numbers of black and white in `picture`, where `explain` was told them.
 
     Raises:
         MissingFileError: there is no such file.
@@ -118,6 +122,8 @@ def verify(
     Example:
         `print(torchbcos.verify("bus.proof.json", picture="bus.jpg"))`
     """
+    if input is not None and not isinstance(input, Tensor):
+        raise ArgumentTypeError(f"input is a tensor, as the network takes it, not {type(input).__name__}.")
     stated = read_proof(Path(file))
     findings = [_sum(stated)]
     if picture is None and input is None:
@@ -128,7 +134,7 @@ def verify(
         raise InputError("A picture or an input: give one of them.")
     network, classifier = _opened(_named(stated) if model is None else model, weights, device, allow_code)
     findings += _of_weights(stated, network, classifier)
-    findings += _recomputed(stated, network, classifier, picture, input, double)
+    findings += _recomputed(stated, network, classifier, picture, input, double, value_range)
     return Verdict(_claim(stated), tuple(findings), recomputed=True)
 
 
@@ -171,17 +177,18 @@ def _sum(stated: Stated) -> Finding:
     size = max(1.0, abs(value), 0.1 * (float(np.abs(map_).sum()) + sum(map(abs, record["constants"].values()))))
     allowed = min(record["tolerance"], _coarsest(record)) * size
     rest = value - record["contribution"] - constants
-    if abs(float(map_.sum()) - record["contribution"]) > stated.slack + 1e-6 * size:
+    if not abs(float(map_.sum()) - record["contribution"]) <= stated.slack + 1e-6 * size:
         return Finding("sum", False, f"the map adds up to {map_.sum():.4f}, and the proof says {record['contribution']:.4f}")
-    if abs(rest - record["residual"]) > 1e-5 * size:
+    if not abs(rest - record["residual"]) <= 1e-5 * size:
         return Finding(
             "sum", False, f"pixels and constants leave {rest:.2g} of the logit, and the proof says {record['residual']:.2g}"
         )
-    carried = record["contribution"] + sum(c for name, c in record["constants"].items() if name not in record["fixed"])
+    aside = set(record["fixed"])
+    carried = record["contribution"] + sum(c for name, c in record["constants"].items() if name not in aside)
     share = record["contribution"] / carried if carried else math.nan
-    if record["share"] is not None and abs(share - record["share"]) > 1e-3 * max(1.0, abs(share)):
+    if record["share"] is not None and not abs(share - record["share"]) <= 1e-3 * max(1.0, abs(share)):
         return Finding("sum", False, f"the share of the pixels is {share:.1%}, and the proof says {record['share']:.1%}")
-    if abs(rest) > allowed:
+    if not abs(rest) <= allowed:
         return Finding("sum", False, f"pixels and constants miss the logit by {rest:.2g}, more than rounding ({allowed:.2g})")
     return Finding(
         "sum", True, f"pixels {record['contribution']:.4f} + constants {constants:.4f} = {value:.4f}, residual {rest:.0e}"
@@ -195,26 +202,31 @@ def _of_weights(stated: Stated, network: nn.Module, classifier: Classifier | Non
     said, card = stated.record["model"], None if classifier is None else classifier.card
     same = fingerprint(network) == said["weights"]
     file = card is not None and card.digest is not None and card.digest == said["file"]
-    if same:
+    count = sum(p.numel() for p in network.parameters())
+    if same and count == said["parameters"]:
         found = [Finding("weights", True, "the same numbers")]
     elif file:
-        found = [Finding("weights", True, "the same file, folded to other roundings")]
+        found = [Finding("weights", None, "the card names the same file, and its numbers are others here: folded, or changed")]
     else:
-        count = sum(p.numel() for p in network.parameters())
         more = f": {count:,} parameters, and the proof is about {said['parameters']:,}" if count != said["parameters"] else ""
         found = [Finding("weights", False, f"this is another network, or it was trained on{more}")]
     if card is not None and said["card"] is not None:
         fits = card_hash(card.to_dict()) == said["card"]
+        if card.name != said["name"]:
+            found.append(
+                Finding("name", None, f"it is {brief(card.name)} here, and the proof calls it {brief(str(said['name']))}")
+            )
         found.append(Finding("card", True if fits else None, "the same" if fits else "another one, in names, settings or notes"))
     return found
 
 
 def _recomputed(
-    stated: Stated, network: nn.Module, classifier: Classifier | None, picture: str | Path | None, x: Tensor | None, double: bool
+    stated: Stated, network: nn.Module, classifier: Classifier | None, picture: str | Path | None, x: Tensor | None, double: bool,
+    value_range: Range | None,
 ) -> list[Finding]:  # fmt: skip
     found = [] if picture is None else _of_file(stated, Path(picture))
     try:
-        e = _explained(stated, network, classifier, picture, x)
+        e = _explained(stated, network, classifier, picture, x, value_range)
     except _Differs as differs:
         return [*found, differs.finding]
     fits = hash_of(e.inputs[0]) == stated.record["input"]["sha256"]
@@ -226,12 +238,19 @@ def _recomputed(
         if known
         else "another picture, or prepared otherwise"
     )
+    mine = str(e.inputs.dtype)[6:]
+    if mine != stated.record["input"]["dtype"]:
+        found.append(Finding("precision", False, f"{mine} here, and the proof says {stated.record['input']['dtype']}"))
+    if classifier is None and e.label(stated.record["target"]["index"]) != stated.record["target"]["label"]:
+        found.append(
+            Finding("class", None, f"the network has no name for it; the proof says {brief(stated.record['target']['label'])}")
+        )
     found.append(Finding("input", True if fits else None if known else False, words))
     found += _compared(stated, e, "")
     if double:
         wide = copy.deepcopy(network).double()
         within = None if classifier is None else Classifier(wide, classifier.card)
-        found += _compared(stated, _explained(stated, wide, within, picture, x), " in float64")
+        found += _compared(stated, _explained(stated, wide, within, picture, x, value_range), " in float64")
     return found
 
 
@@ -252,7 +271,8 @@ def _of_file(stated: Stated, picture: Path) -> list[Finding]:
 
 
 def _explained(
-    stated: Stated, network: nn.Module, classifier: Classifier | None, picture: str | Path | None, x: Tensor | None
+    stated: Stated, network: nn.Module, classifier: Classifier | None, picture: str | Path | None, x: Tensor | None,
+    value_range: Range | None,
 ) -> Explanation:  # fmt: skip
     """The explanation of what the proof names.
 
@@ -271,7 +291,8 @@ def _explained(
         if picture is not None:
             if classifier is None:
                 raise InputError("A network alone takes no picture: give input=…, or a model with its preprocessing.")
-            return _prepared(classifier, record["preprocess"]).explain([picture], [[index]], **asked)
+            mine = _prepared(classifier, record["preprocess"])
+            return mine.explain([picture], [[index]], value_range=value_range, **asked)
         assert x is not None
         x = x.unsqueeze(0) if x.dim() == len(record["input"]["shape"]) else x
         if list(x.shape) != [1, *record["input"]["shape"]]:
@@ -316,8 +337,8 @@ def _compared(stated: Stated, e: Explanation, how: str) -> list[Finding]:
     record, map_ = stated.record, stated.map
     value, constants = float(e.values[0, 0]), {name: float(c[0, 0]) for name, c in e.constants.items()}
     size = max(1.0, abs(value), 0.1 * (float(e.contributions[0, 0].double().abs().sum()) + sum(map(abs, constants.values()))))
-    allowed = max(min(record["tolerance"], _coarsest(record)), e.tolerance or 0.0)
-    found = [_value(record, e, value, size, allowed, how)]
+    allowed, most = max(min(record["tolerance"], _coarsest(record)), e.tolerance or 0.0), _MOST_MAP[_coarsest(record) > _TF32]
+    found = [_value(record, e, value, size, allowed, how), *_shares(record, e, allowed * size, how)]
     strange = sorted(constants.keys() ^ record["constants"].keys())
     if strange:
         found.append(Finding(f"constants{how}", False, f"not the same names: {', '.join(map(brief, strange[:3]))}"))
@@ -329,8 +350,26 @@ def _compared(stated: Stated, e: Explanation, how: str) -> list[Finding]:
         return [*found, Finding(f"map{how}", False, f"it is {mine.shape} here, and {map_.shape} in the proof")]
     whole = max(float(np.abs(mine).sum()), 1e-300)
     apart = float(np.abs(mine - map_).sum())
-    found.append(Finding(f"map{how}", apart <= (_MAP * allowed + _HALF_MAP) * whole, _digits(apart, whole)))
-    return found
+    agrees = apart <= min(_MAP * allowed + _HALF_MAP, most) * whole
+    said = _digits(apart, whole) if agrees else f"{min(apart / whole, 9.99):.0%} of its magnitude lies elsewhere"
+    return [*found, Finding(f"map{how}", agrees, said)]
+
+
+def _shares(record: Mapping[str, Any], e: Explanation, allowed: float, how: str) -> list[Finding]:
+    """What the pixels carry, and which constants are left aside in that."""
+    apart, share = abs(float(e.total[0, 0]) - record["contribution"]), float(e.share[0, 0])
+    found = [
+        Finding(f"pixels{how}", apart <= allowed, f"{float(e.total[0, 0]):.4f}, and the proof says {record['contribution']:.4f}")
+    ]
+    same = set(e.fixed) == set(record["fixed"]) and math.isfinite(share) == (record["share"] is not None)
+    close = same and (record["share"] is None or abs(share - record["share"]) <= 2e-2 * max(1.0, abs(share)))
+    said = f"{share:.1%} here" if math.isfinite(share) else "none here: the terms cancel"
+    if not close:
+        claimed = "none" if record["share"] is None else f"{record['share']:.1%}"
+        found.append(
+            Finding(f"share{how}", False, f"{said}, and the proof says {claimed}, leaving {len(record['fixed'])} constants aside")
+        )
+    return [one for one in found if one.agrees is False]
 
 
 def _coarsest(record: Mapping[str, Any]) -> float:
@@ -353,5 +392,7 @@ def _value(record: Mapping[str, Any], e: Explanation, value: float, size: float,
 
 
 def _digits(apart: float, whole: float) -> str:
-    digits = _CLOSEST if apart <= whole * 10**-_CLOSEST else -math.log10(apart / whole)
-    return f"to {max(0, math.floor(digits))} digits"
+    if not apart < whole:
+        return "not to one digit"
+    digits = math.floor(_CLOSEST if apart <= whole * 10**-_CLOSEST else -math.log10(apart / whole))
+    return f"to {digits} digit{'s' if digits != 1 else ''}"

@@ -167,6 +167,59 @@ def test_whoever_forges_does_not_choose_how_far_is_near(proof: Path, tmp_path: P
     assert found(verify(path, picture=BUS))["logit"] is False
 
 
+def claims(proof: Path, folder: Path, change: Any, **given: Any) -> dict[str, bool | None]:
+    return found(verify(forged(proof, folder / "claims.json", change), **given))
+
+
+def test_what_a_forger_says_beside_the_numbers_is_compared_too(proof: Path, tmp_path: Path) -> None:
+    """Precision, the share of the pixels, which constants are fixed, names: with a checksum that fits."""
+
+    def mirrored(record: dict[str, Any]) -> None:
+        from torchbcos.explanation.proving import _packed
+
+        record["map"] = _packed(0.5 * stated.map + 0.5 * stated.map[::-1, ::-1])
+        record["input"]["dtype"], record["tolerance"] = "bfloat16", 0.05
+
+    stated = read_proof(proof)
+    assert claims(proof, tmp_path, mirrored, picture=BUS)["precision"] is False
+    assert claims(proof, tmp_path, mirrored, picture=BUS)["map"] is False
+    renamed = claims(proof, tmp_path, lambda r: r["model"].update(name="an approved network"), model="imagenette", picture=BUS)
+    assert renamed["name"] is None
+    assert claims(proof, tmp_path, lambda r: r["model"].update(parameters=5), picture=BUS)["weights"] is not True
+
+
+def test_the_share_and_the_fixed_constants_are_the_networks(tmp_path: Path) -> None:
+    net, x = plain()
+    path = torchbcos.explain(net, x[:1], 1).prove(tmp_path / "a.json")
+
+    def all_fixed(record: dict[str, Any]) -> None:
+        record.update(fixed=list(record["constants"]), share=1.0)
+
+    assert claims(path, tmp_path, lambda r: None, model=net, input=x[:1]) == dict.fromkeys(
+        ["sum", "weights", "input", "logit", "constants", "map"], True
+    )
+    assert claims(path, tmp_path, all_fixed, model=net, input=x[:1])["share"] is False
+    assert claims(path, tmp_path, lambda r: r.update(share=None), model=net, input=x[:1])["share"] is False
+    assert claims(path, tmp_path, lambda r: r["target"].update(label="cancer"), model=net, input=x[:1])["class"] is None
+    with pytest.raises(ArgumentTypeError, match="input is a tensor"):
+        verify(path, net, input=x[:1].numpy())  # type: ignore[arg-type]
+
+
+def test_changed_weights_are_not_called_the_same(proof: Path) -> None:
+    clf = torchbcos.load("imagenette", device="cpu")
+    with torch.no_grad():
+        next(clf.model.parameters()).mul_(1.3)
+    verdict = verify(proof, clf, BUS)
+    assert found(verdict)["weights"] is not True and not verdict.agrees
+
+
+def test_a_network_that_is_silent_has_no_digits(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.Flatten(), nn.Linear(72, 2, bias=False))
+    path = torchbcos.explain(net, torch.rand(1, 3, 8, 8), 1).prove(tmp_path / "a.json")
+    verdict = verify(path, net, input=torch.zeros(1, 3, 8, 8))
+    assert not verdict.agrees and found(verdict)["map"] is False
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_no_byte_can_be_changed(proof: Path, tmp_path: Path, data: st.DataObject) -> None:
@@ -208,7 +261,9 @@ def test_strangers_files_are_one_sentence(name: str, tmp_path: Path) -> None:
         lambda r: r["map"].update(scale=0), lambda r: r["map"].update(shape=[223, 224]), lambda r: r.update(target=[1]),
         lambda r: r["target"].update(index=-1), lambda r: r.update(tolerance=5), lambda r: r.update(constants={"a": None}),
         lambda r: r["input"].update(shape="big"), lambda r: r["model"].update(weights="../../etc/passwd"),
-        lambda r: r.update(fixed=["x"] * 9), lambda r: r.update(options={"products": "all", "output": None}),
+        lambda r: r.update(fixed=["x"] * 9), lambda r: r.update(fixed=["x"]), lambda r: r.update(contrast=dict(r["target"])),
+        lambda r: r.update(constants={"a": 1.7e308, "b": 1.7e308}), lambda r: r["map"].update(shape=[r["map"]["shape"][0] * 224]),
+        lambda r: r.update(options={"products": "all", "output": None}),
     ],
 )  # fmt: skip
 def test_fields_of_the_wrong_kind(change: Any, proof: Path, tmp_path: Path) -> None:
@@ -304,3 +359,11 @@ def test_every_explanation_can_be_proved(
     path = torchbcos.explain(net, x, seed % 3).prove(tmp_path / "a.json")
     verdict = verify(path, net, input=x, double=True)
     assert verdict.agrees, str(verdict)
+
+
+def test_a_scan_that_was_read_within_a_range_is_verified_within_it(classifier: torchbcos.Classifier, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.npy"
+    np.save(scan, np.random.default_rng(0).integers(23, 4092, (200, 200, 3), dtype=np.uint16))
+    path = classifier.explain([scan], ["tench"], value_range=(0, 4095)).prove(tmp_path / "a.json", picture=scan)
+    assert verify(path, "imagenette", scan, value_range=(0, 4095)).agrees
+    assert not verify(path, "imagenette", scan, value_range=(0, 6000)).agrees
