@@ -22,9 +22,9 @@ from torchbcos._core.names import quote
 from torchbcos.cli.completing import model_names
 
 __all__ = [
-    "MACHINE", "READING", "AllowCode", "BatchSize",
+    "MACHINE", "READING", "AllowCode", "BatchSize", "Classes", "Contrast",
     "Device", "DeviceOption", "Fit", "FitOption", "Json", "Model", "OutputError", "Paths",
-    "RangeOption", "SplitName", "Weights",
+    "RangeOption", "SplitName", "TopK", "Weights",
     "flush", "given_path", "parse_range", "percent", "print_json", "remarks", "say", "shown", "tell",
     "usage_errors", "voice",
 ]  # fmt: skip
@@ -98,6 +98,15 @@ DeviceOption = Annotated[
     Device, typer.Option("--device", help="Where to run; auto takes an accelerator if there is any.", rich_help_panel=MACHINE)
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print a JSON list, one record for each picture.")]
+TopK = Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes of each picture.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="NAME|INDEX", help="Explain this class instead of the highest; may be repeated."),
+]
+Contrast = Annotated[
+    str | None,
+    typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
+]
 RangeOption = Annotated[
     str | None,
     typer.Option(

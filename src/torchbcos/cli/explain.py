@@ -17,6 +17,8 @@ from torchbcos._core.names import brief, file_parts, quote, whole_number
 from torchbcos.cli.common import (
     AllowCode,
     BatchSize,
+    Classes,
+    Contrast,
     Device,
     DeviceOption,
     FitOption,
@@ -24,6 +26,7 @@ from torchbcos.cli.common import (
     Model,
     Paths,
     RangeOption,
+    TopK,
     Weights,
     given_path,
     parse_range,
@@ -76,15 +79,9 @@ def explain(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", parser=given_path, help="Where the pictures go; made if need be.")
     ] = Path("explanations"),
-    top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes of each picture.")] = 1,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option("--class", metavar="NAME|INDEX", help="Explain this class instead of the highest; may be repeated."),
-    ] = None,
-    contrast: Annotated[
-        str | None,
-        typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
-    ] = None,
+    top_k: TopK = 1,
+    classes: Classes = None,
+    contrast: Contrast = None,
     products: Annotated[
         Products | None,
         typer.Option(

@@ -14,12 +14,15 @@ from torchbcos._core.names import quote
 from torchbcos.cli.common import (
     AllowCode,
     BatchSize,
+    Classes,
+    Contrast,
     Device,
     DeviceOption,
     FitOption,
     Model,
     Paths,
     RangeOption,
+    TopK,
     Weights,
     given_path,
     parse_range,
@@ -50,15 +53,9 @@ def report(
         Path, typer.Option("--out", "-o", metavar="FILE.html", parser=given_path, help="The page; an earlier one is replaced.")
     ] = Path("report.html"),
     title: Annotated[str, typer.Option("--title", help="Of the page.")] = "Explanations",
-    top_k: Annotated[int, typer.Option("--top-k", metavar="K", min=1, help="Explain the K highest classes of each picture.")] = 1,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option("--class", metavar="NAME|INDEX", help="Explain this class instead of the highest; may be repeated."),
-    ] = None,
-    contrast: Annotated[
-        str | None,
-        typer.Option("--contrast", metavar="NAME|INDEX", help="Explain why the class rather than this one: the difference."),
-    ] = None,
+    top_k: TopK = 1,
+    classes: Classes = None,
+    contrast: Contrast = None,
     labels: Annotated[
         Path | None,
         typer.Option(
