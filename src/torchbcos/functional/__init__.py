@@ -18,11 +18,12 @@ from torchbcos.functional.norm import token_norm as token_norm
 from torchbcos.functional.position import sin_cos_2d as sin_cos_2d
 from torchbcos.functional.replace import noisy as noisy
 from torchbcos.functional.replace import replacement as replacement
+from torchbcos.functional.similarity import similarity as similarity
 from torchbcos.functional.transform import bcos_transform as bcos_transform
 from torchbcos.functional.transform import unit_norm_weight as unit_norm_weight
 
 __all__ = [
     "add_inverse", "attention", "bcos_conv", "bcos_linear", "bcos_transform", "gelu", "group_norm", "hardswish",
-    "instance_norm", "layer_norm", "low_pass", "noisy", "patch_length", "position_norm", "relu", "replacement", "sin_cos_2d",
-    "token_norm", "unit_norm_weight", "vector_length",
+    "instance_norm", "layer_norm", "low_pass", "noisy", "patch_length", "position_norm", "relu", "replacement", "similarity",
+    "sin_cos_2d", "token_norm", "unit_norm_weight", "vector_length",
 ]  # fmt: skip

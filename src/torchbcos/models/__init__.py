@@ -13,10 +13,11 @@ from torchbcos.models.network import Network as Network
 from torchbcos.models.registry import build as build
 from torchbcos.models.registry import names as names
 from torchbcos.models.resnet import ResNet as ResNet
+from torchbcos.models.swin import Swin as Swin
 from torchbcos.models.vgg import VGG as VGG
 from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
-    "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "ViT",
+    "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "Swin", "ViT",
     "build", "names", "recalibrate", "refresh_filters",
 ]  # fmt: skip

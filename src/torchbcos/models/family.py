@@ -24,7 +24,7 @@ class Family:
         styles: the B-cos style of each name; the default style where it is not listed.
         classes: number of classes of each name; 1000 where it is not listed.
         activation: of the plain twins.
-        plain_prefix: the plain twins are listed as networks of their own, under this prefix.
+        plain_names: name -> the name under which its plain twin is listed as a network of its own.
     """
 
     network: type[Network]
@@ -33,11 +33,15 @@ class Family:
     styles: Mapping[str, Style] = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
     activation: str = "relu"
-    plain_prefix: str = ""
+    plain_names: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """The names of its networks."""
-        return [*self.sizes, *(self.plain_prefix + name for name in self.sizes if self.plain_prefix)]
+        return [*self.sizes, *self.plain_names.values()]
+
+    def bare(self, name: str) -> str:
+        """The name in its tables of one that may be that of a plain twin."""
+        return next((own for own, plain in self.plain_names.items() if plain == name), name)
 
     def options(self) -> set[str]:
         """Arguments of its networks that a caller may set."""

@@ -15,7 +15,7 @@ import torch
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, shorten
 from torchbcos._core.names import hint, natural_key, quote
-from torchbcos.models import convnext, densenet, resnet, vgg, vit
+from torchbcos.models import convnext, densenet, resnet, swin, vgg, vit
 from torchbcos.models.blocks import Style
 from torchbcos.models.family import Family
 from torchbcos.models.habits import habit_of
@@ -29,6 +29,8 @@ FAMILIES: tuple[Family, ...] = (
     vgg.FAMILY,
     convnext.FAMILY,
     vit.FAMILY,
+    vit.ALIGNED,
+    swin.FAMILY,
 )
 _SIZE_OPTIONS = ("num_classes", "in_channels", "plain")
 _STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain"}
@@ -53,7 +55,7 @@ def find_family(name: str) -> tuple[Family, str, bool]:
         InputError: there is no network of that name.
     """
     for family in FAMILIES:
-        bare = name.removeprefix(family.plain_prefix)
+        bare = family.bare(name)
         if bare in family.sizes:
             return family, bare, bare != name
     raise InputError(f"There is no network {name!r}.{hint(name, names())} torchbcos.list_models() names all.")

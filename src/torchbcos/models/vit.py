@@ -1,15 +1,20 @@
-"""Vision transformers: SimpleViT on patches, ViT-C on a convolutional stem.
+"""Vision transformers: SimpleViT on patches, ViT-C on a convolutional stem, and the B-cos aligned ones, BvT.
 
 B-cos (arXiv 2306.10898, section 3.4): B-cos linear layers without activations, token norms
 without bias, queries and keys held in explanations. The plain twin has biases and GELUs. The
 position embedding is a named constant; in a network that has learned little it carries most of
 the logit.
 
+BvT (Tran et al. 2023, arXiv 2401.08868): every linear map is a B-cos layer, that of queries, keys and values too, and each unit
+is the larger of two (MaxOut). That much the paper says; the rest (input, positions, pooling, biases of norms) is our design, as in
+the networks above, since its text was not to be had.
+
 Shapes: N images, h × w tokens of D channels, last: (N, h, w, D).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +27,11 @@ from torchbcos._core.errors import InputError
 from torchbcos.models.blocks import Head, Style
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
+from torchbcos.models.tokens import FeedForward, Patches, TokenHead, check_count, make_linear, make_qkv, make_token_norm
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
 
-__all__ = ["FAMILY", "SIZES", "STYLES", "Encoder", "FeedForward", "Patches", "TokenHead", "ViT", "ViTSizes", "build"]
+__all__ = ["ALIGNED", "FAMILY", "SIZES", "STYLES", "Encoder", "ViT", "ViTSizes", "build", "build_aligned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,50 +73,11 @@ SIZES = {
     for size, (dim, heads, depth, stem) in _PLANS.items()
 }  # fmt: skip
 STYLES = {name: Style(norm="layer", norm_centered=True) for name in SIZES}
-
-
-class Patches(bnn.Layer):
-    """Cut (N, C, H, W) into tokens (N, h, w, p · p · C), channels fastest."""
-
-    channel_dim = -1
-
-    def __init__(self, patch: int) -> None:
-        super().__init__()
-        self.patch = patch
-
-    def compute(self, x: Tensor) -> Tensor:
-        """Map pixels to tokens."""
-        (n, c, height, width), p = x.shape, self.patch
-        if height % p or width % p:
-            raise InputError(
-                f"A picture of {height} x {width} cannot be cut into patches of {p} x {p}: crop or resize it to multiples of {p}."
-            )
-        cells = x.reshape(n, c, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1)
-        return cells.reshape(n, height // p, width // p, p * p * c)
-
-    def extra_repr(self) -> str:
-        """The size."""
-        return f"{self.patch}"
-
-
-class FeedForward(nn.Module):
-    """Norm, linear layer, activation, linear layer on every token."""
-
-    channel_dim = -1
-
-    def __init__(self, style: Style, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            OrderedDict(
-                norm=_make_token_norm(style, dim), linear1=_make_linear(style, dim, hidden), act=style.activate(),
-                linear2=_make_linear(style, hidden, dim),
-            )
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., D) to (..., D)."""
-        out: Tensor = self.net(x)
-        return out
+ALIGNED_SIZES = {
+    f"bvt_{name}_patch{patch}": ViTSizes(dim=dim, heads=heads, mlp=4 * dim, patch=patch)
+    for name, (dim, heads) in {"tiny": (192, 3), "small": (384, 6)}.items()
+    for patch in (16, 8)
+}
 
 
 class Encoder(nn.Module):
@@ -118,39 +85,19 @@ class Encoder(nn.Module):
 
     channel_dim = -1
 
-    def __init__(self, style: Style, sizes: ViTSizes) -> None:
+    def __init__(self, style: Style, sizes: ViTSizes, qkv: str = "linear") -> None:
         super().__init__()
-        dim = sizes.dim
-        to_out = _make_linear(style, sizes.heads * sizes.head_dim, dim, bias=False)
-        self.attn = Attention(dim, sizes.heads, head_dim=sizes.head_dim, norm=_make_token_norm(style, dim), to_out=to_out)
+        dim, inner = sizes.dim, sizes.heads * sizes.head_dim
+        self.attn = Attention(
+            dim, sizes.heads, head_dim=sizes.head_dim, norm=make_token_norm(style, dim),
+            to_out=make_linear(style, inner, dim, bias=False), to_qkv=make_qkv(style, dim, inner, qkv),
+        )  # fmt: skip
         self.ff = FeedForward(style, dim, sizes.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, h, w, D) to (N, h, w, D)."""
         x = self.attn(x) + x
         out: Tensor = self.ff(x) + x
-        return out
-
-
-@dataclass(frozen=True)
-class TokenHead(Head):
-    """The classifier of a transformer: mean over tokens, norm, linear layer.
-
-    Attributes:
-        classifier_first: norm and linear layer read every token, and the mean is that of their scores.
-    """
-
-    classifier_first: bool = False
-
-    def make_classifier(self, num_classes: int | None = None) -> nn.Module:
-        """A fresh linear layer; the identity for no classes."""
-        classes = self.num_classes if num_classes is None else num_classes
-        return _make_linear(self.style, self.features, classes) if classes else nn.Identity()
-
-    def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
-        """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""
-        tokens = x.flatten(1, 2)
-        out: Tensor = classifier(tokens).mean(1) if self.classifier_first else classifier(tokens.mean(1))
         return out
 
 
@@ -167,6 +114,8 @@ class ViT(Network):
         temperature: divides the logits.
         classifier_first: the classifier reads every token and its scores are averaged, as convolutional B-cos networks have it
             (B-cosification); otherwise it reads the mean token.
+        qkv: the map to queries, keys and values: "linear" (arXiv 2306.10898), or "bcos", a B-cos layer (arXiv 2401.08868).
+        prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), instead of a classifier; 0: none.
     """
 
     classifier_name = "linear_head.linear"
@@ -182,6 +131,8 @@ class ViT(Network):
         logit_bias: float | str | None = "auto",
         temperature: float | None = None,
         classifier_first: bool = False,
+        qkv: str = "linear",
+        prototypes: int = 0,
     ) -> None:
         super().__init__()
         if min(sizes.dim, sizes.heads, sizes.mlp, sizes.depth, sizes.patch, sizes.head_dim) < 1:
@@ -190,14 +141,15 @@ class ViT(Network):
         self.official_prefix = "" if style.plain else "0."  # there, B-cos transformers stand in a Sequential
         self.to_patch_embedding, reduction = _make_embedding(sizes, style, in_channels)
         self.positional_embedding = SinCosPosition2d(sizes.dim)
-        self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes)) for i in range(sizes.depth)))
+        self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes, qkv)) for i in range(sizes.depth)))
         self.feature_info = tuple(
             FeatureInfo(f"transformer.{name}", sizes.dim, reduction) for name, _ in self.transformer.named_children()
         )
         self.head: Head = TokenHead(
-            style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, classifier_first=classifier_first
+            style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, classifier_first=classifier_first,
+            prototypes=check_count("prototypes", prototypes, least=0),
         )  # fmt: skip
-        self.linear_head = nn.Sequential(OrderedDict(norm=_make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
+        self.linear_head = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
@@ -207,20 +159,6 @@ class ViT(Network):
     def classify(self, x: Tensor) -> Tensor:
         """The norm and the classifier, of the mean token or of each."""
         return self.head.run(self.linear_head, x)
-
-
-def _make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
-    """A linear layer over the last axis; B-cos layers have no bias."""
-    if style.plain:
-        return bnn.Linear(inputs, outputs, bias=bias)
-    return bnn.BcosLinear(inputs, outputs, b=style.b, max_out=style.max_out, unit_norm=style.unit_norm)
-
-
-def _make_token_norm(style: Style, dim: int) -> nn.Module:
-    """A norm over the channels of every token."""
-    if style.norm == "none":
-        return nn.Identity()
-    return bnn.TokenNorm(dim, eps=style.norm_eps, centered=style.norm_centered, affine=style.norm_affine, bias=style.norm_bias)
 
 
 def _make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn.Module, int]:
@@ -242,14 +180,29 @@ def _make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn
     elif style.antialias:
         layers["low_pass"] = bnn.LowPass(1)
     layers["rearrange"] = Patches(sizes.patch)
-    layers["linear"] = _make_linear(style, sizes.patch**2 * channels, sizes.dim)
+    layers["linear"] = make_linear(style, sizes.patch**2 * channels, sizes.dim)
     return nn.Sequential(layers), reduction
 
 
-def build(sizes: ViTSizes, style: Style, **options: Any) -> ViT:
-    """A vision transformer of these sizes."""
+def build(sizes: ViTSizes, style: Style, *, depth: int | None = None, **options: Any) -> ViT:
+    """A vision transformer of these sizes, or of another depth."""
+    if depth is not None:
+        sizes = dataclasses.replace(sizes, depth=check_count("depth", depth))
     return ViT(sizes, style, **options)
 
 
+def build_aligned(sizes: ViTSizes, style: Style, *, qkv: str = "bcos", depth: int | None = None, **options: Any) -> ViT:
+    """A B-cos aligned transformer of these sizes, or of another depth."""
+    return build(sizes, style, qkv="linear" if style.plain else qkv, depth=depth, **options)
+
+
 # The official zoo lists the plain twins, too, under names of their own.
-FAMILY = Family(network=ViT, build=build, sizes=SIZES, styles=STYLES, activation="gelu", plain_prefix="standard_")
+FAMILY = Family(
+    network=ViT, build=build, sizes=SIZES, styles=STYLES, activation="gelu",
+    plain_names={name: f"standard_{name}" for name in SIZES},
+)  # fmt: skip
+ALIGNED = Family(
+    network=ViT, build=build_aligned, sizes=ALIGNED_SIZES, activation="gelu",
+    styles={name: Style(norm="layer", norm_centered=True, max_out=2) for name in ALIGNED_SIZES},
+    plain_names={name: name.replace("bvt", "vit") for name in ALIGNED_SIZES},
+)  # fmt: skip

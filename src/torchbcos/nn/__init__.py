@@ -40,14 +40,18 @@ from torchbcos.nn.plain import Hardswish as Hardswish
 from torchbcos.nn.plain import Linear as Linear
 from torchbcos.nn.plain import ReLU as ReLU
 from torchbcos.nn.position import SinCosPosition2d as SinCosPosition2d
+from torchbcos.nn.prototypes import Prototypes as Prototypes
+from torchbcos.nn.prototypes import Similarity as Similarity
 from torchbcos.nn.residual import Residual as Residual
+from torchbcos.nn.windows import WindowAttention as WindowAttention
 
 __all__ = [
     "GELU", "AddInverse", "AllNorm", "Attention", "BatchNorm", "BcosConv1d", "BcosConv2d", "BcosConv3d", "BcosLinear",
     "BcosifiedBatchNorm", "BcosifiedConv1d", "BcosifiedConv2d", "BcosifiedConv3d", "BcosifiedGroupNorm", "BcosifiedLinear",
     "BcosifiedPositionNorm", "BcosifiedShift", "BcosifiedTokenNorm", "Conv2d", "Decode", "Folded", "GlobalAveragePool",
     "GroupNorm", "Hardswish", "InstanceNorm", "Layer", "LayerNorm", "Linear", "Logits", "LowPass", "Norm", "Normalize",
-    "NormalizeEncoded", "PositionNorm", "ReLU", "Residual", "SinCosPosition2d", "TokenNorm",
+    "NormalizeEncoded", "PositionNorm", "Prototypes", "ReLU", "Residual", "Similarity", "SinCosPosition2d",
+    "TokenNorm", "WindowAttention",
 ]  # fmt: skip
 
 

@@ -28,8 +28,8 @@ class Layer(nn.Module):
         """Apply the layer."""
         return run_layer(self, x)
 
-    def compute(self, x: Tensor) -> Tensor:
-        """What the layer does; subclasses define it."""
+    def compute(self, x: Tensor, *rest: Any) -> Tensor:
+        """What the layer does; subclasses define it. Some take more than x: a mask, say."""
         raise NotImplementedError
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -49,19 +49,19 @@ class Layer(nn.Module):
         return node
 
 
-def run_layer(layer: Layer, x: Tensor) -> Tensor:
-    """Call `layer.compute(x)`, telling the explanation that runs here which layer it is; one node in a traced graph."""
+def run_layer(layer: Layer, x: Tensor, *rest: Any) -> Tensor:
+    """Call `layer.compute(x, *rest)`, telling the explanation that runs here which layer it is; one node in a traced graph."""
     if current() is None:
-        return layer.compute(x)
+        return layer.compute(x, *rest)
     with running(layer):
         # what a layer of layers does between them is watched, unless they only make its weights
         alone = all(name == "parametrizations" for name, _ in layer.named_children())
-        return _one_step(layer, x) if alone else layer.compute(x)
+        return _one_step(layer, x, *rest) if alone else layer.compute(x, *rest)
 
 
 @atom(signal=1)
-def _one_step(layer: Layer, x: Tensor) -> Tensor:
-    return layer.compute(x)
+def _one_step(layer: Layer, x: Tensor, *rest: Any) -> Tensor:
+    return layer.compute(x, *rest)
 
 
 torch.fx.wrap("run_layer")  # torch.fx records a call of this name in this module as one step
