@@ -4,12 +4,12 @@
     torchbcos train bvt --data CELLS/0 --out RUNS/bvt-0 --set image_size=80 …     (`make cells` has the whole line)
     python recipes/aligned/cells.py measure --data DATA/blood --cells CELLS --runs RUNS --json cells.json
 
-`prepare` divides the 339 photos with one white cell into three parts; fold f is judged on part f and trained on the other two. A
-photo becomes SIDE × SIDE pixels as a whole. Rare kinds are repeated, each time turned or mirrored in another way, so that the four
-kinds are about equally many in training; no photo is in both parts, in whatever way it is turned.
+`prepare` divides the 339 photos with one white cell into three parts; fold f is judged on part f and trained on the other two.
+A photo becomes SIDE × SIDE pixels as a whole. Rare kinds are repeated, each time turned or mirrored in another way, so that the
+four kinds are about equally many in training; no photo is in both parts, in whatever way it is turned.
 
-`measure` prints macro-F1 over all photos (each is judged once a seed), and how much of the positive evidence for the predicted kind
-lies in the box of the white cell: of exact contributions, and of attention rollout, which knows no kind.
+`measure` prints macro-F1 over all photos (each is judged once), and how much of the positive evidence for the predicted kind lies
+in the box of the white cell: of exact contributions, and of attention rollout, which knows no kind.
 What came out: docs/explanation/aligned-transformers.md.
 """
 
@@ -43,8 +43,8 @@ TURNS = (
 
 def kinds(data: Path) -> dict[str, str]:
     """The kind of white cell in each photo that has one, of a known kind, and its box."""
-    boxed = set(boxes(data))
-    return {row["file"]: row["kind"] for row in csv.DictReader((data / "labels.csv").open()) if row["kind"] and row["file"] in boxed}
+    boxed, rows = boxes(data), csv.DictReader((data / "labels.csv").open())
+    return {row["file"]: row["kind"] for row in rows if row["kind"] and row["file"] in boxed}
 
 
 def boxes(data: Path) -> dict[str, tuple[float, float, float, float]]:
@@ -82,16 +82,17 @@ def prepare(data: Path, out: Path, side: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for file, kind in labels.items():
-            judged = part[file] == fold
-            for turn in TURNS[: 1 if judged else COPIES[kind]]:
+            split = "test" if part[file] == fold else "train"
+            for turn in TURNS[: 1 if split == "test" else COPIES[kind]]:
                 name = f"{Path(file).stem}-{'as-is' if turn is None else turn.name.lower()}.png"
                 (photos[file] if turn is None else photos[file].transpose(turn)).save(folder / name)
-                rows.append({"file": name, "class": kind, "split": "test" if judged else "train"})
+                rows.append({"file": name, "class": kind, "split": split})
         with (folder / "labels.csv").open("w", newline="") as table:
             writer = csv.DictWriter(table, ["file", "class", "split"])
             writer.writeheader()
             writer.writerows(rows)
-        print(f"fold {fold}: {sum(r['split'] == 'train' for r in rows)} to train on, {sum(r['split'] == 'test' for r in rows)} to judge by")
+        judged = sum(row["split"] == "test" for row in rows)
+        print(f"fold {fold}: {len(rows) - judged} to train on, {judged} to judge by")
 
 
 def inside(box: tuple[float, float, float, float], side: int) -> Tensor:
@@ -139,7 +140,8 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
     wrong = [r for r in rows if r["kind"] != r["predicted"]]
 
     def mean(of: list[dict[str, Any]], name: str) -> float:
-        return round(float(np.nanmean([r[name] for r in of])), 4) if of and not all(np.isnan(r[name]) for r in of) else float("nan")
+        known = [r[name] for r in of if not np.isnan(r[name])]
+        return round(float(np.mean(known)), 4) if known else float("nan")
 
     return {
         "photos": len(rows), "macro_f1": round(macro_f1(rows), 2), "accuracy": round(100 * len(right) / len(rows), 2),

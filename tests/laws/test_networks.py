@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import torchbcos
 from tests.reference import networks as slow
-from torchbcos.models import convnext, densenet, resnet, vgg, vit
+from torchbcos.models import convnext, densenet, resnet, swin, vgg, vit
 from torchbcos.models.blocks import Style
 
 TOKENS = Style(norm="layer", norm_centered=True)
@@ -61,6 +61,18 @@ FAMILIES: dict[str, tuple[Make, Any, Style, dict[str, Any], slow.Network, int]] 
         vit.build, vit.ViTSizes(dim=16, heads=2, mlp=24, depth=1, patch=1, stem=(8, 12, 12), head_dim=8), TOKENS, {},
         slow.vision_transformer(1, 2, patch=1, stem=3), 12,
     ),
+    "bvt": (
+        vit.build_aligned, vit.ViTSizes(dim=16, heads=2, mlp=24, depth=2, patch=4, head_dim=8), TOKENS, {},
+        slow.vision_transformer(2, 2, patch=4, qkv="bcos"), 12,
+    ),
+    "bwin": (  # patches, windows and merging are all filled up, and windows are shifted
+        swin.build, swin.SwinSizes(dim=8, depths=(2, 1), heads=(2, 2), patch=2, window=2, mlp=2), TOKENS, {},
+        slow.swin((2, 1), (2, 2), patch=2, window=2), 9,
+    ),
+    "bwin linear": (
+        swin.build, swin.SwinSizes(dim=8, depths=(2, 2), heads=(1, 2), patch=2, window=3, mlp=2), TOKENS, {"qkv": "linear"},
+        slow.swin((2, 2), (1, 2), patch=2, window=3, qkv="linear"), 13,
+    ),
 }  # fmt: skip
 BIAS = -1.25
 
@@ -101,7 +113,7 @@ def test_networks_are_their_slow_twins(family: str, seed: int, b: float, max_out
         assert (e.weights[0] - weights).abs().max() <= 1e-9 * weights.abs().max()
         named = {name: value[0] for name, value in e.constants.items()}
         torch.testing.assert_close(named.pop("logits.bias"), torch.full((3,), BIAS, dtype=torch.float64))
-        assert (len(named) == 1 and "pos" in next(iter(named))) if "vit" in family else not named
+        assert (len(named) == 1 and "pos" in next(iter(named))) if family in ("vit", "vitc", "bvt") else not named
         torch.testing.assert_close(sum(named.values(), torch.zeros(3).double()), constants, rtol=1e-8, atol=1e-9)
         assert e.residual.abs().max() <= 1e-9 * max(1.0, float(e.contributions.abs().sum(dim=(2, 3)).max()))
 

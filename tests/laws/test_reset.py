@@ -35,9 +35,20 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "LowPass": bnn.LowPass, "GlobalAveragePool": bnn.GlobalAveragePool,
     "Logits": lambda: bnn.Logits(-1.0),
     "Residual": lambda: bnn.Residual(bnn.Linear(3, 3)),
+    "Prototypes": lambda: bnn.Prototypes(4, 2), "Similarity": lambda: bnn.Similarity(4, 3),
+    "WindowAttention": lambda: bnn.WindowAttention(8, 2, window=2),
     "SinCosPosition2d": lambda: bnn.SinCosPosition2d(4), "Folded": lambda: bnn.Folded("a"), "Layer": bnn.Layer,
 }  # fmt: skip
-NETWORKS = ("cifar10_resnet20", "densenet121", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224", "vitc_ti_patch1_14")
+NETWORKS = (
+    "cifar10_resnet20",
+    "densenet121",
+    "vgg11_bnu",
+    "convnext_atto",
+    "simple_vit_ti_patch16_224",
+    "vitc_ti_patch1_14",
+    "bvt_tiny_patch16",
+    "bwin_tiny",
+)
 
 
 def own(module: nn.Module) -> list[torch.Tensor]:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.reference.windows import see_each_other
+
 State = dict[str, Tensor]
 Network = Callable[["Dual", Tensor], Tensor]
 
@@ -195,8 +197,11 @@ def convnext(depths: tuple[int, ...], *, position_norm: bool) -> Network:
     return run
 
 
-def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0) -> Network:
-    """SimpleViT, or ViT-C with `stem` convolutions: tokens by rows, fixed sines, attention, mean over tokens."""
+def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0, qkv: str = "linear") -> Network:
+    """SimpleViT, or ViT-C with `stem` convolutions: tokens by rows, fixed sines, attention, mean over tokens.
+
+    With qkv="bcos" the map of queries, keys and values is a B-cos layer: BvT (arXiv 2401.08868).
+    """
 
     def embed(d: Dual, x: Tensor) -> Tensor:
         widths = [x.shape[1]]
@@ -214,7 +219,7 @@ def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0) -> 
         x = x + d.constant * sines(*x.shape[1:])
         x = x.flatten(1, 2)
         for i in range(depth):
-            x = x + attend(d, f"transformer.encoder_{i}.attn", x, heads)
+            x = x + attend(d, f"transformer.encoder_{i}.attn", x, heads, qkv)
             name = f"transformer.encoder_{i}.ff.net"
             y = d.spread_norm(name + ".norm", x, (-1,), centered=True, weight_dim=-1)
             x = x + d.linear(name + ".linear2", d.linear(name + ".linear1", y))
@@ -224,13 +229,66 @@ def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0) -> 
     return run
 
 
-def attend(d: Dual, name: str, x: Tensor, heads: int) -> Tensor:
-    """Attention whose weights are a factor: linear in the values."""
+def attend(d: Dual, name: str, x: Tensor, heads: int, qkv: str = "linear", seen: Tensor | None = None) -> Tensor:
+    """Attention whose weights are a factor: linear in the values. `seen` (heads, T, T): what is added to scores."""
     x = d.spread_norm(name + ".norm", x, (-1,), centered=True, weight_dim=-1)
-    q, k, v = (x @ d.state[name + ".to_qkv.weight"].t()).chunk(3, dim=-1)
+    parts = d.linear(name + ".to_qkv", x) if qkv == "bcos" else x @ d.state[name + ".to_qkv.weight"].t()
+    q, k, v = parts.chunk(3, dim=-1)
     q, k, v = (t.reshape(len(x), -1, heads, t.shape[-1] // heads).transpose(1, 2) for t in (q, k, v))
-    weights = d.factor(lambda: (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1))
+    added = 0 if seen is None else seen
+    weights = d.factor(lambda: (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + added).softmax(-1))
     return d.linear(name + ".to_out", (weights @ v).transpose(1, 2).flatten(2))
+
+
+def swin(depths: tuple[int, ...], heads: tuple[int, ...], *, patch: int, window: int, qkv: str = "bcos") -> Network:
+    """Swin with B-cos layers: windows, shifted in every second block, over all tokens at once, and merging (arXiv 2103.14030)."""
+
+    def run(d: Dual, x: Tensor) -> Tensor:
+        x = d.linear("patches.linear", merged(x.movedim(1, -1), patch))
+        x = d.spread_norm("patches.norm", x, (-1,), centered=True, weight_dim=-1)
+        for i, depth in enumerate(depths):
+            stage = f"layers.stage_{i}"
+            if i:
+                x = d.spread_norm(stage + ".norm", merged(x, 2), (-1,), centered=True, weight_dim=-1)
+                x = d.linear(stage + ".reduce", x)
+            n, height, width, dim = x.shape
+            x = x.reshape(n, -1, dim)
+            for j in range(depth):
+                block = f"{stage}.block_{j}"
+                table = d.state[block + ".attn.relative_position"]
+                seen = in_windows(table, (height, width), window, window // 2 if j % 2 else 0)
+                x = x + attend(d, block + ".attn", x, heads[i], qkv, seen)
+                y = d.spread_norm(block + ".ff.net.norm", x, (-1,), centered=True, weight_dim=-1)
+                x = x + d.linear(block + ".ff.net.linear2", d.linear(block + ".ff.net.linear1", y))
+            x = x.reshape(n, height, width, dim)
+        x = d.spread_norm("head_layers.norm", x.flatten(1, 2).mean(1), (-1,), centered=True, weight_dim=-1)
+        return d.linear("head_layers.linear", x)
+
+    return run
+
+
+def merged(x: Tensor, p: int) -> Tensor:
+    """p × p tokens side by side, row by row; zeros where there is none."""
+    n, height, width, c = x.shape
+    rows, columns = -(-height // p), -(-width // p)
+    out = torch.zeros(n, rows, columns, p * p * c, dtype=x.dtype)
+    for y in range(height):
+        for z in range(width):
+            place = ((y % p) * p + z % p) * c
+            out[:, y // p, z // p, place : place + c] = x[:, y, z]
+    return out
+
+
+def in_windows(table: Tensor, size: tuple[int, int], window: int, shift: int) -> Tensor:
+    """(heads, T, T): β of relative positions within a window, minus infinity between windows."""
+    places = [(y, x) for y in range(size[0]) for x in range(size[1])]
+    out = torch.full((table.shape[1], len(places), len(places)), -torch.inf, dtype=torch.float64)
+    for a, here in enumerate(places):
+        for c, there in enumerate(places):
+            if see_each_other(here, there, size, window, shift):
+                steps = [here[i] - there[i] + window - 1 for i in (0, 1)]
+                out[:, a, c] = table[steps[0] * (2 * window - 1) + steps[1]]
+    return out
 
 
 def sines(height: int, width: int, dim: int) -> Tensor:

@@ -26,7 +26,7 @@ def attention(
 
     Args:
         query, key, value: (N, heads, T, d).
-        mask: which keys a query sees, broadcastable to (N, heads, T, T): True, or a number above 0. A floating-point mask has a
+        mask: which keys a query sees, broadcastable to (N, heads, T, T): True, or a number that is not negative. A floating-point mask has a
             gradient, which is finite where it is 0 (a mask that is added as its logarithm has none there). None: all.
         score_bias: β, broadcastable to (N, heads, T, T): relative positions, say (arXiv 2103.14030, eq. 4).
 
@@ -77,9 +77,11 @@ def _weighted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, score_bia
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
     scores = scores if score_bias is None else scores + score_bias
     highest = scores.detach().masked_fill(mask.detach() <= 0, -torch.inf).amax(-1, keepdim=True)
-    weights = (scores - highest.nan_to_num(neginf=0.0)).clamp_max(_HIDDEN).exp() * mask.clamp_min(0).to(scores.dtype)
+    weights = (scores - highest.nan_to_num(neginf=0.0)).clamp_max(_HIDDEN).exp()
+    weights = weights * mask.to(scores.dtype)  # not clamped at 0: where it is 0, the gradient of a clamp is 0
     total = weights.sum(-1, keepdim=True)
-    return (weights / torch.where(total > 0, total, torch.ones_like(total))) @ value
+    out: Tensor = (weights / torch.where(total > 0, total, torch.ones_like(total))) @ value
+    return out
 
 
 @atom(gives="activation")

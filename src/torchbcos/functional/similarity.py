@@ -38,7 +38,7 @@ def similarity(x: Tensor, examples: Tensor, *, b: float | Tensor = 2.0) -> Tenso
     if x.dim() != 3 or examples.dim() != 3 or x.shape[1:] != (examples.shape[0], examples.shape[2]):
         expected = (examples.shape[0], examples.shape[-1])
         raise InputError(f"Expected tokens (N, {', '.join(map(str, expected))}), got shape {tuple(x.shape)}.")
-    units = layer_weight(examples.flatten(0, 1), True).unflatten(0, examples.shape[:2])
+    units = layer_weight(examples.flatten(0, 1), True).reshape(examples.shape)
     # a product for each place: (T, N, D) times (T, D, K)
     products = torch.bmm(x.transpose(0, 1), units.transpose(1, 2)).transpose(0, 1)
     return bcos_transform(products, held_wide(x).square().sum(-1, keepdim=True), b, eps=0.0, norm_eps=LINEAR_EPS)

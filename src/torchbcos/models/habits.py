@@ -47,7 +47,7 @@ OPTIONS: Mapping[str, str] = {
     **said("output_stride replace_stride_with_dilation", _STRIDES),
     **said("zero_init_last zero_init_residual weight_init", _FRESH),
     **said("img_size image_size input_size dynamic_img_size", _ANY_SIZE),
-    **said("patch_size embed_dim depth depths dims layers num_heads mlp_ratio qkv_bias class_token base_width", _SIZES),
+    **said("patch_size embed_dim depths dims layers num_heads mlp_ratio qkv_bias class_token base_width", _SIZES),
     **said("width_per_group cardinality groups growth_rate num_init_features bn_size", _SIZES),
     **said("scriptable exportable no_jit", _EXPORT),
     **said("strict", "weights are always read strictly: what does not fit is refused"),

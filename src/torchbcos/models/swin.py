@@ -2,8 +2,8 @@
 
 Bwin (Tran et al. 2023, arXiv 2401.08868) makes every linear map of Swin a B-cos layer: patches, queries, keys and values,
 outputs, both layers behind them, merging and the classifier; each unit is the larger of two (MaxOut). That much the paper says.
-The rest is our design, since its text was not to be had: pictures are encoded to 6 channels, norms have no bias, and what fills up
-windows and patches is zero after encoding and masked. There is no position embedding (relative positions stand inside the held
+The rest is our design, since its text was not to be had: pictures are encoded to 6 channels, norms have no bias, and what fills
+up windows and patches is zero after encoding and masked. There is no position embedding (relative positions stand inside the held
 softmax), so the pixels carry all of the logit but its fixed bias.
 
 Shapes: N images, h × w tokens of D channels, last: (N, h, w, D).
@@ -35,7 +35,7 @@ from torchbcos.models.tokens import (
 )
 from torchbcos.nn.windows import WindowAttention
 
-__all__ = ["FAMILY", "SIZES", "STYLES", "Swin", "SwinBlock", "SwinSizes", "build"]
+__all__ = ["FAMILY", "SIZES", "STYLES", "Swin", "SwinBlock", "SwinSizes", "SwinStage", "build"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,12 @@ class SwinBlock(nn.Module):
         return out
 
 
+class SwinStage(nn.Sequential):
+    """Merging, where there is something before it, and blocks: (N, h, w, D)."""
+
+    channel_dim = -1
+
+
 class Swin(Network):
     """A Swin transformer over encoded pictures of any size; zeros fill up what patches and windows do not divide.
 
@@ -107,7 +113,7 @@ class Swin(Network):
         temperature: divides the logits.
         stochastic_depth: chance that a branch of the last block is left out while training; it rises linearly from 0.
         qkv: the map to queries, keys and values: "bcos", a B-cos layer (arXiv 2401.08868), or "linear" (arXiv 2306.10898).
-        prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), instead of a classifier; 0: none.
+        prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), as its classifier; 0: none.
     """
 
     classifier_name = "head_layers.linear"
@@ -141,7 +147,7 @@ class Swin(Network):
         qkv = "linear" if style.plain else qkv
         self.layers, info = nn.Sequential(), []
         for i, (width, depth, heads) in enumerate(zip(widths, sizes.depths, sizes.heads, strict=True)):
-            stage = nn.Sequential() if i == 0 else _make_merging(style, widths[i - 1], width)
+            stage = SwinStage() if i == 0 else _make_merging(style, widths[i - 1], width)
             for j in range(depth):
                 shift = sizes.window // 2 if j % 2 else 0
                 block = SwinBlock(style, width, heads, sizes.window, sizes.mlp, shift=shift, qkv=qkv, drop=next(drops))
@@ -165,9 +171,9 @@ class Swin(Network):
         return self.head.run(self.head_layers, x)
 
 
-def _make_merging(style: Style, width: int, wider: int) -> nn.Sequential:
+def _make_merging(style: Style, width: int, wider: int) -> SwinStage:
     """Four tokens become one: norm, then a linear layer without bias (arXiv 2103.14030, section 3.1)."""
-    return nn.Sequential(
+    return SwinStage(
         OrderedDict(
             merge=Merge(2), norm=make_token_norm(style, 4 * width), reduce=make_linear(style, 4 * width, wider, bias=False)
         )

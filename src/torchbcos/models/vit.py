@@ -6,8 +6,8 @@ position embedding is a named constant; in a network that has learned little it 
 the logit.
 
 BvT (Tran et al. 2023, arXiv 2401.08868): every linear map is a B-cos layer, that of queries, keys and values too, and each unit
-is the larger of two (MaxOut). That much the paper says; the rest (input, positions, pooling, biases of norms) is our design, as in
-the networks above, since its text was not to be had.
+is the larger of two (MaxOut). That much the paper says; the rest (input, positions, pooling, biases of norms) is our design, as
+in the networks above, since its text was not to be had.
 
 Shapes: N images, h × w tokens of D channels, last: (N, h, w, D).
 """
@@ -31,7 +31,7 @@ from torchbcos.models.tokens import FeedForward, Patches, TokenHead, check_count
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
 
-__all__ = ["ALIGNED", "FAMILY", "SIZES", "STYLES", "Encoder", "ViT", "ViTSizes", "build", "build_aligned"]
+__all__ = ["ALIGNED", "ALIGNED_SIZES", "FAMILY", "SIZES", "STYLES", "Encoder", "ViT", "ViTSizes", "build", "build_aligned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class ViT(Network):
         classifier_first: the classifier reads every token and its scores are averaged, as convolutional B-cos networks have it
             (B-cosification); otherwise it reads the mean token.
         qkv: the map to queries, keys and values: "linear" (arXiv 2306.10898), or "bcos", a B-cos layer (arXiv 2401.08868).
-        prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), instead of a classifier; 0: none.
+        prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), as its classifier; 0: none.
     """
 
     classifier_name = "linear_head.linear"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.fx
 from torch import Tensor, nn
 
 from torchbcos import functional
@@ -56,7 +57,7 @@ class Attention(Layer):
         Args:
             x: tokens.
             mask: (N, *S) which tokens are seen, by all of an image: True, or a number above 0. What is masked acts on no token
-                but itself, and where nothing is seen the attention is 0. A floating-point mask has a gradient. None: all are seen.
+                but itself, and where nothing is seen the attention is 0. A floating-point mask has a gradient. None: all.
         """
         return run_layer(self, x) if mask is None else run_layer(self, x, mask)
 
@@ -81,6 +82,9 @@ class Attention(Layer):
     def extra_repr(self) -> str:
         """Sizes."""
         return f"{self.dim}, heads={self.heads}, head_dim={self.head_dim}"
+
+
+torch.fx.wrap("run_layer")
 
 
 def _check_tokens(x: Tensor, dim: int) -> None:

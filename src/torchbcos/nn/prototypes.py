@@ -115,7 +115,7 @@ class Prototypes(nn.Module):
         else:
             weight = hold(weight).to(likeness.dtype)
             pooled = (likeness * weight.unsqueeze(-1)).sum(1)
-        return pooled.unflatten(-1, (self.num_classes, self.per_class))
+        return pooled.reshape(-1, self.num_classes, self.per_class)
 
     @torch.no_grad()
     def project(self, tokens: Tensor, labels: Tensor) -> None:
@@ -133,11 +133,11 @@ class Prototypes(nn.Module):
         """
         self._check_examples(tokens, labels)
         found = [self._nearest(tokens, labels, c, place) for place in range(len(self.examples)) for c in range(self.num_classes)]
-        vectors = torch.stack([vector for vector, _ in found]).unflatten(0, self.examples.shape[:2]).flatten(1, 2)
-        chosen = torch.stack([number for _, number in found]).unflatten(0, self.examples.shape[:2])
+        vectors = torch.stack([vector for vector, _ in found])
+        chosen = torch.stack([number for _, number in found])
         weight = self.similarity.weight
-        weight.copy_(vectors.view_as(weight))
-        self.examples.copy_(chosen)
+        weight.copy_(vectors.reshape(weight.shape))
+        self.examples.copy_(chosen.view_as(self.examples))
 
     def _check_examples(self, tokens: Tensor, labels: Tensor) -> None:
         if tokens.dim() != 3 or tokens.shape[-1] != self.features or labels.shape != tokens.shape[:1]:
@@ -159,7 +159,7 @@ class Prototypes(nn.Module):
         numbers = (labels == c).nonzero().squeeze(1)
         there = tokens[numbers][:, place : place + 1] if self.places else tokens[numbers]
         weight = self.similarity.weight[place] if self.places else self.similarity.weight
-        old = weight.unflatten(0, (self.num_classes, self.per_class))[c]
+        old = weight.reshape(self.num_classes, self.per_class, -1)[c]
         cosines = nn.functional.normalize(there, dim=-1) @ nn.functional.normalize(old, dim=-1).to(there).t()  # (M, T, K)
         best, token = cosines.max(1)
         vectors, chosen = [], []

@@ -50,8 +50,8 @@ class WindowAttention(Attention):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Fresh relative positions: normal numbers of spread 0.02, cut at two spreads."""
-        nn.init.trunc_normal_(self.relative_position, std=0.02, a=-0.04, b=0.04)
+        """Relative positions begin at 0: all count alike (published code draws them, with a spread of 0.02)."""
+        self.relative_position.zero_()
 
     def compute(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map (N, H, W, D) to (N, H, W, D); mask: (N, H, W), as in `Attention`."""

@@ -83,6 +83,7 @@ def _attention_part(name: str) -> _Read:
     return lambda layer: None if getattr(layer, name) is None else _entry_of(getattr(layer, name), name)
 
 
+_ATTENTION = {name: _attention_part(name) for name in ("norm", "to_out", "to_qkv")}
 _BIASED: dict[str, _Read] = {**_EXPONENT, "bias": _has("bias"), "unit_norm": _has("gain")}
 _BCOSIFIED: dict[str, _Read] = {  # where a layer of another stride is anti-aliased, and pads as TensorFlow does
     **_BIASED, "stride": lambda layer: layer.strides, "padding": lambda layer: "dynamic" if layer.dynamic else layer.padding,
@@ -96,8 +97,10 @@ _OURS = (
     *(_kind(make, f"{_NORM} momentum sync", **_AFFINE) for make in (bnn.BatchNorm, bnn.AllNorm)),
     *(_kind(make, _NORM, **_AFFINE) for make in (bnn.LayerNorm, bnn.InstanceNorm, bnn.PositionNorm, bnn.TokenNorm)),
     _kind(bnn.GroupNorm, f"num_groups {_NORM}", **_AFFINE),
-    _kind(bnn.Attention, "dim heads", head_dim=lambda layer: layer.head_dim, norm=_attention_part("norm"),
-          to_out=_attention_part("to_out")),
+    _kind(bnn.Attention, "dim heads head_dim", **_ATTENTION),
+    _kind(bnn.WindowAttention, "dim heads window shift head_dim", **_ATTENTION),
+    _kind(bnn.Similarity, "features places b", count=lambda layer: layer.weight.shape[-2]),
+    _kind(bnn.Prototypes, "features num_classes per_class places", b=lambda layer: layer.similarity.b),
     _kind(bnn.SinCosPosition2d, "dim temperature"),
     _kind(bnn.Logits, "bias temperature"),
     _kind(bnn.LowPass, "stride"),
@@ -301,7 +304,7 @@ class _Builder:
                 continue
             if argument not in kind.read:
                 raise InputError(f"{name} has no argument {shorten(repr(argument), 80)}.{hint(str(argument)[:100], kind.read)}")
-            if kind.make is bnn.Attention and isinstance(value, Mapping):
+            if issubclass(kind.make, bnn.Attention) and isinstance(value, Mapping):
                 _, part, of_part = _parts(value, 0)
                 arguments[argument] = self._module(part, of_part, argument)
                 continue

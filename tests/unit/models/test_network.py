@@ -21,6 +21,7 @@ FINAL = (
     "classifier_parameters", "num_classes", "plain",
 )  # fmt: skip
 NAMES = registry.names()
+PLAIN = {plain for family in registry.FAMILIES for plain in family.plain_names.values()}
 
 
 def tiny(name: str, width_factor: float = 0.125, **options: Any) -> Network:
@@ -92,7 +93,7 @@ def test_the_named_classifier_is_what_a_reset_replaces(name: str, plain: bool) -
     assert all(key.startswith(net.classifier_name + ".") for key in replaced)
     assert [type(m) for m in net.modules()] == modules and list(dict(net.named_parameters())) == list(before)
     assert (net.num_classes, net.class_names) == (5, None)
-    assert net.plain == (plain or name.startswith("standard_"))
+    assert net.plain == (plain or name in PLAIN)
     assert net.architecture is not None
     assert net.architecture.name == name
 

@@ -65,7 +65,13 @@ def batch_norm(draw: st.DrawFn) -> dict[str, Any]:
 def attention(draw: st.DrawFn) -> dict[str, Any]:
     part = st.sampled_from([None, bnn.TokenNorm(8), nn.Sequential(bnn.TokenNorm(8, bias=False), nn.Identity())])
     out = st.sampled_from([None, bnn.BcosLinear(8, 8, b=1.5), nn.Sequential(bnn.Linear(8, 8))])
-    return {"dim": 8, "heads": 2, "head_dim": 4, "norm": draw(part), "to_out": draw(out)}
+    qkv = st.sampled_from([None, bnn.BcosLinear(8, 24, max_out=2)])
+    return {"dim": 8, "heads": 2, "head_dim": 4, "norm": draw(part), "to_out": draw(out), "to_qkv": draw(qkv)}
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> dict[str, Any]:
+    return {**draw(attention()), "window": draw(st.integers(2, 4)), "shift": draw(st.integers(0, 1))}
 
 
 BIASES = st.sampled_from(["norm", "keep", "drop"])
@@ -101,6 +107,7 @@ def bcosified_norm(draw: st.DrawFn, **more: Any) -> dict[str, Any]:
     }
 
 
+NUMBER_B = st.sampled_from([1.0, 1.5, 2.0])
 NUMBER = st.sampled_from([None, -1.5, 2.0])
 ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "BcosConv1d": conv(1), "BcosConv2d": conv(2), "BcosConv3d": conv(3), "Conv2d": conv(2, plain=True),
@@ -111,6 +118,14 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     **dict.fromkeys(("LayerNorm", "InstanceNorm", "PositionNorm", "TokenNorm"), norm()),
     "GroupNorm": norm().map(lambda found: {"num_groups": 2, **found}),
     "Attention": attention(), "SinCosPosition2d": st.fixed_dictionaries({"dim": st.just(8), "temperature": EPS}),
+    "WindowAttention": windows(),
+    "Similarity": st.fixed_dictionaries({
+        "features": st.just(5), "count": st.just(4), "places": st.integers(0, 2), "b": NUMBER_B,
+    }),
+    "Prototypes": st.fixed_dictionaries({
+        "features": st.just(5), "num_classes": st.just(3), "per_class": st.integers(1, 2), "places": st.integers(0, 2),
+        "b": NUMBER_B,
+    }),
     "Logits": st.fixed_dictionaries({"bias": NUMBER, "temperature": st.sampled_from([None, 3.0])}),
     "LowPass": st.fixed_dictionaries({"stride": st.integers(1, 3)}), "AddInverse": st.fixed_dictionaries({"dim": st.just(1)}),
     "Normalize": st.fixed_dictionaries({
