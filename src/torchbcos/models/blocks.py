@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
 from torchbcos.functional.conv import PADDING_MODES
@@ -50,7 +50,9 @@ class Style:
             Zeros tell a network where the border is, and it may use that as evidence (docs/how-to/read-a-picture.md).
         activation: "none", "relu" or "gelu".
         unit_norm: filters of B-cos layers are divided by their norms; False takes them as they are (B-cosification).
-        normalize: "none", or "imagenet": [x, 1 - x] is first brought to ImageNet's mean and spread, by the step `normalize`.
+        normalize: the step `normalize`, which brings [x, 1 - x] to a mean and spread first: "none", "imagenet" (that of ImageNet),
+            or numbers, such as "0.74 0.70 0.71" (a mean for each channel of x) or "0.74 0.70 0.71 / 0.06 0.10 0.07" (and a
+            spread). It is linear and leaves no constant (`torchbcos.nn.NormalizeEncoded`).
         sync: batch statistics over all processes.
     """
 
@@ -72,7 +74,8 @@ class Style:
     def __post_init__(self) -> None:
         if self.norm not in _NORMS:
             raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(_NORMS)}.{hint(self.norm, _NORMS)}")
-        for name, known in (("padding_mode", PADDING_MODES), ("activation", _ACTIVATIONS), ("normalize", ("none", *_MOMENTS))):
+        _moments_of(self.normalize)
+        for name, known in (("padding_mode", PADDING_MODES), ("activation", _ACTIVATIONS)):
             if (word := getattr(self, name)) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {word!r}.{hint(str(word), known)}")
 
@@ -113,11 +116,15 @@ class Style:
         Raises:
             InputError: they are no [x, 1 - x] of as many channels.
         """
-        if self.normalize == "none":
+        found = _moments_of(self.normalize)
+        if found is None:
             return None
-        mean, std = _MOMENTS[self.normalize]
+        mean, std = found
         if in_channels != 2 * len(mean):
-            raise InputError(f"normalize={self.normalize!r} is for [x, 1 - x] of RGB, 6 channels: in_channels is {in_channels}.")
+            which = "RGB" if len(mean) == 3 else f"{len(mean)} channels"
+            raise InputError(
+                f"normalize={self.normalize!r} is for [x, 1 - x] of {which}, {2 * len(mean)} channels: in_channels is {in_channels}."
+            )
         return bnn.NormalizeEncoded(mean, std)
 
     def pool(self, kernel: int, stride: int, padding: int = 0) -> nn.Module:
@@ -126,6 +133,33 @@ class Style:
             return bnn.LowPass(stride)
         # with another padding than zeros, the mean is that of the pixels there are: no ring of darker features either
         return nn.AvgPool2d(kernel, stride, padding, count_include_pad=self.padding_mode == "zeros")
+
+
+def _moments_of(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Means and spreads, a number a channel of x; None for "none".
+
+    Raises:
+        InputError: it is no such text.
+
+    >>> _moments_of("0.5 0.25 0.5 / 0.1 0.1 0.2")
+    ((0.5, 0.25, 0.5), (0.1, 0.1, 0.2))
+    """
+    if text == "none":
+        return None
+    if text in _MOMENTS:
+        return _MOMENTS[text]
+    try:
+        parts = [tuple(float(word) for word in part.replace(",", " ").split()) for part in text.split("/")]
+    except ValueError:
+        parts = []
+    fits = parts and len(parts) <= 2 and parts[0] and len(parts[-1]) == len(parts[0])
+    if not fits or not all(0 <= m <= 1 for m in parts[0]) or (len(parts) == 2 and not all(0 < s < math.inf for s in parts[1])):
+        words = ("none", *_MOMENTS)
+        raise InputError(
+            f"normalize must be one of {', '.join(words)}, or means from 0 to 1 such as '0.74 0.70 0.71', and spreads above 0 behind "
+            f"a /, not {shorten(repr(text), 80)}.{hint(text, words)}"
+        )
+    return parts[0], parts[1] if len(parts) == 2 else (1.0,) * len(parts[0])
 
 
 class StochasticDepth(nn.Module):

@@ -115,6 +115,8 @@ class ViT(Network):
         classifier_first: the classifier reads every token and its scores are averaged, as convolutional B-cos networks have it
             (B-cosification); otherwise it reads the mean token.
         qkv: the map to queries, keys and values: "linear" (arXiv 2306.10898), or "bcos", a B-cos layer (arXiv 2401.08868).
+        patch_norm: a norm over the channels of every token before positions are added. A B-cos layer answers most of what it sees with
+            little, and next to a position embedding little is nothing.
         prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), as its classifier; 0: none.
     """
 
@@ -132,6 +134,7 @@ class ViT(Network):
         temperature: float | None = None,
         classifier_first: bool = False,
         qkv: str = "linear",
+        patch_norm: bool = False,
         prototypes: int = 0,
     ) -> None:
         super().__init__()
@@ -140,6 +143,8 @@ class ViT(Network):
         self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.official_prefix = "" if style.plain else "0."  # there, B-cos transformers stand in a Sequential
         self.to_patch_embedding, reduction = _make_embedding(sizes, style, in_channels)
+        if patch_norm:
+            self.to_patch_embedding.add_module("norm", make_token_norm(style, sizes.dim))
         self.positional_embedding = SinCosPosition2d(sizes.dim)
         self.transformer = nn.Sequential(OrderedDict((f"encoder_{i}", Encoder(style, sizes, qkv)) for i in range(sizes.depth)))
         self.feature_info = tuple(
@@ -191,9 +196,11 @@ def build(sizes: ViTSizes, style: Style, *, depth: int | None = None, **options:
     return ViT(sizes, style, **options)
 
 
-def build_aligned(sizes: ViTSizes, style: Style, *, qkv: str = "bcos", depth: int | None = None, **options: Any) -> ViT:
+def build_aligned(
+    sizes: ViTSizes, style: Style, *, qkv: str = "bcos", patch_norm: bool = True, depth: int | None = None, **options: Any
+) -> ViT:  # fmt: skip
     """A B-cos aligned transformer of these sizes, or of another depth."""
-    return build(sizes, style, qkv="linear" if style.plain else qkv, depth=depth, **options)
+    return build(sizes, style, qkv="linear" if style.plain else qkv, patch_norm=patch_norm, depth=depth, **options)
 
 
 # The official zoo lists the plain twins, too, under names of their own.
