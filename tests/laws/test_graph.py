@@ -25,6 +25,8 @@ FAMILIES = {
     "densenet": ("cifar10_densenet52", {}),
     "convnext": ("convnext_atto", {}),
     "vit": ("simple_vit_ti_patch16_224", {}),
+    "bvt": ("bvt_tiny_patch16", {"depth": 2, "prototypes": 2}),
+    "bwin": ("bwin_tiny", {"width_factor": 0.125, "window": 3}),
 }
 
 

@@ -26,8 +26,9 @@ def attention(
 
     Args:
         query, key, value: (N, heads, T, d).
-        mask: which keys a query sees, broadcastable to (N, heads, T, T): True, or a number that is not negative. A floating-point mask has a
-            gradient, which is finite where it is 0 (a mask that is added as its logarithm has none there). None: all.
+        mask: which keys a query sees, broadcastable to (N, heads, T, T): True, or a number from 0. A
+            floating-point mask has a gradient, which is finite where it is 0 (one that is added as its logarithm has none there).
+            None: all.
         score_bias: β, broadcastable to (N, heads, T, T): relative positions, say (arXiv 2103.14030, eq. 4).
 
     Returns:

@@ -50,8 +50,8 @@ class Style:
             Zeros tell a network where the border is, and it may use that as evidence (docs/how-to/read-a-picture.md).
         activation: "none", "relu" or "gelu".
         unit_norm: filters of B-cos layers are divided by their norms; False takes them as they are (B-cosification).
-        normalize: the step `normalize`, which brings [x, 1 - x] to a mean and spread first: "none", "imagenet" (that of ImageNet),
-            or numbers, such as "0.74 0.70 0.71" (a mean for each channel of x) or "0.74 0.70 0.71 / 0.06 0.10 0.07" (and a
+        normalize: the step `normalize`, which brings [x, 1 - x] to a mean and spread first: "none", "imagenet" (of ImageNet), or
+            numbers, such as "0.74 0.70 0.71" (a mean for each channel of x) or "0.74 0.70 0.71 / 0.06 0.10 0.07" (and a
             spread). It is linear and leaves no constant (`torchbcos.nn.NormalizeEncoded`).
         sync: batch statistics over all processes.
     """
@@ -123,7 +123,8 @@ class Style:
         if in_channels != 2 * len(mean):
             which = "RGB" if len(mean) == 3 else f"{len(mean)} channels"
             raise InputError(
-                f"normalize={self.normalize!r} is for [x, 1 - x] of {which}, {2 * len(mean)} channels: in_channels is {in_channels}."
+                f"normalize={self.normalize!r} is for [x, 1 - x] of {which}, {2 * len(mean)} channels: in_channels is "
+                f"{in_channels}."
             )
         return bnn.NormalizeEncoded(mean, std)
 
@@ -156,8 +157,8 @@ def _moments_of(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None
     if not fits or not all(0 <= m <= 1 for m in parts[0]) or (len(parts) == 2 and not all(0 < s < math.inf for s in parts[1])):
         words = ("none", *_MOMENTS)
         raise InputError(
-            f"normalize must be one of {', '.join(words)}, or means from 0 to 1 such as '0.74 0.70 0.71', and spreads above 0 behind "
-            f"a /, not {shorten(repr(text), 80)}.{hint(text, words)}"
+            f"normalize must be one of {', '.join(words)}, or means from 0 to 1 such as '0.74 0.70 0.71', and spreads above 0 "
+            f"behind a /, not {shorten(repr(text), 80)}.{hint(text, words)}"
         )
     return parts[0], parts[1] if len(parts) == 2 else (1.0,) * len(parts[0])
 

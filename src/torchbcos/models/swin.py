@@ -19,8 +19,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths
+from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, scale_widths
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
 from torchbcos.models.tokens import (
@@ -138,6 +139,7 @@ class Swin(Network):
         self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
         self.patches = nn.Sequential(
             OrderedDict(
+                low_pass=bnn.LowPass(1) if style.antialias else nn.Identity(),
                 rearrange=Patches(sizes.patch, pad=True),
                 linear=make_linear(style, sizes.patch**2 * in_channels, sizes.dim),
                 norm=make_token_norm(style, sizes.dim),
@@ -195,11 +197,17 @@ def _rising(last: float, count: int) -> list[float]:
     return [last * i / max(1, count - 1) for i in range(count)]
 
 
-def build(sizes: SwinSizes, style: Style, *, window: int | None = None, **options: Any) -> Swin:
-    """A Swin transformer of these sizes, or with other windows: 7 divides the token maps of 224 px, 8 those of 256 px."""
-    if window is not None:
-        sizes = dataclasses.replace(sizes, window=check_count("window", window))
-    return Swin(sizes, style, **options)
+def build(
+    sizes: SwinSizes, style: Style, *, width_factor: float = 1.0, window: int | None = None, **options: Any
+) -> Swin:  # fmt: skip
+    """A Swin transformer of these sizes, all its widths times `width_factor` (to whole channels a head), or with other windows.
+
+    Windows of 7 divide the token maps of 224 px, those of 8 the ones of 256 px.
+    """
+    heads = sizes.heads[0]
+    (channels,) = scale_widths([sizes.dim // heads], width_factor)
+    window = sizes.window if window is None else check_count("window", window)
+    return Swin(dataclasses.replace(sizes, dim=channels * heads, window=window), style, **options)
 
 
 FAMILY = Family(

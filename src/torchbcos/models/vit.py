@@ -115,8 +115,8 @@ class ViT(Network):
         classifier_first: the classifier reads every token and its scores are averaged, as convolutional B-cos networks have it
             (B-cosification); otherwise it reads the mean token.
         qkv: the map to queries, keys and values: "linear" (arXiv 2306.10898), or "bcos", a B-cos layer (arXiv 2401.08868).
-        patch_norm: a norm over the channels of every token before positions are added. A B-cos layer answers most of what it sees with
-            little, and next to a position embedding little is nothing.
+        patch_norm: a norm over the channels of every token before positions are added. A B-cos layer answers most of what it sees
+            with little, and next to a position embedding little is nothing.
         prototypes: examples a class that every token is compared with (`torchbcos.nn.Prototypes`), as its classifier; 0: none.
     """
 

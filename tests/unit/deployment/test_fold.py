@@ -77,7 +77,7 @@ def no_collector() -> Iterator[None]:
         gc.enable()
 
 
-NAMES = ["cifar10_resnet20", "cifar10_densenet52", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224"]
+NAMES = ["cifar10_resnet20", "cifar10_densenet52", "vgg11_bnu", "convnext_atto", "simple_vit_ti_patch16_224", "bwin_tiny"]
 
 
 COPIES: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {

@@ -157,7 +157,7 @@ def test_at_a_folded_norm_names_its_convolution() -> None:
     assert torchbcos.explain(twin, torch.rand(1, 6, 16, 16), 0, at="conv1").residual.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["cifar10_resnet20", "simple_vit_ti_patch16_224"])
+@pytest.mark.parametrize("name", ["cifar10_resnet20", "simple_vit_ti_patch16_224", "bvt_tiny_patch16", "bwin_tiny"])
 def test_no_layer_of_a_twin_divides_by_the_norm_of_its_filters(name: str) -> None:
     model = build(name, num_classes=3).double().eval()
     twin = deploy(model)

@@ -23,6 +23,7 @@ SMALL = [
     ("convnext_atto", {"width_factor": 0.2, "layer_scale": 0.5}),
     ("convnext_atto", {"width_factor": 0.2, "plain": True, "layer_scale": 0.5}),
     ("simple_vit_ti_patch16_224", {}), ("vitc_ti_patch1_14", {"antialias": True}),
+    ("bvt_tiny_patch8", {"depth": 2}), ("bwin_tiny", {"width_factor": 0.25}),
 ]  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_a_classifier_without_classes_explains_and_does_not_predict(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "options", "padding_mode"),
     [
-        *((*row, "replicate") for row in SMALL if row[0] != "simple_vit_ti_patch16_224"),
+        *((*row, "replicate") for row in SMALL if not row[0].startswith(("simple_vit", "bvt", "bwin"))),
         (*SMALL[1], "reflect"),
         (*SMALL[8], "circular"),
     ],
@@ -160,7 +161,7 @@ def test_padding_goes_into_the_card_and_typing_errors_are_named(tmp_path: Path) 
         made("resnet18", padding_mode="replicat")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vgg11_bnu", "convnext_atto", "vitc_ti_patch1_14"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vgg11_bnu", "convnext_atto", "vitc_ti_patch1_14", "bwin_tiny"])
 def test_activations_filters_as_they_are_and_a_normalised_input_are_explained(name: str) -> None:
     """Of every family: exact, with the pixels carrying all that no position carries; and each layer is as it was asked for."""
     narrow = {} if name.startswith("vit") else {"width_factor": 0.05}

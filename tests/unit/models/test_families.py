@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import torchbcos
 from torchbcos._core.errors import InputError
 from torchbcos.functional.position import sin_cos_2d
-from torchbcos.models import Network, convnext, densenet, registry, vgg, vit
+from torchbcos.models import Network, convnext, densenet, registry, swin, vgg, vit
 from torchbcos.models.blocks import Style
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
@@ -31,6 +31,7 @@ SMALL_DENSE = densenet.DenseNetSizes(depths=(2, 2), growth=4, stem=8, small=True
 VGG = vgg.VGGSizes(depths=(1, 2), widths=(6, 8), hidden=10)
 NEXT = convnext.ConvNeXtSizes(depths=(1, 2), widths=(6, 12))
 SIMPLE = vit.ViTSizes(dim=16, heads=2, mlp=24, depth=2, patch=4, head_dim=8)
+WINDOWS = swin.SwinSizes(dim=8, depths=(1, 2), heads=(1, 2), patch=2, window=3, mlp=2)
 CONV_VIT = vit.ViTSizes(dim=16, heads=2, mlp=24, depth=2, patch=1, stem=(6, 8, 8), head_dim=8)
 TOKENS = Style(norm="layer", norm_centered=True)
 
@@ -44,6 +45,9 @@ FAMILIES: dict[str, tuple[Callable[..., Network], Any, Style, str, dict[str, Any
     "convnext_bnu": (convnext.build, NEXT, Style(), "gelu", {"layer_scale": 0.5}),
     "simple_vit": (vit.build, SIMPLE, TOKENS, "gelu", {}),
     "vitc": (vit.build, CONV_VIT, TOKENS, "gelu", {}),
+    "bvt": (vit.build_aligned, SIMPLE, TOKENS, "gelu", {}),
+    "bwin": (swin.build, WINDOWS, TOKENS, "gelu", {}),
+    "bvt_prototypes": (vit.build_aligned, SIMPLE, TOKENS, "gelu", {"prototypes": 2}),
 }
 # the first network of every family, as its file lists them, and narrow where it can be
 for family in registry.FAMILIES:
@@ -327,7 +331,7 @@ PLAIN_COUNTS = {
     "vitc_l_patch1_14": 167_541_352, "densenet121": 7_978_856, "vgg11_bnu": 132_868_840, "vgg16": 138_357_544,
     "convnext_tiny": 28_589_128,
 }  # fmt: skip
-MODULES = (densenet, vgg, convnext, vit)
+MODULES = (densenet, vgg, convnext, vit, swin)
 
 
 def count(name: str, plain: bool) -> int:

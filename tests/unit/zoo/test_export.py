@@ -206,7 +206,8 @@ def test_targets_are_an_input_or_fixed_by_name(tmp_path: Path, monkeypatch: pyte
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("cifar10_resnet20", {}), "densenet": ("cifar10_densenet52", {}), "convnext": ("convnext_atto", {}),
-    "vit": ("simple_vit_ti_patch16_224", {}), "plain": ("cifar10_resnet20", {"plain": True, "in_channels": 6}),
+    "vit": ("simple_vit_ti_patch16_224", {}), "bvt": ("bvt_tiny_patch16", {"depth": 2}),
+    "bwin": ("bwin_tiny", {"width_factor": 0.125, "window": 3}), "plain": ("cifar10_resnet20", {"plain": True, "in_channels": 6}),
     "embedded": ("", {}),
 }  # fmt: skip
 
