@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
+.PHONY: help cells demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
 
 VENV ?= .venv
 PYTHON ?= python3

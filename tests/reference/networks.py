@@ -200,7 +200,8 @@ def convnext(depths: tuple[int, ...], *, position_norm: bool) -> Network:
 def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0, qkv: str = "linear") -> Network:
     """SimpleViT, or ViT-C with `stem` convolutions: tokens by rows, fixed sines, attention, mean over tokens.
 
-    With qkv="bcos" the map of queries, keys and values is a B-cos layer: BvT (arXiv 2401.08868).
+    With qkv="bcos" it is BvT (arXiv 2401.08868): the map of queries, keys and values is a B-cos layer; ours has a norm before the
+    sines.
     """
 
     def embed(d: Dual, x: Tensor) -> Tensor:
@@ -212,7 +213,10 @@ def vision_transformer(depth: int, heads: int, *, patch: int, stem: int = 0, qkv
             x = d.spread_norm(f"to_patch_embedding.conv_stem.{3 * i + 1}", x, (1, 2, 3), centered=True, weight_dim=1)
         n, c, h, w = x.shape
         x = x.reshape(n, c, h // patch, patch, w // patch, patch).permute(0, 2, 4, 3, 5, 1)
-        return d.linear("to_patch_embedding.linear", x.reshape(n, h // patch, w // patch, -1))
+        tokens = d.linear("to_patch_embedding.linear", x.reshape(n, h // patch, w // patch, -1))
+        if qkv == "linear":
+            return tokens
+        return d.spread_norm("to_patch_embedding.norm", tokens, (-1,), centered=True, weight_dim=-1)
 
     def run(d: Dual, x: Tensor) -> Tensor:
         x = embed(d, x)

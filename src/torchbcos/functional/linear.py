@@ -11,6 +11,7 @@ from torchbcos._core.frozen import check_mode, parameter
 from torchbcos.functional.numbers import check_epsilon
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.linear import linear
+from torchbcos.kernels.maxout import maxout_linear
 from torchbcos.kernels.usable import usable
 
 __all__ = ["bcos_linear"]
@@ -60,8 +61,10 @@ def bcos_linear(
     check_epsilon(norm_eps, "norm_eps")
     if max_out < 1 or weight.shape[0] % max_out:
         raise InputError(f"{weight.shape[0]} rows cannot be divided into MaxOut groups of {max_out}.")
-    if eps == 0 and usable(x, b, max_out):
+    if eps == 0 and usable(x, b, 1):
         check_mode()
+        if max_out > 1:
+            return maxout_linear(x, parameter(weight), norm_eps, max_out=max_out, unit=unit_norm)
         return linear(x, parameter(weight), norm_eps, unit=unit_norm)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:

@@ -26,6 +26,7 @@ from torchbcos.kernels.conv import conv
 from torchbcos.kernels.converted import converted
 from torchbcos.kernels.geometry import CONVOLUTIONS, Geometry
 from torchbcos.kernels.linear import linear
+from torchbcos.kernels.maxout import maxout_linear
 from torchbcos.kernels.patches import patch_squared_norms
 
 __all__ = ["TWINS", "Twin"]
@@ -136,6 +137,19 @@ def _unit(weight: Tensor) -> Tensor:
 def _linear(x: Tensor, weight: Tensor, *, norm_eps: float) -> Tensor:
     squares = held_wide(x).square().sum(-1, keepdim=True)
     return bcos_transform(F.linear(x, weight), squares, eps=0.0, norm_eps=norm_eps)
+
+
+def _maxout(x: Tensor, weight: Tensor, *, norm_eps: float, max_out: int) -> Tensor:
+    y = F.linear(x, weight)
+    y = y.reshape(*y.shape[:-1], -1, max_out).amax(-1)
+    return bcos_transform(y, held_wide(x).square().sum(-1, keepdim=True), eps=0.0, norm_eps=norm_eps)
+
+
+def _draw_maxout(generator: torch.Generator) -> _Drawn:
+    (x, weight), options = _draw_linear(generator)
+    max_out = _some(generator, 2, 2, 3)
+    weight = torch.randn(max_out * len(weight), weight.shape[1], generator=generator, dtype=weight.dtype)
+    return (x, weight), {**options, "max_out": max_out}
 
 
 def _draw_linear(generator: torch.Generator) -> _Drawn:
@@ -303,6 +317,11 @@ TWINS = (
         free=False,
     ),
     Twin("filters of unit norm", unitnorm.unit_norm, _unit, _draw_filters, held=False),
+    Twin("B-cos linear layer with MaxOut, b = 2", maxout_linear, _maxout, _draw_maxout),
+    Twin(
+        "B-cos linear layer with MaxOut of rows at unit norm", functools.partial(maxout_linear, unit=True),
+        lambda x, weight, **options: _maxout(x, _unit(weight), **options), _draw_maxout,
+    ),
     Twin("matrix product by oneDNN", onednn.product, F.linear, _draw_product),
     Twin(
         "convolution with a packed weight", _packed, lambda x, weight, geometry: geometry.convolve(x, weight), _draw_packed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["length", "never_zero", "overflow_shown"]
+__all__ = ["inverse", "length", "never_zero", "overflow_shown"]
 
 
 def never_zero(squares: Tensor) -> Tensor:
@@ -17,6 +17,11 @@ def length(x: Tensor) -> Tensor:
     """`‖x‖` over the last axis, (..., 1), at least the root of that number; for steps that autograd does not record."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return norm.clamp_min_(torch.finfo(x.dtype).tiny ** 0.5)
+
+
+def inverse(norm: Tensor, norm_eps: float) -> Tensor:
+    """`1 / (norm + norm_eps)`, no number where squares overflowed."""
+    return norm.add(norm_eps).add_(norm, alpha=0).reciprocal_()  # 0 · ∞ is no number: see `overflow_shown`
 
 
 def overflow_shown(scale: Tensor) -> Tensor:

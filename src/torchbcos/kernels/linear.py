@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current
-from torchbcos.kernels.lengths import length, never_zero, overflow_shown
+from torchbcos.kernels.lengths import inverse, length, never_zero, overflow_shown
 from torchbcos.kernels.onednn import product
 from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
@@ -38,11 +38,7 @@ def _factor(y: Tensor, x: Tensor, weight: Tensor, norm_eps: float, unit: bool) -
     size = y.abs()
     if unit:
         size.mul_(unit_gain(weight))
-    return size.mul_(_inverse(length(x), norm_eps))
-
-
-def _inverse(norm: Tensor, norm_eps: float) -> Tensor:
-    return norm.add(norm_eps).add_(norm, alpha=0).reciprocal_()  # no number where squares overflowed: see `overflow_shown`
+    return size.mul_(inverse(length(x), norm_eps))
 
 
 class _Linear(Function):
@@ -53,7 +49,7 @@ class _Linear(Function):
         y, norm = product(x, weight), length(x)
         ctx.save_for_backward(x, weight, y, norm)
         ctx.norm_eps = norm_eps
-        return y.abs().mul_(_inverse(norm, norm_eps)).mul_(y)
+        return y.abs().mul_(inverse(norm, norm_eps)).mul_(y)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -63,15 +59,15 @@ class _Linear(Function):
             found = iter(torch.autograd.grad(_plain(x, weight, ctx.norm_eps), wanted, g, create_graph=True))
             gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
             return gx, gw, None
-        inverse = _inverse(norm, ctx.norm_eps)
-        gy = (y.abs() * g).mul_(2 * inverse)
+        scale = inverse(norm, ctx.norm_eps)
+        gy = (y.abs() * g).mul_(2 * scale)
         gx = gw = None
         if ctx.needs_input_grad[1]:
             gw = product(gy.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(gy, x)
         if ctx.needs_input_grad[0]:
             gx = product(gy, weight.t())
             # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
-            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(inverse).div_(norm), value=-0.5)
+            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(scale).div_(norm), value=-0.5)
         return gx, gw, None
 
 

@@ -1,4 +1,4 @@
-"""B-cos aligned transformers: every linear map is a B-cos layer, any size and window is exact; plain twins of the papers' sizes."""
+"""B-cos aligned transformers: every linear map is a B-cos layer, any size and window is exact; plain twins have usual sizes."""
 
 from __future__ import annotations
 

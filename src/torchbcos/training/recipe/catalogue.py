@@ -27,6 +27,10 @@ _FINAL = (
     "densenet169", "densenet201", "vgg11_bnu",
 )  # fmt: skip
 _LONG = ("resnet50", "resnet152", "densenet121", "convnext_tiny", "convnext_base", "convnext_tiny_bnu", "convnext_base_bnu")
+_ALIGNED = (
+    *(f"{kind}_{size}_patch{patch}" for kind in ("bvt", "vit") for size in ("tiny", "small") for patch in (8, 16)), "bwin_tiny",
+    "swin_tiny",
+)  # fmt: skip
 _VITS = (
     *(f"simple_vit_{size}_patch16_224" for size in ("ti", "s", "b", "l")),
     *(f"vitc_{size}_patch1_14" for size in ("ti", "s", "b", "l")),
@@ -97,6 +101,21 @@ def _vit_final(model: str, *, plain: bool = False) -> Recipe:
         return shared
     return shared.changed(name=f"vit_final-standard_{model}", plain=True, optimizer="adamw", weight_decay=1e-4,
                           loss="cross_entropy", clip="norm", clip_value=1.0)  # fmt: skip
+
+
+def _aligned(model: str) -> Recipe:
+    """B-cos aligned transformers and their plain twins (arXiv 2401.08868, appendix): AdamW, cosine, ten epochs, six of Swin.
+
+    The loss, augmentation and `normalize` are ours: the paper's were not to be had.
+    """
+    plain, swin = model.startswith(("vit", "swin")), "win_" in model
+    epochs = 6 if swin else 10
+    return Recipe(
+        name=f"aligned-{model}", about=f"B-cos aligned transformers: {epochs} epochs, as on NCT-CRC-HE-100K", model=model,
+        options={} if plain else {"normalize": "imagenet"}, epochs=epochs,
+        batch_size=32 if swin else 16 if "small" in model else 64, optimizer="adamw", lr=1e-4 if plain else 1e-3,
+        weight_decay=1e-4, test_resize=256, crop_scale=(0.35, 1.0), export="last",
+    )  # fmt: skip
 
 
 def _baseline(model: str) -> Recipe:
@@ -174,7 +193,7 @@ def registry() -> Mapping[str, Callable[[], Recipe]]:
     found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": _finetune, "align": _align, "imagenette": _imagenette}
     families = (
         ("bcos_final", bcos_final, _FINAL), ("bcos_final_long", _bcos_final_long, _LONG), ("vit_final", _vit_final, _VITS),
-        ("baseline", _baseline, _FINAL),
+        ("baseline", _baseline, _FINAL), ("aligned", _aligned, _ALIGNED),
     )  # fmt: skip
     for family, make, models in families:
         found |= {f"{family}-{m}": functools.partial(make, m) for m in models}
