@@ -124,6 +124,17 @@ shots: $(READY) ## take the pictures of the page and of a report that docs show 
 tutorial: $(CORE) ## run the cells of docs/tutorial.ipynb anew and store what they give
 	TORCHBCOS_PHOTOS=$(CURDIR)/docs/photos OMP_NUM_THREADS=1 $(PY) docs/machinery/run.py docs/tutorial.ipynb --folder build/tutorial
 
+# what docs/explanation/aligned-transformers.md reports; CELLS names the runs as in recipes/aligned/cells.toml
+CELLS ?= bvt_tiny_patch8 vit_tiny_patch8
+cells: $(READY) ## train and measure B-cos aligned transformers on blood cells, into ./cells (an hour or two; wants TORCHBCOS_DATA)
+	$(if $(TORCHBCOS_DATA),,$(error Say where the photos are: make cells TORCHBCOS_DATA=/path/with/blood))
+	$(PY) recipes/aligned/cells.py prepare --data $(TORCHBCOS_DATA)/blood --out cells/data
+	for model in $(CELLS); do for fold in 0 1 2; do \
+	  $(PY) -m torchbcos.cli train recipes/aligned/cells.toml --data cells/data/$$fold --out cells/runs/$$model-$$fold \
+	    --set model=$$model --set seed=$$fold || exit 1; \
+	done; done
+	$(PY) recipes/aligned/cells.py measure --data $(TORCHBCOS_DATA)/blood --cells cells/data --runs cells/runs --json cells/cells.json
+
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)
 

@@ -11,6 +11,7 @@ from torchbcos.models.network import Architecture as Architecture
 from torchbcos.models.network import FeatureInfo as FeatureInfo
 from torchbcos.models.network import Network as Network
 from torchbcos.models.registry import build as build
+from torchbcos.models.registry import is_plain as is_plain
 from torchbcos.models.registry import names as names
 from torchbcos.models.resnet import ResNet as ResNet
 from torchbcos.models.swin import Swin as Swin
@@ -19,5 +20,5 @@ from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
     "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "Swin", "ViT",
-    "build", "names", "recalibrate", "refresh_filters",
+    "build", "is_plain", "names", "recalibrate", "refresh_filters",
 ]  # fmt: skip

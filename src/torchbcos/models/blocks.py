@@ -20,7 +20,7 @@ from torchbcos._core.numbers import integer
 from torchbcos.functional.conv import PADDING_MODES
 from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["Head", "StochasticDepth", "Style", "check_depths", "scale_widths"]
+__all__ = ["Head", "StochasticDepth", "Style", "check_depths", "moments_of", "scale_widths"]
 
 _NORMS: dict[str, Callable[..., nn.Module]] = {
     "batch": bnn.BatchNorm,
@@ -74,7 +74,7 @@ class Style:
     def __post_init__(self) -> None:
         if self.norm not in _NORMS:
             raise InputError(f"Unknown norm {self.norm!r}: choose one of {', '.join(_NORMS)}.{hint(self.norm, _NORMS)}")
-        _moments_of(self.normalize)
+        moments_of(self.normalize)
         for name, known in (("padding_mode", PADDING_MODES), ("activation", _ACTIVATIONS)):
             if (word := getattr(self, name)) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {word!r}.{hint(str(word), known)}")
@@ -116,7 +116,7 @@ class Style:
         Raises:
             InputError: they are no [x, 1 - x] of as many channels.
         """
-        found = _moments_of(self.normalize)
+        found = moments_of(self.normalize)
         if found is None:
             return None
         mean, std = found
@@ -136,13 +136,13 @@ class Style:
         return nn.AvgPool2d(kernel, stride, padding, count_include_pad=self.padding_mode == "zeros")
 
 
-def _moments_of(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def moments_of(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Means and spreads, a number a channel of x; None for "none".
 
     Raises:
         InputError: it is no such text.
 
-    >>> _moments_of("0.5 0.25 0.5 / 0.1 0.1 0.2")
+    >>> moments_of("0.5 0.25 0.5 / 0.1 0.1 0.2")
     ((0.5, 0.25, 0.5), (0.1, 0.1, 0.2))
     """
     if text == "none":

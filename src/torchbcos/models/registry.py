@@ -21,7 +21,7 @@ from torchbcos.models.family import Family
 from torchbcos.models.habits import habit_of
 from torchbcos.models.network import Architecture, Network
 
-__all__ = ["FAMILIES", "build", "find_family", "names"]
+__all__ = ["FAMILIES", "build", "find_family", "is_plain", "names"]
 
 FAMILIES: tuple[Family, ...] = (
     resnet.FAMILY,
@@ -46,6 +46,15 @@ def names(pattern: str = "*") -> list[str]:
         raise ArgumentTypeError(f"A pattern is a word such as 'resnet*', not {type(pattern).__name__}.")
     known = [name for family in FAMILIES for name in family.names()]
     return sorted(fnmatch.filter(known, pattern), key=natural_key)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is that of an ordinary network, the plain twin of another.
+
+    >>> is_plain("vit_tiny_patch8"), is_plain("bvt_tiny_patch8")
+    (True, False)
+    """
+    return any(name in family.plain_names.values() for family in FAMILIES)
 
 
 def find_family(name: str) -> tuple[Family, str, bool]:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchbcos._core.errors import InputError
 from torchbcos._core.optional import require
-from torchbcos.pictures import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from torchbcos.models.blocks import moments_of
+from torchbcos.pictures import Preprocess
 from torchbcos.pictures.form import Form
 from torchbcos.training.recipe import PictureSettings, Recipe
 
@@ -30,9 +32,13 @@ def preprocess_of(recipe: Recipe, form: Form = RGB, pretrained: Preprocess | Non
     shared: dict[str, Any] = {**sizes, "raw_channels": form.channels, "axes": form.axes, "value_range": limits}
     if not recipe.plain:
         return Preprocess(**shared)
-    if not form.is_rgb:
+    moments = moments_of(recipe.normalize or ("imagenet" if form.is_rgb else "none"))
+    if moments is None:
         return Preprocess(**shared, encoding="none")
-    return Preprocess(**shared, encoding="normalize", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    mean, std = moments
+    if len(mean) != form.channels:
+        raise InputError(f"normalize={recipe.normalize!r} is for {len(mean)} channels, the data has {form.channels}.")
+    return Preprocess(**shared, encoding="normalize", mean=mean, std=std)
 
 
 def _transforms() -> Any:

@@ -24,7 +24,7 @@ _OTHER_CHANNELS = "The pretrained network takes {} channels, the data has {}."
 
 
 def build_network(
-    recipe: NetworkSettings, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False
+    recipe: NetworkSettings, classes: int, channels: int, *, names: Sequence[str] = (), sync: bool = False, normalize: str = ""
 ) -> tuple[nn.Module, str | None]:
     """The network of a recipe, and the terms of the weights that it begins with.
 
@@ -36,6 +36,7 @@ def build_network(
         channels: encoded channels that it takes.
         names: of the classes.
         sync: norms take their statistics over all processes.
+        normalize: what a B-cos network brings pictures to, as in `torchbcos.models.Style`; "": as its options say.
 
     Raises:
         InputError: the network cannot be built, or a pretrained one takes other channels.
@@ -49,9 +50,13 @@ def build_network(
         return run_builder(recipe.model, num_classes=classes, in_channels=channels, options=recipe.options, named=named), None
     network: nn.Module
     if recipe.pretrained:
+        if normalize:
+            raise InputError("normalize is for new networks: a pretrained one is fed as it was.")
         network, terms = _pretrained_network(recipe, classes, channels, names)
     else:
         options, terms = dict(recipe.options), None
+        if normalize and not recipe.plain:
+            options["normalize"] = normalize
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
     taken = network.in_channels if isinstance(network, Network) else channels  # of others `_converted_network` knows it
     if taken != channels:

@@ -276,7 +276,9 @@ def _build_learner(run: Run) -> _Learner:
     """
     recipe, classes = run.recipe, run.data.classes
     begins = _as_learned(recipe, run.student)
-    network, began_with = build_network(begins, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1)
+    network, began_with = build_network(
+        begins, len(classes), run.prepare.channels, names=classes, sync=run.fabric.world_size > 1, normalize=recipe.normalize
+    )
     check_head(network, recipe)
     if run.student is not None:
         network.eval()  # as its teacher runs: no dropout, and norms keep their statistics

@@ -112,7 +112,7 @@ def _aligned(model: str) -> Recipe:
     epochs = 6 if swin else 10
     return Recipe(
         name=f"aligned-{model}", about=f"B-cos aligned transformers: {epochs} epochs, as on NCT-CRC-HE-100K", model=model,
-        options={} if plain else {"normalize": "imagenet"}, epochs=epochs,
+        normalize="" if plain else "imagenet", epochs=epochs,
         batch_size=32 if swin else 16 if "small" in model else 64, optimizer="adamw", lr=1e-4 if plain else 1e-3,
         weight_decay=1e-4, test_resize=256, crop_scale=(0.35, 1.0), export="last",
     )  # fmt: skip

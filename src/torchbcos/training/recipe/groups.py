@@ -77,6 +77,11 @@ class PictureSettings(_Settings):
         "without the axis of a single channel; 0 means those that the network takes, or that the data shows", unit="axes",
         low=0, high=3, resume="fixed",
     )  # fmt: skip
+    normalize: str = setting(
+        "", 'what colours are brought to first: means of the channels, such as "0.74 0.70 0.71", and spreads behind a /, or '
+        '"imagenet"; a B-cos network does so itself, exactly; empty means ImageNet\'s for ordinary networks, and nothing for B-cos '
+        'networks', resume="fixed",
+    )  # fmt: skip
     value_range: tuple[float, float] = setting(
         (0.0, 0.0), "stored numbers that become 0 and 1, such as [0, 4095] or [-160, 240]; what lies outside is cut; [0, 0] "
         "means what the files say or their types hold", resume="fixed",

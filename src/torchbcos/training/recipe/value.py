@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchbcos._core.errors import InputError
+from torchbcos.models import is_plain
+from torchbcos.models.blocks import moments_of
 from torchbcos.training.recipe.groups import (
     GROUPS,
     GuidanceSettings,
@@ -45,6 +47,12 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if is_plain(self.model):
+            object.__setattr__(self, "plain", True)
+        if self.normalize:
+            moments_of(self.normalize)
+            if "normalize" in self.options:
+                raise InputError("normalize is set twice, in options and by itself: leave one out.")
         if self.export == "ema" and not self.ema_decay:
             raise InputError("export='ema' needs averaged weights: set ema_decay.")
         if self.export == "best" and not self.selection_share:

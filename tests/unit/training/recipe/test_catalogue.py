@@ -72,7 +72,7 @@ OFFICIAL = {  # the table of the official configurations
     "vit_final-standard_simple_vit_s_patch16_224": dict(optimizer="adamw", weight_decay=1e-4, loss="cross_entropy", clip="norm",
         clip_value=1.0, plain=True),
     "aligned-bvt_tiny_patch8": dict(optimizer="adamw", lr=1e-3, weight_decay=1e-4, schedule="cosine", batch_size=64, epochs=10),
-    "aligned-vit_small_patch8": dict(optimizer="adamw", lr=1e-4, weight_decay=1e-4, batch_size=16, options={}),
+    "aligned-vit_small_patch8": dict(optimizer="adamw", lr=1e-4, weight_decay=1e-4, batch_size=16, plain=True),
     "aligned-bwin_tiny": dict(lr=1e-3, batch_size=32, epochs=6), "aligned-swin_tiny": dict(lr=1e-4, batch_size=32, epochs=6),
     "baseline-resnet50": dict(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, schedule="step", step_size=30, gamma=0.1,
         epochs=90, batch_size=256, loss="cross_entropy", plain=True),
