@@ -1,13 +1,14 @@
 """Spheres of triangles, and how their vertices are divided among larger triangles.
 
-A mesh of level k is an icosahedron whose triangles were divided into four k times: 10 · 4^k + 2 vertices, 20 · 4^k triangles. The
-order of the vertices is that of FreeSurfer's fsaverage (fsaverage5 is level 5, fsaverage level 7), found from its files, so that a
-feature of its vertex i belongs to vertex i here: those of level k come first in every finer mesh.
+A mesh of level k is an icosahedron whose triangles were divided into four k times: 10 · 4^k + 2 vertices, 20 · 4^k triangles.
+The order of the vertices is that of FreeSurfer's fsaverage (fsaverage5 is level 5, fsaverage level 7), found from its files, so
+that a feature of its vertex i belongs to vertex i here. Vertices of level k come first in every finer mesh.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 
 import torch
 from torch import Tensor
@@ -48,9 +49,9 @@ def icosphere(level: int) -> tuple[Tensor, Tensor]:
 def sphere_patches(level: int, coarse: int) -> Tensor:
     """The vertices of a mesh in each triangle of a coarser one, borders included.
 
-    The vertices of a triangle are in one order for all triangles: rows of its lattice from its first corner to the edge across, each
-    row from the side of the second corner to that of the third. So number j is at the same place in every triangle (published
-    tables for surface transformers have no such order).
+    The vertices of a triangle are in one order for all triangles: rows of its lattice from its first corner to the edge across,
+    each row from the side of the second corner to that of the third. So number j is at the same place in every triangle
+    (published tables for surface transformers have no such order).
 
     Args:
         level: of the mesh.
@@ -80,11 +81,12 @@ def _check_level(level: int) -> None:
 
 @functools.cache
 def _levels(level: int) -> tuple[tuple[tuple[_Face, ...], dict[tuple[int, int], int]], ...]:
-    """Of every level up to this one: its triangles, and the number of the vertex in the middle of each edge of the level before."""
+    """Of every level up to this one: its triangles, and the vertex in the middle of each edge of the level before."""
     if level == 0:
         return ((_FACES, {}),)
     before = _levels(level - 1)
-    count, middle = 10 * 4 ** (level - 1) + 2, {}
+    count = 10 * 4 ** (level - 1) + 2
+    middle: dict[tuple[int, int], int] = {}
     corners: list[_Face] = []
     others: list[_Face] = []
     for a, b, c in before[-1][0]:
@@ -119,7 +121,7 @@ def _lattice(face: _Face, middles: list[dict[tuple[int, int], int]]) -> list[int
     for middle in middles:
         finer = []
         for i, row in enumerate(rows):
-            finer.append([row[0]] + [v for a, b in zip(row, row[1:], strict=False) for v in (middle[_edge(a, b)], b)])
+            finer.append([row[0]] + [v for a, b in itertools.pairwise(row) for v in (middle[_edge(a, b)], b)])
             if i + 1 < len(rows):
                 below = rows[i + 1]
                 between = [middle[_edge(row[0], below[0])]]

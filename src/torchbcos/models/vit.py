@@ -94,9 +94,9 @@ class Encoder(nn.Module):
         )  # fmt: skip
         self.ff = FeedForward(style, dim, sizes.mlp)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, h, w, D) to (N, h, w, D)."""
-        x = self.attn(x) + x
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (N, *S, D) to (N, *S, D); mask: (N, *S) which tokens are seen, as in `torchbcos.nn.Attention`."""
+        x = self.attn(x, mask) + x
         out: Tensor = self.ff(x) + x
         return out
 

@@ -78,9 +78,9 @@ class PictureSettings(_Settings):
         low=0, high=3, resume="fixed",
     )  # fmt: skip
     normalize: str = setting(
-        "", 'what colours are brought to first: means of the channels, such as "0.74 0.70 0.71", and spreads behind a /, or '
-        '"imagenet"; a B-cos network does so itself, exactly; empty means ImageNet\'s for ordinary networks, and nothing for B-cos '
-        'networks', resume="fixed",
+        "", 'what colours are brought to first: means of the channels, such as "0.74 0.70 0.71", and spreads behind a /; or '
+        '"imagenet"; a B-cos network does so itself, exactly; empty means that of ImageNet for ordinary networks, nothing for '
+        "B-cos networks", resume="fixed",
     )  # fmt: skip
     value_range: tuple[float, float] = setting(
         (0.0, 0.0), "stored numbers that become 0 and 1, such as [0, 4095] or [-160, 240]; what lies outside is cut; [0, 0] "

@@ -1,0 +1,310 @@
+"""Surface transformers: triangles of a sphere as tokens, and prototypes of the same place as a classifier.
+
+The encoder is that of SiT (Dahan et al. 2022, arXiv 2203.16414): the vertices of each large triangle of an icosphere are one
+token. The decoder is in the spirit of X-SiT (Bongratz, Wolf et al. 2025, arXiv 2506.20267): a place is compared with prototypes
+of that place. Neither their number nor the losses of X-SiT were to be had, so that part is our design: likeness is the B-cos
+transform, and contributions of vertices add up to the logit.
+
+A vertex whose features are all 0 is not there, as the medial wall of a cortex: it contributes exactly 0, tokens without vertices
+are masked in attention, and the others count by the share of their vertices that is there.
+
+Shapes: N subjects, 2F channels (each feature u as u and 1 - u), V vertices, P places, D of the tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchbcos import nn as bnn
+from torchbcos._core.errors import InputError
+from torchbcos._core.frozen import add_constant, hold, parameter
+from torchbcos.functional.icosphere import icosphere, sphere_patches
+from torchbcos.models.blocks import Head, Style
+from torchbcos.models.family import Family
+from torchbcos.models.network import FeatureInfo, Network
+from torchbcos.models.tokens import check_count, make_linear, make_token_norm
+from torchbcos.models.vit import Encoder, ViTSizes
+from torchbcos.nn.layer import run_layer
+
+__all__ = ["FAMILY", "SIZES", "STYLES", "SurfaceHead", "SurfacePatches", "SurfaceSizes", "SurfaceViT", "build"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSizes:
+    """What tells one surface transformer from another.
+
+    Attributes:
+        dim: D of the tokens.
+        heads: of the attention.
+        depth: number of encoders.
+        level: of the mesh: 10 · 4^level + 2 vertices.
+        coarse: of the mesh whose 20 · 4^coarse triangles are the tokens.
+    """
+
+    dim: int
+    heads: int
+    depth: int = 12
+    level: int = 6
+    coarse: int = 2
+
+
+SIZES = {
+    "surface_vit_nano": SurfaceSizes(dim=96, heads=3, depth=4, level=5, coarse=1),  # for fsaverage5, on two cores
+    "surface_vit_tiny": SurfaceSizes(dim=192, heads=3),
+    "surface_vit_small": SurfaceSizes(dim=384, heads=6),
+}
+STYLES = {name: Style(norm="layer", norm_centered=True) for name in SIZES}
+
+
+class SurfacePatches(bnn.Layer):
+    """Gather the vertices of every triangle: (N, C, V) to (N, P, M · C), channels fastest.
+
+    A vertex on a border belongs to all triangles around it.
+
+    Args:
+        level, coarse: of the mesh and of its patches, as in `torchbcos.functional.sphere_patches`.
+    """
+
+    channel_dim = -1
+    table: Tensor
+
+    def __init__(self, level: int, coarse: int) -> None:
+        super().__init__()
+        self.level, self.coarse = level, coarse
+        self.register_buffer("table", sphere_patches(level, coarse), persistent=False)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, C, V) to tokens."""
+        patches = x[:, :, self.table.flatten()].reshape(*x.shape[:2], *self.table.shape)
+        out: Tensor = patches.permute(0, 2, 3, 1).flatten(2)
+        return out
+
+    def seen(self, there: Tensor) -> Tensor:
+        """(N, P): the share of the vertices of every place that is there, of (N, V)."""
+        shares: Tensor = there[:, self.table.flatten()].reshape(-1, *self.table.shape).mean(2)
+        return shares
+
+    def extra_repr(self) -> str:
+        """The levels."""
+        return f"level={self.level}, coarse={self.coarse}"
+
+
+class PlacePosition(bnn.Layer):
+    """Add a learned vector to the token of every place; a named constant of explanations.
+
+    Args:
+        places, dim: P and D.
+    """
+
+    channel_dim = -1
+
+    def __init__(self, places: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(places, dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fresh vectors, a tenth as long as a token behind a norm."""
+        nn.init.normal_(self.weight, std=0.1)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, P, D) to (N, P, D)."""
+        return add_constant(x, parameter(self.weight).to(x.dtype), "position")
+
+
+class Present(bnn.Layer):
+    """Each token times the share of its vertices that is there."""
+
+    channel_dim = -1
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:  # type: ignore[override]
+        """Map (N, P, D) to (N, P, D); seen: (N, P), held."""
+        return run_layer(self, x, seen)
+
+    def compute(self, x: Tensor, seen: Tensor) -> Tensor:  # type: ignore[override]
+        """Scale."""
+        return x * hold(seen).unsqueeze(-1)
+
+
+torch.fx.wrap("run_layer")
+
+
+@dataclass(frozen=True)
+class SurfaceHead(Head):
+    """The classifier of a surface: prototypes of every place, or a linear layer on the mean token.
+
+    Attributes:
+        places: P.
+        prototypes: K, examples of each class at each place; 0: a linear layer.
+    """
+
+    places: int = 1
+    prototypes: int = 0
+
+    def make_classifier(self, num_classes: int | None = None) -> nn.Module:
+        """Fresh prototypes, or a fresh linear layer; the identity for no classes."""
+        classes = self.num_classes if num_classes is None else num_classes
+        if not classes:
+            return nn.Identity()
+        if self.prototypes:
+            return bnn.Prototypes(self.features, classes, self.prototypes, places=self.places, b=self.style.b)
+        return make_linear(self.style, self.features, classes)
+
+    def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
+        """Map tokens (N, P, D), scaled by their share, to scores (N, classes), before temperature and bias."""
+        out: Tensor = classifier(x) if self.prototypes and self.num_classes else classifier(x.mean(1))
+        return out
+
+
+class SurfaceViT(Network):
+    """A transformer over features of the vertices of a sphere (a cortex, registered): (N, 2F, V).
+
+    Its stages are tokens (N, P, D): channels last. The last is normed, and scaled by the share a of its vertices that is there:
+    `score_c = (1 / P) Σ_i a_i Σ_k |cos(z_i, p_ick)|^(B-1) · p̂_ick·z_i`.
+
+    Args:
+        sizes: widths, depth, mesh and patches.
+        style: how layers are made.
+        num_classes, in_channels: of the classifier and of the input (6: three features, each u as u and 1 - u).
+        logit_bias: added to every logit; "auto" is -ln(classes - 1); None adds nothing.
+        temperature: divides the logits.
+        prototypes: K, prototypes a class at each place; 0: a linear layer reads the mean token instead.
+        position: a learned vector a place is added to its token. It carries a part of the logit that is no vertex's.
+        qkv: the map to queries, keys and values: "linear" or "bcos".
+    """
+
+    classifier_name = "classifier"
+    axes = ("V",)
+    channel_dim = -1
+
+    def __init__(
+        self,
+        sizes: SurfaceSizes,
+        style: Style,
+        *,
+        num_classes: int = 2,
+        in_channels: int = 6,
+        logit_bias: float | str | None = "auto",
+        temperature: float | None = None,
+        prototypes: int = 3,
+        position: bool = False,
+        qkv: str = "linear",
+    ) -> None:
+        super().__init__()
+        if min(sizes.dim, sizes.heads, sizes.depth) < 1 or sizes.dim % sizes.heads:
+            raise InputError(f"Sizes of a transformer must be positive, and its heads divide its channels: {sizes}.")
+        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
+        self.vertices, self.smallest = 10 * 4**sizes.level + 2, 10 * 4**sizes.level + 2
+        self.patches = SurfacePatches(sizes.level, sizes.coarse)
+        places, length = self.patches.table.shape
+        embedding = OrderedDict(
+            linear=make_linear(style, in_channels * length, sizes.dim), norm=make_token_norm(style, sizes.dim),
+            position=PlacePosition(places, sizes.dim) if position else nn.Identity(),
+        )  # fmt: skip
+        self.embedding = nn.Sequential(embedding)
+        of_encoder = ViTSizes(dim=sizes.dim, heads=sizes.heads, mlp=4 * sizes.dim, head_dim=sizes.dim // sizes.heads)
+        self.transformer = nn.Sequential(
+            OrderedDict((f"encoder_{i}", Encoder(style, of_encoder, qkv)) for i in range(sizes.depth))
+        )
+        self.norm, self.present = make_token_norm(style, sizes.dim), Present()
+        self.feature_info = (
+            *(FeatureInfo(f"transformer.encoder_{i}", sizes.dim, length) for i in range(sizes.depth)),
+            FeatureInfo("present", sizes.dim, length),
+        )
+        self.head: Head = SurfaceHead(
+            style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, places=places,
+            prototypes=check_count("prototypes", prototypes, least=0),
+        )  # fmt: skip
+        self.classifier = self.head.make_classifier()
+        self.logits = self.head.make_logits()
+
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the tokens (N, P, D) after every encoder, and those that the classifier reads."""
+        check_vertices(x, self.vertices)
+        there = self.there(x)
+        seen = self.patches.seen(there)
+        tokens, mask = self.embedding(self.patches(x * there.unsqueeze(1))), seen > 0
+        for encoder in self.transformer:
+            tokens = encoder(tokens, mask)
+            yield tokens
+        yield self.present(self.norm(tokens), seen)
+
+    def there(self, x: Tensor) -> Tensor:
+        """(N, V): 1 for the vertices that are there, 0 for those whose features u are all 0."""
+        features = x if self.plain else x[:, : self.in_channels // 2]
+        return (features != 0).any(1).to(x.dtype)
+
+    def example(self, count: int = 1, *, missing: float = 0.08, generator: torch.Generator | None = None) -> Tensor:
+        """Random subjects (N, 2F, V): each feature u of a vertex as u and 1 - u; a cap of the sphere is not there.
+
+        Args:
+            count: N.
+            missing: part of the vertices that is not there, as the medial wall of a cortex is not.
+            generator: draws.
+        """
+        halves = 1 if self.plain else 2
+        features = torch.rand(count, self.in_channels // halves, self.vertices, generator=generator)
+        x = features if self.plain else torch.cat([features, 1 - features], 1)
+        height = icosphere(self.patches.level)[0][:, 0]
+        return x * (height <= height.quantile(1 - missing))
+
+    @torch.no_grad()
+    def project(self, x: Tensor, labels: Tensor, *, batch_size: int = 16) -> Tensor:
+        """Make prototypes the tokens of training subjects, in place: see `torchbcos.nn.Prototypes.project`.
+
+        Args:
+            x: (M, 2F, V) training subjects.
+            labels: (M,) their classes.
+            batch_size: subjects at a time.
+
+        Returns:
+            (P, classes, K) numbers of the subjects that the prototypes are of.
+
+        Raises:
+            InputError: the network has no prototypes, or a class has too few subjects.
+        """
+        head = self.classifier
+        if not isinstance(head, bnn.Prototypes):
+            raise InputError("This network has no prototypes to project: build it with prototypes=3, say.")
+        head.project(torch.cat([self.forward_features(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]), labels)
+        return head.examples.clone()
+
+
+def check_vertices(x: Tensor, vertices: int) -> None:
+    """Raise InputError unless x has a number for each vertex of the mesh."""
+    if x.shape[2] != vertices:
+        raise InputError(
+            f"Expected features of {vertices} vertices, got {x.shape[2]}: the mesh is an icosphere in the order of fsaverage "
+            "(10242 vertices: fsaverage5, level=5; 40962: fsaverage6, level=6)."
+        )
+
+
+torch.fx.wrap("check_vertices")
+
+
+def build(
+    sizes: SurfaceSizes,
+    style: Style,
+    *,
+    level: int | None = None,
+    coarse: int | None = None,
+    depth: int | None = None,
+    **options: Any,
+) -> SurfaceViT:
+    """A surface transformer of these sizes, or on another mesh, with other patches, of another depth."""
+    given = {"level": level, "coarse": coarse, "depth": depth}
+    chosen = {name: check_count(name, value, least=int(name == "depth")) for name, value in given.items() if value is not None}
+    return SurfaceViT(dataclasses.replace(sizes, **chosen), style, **options)
+
+
+FAMILY = Family(
+    network=SurfaceViT, build=build, sizes=SIZES, styles=STYLES, activation="gelu", classes=dict.fromkeys(SIZES, 2),
+)  # fmt: skip
