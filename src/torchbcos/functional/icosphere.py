@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
+from torchbcos._core.numbers import integer
 
 __all__ = ["MAX_LEVEL", "icosphere", "sphere_patches"]
 
@@ -67,7 +68,7 @@ def sphere_patches(level: int, coarse: int) -> Tensor:
     (torch.Size([80, 153]), torch.Size([320, 153]))
     """
     _check_level(level)
-    if not 0 <= coarse <= level:
+    if integer(coarse) is None or not 0 <= coarse <= level:
         raise InputError(f"Patches are triangles of a level from 0 to that of the mesh, {level}, not {coarse!r}.")
     steps = _levels(level)
     middles = [steps[i + 1][1] for i in range(coarse, level)]
@@ -75,7 +76,7 @@ def sphere_patches(level: int, coarse: int) -> Tensor:
 
 
 def _check_level(level: int) -> None:
-    if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= MAX_LEVEL:
+    if integer(level) is None or not 0 <= level <= MAX_LEVEL:
         raise InputError(f"A mesh has a level from 0 to {MAX_LEVEL}, not {level!r}.")
 
 

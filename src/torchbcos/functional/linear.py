@@ -11,7 +11,7 @@ from torchbcos._core.frozen import check_mode, parameter
 from torchbcos.functional.numbers import check_epsilon
 from torchbcos.functional.transform import LINEAR_EPS, bcos_transform, held_wide, layer_weight
 from torchbcos.kernels.linear import linear
-from torchbcos.kernels.maxout import maxout_linear
+from torchbcos.kernels.maxout import largest, maxout_linear
 from torchbcos.kernels.usable import usable
 
 __all__ = ["bcos_linear"]
@@ -68,5 +68,5 @@ def bcos_linear(
         return linear(x, parameter(weight), norm_eps, unit=unit_norm)
     out = F.linear(x, layer_weight(weight, unit_norm))
     if max_out > 1:
-        out = out.reshape(*out.shape[:-1], -1, max_out).amax(-1)
+        out = largest(out, max_out)
     return bcos_transform(out, held_wide(x).square().sum(-1, keepdim=True), b, eps=eps, norm_eps=norm_eps)

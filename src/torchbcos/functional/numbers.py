@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import InputError, shorten
 from torchbcos._core.frozen import current
+from torchbcos._core.numbers import integer
 from torchbcos._core.torch_private import dispatch_mode, transformed
 
-__all__ = ["at_least_one", "check_epsilon", "check_exponent", "check_finite", "check_positive", "check_rate"]
+__all__ = ["at_least_one", "check_epsilon", "check_exponent", "check_finite", "check_positive", "check_rate", "check_whole"]
 
 
 def _real(value: object) -> bool:
@@ -42,6 +43,23 @@ def check_finite(value: float | None, name: str) -> None:
     """Raise InputError unless `value` is None or a finite number."""
     if value is not None and (not _real(value) or not -math.inf < value < math.inf):
         raise InputError(f"{name} must be a finite number, not {value!r}.")
+
+
+def check_whole(value: object, name: str, *, least: int = 1) -> int:
+    """`value` as a whole number of at least `least`.
+
+    Raises:
+        InputError: it is none.
+
+    >>> check_whole(0, "depth")
+    Traceback (most recent call last):
+    ...
+    torchbcos._core.errors.InputError: depth must be a whole number from 1, not 0.
+    """
+    count = integer(value)
+    if count is None or count < least:
+        raise InputError(f"{name} must be a whole number from {least}, not {shorten(repr(value), 80)}.")
+    return count
 
 
 def check_rate(value: float | None, name: str) -> None:

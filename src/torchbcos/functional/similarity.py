@@ -38,6 +38,8 @@ def similarity(x: Tensor, examples: Tensor, *, b: float | Tensor = 2.0) -> Tenso
     if x.dim() != 3 or examples.dim() != 3 or x.shape[1:] != (examples.shape[0], examples.shape[2]):
         expected = (examples.shape[0], examples.shape[-1])
         raise InputError(f"Expected tokens (N, {', '.join(map(str, expected))}), got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise InputError(f"Expected a floating-point tensor, got {x.dtype}: convert it with .float().")
     units = layer_weight(examples.flatten(0, 1), True).reshape(examples.shape)
     # a product for each place: (T, N, D) times (T, D, K)
     products = torch.bmm(x.transpose(0, 1), units.transpose(1, 2)).transpose(0, 1)

@@ -18,7 +18,7 @@ from torchbcos.kernels.lengths import inverse, length, never_zero, overflow_show
 from torchbcos.kernels.onednn import product
 from torchbcos.kernels.unitnorm import unit_norm
 
-__all__ = ["maxout_linear"]
+__all__ = ["largest", "maxout_linear"]
 
 
 def maxout_linear(x: Tensor, weight: Tensor, norm_eps: float, *, max_out: int, unit: bool = False) -> Tensor:
@@ -39,18 +39,28 @@ def _largest(y: Tensor, max_out: int) -> tuple[Tensor, Tensor]:
     if max_out == 2:
         first, second = y[..., ::2], y[..., 1::2]
         return torch.maximum(first, second), first >= second
-    best: tuple[Tensor, Tensor] = y.reshape(*y.shape[:-1], -1, max_out).max(-1)
+    best: tuple[Tensor, Tensor] = y.reshape(*y.shape[:-1], y.shape[-1] // max_out, max_out).max(-1)
     return best[0], best[1]
+
+
+def largest(y: Tensor, max_out: int) -> Tensor:
+    """(..., O) of (..., O · M), by operations that autograd can differentiate twice; of equal ones the first counts."""
+    if max_out == 2:
+        first, second = y[..., ::2], y[..., 1::2]
+        return torch.where((first >= second) | first.isnan(), first, second)  # what is no number stays to be seen
+    best: Tensor = y.reshape(*y.shape[:-1], y.shape[-1] // max_out, max_out).max(-1).values
+    return best
 
 
 def _given_back(g: Tensor, choice: Tensor, max_out: int) -> Tensor:
     """(..., O · M) of (..., O): to the filter that was chosen."""
-    out = g.new_empty(*g.shape, max_out) if max_out == 2 else g.new_zeros(*g.shape, max_out)
-    if max_out == 2:
-        torch.mul(g, choice, out=out[..., 0])
-        torch.sub(g, out[..., 0], out=out[..., 1])
-    else:
-        out.scatter_(-1, choice.unsqueeze(-1), g.unsqueeze(-1))
+    if max_out != 2:
+        return g.new_zeros(*g.shape, max_out).scatter(-1, choice.unsqueeze(-1), g.unsqueeze(-1)).flatten(-2)
+    if torch.is_grad_enabled() and g.requires_grad:
+        return torch.stack([g * choice, g * ~choice], -1).flatten(-2)
+    out = g.new_empty(*g.shape, 2)
+    torch.mul(g, choice, out=out[..., 0])
+    torch.sub(g, out[..., 0], out=out[..., 1])
     return out.flatten(-2)
 
 
@@ -106,6 +116,5 @@ class _FrozenMaxOut(Function):
 
 def _plain(x: Tensor, weight: Tensor, norm_eps: float, max_out: int) -> Tensor:
     """The same linear layer by operations that autograd can differentiate again."""
-    y = F.linear(x, weight)
-    y = y.reshape(*y.shape[:-1], -1, max_out).amax(-1)
+    y = largest(F.linear(x, weight), max_out)
     return y * y.abs() / (overflow_shown(never_zero((x * x).sum(-1, keepdim=True))).sqrt() + norm_eps)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.errors import ArgumentTypeError, InputError, shorten
 from torchbcos._core.names import hint
 from torchbcos._core.numbers import integer
 from torchbcos.functional.conv import PADDING_MODES
@@ -121,6 +121,8 @@ class Style:
             return None
         mean, std = found
         if in_channels != 2 * len(mean):
+            if self.plain and in_channels == len(mean):
+                raise InputError(f"normalize={self.normalize!r} is for [x, 1 - x]: plain networks are given normalised pictures.")
             which = "RGB" if len(mean) == 3 else f"{len(mean)} channels"
             raise InputError(
                 f"normalize={self.normalize!r} is for [x, 1 - x] of {which}, {2 * len(mean)} channels: in_channels is "
@@ -145,6 +147,8 @@ def moments_of(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     >>> moments_of("0.5 0.25 0.5 / 0.1 0.1 0.2")
     ((0.5, 0.25, 0.5), (0.1, 0.1, 0.2))
     """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"normalize is a text such as 'imagenet', not {shorten(repr(text), 80)}.")
     if text == "none":
         return None
     if text in _MOMENTS:

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos._core.frozen import add_constant, hold, parameter
+from torchbcos._core.frozen import add_constant, current, hold, parameter
 from torchbcos.functional.icosphere import icosphere, sphere_patches
+from torchbcos.functional.numbers import check_rate, check_whole
 from torchbcos.models.blocks import Head, Style
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
-from torchbcos.models.tokens import check_count, make_linear, make_token_norm
+from torchbcos.models.tokens import make_linear, make_token_norm
 from torchbcos.models.vit import Encoder, ViTSizes
 from torchbcos.nn.layer import run_layer
 
@@ -94,6 +95,45 @@ class SurfacePatches(bnn.Layer):
     def extra_repr(self) -> str:
         """The levels."""
         return f"level={self.level}, coarse={self.coarse}"
+
+
+class Template(bnn.Layer):
+    """[u, 1 - u] less the mean of each vertex over training subjects: `(1 - m) u - m (1 - u)`, and the negative.
+
+    Where u + (1 - u) is 1 that is u - m. It is linear and leaves no constant, as `torchbcos.nn.NormalizeEncoded`; a vertex that
+    is not there stays 0. In training mode the mean follows the batches.
+
+    Args:
+        features, vertices: F and V.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self, features: int, vertices: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((features, vertices), 0.5))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """No subject was seen."""
+        self.mean.fill_(0.5)
+        self.count.zero_()
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, 2F, V) to the same shape."""
+        u, inverse = x.chunk(2, 1)
+        if self.training and current() is None:
+            self._learn(u.detach())
+        z = u * (1 - self.mean) - inverse * self.mean
+        return torch.cat([z, -z], 1)
+
+    @torch.no_grad()
+    def _learn(self, u: Tensor) -> None:
+        """Add the subjects of a batch to the mean."""
+        self.count += len(u)
+        self.mean += (u - self.mean).sum(0) / self.count
 
 
 class PlacePosition(bnn.Layer):
@@ -179,6 +219,8 @@ class SurfaceViT(Network):
         prototypes: K, prototypes a class at each place; 0: a linear layer reads the mean token instead.
         position: a learned vector a place is added to its token. It carries a part of the logit that is no vertex's.
         qkv: the map to queries, keys and values: "linear" or "bcos".
+        template: features are taken less the mean of their vertex over training subjects (`Template`), exactly. Without it, a
+            B-cos layer sees what all people have in common, and little else.
     """
 
     classifier_name = "classifier"
@@ -197,12 +239,18 @@ class SurfaceViT(Network):
         prototypes: int = 3,
         position: bool = False,
         qkv: str = "linear",
+        template: bool = True,
     ) -> None:
         super().__init__()
         if min(sizes.dim, sizes.heads, sizes.depth) < 1 or sizes.dim % sizes.heads:
             raise InputError(f"Sizes of a transformer must be positive, and its heads divide its channels: {sizes}.")
-        self.in_channels, self.normalize = in_channels, style.make_normalize(in_channels)
-        self.vertices, self.smallest = 10 * 4**sizes.level + 2, 10 * 4**sizes.level + 2
+        self.in_channels = in_channels
+        if style.normalize != "none":
+            raise InputError("normalize is for pictures: a surface network takes the mean from each vertex (template=True).")
+        if in_channels % 2 and not style.plain:
+            raise InputError(f"in_channels must be even, each feature u and 1 - u, not {in_channels}.")
+        self.vertices = 10 * 4**sizes.level + 2
+        self.centring = Template(in_channels // 2, self.vertices) if template and not style.plain else nn.Identity()
         self.patches = SurfacePatches(sizes.level, sizes.coarse)
         places, length = self.patches.table.shape
         embedding = OrderedDict(
@@ -221,7 +269,7 @@ class SurfaceViT(Network):
         )
         self.head: Head = SurfaceHead(
             style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, places=places,
-            prototypes=check_count("prototypes", prototypes, least=0),
+            prototypes=check_whole(prototypes, "prototypes", least=0),
         )  # fmt: skip
         self.classifier = self.head.make_classifier()
         self.logits = self.head.make_logits()
@@ -231,7 +279,7 @@ class SurfaceViT(Network):
         check_vertices(x, self.vertices)
         there = self.there(x)
         seen = self.patches.seen(there)
-        tokens, mask = self.embedding(self.patches(x * there.unsqueeze(1))), seen > 0
+        tokens, mask = self.embedding(self.patches(self.centring(x * there.unsqueeze(1)))), seen > 0
         for encoder in self.transformer:
             tokens = encoder(tokens, mask)
             yield tokens
@@ -247,9 +295,14 @@ class SurfaceViT(Network):
 
         Args:
             count: N.
-            missing: part of the vertices that is not there, as the medial wall of a cortex is not.
+            missing: part of the vertices that is not there, as the medial wall of a cortex is not, from 0 to less than 1.
             generator: draws.
+
+        Raises:
+            InputError: a number is out of range.
         """
+        count = check_whole(count, "count")
+        check_rate(missing, "missing")
         halves = 1 if self.plain else 2
         features = torch.rand(count, self.in_channels // halves, self.vertices, generator=generator)
         x = features if self.plain else torch.cat([features, 1 - features], 1)
@@ -274,7 +327,9 @@ class SurfaceViT(Network):
         head = self.classifier
         if not isinstance(head, bnn.Prototypes):
             raise InputError("This network has no prototypes to project: build it with prototypes=3, say.")
-        head.project(torch.cat([self.forward_features(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]), labels)
+        step = check_whole(batch_size, "batch_size")
+        tokens = [self.forward_features(x[i : i + step]) for i in range(0, max(1, len(x)), step)]
+        head.project(torch.cat(tokens), labels)
         return head.examples.clone()
 
 
@@ -301,7 +356,7 @@ def build(
 ) -> SurfaceViT:
     """A surface transformer of these sizes, or on another mesh, with other patches, of another depth."""
     given = {"level": level, "coarse": coarse, "depth": depth}
-    chosen = {name: check_count(name, value, least=int(name == "depth")) for name, value in given.items() if value is not None}
+    chosen = {name: check_whole(value, name, least=int(name == "depth")) for name, value in given.items() if value is not None}
     return SurfaceViT(dataclasses.replace(sizes, **chosen), style, **options)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
+from torchbcos.functional.numbers import check_whole
 from torchbcos.models.blocks import Head, StochasticDepth, Style, check_depths, scale_widths
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
@@ -29,7 +30,6 @@ from torchbcos.models.tokens import (
     Merge,
     Patches,
     TokenHead,
-    check_count,
     make_linear,
     make_qkv,
     make_token_norm,
@@ -159,7 +159,7 @@ class Swin(Network):
         self.feature_info = tuple(info)
         self.head: Head = TokenHead(
             style, widths[-1], num_classes, logit_bias=logit_bias, temperature=temperature,
-            prototypes=check_count("prototypes", prototypes, least=0),
+            prototypes=check_whole(prototypes, "prototypes", least=0),
         )  # fmt: skip
         self.head_layers = nn.Sequential(OrderedDict(norm=make_token_norm(style, widths[-1]), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
@@ -206,7 +206,7 @@ def build(
     """
     heads = sizes.heads[0]
     (channels,) = scale_widths([sizes.dim // heads], width_factor)
-    window = sizes.window if window is None else check_count("window", window)
+    window = sizes.window if window is None else check_whole(window, "window")
     return Swin(dataclasses.replace(sizes, dim=channels * heads, window=window), style, **options)
 
 

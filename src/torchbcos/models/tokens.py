@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError, shorten
+from torchbcos._core.errors import InputError
 from torchbcos._core.names import hint
-from torchbcos._core.numbers import integer
 from torchbcos.models.blocks import Head, Style
 
-__all__ = ["QKV", "FeedForward", "Merge", "Patches", "TokenHead", "check_count", "make_linear", "make_qkv", "make_token_norm"]
+__all__ = ["QKV", "FeedForward", "Merge", "Patches", "TokenHead", "make_linear", "make_qkv", "make_token_norm"]
 
 QKV = ("linear", "bcos")
 
@@ -130,23 +129,6 @@ class TokenHead(Head):
             return scores
         out: Tensor = classifier(tokens).mean(1) if self.classifier_first else classifier(tokens.mean(1))
         return out
-
-
-def check_count(name: str, value: int, *, least: int = 1) -> int:
-    """A whole number of at least `least`.
-
-    Raises:
-        InputError: it is none.
-
-    >>> check_count("depth", 0)
-    Traceback (most recent call last):
-    ...
-    torchbcos._core.errors.InputError: depth must be a whole number from 1, not 0.
-    """
-    count = integer(value)
-    if count is None or count < least:
-        raise InputError(f"{name} must be a whole number from {least}, not {shorten(repr(value), 80)}.")
-    return count
 
 
 def make_linear(style: Style, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
+from torchbcos.functional.numbers import check_whole
 from torchbcos.models.blocks import Head, Style
 from torchbcos.models.family import Family
 from torchbcos.models.network import FeatureInfo, Network
-from torchbcos.models.tokens import FeedForward, Patches, TokenHead, check_count, make_linear, make_qkv, make_token_norm
+from torchbcos.models.tokens import FeedForward, Patches, TokenHead, make_linear, make_qkv, make_token_norm
 from torchbcos.nn.attention import Attention
 from torchbcos.nn.position import SinCosPosition2d
 
@@ -152,7 +153,7 @@ class ViT(Network):
         )
         self.head: Head = TokenHead(
             style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, classifier_first=classifier_first,
-            prototypes=check_count("prototypes", prototypes, least=0),
+            prototypes=check_whole(prototypes, "prototypes", least=0),
         )  # fmt: skip
         self.linear_head = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
@@ -192,7 +193,7 @@ def _make_embedding(sizes: ViTSizes, style: Style, in_channels: int) -> tuple[nn
 def build(sizes: ViTSizes, style: Style, *, depth: int | None = None, **options: Any) -> ViT:
     """A vision transformer of these sizes, or of another depth."""
     if depth is not None:
-        sizes = dataclasses.replace(sizes, depth=check_count("depth", depth))
+        sizes = dataclasses.replace(sizes, depth=check_whole(depth, "depth"))
     return ViT(sizes, style, **options)
 
 

@@ -6,12 +6,12 @@ import torch.fx
 from torch import Tensor, nn
 
 from torchbcos import functional
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import ArgumentTypeError, InputError
 from torchbcos.nn.layer import Layer, run_layer
 from torchbcos.nn.linear import BcosLinear
 from torchbcos.nn.plain import Linear
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "check_mask"]
 
 
 class Attention(Layer):
@@ -56,7 +56,7 @@ class Attention(Layer):
 
         Args:
             x: tokens.
-            mask: (N, *S) which tokens are seen, by all of an image: True, or a number above 0. What is masked acts on no token
+            mask: (N, *S) which tokens are seen, by all of an image: True, or a number from 0. What is masked acts on no token
                 but itself, and where nothing is seen the attention is 0. A floating-point mask has a gradient. None: all.
         """
         return run_layer(self, x) if mask is None else run_layer(self, x, mask)
@@ -65,8 +65,7 @@ class Attention(Layer):
         """Map (N, *S, D) to (N, *S, D); every token of an image sees every other that is not masked."""
         _check_tokens(x, self.dim)
         if mask is not None:
-            if mask.shape != x.shape[:-1]:
-                raise InputError(f"Expected a mask of shape {tuple(x.shape[:-1])}, one number a token, got {tuple(mask.shape)}.")
+            check_mask(mask, x)
             mask = mask.flatten(1)[:, None, None]
         out = self.mix((x if self.norm is None else self.norm(x)).flatten(1, -2), mask)
         return out.reshape(*x.shape[:-1], out.shape[-1])
@@ -85,6 +84,14 @@ class Attention(Layer):
 
 
 torch.fx.wrap("run_layer")
+
+
+def check_mask(mask: Tensor, x: Tensor) -> None:
+    """Raise BcosError unless a mask has a number for each token of x (N, *S, D)."""
+    if not isinstance(mask, Tensor):
+        raise ArgumentTypeError(f"A mask is a tensor, not {type(mask).__name__}.")
+    if mask.shape != x.shape[:-1]:
+        raise InputError(f"Expected a mask of shape {tuple(x.shape[:-1])}, one number a token, got {tuple(mask.shape)}.")
 
 
 def _check_tokens(x: Tensor, dim: int) -> None:

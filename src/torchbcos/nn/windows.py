@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchbcos._core.errors import InputError
-from torchbcos.nn.attention import Attention
+from torchbcos.functional.numbers import check_whole
+from torchbcos.nn.attention import Attention, check_mask
 
 __all__ = ["WindowAttention"]
 
@@ -42,8 +43,9 @@ class WindowAttention(Attention):
         to_out: nn.Module | None = None, to_qkv: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__(dim, heads, head_dim=head_dim, norm=norm, to_out=to_out, to_qkv=to_qkv)
-        if window < 1 or not 0 <= shift < window:
-            raise InputError(f"A window must be positive and its shift smaller: window {window}, shift {shift}.")
+        window, shift = check_whole(window, "window"), check_whole(shift, "shift", least=0)
+        if shift >= window:
+            raise InputError(f"The shift of a window must be smaller than the window: window {window}, shift {shift}.")
         self.window, self.shift = window, shift
         self.relative_position = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         self.reset_parameters()
@@ -58,8 +60,8 @@ class WindowAttention(Attention):
         if x.dim() != 4 or x.shape[-1] != self.dim:
             last = " Channels come last in tokens: x.movedim(1, -1)." if x.dim() == 4 and x.shape[1] == self.dim else ""
             raise InputError(f"Expected tokens (N, H, W, {self.dim}), got shape {tuple(x.shape)}.{last}")
-        if mask is not None and mask.shape != x.shape[:-1]:
-            raise InputError(f"Expected a mask of shape {tuple(x.shape[:-1])}, one number a token, got {tuple(mask.shape)}.")
+        if mask is not None:
+            check_mask(mask, x)
         (n, height, width, _), m = x.shape, self.window
         below, right = -height % m, -width % m
         down, along = (self.shift if size > m else 0 for size in (height, width))

@@ -30,7 +30,7 @@ def preprocess_of(recipe: Recipe, form: Form = RGB, pretrained: Preprocess | Non
     sizes = {"resize": recipe.test_resize or recipe.side, "crop": recipe.side} if form.axes == 2 else {}
     limits = recipe.value_range if recipe.value_range != (0, 0) else pretrained.value_range if pretrained is not None else None
     shared: dict[str, Any] = {**sizes, "raw_channels": form.channels, "axes": form.axes, "value_range": limits}
-    if not recipe.plain:
+    if not recipe.ordinary:
         return Preprocess(**shared)
     moments = moments_of(recipe.normalize or ("imagenet" if form.is_rgb else "none"))
     if moments is None:

@@ -10,7 +10,7 @@ from torch import nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, shorten
 from torchbcos.conversion import conversion_of
-from torchbcos.models import Network, refresh_filters
+from torchbcos.models import Network, is_plain, refresh_filters
 from torchbcos.training.recipe import MachineSettings, NetworkSettings, Recipe
 from torchbcos.zoo import Classifier, create_model, list_models, load, official_cards
 from torchbcos.zoo.importing import builder_fault, run_builder
@@ -46,6 +46,8 @@ def build_network(
         raise InputError(f"options cannot set {', '.join(given)}: the data and the settings of the recipe decide that.")
     _check_named(recipe.model)
     if ":" in recipe.model:
+        if normalize:
+            raise InputError("normalize is for named networks: one of your own does so itself.")
         named = f"model={shorten(repr(recipe.model), 120)}"
         return run_builder(recipe.model, num_classes=classes, in_channels=channels, options=recipe.options, named=named), None
     network: nn.Module
@@ -55,7 +57,7 @@ def build_network(
         network, terms = _pretrained_network(recipe, classes, channels, names)
     else:
         options, terms = dict(recipe.options), None
-        if normalize and not recipe.plain:
+        if normalize and not (recipe.plain or is_plain(recipe.model)):
             options["normalize"] = normalize
         network = create_model(recipe.model, num_classes=classes, in_channels=channels, plain=recipe.plain, **options)
     taken = network.in_channels if isinstance(network, Network) else channels  # of others `_converted_network` knows it

@@ -305,7 +305,7 @@ def _announce(run: Run, learner: _Learner, begun: Begun | None, done: int, *, re
         run.say(f"Going on in {out} from step {done} of {run.total} (epoch {epoch} of {recipe.epochs}).")
         return
     named = recipe.model or recipe.pretrained or (f"{recipe.teacher} converted" if recipe.aligns else "")
-    kind = f"{named}{' (plain)' if recipe.plain else ''}"
+    kind = f"{named}{' (plain)' if recipe.ordinary else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters())
     run.say(
         f"{recipe.name}: {kind}, {parameters:,} parameters; {run.seen.describe()}; "

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import torchbcos
 from tests.reference import layers as twin
 from torchbcos._core.errors import InputError
 from torchbcos.functional import bcos_linear
@@ -40,3 +41,35 @@ def test_any_leading_axes(axes: list[int], b: float, max_out: int, unit: bool, e
 def test_errors(x: torch.Tensor, weight: torch.Tensor, options: dict[str, int], text: str) -> None:
     with pytest.raises(InputError, match=text):
         bcos_linear(x, weight, **options)
+
+
+@pytest.mark.parametrize("max_out", [2, 3])
+def test_maxout_of_an_empty_batch_is_empty(max_out: int) -> None:
+    layer = torchbcos.nn.BcosLinear(8, 3, max_out=max_out)
+    for x in (torch.zeros(0, 8), torch.zeros(0, 8).half()):
+        assert layer.to(x.dtype)(x).shape == (0, 3)
+        with torchbcos.frozen():
+            assert layer(x).shape == (0, 3)
+
+
+@pytest.mark.parametrize("max_out", [2, 3])
+def test_of_equal_filters_the_first_learns(max_out: int) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 5, dtype=torch.float64)
+    weight = torch.rand(1, 5, dtype=torch.float64).repeat(max_out, 1).requires_grad_()
+    rows = []
+    for create_graph in (False, True):
+        out = torchbcos.functional.bcos_linear(x, weight, max_out=max_out)
+        (g,) = torch.autograd.grad(out.sum(), weight, create_graph=create_graph)
+        rows.append(g.detach())
+    torch.testing.assert_close(rows[0], rows[1])
+    assert bool(rows[0][0].any()) and not rows[0][1:].any()
+
+
+def test_maxout_hides_no_number_that_is_none() -> None:
+    weight = torch.eye(2)
+    for x in (torch.tensor([[torch.nan, 1.0]]), torch.tensor([[1.0, torch.nan]])):
+        assert bool(torchbcos.functional.bcos_linear(x, weight, max_out=2).isnan().all())
+        with torch.enable_grad():
+            leaf = weight.clone().requires_grad_()
+            assert bool(torchbcos.functional.bcos_linear(x, leaf, max_out=2, b=1.5).isnan().all())

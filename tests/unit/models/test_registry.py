@@ -43,7 +43,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"normalize": "0.5 / 0"}, r"spreads above 0"),
     ({"normalize": "0.5 0.4"}, r"normalize='0.5 0.4' is for \[x, 1 - x\] of 2 channels, 4 channels: in_channels is 6"),
     ({"normalize": "imagenet", "in_channels": 2}, "normalize='imagenet' is for .*, 6 channels: in_channels is 2"),
-    ({"normalize": "imagenet", "plain": True}, "6 channels: in_channels is 3"),
+    ({"normalize": "imagenet", "plain": True}, "plain networks are given normalised pictures"),
     ({"unit_norm": 0.5}, "unit_norm must be True or False"),
     ({"num_classes": True}, "num_classes must be a positive integer, not True"),
     ({"num_classes": 10**20}, "cannot be built with num_classes=100000000000000000000"),

@@ -98,6 +98,46 @@ def test_a_class_with_too_few_examples_is_named() -> None:
         head_of(0, 4)(torch.zeros(1, 3, 5).double())
 
 
+def test_what_is_not_there_is_nobodys_example() -> None:
+    head = head_of(3, 4)
+    tokens, labels = torch.randn(9, 4, 5, dtype=torch.float64), torch.arange(9) % 3
+    tokens[labels == 1, 2] = 0  # of class 1 nobody has place 2
+    tokens[0, 1] = 0  # one of class 0 lacks place 1
+    before = head.similarity.weight.detach().clone().reshape(4, 3, 2, 5)
+    head.project(tokens, labels)
+    after = head.similarity.weight.detach().reshape(4, 3, 2, 5)
+    assert head.examples[2, 1].tolist() == [-1, -1] and torch.equal(after[2, 1], before[2, 1])
+    assert 0 not in head.examples[1, 0].tolist() and bool((after.norm(dim=-1) > 0).all())
+    assert int((head.examples < 0).sum()) == 2
+
+
+@pytest.mark.parametrize(("tokens", "labels", "text"), [
+    (torch.rand(6, 4, 5), torch.arange(6.0) % 3, "Labels are whole numbers from 0"),
+    (torch.rand(6, 4, 5), torch.arange(6) % 3 - 1, "Labels are whole numbers from 0"),
+    (torch.rand(6, 4, 5), torch.ones(6, dtype=torch.bool), "Labels are whole numbers"),
+    (torch.rand(0, 4, 5), torch.arange(0), r"got \(0, 4, 5\)"), (torch.rand(6, 0, 5), torch.arange(6) % 3, r"got \(6, 0, 5\)"),
+    (torch.ones(6, 4, 5, dtype=torch.int64), torch.arange(6) % 3, "floating-point tokens"),
+    (torch.full((6, 4, 5), torch.nan), torch.arange(6) % 3, "NaN or infinite"),
+])  # fmt: skip
+def test_projection_says_what_it_takes(tokens: Tensor, labels: Tensor, text: str) -> None:
+    head = head_of(0, 0)
+    with pytest.raises(InputError, match=text):
+        head.project(tokens, labels)
+    head.project(torch.rand(6, 4, 5), [0, 1, 2, 0, 1, 2])  # type: ignore[arg-type]
+
+
+def test_weights_and_sizes_are_checked() -> None:
+    head = head_of(0, 0)
+    for weight in (torch.ones(3), [1, 2, 3, 4]):
+        with pytest.raises(InputError, match=r"a weight for each of 4 places, \(T,\) or \(N, T\)"):
+            head(torch.rand(2, 4, 5).double(), weight)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"tokens \(N, T, 5\)"):
+        head(torch.rand(2, 0, 5).double())
+    for sizes in ({"per_class": 1.5}, {"places": None}, {"num_classes": 0}):
+        with pytest.raises(InputError, match="must be a whole number from"):
+            bnn.Prototypes(**{"features": 5, "num_classes": 3, **sizes})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["bvt_tiny_patch16", "bwin_tiny"])
 def test_networks_with_prototypes_save_load_and_explain(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)

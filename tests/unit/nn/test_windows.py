@@ -93,3 +93,13 @@ def test_windows_say_what_they_take() -> None:
         layer(torch.zeros(1, 4, 4, 6).double(), torch.ones(1, 4))
     with pytest.raises(InputError, match="window 3, shift 3"):
         bnn.WindowAttention(6, 2, window=3, shift=3)
+    for sizes in ({"window": 2.5}, {"window": "3"}, {"shift": 1.5}, {"shift": None}):
+        with pytest.raises(InputError, match="must be a whole number from"):
+            bnn.WindowAttention(6, 2, **sizes)  # type: ignore[arg-type]
+
+
+def test_transforms_of_torch_reach_windows() -> None:
+    layer = layer_of(3, 1)
+    x = torch.randn(1, 5, 4, 6, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(layer(leaf := x.clone().requires_grad_()).sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(lambda a: layer(a).sum())(x), expected)

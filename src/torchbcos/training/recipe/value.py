@@ -47,8 +47,6 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if is_plain(self.model):
-            object.__setattr__(self, "plain", True)
         if self.normalize:
             moments_of(self.normalize)
             if "normalize" in self.options:
@@ -64,8 +62,17 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
         if self.mosaic and self.batch_size < 4:
             raise InputError(f"mosaic makes grids of four pictures of a step: set batch_size above {self.batch_size}.")
         self._check_alignment()
-        if self.watch_every and self.plain:
+        if self.watch_every and self.ordinary:
             raise InputError("Ordinary networks have no exact explanations to watch: set watch_every=0.")
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether an ordinary network is trained: `plain`, or a name that is one's.
+
+        >>> Recipe(model="vit_tiny_patch8").ordinary
+        True
+        """
+        return self.plain or is_plain(self.model)
 
     def _check_alignment(self) -> None:
         """Whether the settings of an alignment go together.
@@ -77,7 +84,7 @@ class Recipe(GuidanceSettings, MachineSettings, OptimisationSettings, PictureSet
             if self.teacher_features or self.teacher_pooled:
                 raise InputError("teacher_features and teacher_pooled need loss='none' (torchbcos train align).")
             return
-        wrong = {"teacher_explanations": self.teacher_explanations, "plain": self.plain,
+        wrong = {"teacher_explanations": self.teacher_explanations, "plain": self.ordinary,
                  "freeze_epochs": self.freeze_epochs, "compile": self.compile, "calibrate": self.calibrate}  # fmt: skip
         found = [key for key, value in wrong.items() if value]
         if found:

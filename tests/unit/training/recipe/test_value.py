@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_what_a_run_may_change() -> None:
     assert set(trajectory_keys()) == {
         "model", "options", "plain", "pretrained", "seed", "batch_size", "accumulate", "repeats", "selection_share",
         "report_share", "optimizer", "decay_all", "averaged", "channels", "axes", "value_range", "uncertain",
-        "b_epochs", "b_start",
+        "b_epochs", "b_start", "normalize",
     }  # fmt: skip
 
 
@@ -51,3 +52,19 @@ def test_groups_are_checked_against_each_other() -> None:
         Recipe(export="best", selection_share=0.0)
     with pytest.raises(InputError, match="no exact explanations to watch"):
         Recipe(plain=True, watch_every=5)
+
+
+def test_the_name_of_a_plain_twin_makes_a_recipe_ordinary_and_no_other() -> None:
+    recipe = Recipe(model="vit_tiny_patch8")
+    assert recipe.ordinary and not recipe.plain
+    assert not recipe.changed(model="bvt_tiny_patch8").ordinary and recipe.changed(model="swin_tiny").ordinary
+    assert Recipe(model="bvt_tiny_patch8", plain=True).ordinary
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"normalize": "a b"}, "normalize must be one of none, imagenet, or means"),
+    ({"normalize": "imagenet", "options": {"normalize": "imagenet"}}, "normalize is set twice"),
+])  # fmt: skip
+def test_normalize_is_checked(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        Recipe(**changes)
