@@ -36,7 +36,7 @@ def locality_share(model: nn.Module, x: Tensor, target: int) -> Tensor:
         raise InputError("Locality is asked of a surface network with prototypes: torchbcos.create_model('surface_vit_nano').")
     if not 0 <= target < model.num_classes:
         raise InputError(f"target must be from 0 to {model.num_classes - 1}, not {target}.")
-    table, count = model.patches.table, head.per_class
+    table, count = model.places, head.per_class
     channels = torch.arange(target * count, (target + 1) * count).expand(len(x), -1)
     found = []
     for place, vertices in enumerate(table):

@@ -8,6 +8,7 @@ from torchbcos.functional.conv import bcos_conv as bcos_conv
 from torchbcos.functional.conv import low_pass as low_pass
 from torchbcos.functional.encode import add_inverse as add_inverse
 from torchbcos.functional.icosphere import icosphere as icosphere
+from torchbcos.functional.icosphere import sphere_neighbours as sphere_neighbours
 from torchbcos.functional.icosphere import sphere_patches as sphere_patches
 from torchbcos.functional.length import patch_length as patch_length
 from torchbcos.functional.length import vector_length as vector_length
@@ -27,5 +28,5 @@ from torchbcos.functional.transform import unit_norm_weight as unit_norm_weight
 __all__ = [
     "add_inverse", "attention", "bcos_conv", "bcos_linear", "bcos_transform", "gelu", "group_norm", "hardswish",
     "icosphere",    "instance_norm", "layer_norm", "low_pass", "noisy", "patch_length", "position_norm", "relu", "replacement",
-    "similarity",    "sin_cos_2d", "sphere_patches", "token_norm", "unit_norm_weight", "vector_length",
+    "similarity",    "sin_cos_2d", "sphere_neighbours", "sphere_patches", "token_norm", "unit_norm_weight", "vector_length",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchbcos._core.errors import InputError
 from torchbcos._core.numbers import integer
 
-__all__ = ["MAX_LEVEL", "icosphere", "sphere_patches"]
+__all__ = ["MAX_LEVEL", "icosphere", "sphere_neighbours", "sphere_patches"]
 
 MAX_LEVEL = 7
 _FACES = (
@@ -73,6 +73,21 @@ def sphere_patches(level: int, coarse: int) -> Tensor:
     steps = _levels(level)
     middles = [steps[i + 1][1] for i in range(coarse, level)]
     return torch.tensor([_lattice(face, middles) for face in steps[coarse][0]])
+
+
+def sphere_neighbours(level: int) -> Tensor:
+    """The neighbours of every vertex of a mesh, (V, 6) int64; where there are five, the first stands twice.
+
+    >>> sphere_neighbours(1).shape
+    torch.Size([42, 6])
+    """
+    faces = icosphere(level)[1]
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])  # each edge once in each direction
+    order = edges[:, 0].argsort(stable=True)
+    counts = torch.bincount(edges[:, 0])
+    starts = counts.cumsum(0) - counts
+    place = starts[:, None] + torch.arange(6) % counts[:, None]
+    return edges[order, 1][place]
 
 
 def _check_level(level: int) -> None:

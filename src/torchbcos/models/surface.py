@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import add_constant, current, hold, parameter
-from torchbcos.functional.icosphere import icosphere, sphere_patches
+from torchbcos.functional.icosphere import icosphere, sphere_neighbours, sphere_patches
 from torchbcos.functional.numbers import check_rate, check_whole
 from torchbcos.models.blocks import Head, Style
 from torchbcos.models.family import Family
@@ -47,6 +47,7 @@ class SurfaceSizes:
         depth: number of encoders.
         level: of the mesh: 10 · 4^level + 2 vertices.
         coarse: of the mesh whose 20 · 4^coarse triangles are the tokens.
+        pool: levels that are averaged away before tokens are cut (`MeshLowPass`).
     """
 
     dim: int
@@ -54,10 +55,11 @@ class SurfaceSizes:
     depth: int = 12
     level: int = 6
     coarse: int = 2
+    pool: int = 0
 
 
 SIZES = {
-    "surface_vit_nano": SurfaceSizes(dim=96, heads=3, depth=4, level=5, coarse=1),  # for fsaverage5, on two cores
+    "surface_vit_nano": SurfaceSizes(dim=96, heads=3, depth=4, level=5, coarse=1, pool=2),  # for fsaverage5, on two cores
     "surface_vit_tiny": SurfaceSizes(dim=192, heads=3),
     "surface_vit_small": SurfaceSizes(dim=384, heads=6),
 }
@@ -134,6 +136,38 @@ class Template(bnn.Layer):
         """Add the subjects of a batch to the mean."""
         self.count += len(u)
         self.mean += (u - self.mean).sum(0) / self.count
+
+
+class MeshLowPass(bnn.Layer):
+    """A mesh of one level less, each vertex a quarter of itself and three quarters of the mean of its neighbours.
+
+    What is finer than the coarser mesh is averaged away, as a low-pass does before a stride. It is linear.
+
+    Args:
+        level: of the mesh that comes in, from 1.
+    """
+
+    neighbours: Tensor
+    weights: Tensor
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+        found = sphere_neighbours(level)[: 10 * 4 ** (level - 1) + 2]
+        # of five neighbours one stands twice, and counts half each time
+        twice = (found == found[:, :1]).sum(1, keepdim=True) == 2
+        share = torch.where(twice, torch.where(found == found[:, :1], 0.1, 0.2), 1 / 6)
+        self.register_buffer("neighbours", found, persistent=False)
+        self.register_buffer("weights", 0.75 * share, persistent=False)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map (N, C, V) to (N, C, about V / 4)."""
+        around = x[:, :, self.neighbours.flatten()].reshape(*x.shape[:2], *self.neighbours.shape)
+        return 0.25 * x[:, :, : len(self.neighbours)] + (around * self.weights.to(x.dtype)).sum(-1)
+
+    def extra_repr(self) -> str:
+        """The level."""
+        return f"level={self.level}"
 
 
 class PlacePosition(bnn.Layer):
@@ -251,7 +285,11 @@ class SurfaceViT(Network):
             raise InputError(f"in_channels must be even, each feature u and 1 - u, not {in_channels}.")
         self.vertices = 10 * 4**sizes.level + 2
         self.centring = Template(in_channels // 2, self.vertices) if template and not style.plain else nn.Identity()
-        self.patches = SurfacePatches(sizes.level, sizes.coarse)
+        if not 0 <= sizes.pool <= sizes.level - sizes.coarse:
+            raise InputError(f"pool must be from 0 to level - coarse, {sizes.level - sizes.coarse}, not {sizes.pool}.")
+        self.places = sphere_patches(sizes.level, sizes.coarse)
+        self.pooling = nn.Sequential(*(MeshLowPass(sizes.level - i) for i in range(sizes.pool)))
+        self.patches = SurfacePatches(sizes.level - sizes.pool, sizes.coarse)
         places, length = self.patches.table.shape
         embedding = OrderedDict(
             linear=make_linear(style, in_channels * length, sizes.dim), norm=make_token_norm(style, sizes.dim),
@@ -278,8 +316,9 @@ class SurfaceViT(Network):
         """Yield the tokens (N, P, D) after every encoder, and those that the classifier reads."""
         check_vertices(x, self.vertices)
         there = self.there(x)
-        seen = self.patches.seen(there)
-        tokens, mask = self.embedding(self.patches(self.centring(x * there.unsqueeze(1)))), seen > 0
+        seen = self.patches.seen(self.pooling(there.unsqueeze(1)).squeeze(1))
+        features = self.pooling(self.centring(x * there.unsqueeze(1)))
+        tokens, mask = self.embedding(self.patches(features)), seen > 0
         for encoder in self.transformer:
             tokens = encoder(tokens, mask)
             yield tokens
@@ -306,7 +345,7 @@ class SurfaceViT(Network):
         halves = 1 if self.plain else 2
         features = torch.rand(count, self.in_channels // halves, self.vertices, generator=generator)
         x = features if self.plain else torch.cat([features, 1 - features], 1)
-        height = icosphere(self.patches.level)[0][:, 0]
+        height = icosphere(self.patches.level + len(self.pooling))[0][:, 0]
         return x * (height <= height.quantile(1 - missing))
 
     @torch.no_grad()
@@ -351,11 +390,12 @@ def build(
     *,
     level: int | None = None,
     coarse: int | None = None,
+    pool: int | None = None,
     depth: int | None = None,
     **options: Any,
 ) -> SurfaceViT:
     """A surface transformer of these sizes, or on another mesh, with other patches, of another depth."""
-    given = {"level": level, "coarse": coarse, "depth": depth}
+    given = {"level": level, "coarse": coarse, "pool": pool, "depth": depth}
     chosen = {name: check_whole(value, name, least=int(name == "depth")) for name, value in given.items() if value is not None}
     return SurfaceViT(dataclasses.replace(sizes, **chosen), style, **options)
 
