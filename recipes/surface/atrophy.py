@@ -4,9 +4,9 @@
     python recipes/surface/atrophy.py --json atrophy.json --picture atrophy.png
 
 A subject is the thickness of fsaverage5's left hemisphere (nilearn), with smooth noise between people (0.22 mm a region) and
-noise of each vertex (0.15 mm), thinning with age, and, of two of the three classes, a loss of 0.2 to 0.3 mm in regions that Alzheimer's
-disease or frontotemporal dementia is known for, with soft borders. Sulcal depth and curvature are the template's with a little
-noise. Nothing of it is a patient. 600 subjects train, 200 are judged by.
+noise of each vertex (0.15 mm), thinning with age, and, of two of the three classes, a loss of 0.2 to 0.3 mm in regions that are
+known for Alzheimer's disease or frontotemporal dementia, with soft borders. Sulcal depth and curvature are the template's with
+a little noise. Nothing of it is a patient. 600 subjects train, 200 are judged by.
 
 The Bayes rule is that of the 34 regional means, whose distribution is known. `--make FOLDER` writes the subjects as arrays with
 labels.csv, for `torchbcos train surface --data FOLDER`.

@@ -50,7 +50,7 @@ def balanced(found: Tensor, y: Tensor) -> float:
 
 def auc(scores: Tensor, positive: Tensor) -> float:
     """How often a positive one has the higher score; ties count half."""
-    found, place, times = scores.double().unique(return_inverse=True, return_counts=True)
+    _, place, times = scores.double().unique(return_inverse=True, return_counts=True)
     mean = (times.cumsum(0) - (times - 1) / 2)[place]  # ranks; of equal scores their mean
     count = int(positive.sum())
     return float((mean[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))

@@ -31,8 +31,24 @@ def counts(level: int, coarse: int) -> tuple[int, int, int]:
     return faces // 2 + 2, 20 * 4**coarse, (side + 1) * (side + 2) // 2
 
 
-def surface_transformer(depth: int, heads: int, table: Tensor, classes: int, per_class: int) -> Network:
-    """The surface transformer on x (1, 2F, V): patches, encoders over places that are there, prototypes of each place."""
+def averaged(x: Tensor, vertices: Tensor, count: int) -> Tensor:
+    """(N, C, count): each of the first vertices a quarter of itself and three quarters of the mean of its nearest five or six."""
+    out = torch.zeros(*x.shape[:2], count, dtype=x.dtype)
+    for v in range(count):
+        apart = (vertices - vertices[v]).norm(dim=1)
+        near = apart.argsort()[1:7]
+        near = near[apart[near] < 1.5 * apart[near[0]]]  # five around the corners of the icosahedron
+        out[:, :, v] = 0.25 * x[:, :, v] + 0.75 * x[:, :, near].mean(2)
+    return out
+
+
+def surface_transformer(
+    depth: int, heads: int, table: Tensor, classes: int, per_class: int, pooled: tuple[Tensor, ...] = ()
+) -> Network:  # fmt: skip
+    """The surface transformer on x (1, 2F, V): patches, encoders over places that are there, prototypes of each place.
+
+    `pooled`: the vertices of each mesh that is averaged away.
+    """
 
     def run(d: Dual, x: Tensor) -> Tensor:
         n, channels, _ = x.shape
@@ -40,7 +56,11 @@ def surface_transformer(depth: int, heads: int, table: Tensor, classes: int, per
         mean = d.state["centring.mean"]
         u, inverse = x[:, : channels // 2] * there[:, None], x[:, channels // 2 :] * there[:, None]
         z = u * (1 - mean) - inverse * mean
-        x = torch.cat([z, -z], 1)
+        x, seen = torch.cat([z, -z], 1), there[:, None]
+        for vertices in pooled:
+            count = (len(vertices) - 2) // 4 + 2
+            x, seen = averaged(x, vertices, count), averaged(seen, vertices, count)
+        there = seen[:, 0]
         tokens = torch.stack([x[:, :, place].transpose(1, 2).reshape(n, -1) for place in table], 1)
         tokens = d.spread_norm("embedding.norm", d.linear("embedding.linear", tokens), (-1,), centered=True, weight_dim=-1)
         share = torch.stack([there[:, place].mean(1) for place in table], 1)  # (1, P)

@@ -2,7 +2,8 @@
 
 A mesh of level k is an icosahedron whose triangles were divided into four k times: 10 · 4^k + 2 vertices, 20 · 4^k triangles.
 The order of the vertices is that of FreeSurfer's fsaverage (fsaverage5 is level 5, fsaverage level 7), found from its files, so
-that a feature of its vertex i belongs to vertex i here. Vertices of level k come first in every finer mesh.
+that a feature of its vertex i belongs to vertex i here. Vertices of level k come first in every finer mesh. Tables are made on the
+CPU, wherever networks are built.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def icosphere(level: int) -> tuple[Tensor, Tensor]:
     """
     _check_level(level)
     points, faces = _points(level), _levels(level)[level][0]
-    return points.clone(), torch.tensor(faces)[:, [0, 2, 1]]
+    return points.clone(), torch.tensor(faces, device="cpu")[:, [0, 2, 1]]
 
 
 def sphere_patches(level: int, coarse: int) -> Tensor:
@@ -72,7 +73,7 @@ def sphere_patches(level: int, coarse: int) -> Tensor:
         raise InputError(f"Patches are triangles of a level from 0 to that of the mesh, {level}, not {coarse!r}.")
     steps = _levels(level)
     middles = [steps[i + 1][1] for i in range(coarse, level)]
-    return torch.tensor([_lattice(face, middles) for face in steps[coarse][0]])
+    return torch.tensor([_lattice(face, middles) for face in steps[coarse][0]], device="cpu")
 
 
 def sphere_neighbours(level: int) -> Tensor:
@@ -86,7 +87,7 @@ def sphere_neighbours(level: int) -> Tensor:
     order = edges[:, 0].argsort(stable=True)
     counts = torch.bincount(edges[:, 0])
     starts = counts.cumsum(0) - counts
-    place = starts[:, None] + torch.arange(6) % counts[:, None]
+    place = starts[:, None] + torch.arange(6, device="cpu") % counts[:, None]
     return edges[order, 1][place]
 
 
@@ -119,14 +120,14 @@ def _edge(a: int, b: int) -> tuple[int, int]:
 @functools.cache
 def _points(level: int) -> Tensor:
     if level == 0:
-        ring = torch.arange(5, dtype=torch.float64) * 0.4 * torch.pi
+        ring = torch.arange(5, dtype=torch.float64, device="cpu") * 0.4 * torch.pi
         high, far = 5**-0.5, 2 * 5**-0.5
         upper = torch.stack([far * (ring - 0.4 * torch.pi).cos(), far * (ring - 0.4 * torch.pi).sin(), ring * 0 + high], 1)
         lower = torch.stack([far * (ring - 0.6 * torch.pi).cos(), far * (ring - 0.6 * torch.pi).sin(), ring * 0 - high], 1)
-        pole = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+        pole = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
         return torch.cat([pole, upper, lower, -pole])
     points = _points(level - 1)
-    ends = torch.tensor(list(_levels(level)[level][1]))
+    ends = torch.tensor(list(_levels(level)[level][1]), device="cpu")
     middle = points[ends].sum(1)
     return torch.cat([points, middle / middle.norm(dim=1, keepdim=True)])
 

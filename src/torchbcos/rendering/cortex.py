@@ -25,7 +25,7 @@ _FINE = 2  # drawn so many times larger, and made smaller again
 _LIGHT, _DARK, _AMBIENT = 0.82, 0.62, 0.45  # gyri, sulci; the part of light that falls everywhere
 _OFF = 0.94  # what is no cortex
 _GAP, _TITLE = 12, 22
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
 
 def cortex_view(
@@ -135,7 +135,7 @@ def _within(flat: Tensor, faces: Tensor, mask: Tensor | None) -> Tensor:
     return kept[longest < 6 * longest.median()]
 
 
-def _turned(points: Array, side: str, hemisphere: str) -> tuple[Array, Array]:
+def _turned(points: _Array, side: str, hemisphere: str) -> tuple[_Array, _Array]:
     """Where each vertex is drawn (V, 2), up is up, and how near it is (V,)."""
     x, y, z = points.T
     outside = -1 if hemisphere == "left" else 1  # where the outer side looks, along x
@@ -148,17 +148,17 @@ def _turned(points: Array, side: str, hemisphere: str) -> tuple[Array, Array]:
     }[side]  # fmt: skip
 
 
-def _shading(points: Array, triangles: Array, side: str, hemisphere: str) -> Array:
+def _shading(points: _Array, triangles: _Array, side: str, hemisphere: str) -> _Array:
     """Light from where one looks: (T,) 1 for a triangle that faces it."""
     a, b, c = (points[triangles[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     facing = np.abs(_turned(normal, side, hemisphere)[1])
-    shaded: Array = _AMBIENT + (1 - _AMBIENT) * facing
+    shaded: _Array = _AMBIENT + (1 - _AMBIENT) * facing
     return shaded
 
 
-def _colours(count: int, values: Tensor | None, sulc: Tensor | None, mask: Tensor | None, limit: float | None) -> Array:
+def _colours(count: int, values: Tensor | None, sulc: Tensor | None, mask: Tensor | None, limit: float | None) -> _Array:
     """(V, 3) in [0, 1]."""
     grey = np.full(count, _LIGHT) if sulc is None else np.where(sulc.numpy() > 0, _DARK, _LIGHT)
     base = np.repeat(grey[:, None], 3, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,17 @@ SIZES = SurfaceSizes(dim=12, heads=2, depth=2, level=2, coarse=0)
 STYLE = Style(norm="layer", norm_centered=True)
 
 
-def made(seed: int = 0, **options: object) -> SurfaceViT:
+def made(seed: int = 0, pool: int = 0, **options: object) -> SurfaceViT:
     """A small network with drawn weights that saw some subjects."""
     torch.manual_seed(seed)
-    model = SurfaceViT(SIZES, STYLE, num_classes=3, in_channels=4, logit_bias=-0.5, **{"prototypes": 2, **options})  # type: ignore[arg-type]
+    model = SurfaceViT(
+        dataclasses.replace(SIZES, pool=pool),
+        STYLE,
+        num_classes=3,
+        in_channels=4,
+        logit_bias=-0.5,
+        **{"prototypes": 2, **options},
+    )  # type: ignore[arg-type]
     model = model.double()
     with torch.no_grad():
         for p in model.parameters():
@@ -35,12 +43,13 @@ def made(seed: int = 0, **options: object) -> SurfaceViT:
 
 
 @settings(max_examples=8)
-@given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.1, 0.45]))
-def test_the_network_is_its_slow_twin(seed: int, missing: float) -> None:
-    model = made(seed)
+@given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.1, 0.45]), pool=st.integers(0, 2))
+def test_the_network_is_its_slow_twin(seed: int, missing: float, pool: int) -> None:
+    model = made(seed, pool)
     x = model.example(1, missing=missing).double()
     dual = networks.Dual(dict(model.state_dict()))
-    twin = slow.surface_transformer(2, 2, model.patches.table, 3, 2)
+    pooled = tuple(torchbcos.functional.icosphere(2 - i)[0] for i in range(pool))
+    twin = slow.surface_transformer(2, 2, model.patches.table, 3, 2, pooled)
     logits, weights, constants = networks.explain(twin, dual, x, -0.5)
     e = torchbcos.explain(model, x, [[0, 1, 2]])
     torch.testing.assert_close(e.outputs[0], logits, rtol=1e-9, atol=1e-10)
@@ -49,9 +58,9 @@ def test_the_network_is_its_slow_twin(seed: int, missing: float) -> None:
     assert float(e.residual.abs().max()) <= 1e-12
 
 
-@given(seed=st.integers(0, 10_000))
-def test_what_is_not_there_contributes_and_changes_nothing(seed: int) -> None:
-    model = made(seed)
+@given(seed=st.integers(0, 10_000), pool=st.integers(0, 2))
+def test_what_is_not_there_contributes_and_changes_nothing(seed: int, pool: int) -> None:
+    model = made(seed, pool)
     x = model.example(2, missing=0.3).double()
     off = x.abs().sum(1) == 0
     e = torchbcos.explain(model, x, [[0, 1, 2]] * 2)
@@ -73,7 +82,9 @@ def test_the_rest_of_a_batch_does_not_matter() -> None:
         torch.testing.assert_close(alone.contributions[0], whole.contributions[i], rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("options", [{}, {"prototypes": 0}, {"position": True}, {"qkv": "bcos"}, {"template": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"prototypes": 0}, {"position": True}, {"qkv": "bcos"}, {"template": False}, {"pool": 1}], ids=str
+)
 def test_each_form_keeps_the_laws(options: dict[str, object], tmp_path: Path) -> None:
     model = made(1, **options)
     x = model.example(2).double()

@@ -26,7 +26,7 @@ def test_every_linear_map_is_a_bcos_layer_and_nothing_is_an_activation(name: str
     model = bare(name)
     maps = {path for path, m in model.named_modules() if isinstance(m, bnn.BcosLinear)}
     weights = {path.rpartition(".")[0] for path, p in model.named_parameters() if p.dim() > 1 and "relative_position" not in path}
-    assert maps == weights and all(m.b == 2 and m.max_out == 2 for m in model.modules() if isinstance(m, bnn.BcosLinear))
+    assert maps == weights and {(m.b, m.max_out) for m in model.modules() if isinstance(m, bnn.BcosLinear)} == {(2, 2)}
     kinds = ("to_qkv", "to_out", "linear1", "linear2")
     blocks = sum(isinstance(m, bnn.Attention) for m in model.modules())
     assert all(sum(path.endswith(kind) for path in maps) == blocks for kind in kinds)
@@ -41,7 +41,7 @@ def test_every_linear_map_is_a_bcos_layer_and_nothing_is_an_activation(name: str
     others = {type(m).__name__ for m in model.modules() if not isinstance(m, known)}
     assert others <= {"ViT", "Swin", "Encoder", "SwinBlock", "FeedForward", "Patches", "Merge", "StochasticDepth"}
     assert not any(isinstance(m, nn.ReLU | nn.GELU | bnn.ReLU | bnn.GELU | nn.Linear) for m in model.modules())
-    assert all(p is None for m in model.modules() if isinstance(m, bnn.TokenNorm) for p in (m.bias,))
+    assert [m.bias for m in model.modules() if isinstance(m, bnn.TokenNorm)] == [None] * (2 * blocks + 2 + merging)
 
 
 def test_the_walk_can_fail() -> None:
