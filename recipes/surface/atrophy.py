@@ -167,13 +167,16 @@ def main() -> None:
         elsewhere.classifier.similarity.weight.copy_(projected.classifier.similarity.weight[order])
     result: dict[str, Any] = {
         "bayes": best, "balanced_accuracy": free, "projected": balanced(predicted(projected, tests), truth),
-        "prototypes of wrong places": balanced(predicted(elsewhere, tests), truth), "auroc": {}, "locality": {},
+        "prototypes of wrong places": balanced(predicted(elsewhere, tests), truth), "auroc": {}, "inside": {}, "locality": {},
     }  # fmt: skip
     rows = []
     for number, kind in enumerate(CLASSES[1:], 1):
         of_class, lost = tests[truth == number], atrophied(cortex, kind)[cortex.mask]
         found = maps(model, of_class, number)
         result["auroc"][kind] = {name: auc(map_[cortex.mask], lost) for name, map_ in found.items()}
+        positive = {name: map_.clamp_min(0)[cortex.mask] for name, map_ in found.items()}
+        inside = {name: float(map_[lost].sum() / map_.sum()) for name, map_ in positive.items()}
+        result["inside"][kind] = {**inside, "area": float(lost.float().mean())}
         share = locality_share(model, functional.add_inverse(of_class[:4]), number)
         result["locality"][kind] = float(share.nanmedian())
         rows += [

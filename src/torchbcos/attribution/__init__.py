@@ -19,6 +19,7 @@ from torchbcos.attribution.gradients import Saliency as Saliency
 from torchbcos.attribution.gradients import SmoothGrad as SmoothGrad
 from torchbcos.attribution.guided_backprop import GuidedBackprop as GuidedBackprop
 from torchbcos.attribution.inherent import Inherent as Inherent
+from torchbcos.attribution.locality import locality_share as locality_share
 from torchbcos.attribution.lrp import Lrp as Lrp
 from torchbcos.attribution.methods import METHODS as METHODS
 from torchbcos.attribution.methods import register_method as register_method
@@ -59,5 +60,6 @@ __all__ = [
     "Subject",
     "attribute",
     "gallery",
+    "locality_share",
     "register_method",
 ]

@@ -2,8 +2,8 @@
 
 A mesh of level k is an icosahedron whose triangles were divided into four k times: 10 · 4^k + 2 vertices, 20 · 4^k triangles.
 The order of the vertices is that of FreeSurfer's fsaverage (fsaverage5 is level 5, fsaverage level 7), found from its files, so
-that a feature of its vertex i belongs to vertex i here. Vertices of level k come first in every finer mesh. Tables are made on the
-CPU, wherever networks are built.
+that a feature of its vertex i belongs to vertex i here. Vertices of level k come first in every finer mesh. Tables are made on
+the CPU, wherever networks are built.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torchbcos.models.family import Family as Family
 from torchbcos.models.network import Architecture as Architecture
 from torchbcos.models.network import FeatureInfo as FeatureInfo
 from torchbcos.models.network import Network as Network
+from torchbcos.models.registry import axes_of as axes_of
 from torchbcos.models.registry import build as build
 from torchbcos.models.registry import is_plain as is_plain
 from torchbcos.models.registry import names as names
@@ -20,5 +21,5 @@ from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
     "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "Swin", "ViT",
-    "build", "is_plain", "names", "recalibrate", "refresh_filters",
+    "axes_of", "build", "is_plain", "names", "recalibrate", "refresh_filters",
 ]  # fmt: skip

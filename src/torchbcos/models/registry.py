@@ -21,7 +21,7 @@ from torchbcos.models.family import Family
 from torchbcos.models.habits import habit_of
 from torchbcos.models.network import Architecture, Network
 
-__all__ = ["FAMILIES", "build", "find_family", "is_plain", "names"]
+__all__ = ["FAMILIES", "axes_of", "build", "find_family", "is_plain", "names"]
 
 FAMILIES: tuple[Family, ...] = (
     resnet.FAMILY,
@@ -56,6 +56,15 @@ def is_plain(name: str) -> bool:
     (True, False)
     """
     return any(name in family.plain_names.values() for family in FAMILIES)
+
+
+def axes_of(name: str) -> int:
+    """Axes of space that a network's input has: 2 of pictures, 1 of surfaces; 2 for an unknown name.
+
+    >>> axes_of("resnet18"), axes_of("surface_vit_nano")
+    (2, 1)
+    """
+    return next((len(family.network.axes) for family in FAMILIES if family.bare(name) in family.sizes), 2)
 
 
 def find_family(name: str) -> tuple[Family, str, bool]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from torchbcos.pictures.arrays import check_tensor as check_tensor
+from torchbcos.pictures.cortex import Cortex as Cortex
+from torchbcos.pictures.cortex import encode_cortex as encode_cortex
+from torchbcos.pictures.cortex import fsaverage5 as fsaverage5
+from torchbcos.pictures.cortex import read_gifti as read_gifti
 from torchbcos.pictures.find import SUFFIXES as SUFFIXES
 from torchbcos.pictures.find import Found as Found
 from torchbcos.pictures.find import Walked as Walked
@@ -33,8 +37,8 @@ from torchbcos.pictures.seen import Placed as Placed
 from torchbcos.pictures.seen import Seen as Seen
 
 __all__ = [
-    "Form", "Found", "IMAGENET_MEAN", "IMAGENET_STD", "ImageLike", "MAX_PIXELS", "Placed", "Preprocess", "Range", "SUFFIXES",
-    "Scan", "Seen", "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image",
-    "find_images", "is_animated", "is_scan", "named_items", "read_image", "read_scan", "take_note", "title_of", "to_rgb",
-    "walk",
+    "Cortex", "Form", "Found", "IMAGENET_MEAN", "IMAGENET_STD", "ImageLike", "MAX_PIXELS", "Placed", "Preprocess", "Range",
+    "SUFFIXES", "Scan", "Seen", "Walked", "as_image", "as_images", "as_items", "check_range", "check_tensor", "decode_image",
+    "encode_cortex", "find_images", "fsaverage5", "is_animated", "is_scan", "named_items", "read_gifti", "read_image",
+    "read_scan", "take_note", "title_of", "to_rgb", "walk",
 ]  # fmt: skip

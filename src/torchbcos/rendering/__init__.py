@@ -5,6 +5,8 @@ from __future__ import annotations
 from torchbcos.rendering.caption import Caption as Caption
 from torchbcos.rendering.caption import missing_words as missing_words
 from torchbcos.rendering.caption import undrawable as undrawable
+from torchbcos.rendering.cortex import cortex_picture as cortex_picture
+from torchbcos.rendering.cortex import cortex_view as cortex_view
 from torchbcos.rendering.files import FORMATS as FORMATS
 from torchbcos.rendering.files import save_image as save_image
 from torchbcos.rendering.files import save_png as save_png
@@ -31,6 +33,8 @@ __all__ = [
     "Caption",
     "Shown",
     "Whole",
+    "cortex_picture",
+    "cortex_view",
     "format_number",
     "format_share",
     "gallery",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchbcos._core.errors import BcosError, InputError
 from torchbcos._core.names import quote
 from torchbcos.data.labelled import ARRAY, Split
+from torchbcos.models import axes_of
 from torchbcos.pictures import Preprocess
 from torchbcos.pictures.form import Form
 from torchbcos.pictures.npy import load_array
@@ -85,7 +86,7 @@ def wanted_by(recipe: Recipe) -> Wanted:
     if ":" in recipe.model and not recipe.pretrained:
         return Wanted(recipe.axes or _axes_of(recipe))
     fed = load(recipe.pretrained, device="cpu", deploy=False).transform if recipe.pretrained not in ("", "official") else None
-    axes = fed.axes if fed is not None else 2
+    axes = fed.axes if fed is not None else axes_of(recipe.model)
     if recipe.axes not in (0, axes):
         name = recipe.pretrained or recipe.model
         raise InputError(

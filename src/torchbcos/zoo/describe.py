@@ -90,6 +90,11 @@ def _usual_preprocess(network: models.Network) -> Preprocess:
     [x, 1 - x] before a B-cos network and for six channels, ImageNet's moments before a plain one of RGB. Arrays of other channels
     have no usual moments, and an odd number of channels is no [x, 1 - x]: both stay as they are.
     """
+    if len(network.axes) != 2:
+        even = not network.plain and network.in_channels % 2 == 0
+        encoding = "add_inverse" if even else "none"
+        channels = network.in_channels // 2 if even else network.in_channels
+        return Preprocess(encoding=encoding, raw_channels=channels, axes=len(network.axes))
     resize, crop = network.picture
     raw, odd = divmod(network.in_channels, 2)
     if not odd and (raw == 3 or not network.plain):  # six channels of a plain network, too, are encoded RGB

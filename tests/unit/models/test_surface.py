@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,14 +27,9 @@ STYLE = Style(norm="layer", norm_centered=True)
 def made(seed: int = 0, pool: int = 0, **options: object) -> SurfaceViT:
     """A small network with drawn weights that saw some subjects."""
     torch.manual_seed(seed)
-    model = SurfaceViT(
-        dataclasses.replace(SIZES, pool=pool),
-        STYLE,
-        num_classes=3,
-        in_channels=4,
-        logit_bias=-0.5,
-        **{"prototypes": 2, **options},
-    )  # type: ignore[arg-type]
+    given: dict[str, Any] = {"prototypes": 2, **options}
+    sizes = dataclasses.replace(SIZES, pool=pool)
+    model = SurfaceViT(sizes, STYLE, num_classes=3, in_channels=4, logit_bias=-0.5, **given)
     model = model.double()
     with torch.no_grad():
         for p in model.parameters():

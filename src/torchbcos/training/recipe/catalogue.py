@@ -150,6 +150,15 @@ def folder() -> Recipe:
     )  # fmt: skip
 
 
+def _surface() -> Recipe:
+    """Surfaces: arrays (3, V) of features in [0, 1] on fsaverage5's vertices, 0 off the cortex (decision 045)."""
+    return Recipe(
+        name="surface", about="surfaces: features of a cortex on fsaverage5, as arrays (features, vertices)",
+        model="surface_vit_nano", axes=1, crop="none", flip=0.0, epochs=12, batch_size=16, optimizer="adamw", lr=1e-3,
+        weight_decay=1e-4, warmup_epochs=1, loss="bce", export="last", workers=1,
+    )  # fmt: skip
+
+
 def _finetune() -> Recipe:
     """A pretrained B-cos network on one's own pictures: first the new classifier alone, then everything (decision 007)."""
     return Recipe(
@@ -190,7 +199,9 @@ def _cifar10_recipes() -> dict[str, Callable[[], Recipe]]:
 @functools.cache
 def registry() -> Mapping[str, Callable[[], Recipe]]:
     """All recipes by name."""
-    found: dict[str, Callable[[], Recipe]] = {"folder": folder, "finetune": _finetune, "align": _align, "imagenette": _imagenette}
+    found: dict[str, Callable[[], Recipe]] = {
+        "folder": folder, "finetune": _finetune, "align": _align, "imagenette": _imagenette, "surface": _surface,
+    }  # fmt: skip
     families = (
         ("bcos_final", bcos_final, _FINAL), ("bcos_final_long", _bcos_final_long, _LONG), ("vit_final", _vit_final, _VITS),
         ("baseline", _baseline, _FINAL), ("aligned", _aligned, _ALIGNED),
