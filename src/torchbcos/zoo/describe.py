@@ -92,9 +92,8 @@ def _usual_preprocess(network: models.Network) -> Preprocess:
     """
     if len(network.axes) != 2:
         even = not network.plain and network.in_channels % 2 == 0
-        encoding = "add_inverse" if even else "none"
         channels = network.in_channels // 2 if even else network.in_channels
-        return Preprocess(encoding=encoding, raw_channels=channels, axes=len(network.axes))
+        return Preprocess(encoding="add_inverse" if even else "none", raw_channels=channels, axes=len(network.axes))
     resize, crop = network.picture
     raw, odd = divmod(network.in_channels, 2)
     if not odd and (raw == 3 or not network.plain):  # six channels of a plain network, too, are encoded RGB
