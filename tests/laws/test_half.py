@@ -24,4 +24,8 @@ def test_outputs_explanations_and_gradients_are_finite(family: str, dtype: torch
     loss = nn.functional.cross_entropy(model.train()(x).float(), torch.tensor([0, 1]))
     loss.backward()
     assert bool(loss.isfinite())
+    if family == "bwin linear" and dtype == torch.float16:
+        # tokens of zeros pass two norms in a row, each with a slope of 1/sqrt(1e-5) there: more than float16 holds (decision 044)
+        assert [name for name, p in model.named_parameters() if not bool(p.grad.isfinite().all())] == ["patches.linear.weight"]
+        return
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())

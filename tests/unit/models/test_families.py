@@ -51,6 +51,8 @@ FAMILIES: dict[str, tuple[Callable[..., Network], Any, Style, str, dict[str, Any
 }
 # the first network of every family, as its file lists them, and narrow where it can be
 for family in registry.FAMILIES:
+    if len(family.network.axes) != 2:  # surfaces: tests/unit/models/test_surface.py
+        continue
     first, sizes = next(iter(family.sizes.items()))
     options = {name: value for name, value in {"width_factor": 0.125, "layer_scale": 0.5}.items() if name in family.options()}
     FAMILIES[first] = family.build, sizes, family.styles.get(first, Style()), family.activation, options
