@@ -15,7 +15,7 @@ import torch
 
 from torchbcos._core.errors import ArgumentTypeError, BcosError, InputError, shorten
 from torchbcos._core.names import hint, natural_key, quote
-from torchbcos.models import convnext, densenet, resnet, surface, swin, vgg, vit
+from torchbcos.models import convnext, densenet, resnet, surface, swin, two_stage, vgg, vit
 from torchbcos.models.blocks import Style
 from torchbcos.models.family import Family
 from torchbcos.models.habits import habit_of
@@ -32,6 +32,7 @@ FAMILIES: tuple[Family, ...] = (
     vit.ALIGNED,
     swin.FAMILY,
     surface.FAMILY,
+    two_stage.FAMILY,
 )
 _SIZE_OPTIONS = ("num_classes", "in_channels", "plain")
 _STYLE_OPTIONS = {f.name for f in dataclasses.fields(Style)} - {"plain"}
