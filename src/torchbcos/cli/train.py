@@ -281,7 +281,7 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
     return *training.read_recipe(kept, allow_code=True), kept
 
 
-_FIRST = ("folder", "finetune", "align", "imagenette")
+_FIRST = ("folder", "finetune", "align", "imagenette", "surface")
 
 
 def _list_recipes(word: str | None, *, json: bool) -> None:
@@ -299,15 +299,18 @@ def _list_recipes(word: str | None, *, json: bool) -> None:
         print_json([{"name": name, "about": training.find_recipe(name).about, "first": name in _FIRST} for name in names])
         return
     many = [name for name in names if name.startswith("cifar10_")]
+    aligned = [name for name in names if name.startswith("aligned-")]
     folded = word is None or word == "*"
     if folded:
         tell("To begin with (*), each on its own or changed with --set KEY=VALUE:")
     for name in names:
-        if not (folded and name in many):
+        if not (folded and name in (*many, *aligned)):
             tell(f"{'* ' if name in _FIRST else '  '}{name:44} {training.find_recipe(name).about}")
         if folded and name == _FIRST[-1]:
             tell("As in the papers:")
     if folded:
+        tell(f"  {'aligned-{bvt,vit}_{tiny,small}_patch{8,16}':44} B-cos aligned transformers and their plain twins: 10 epochs")
+        tell(f"  {'aligned-{bwin,swin}_tiny':44} the same with windows: 6 epochs")
         tell(f"  {'cifar10_resnet{20,32,44,56}[-NORM[-nobias|-unaffine]][-nomaxout]':44}")
         tell(f"  {'':44} CIFAR-10, norm ablation: {len(many)} recipes, which 'torchbcos train --list cifar10' names.")
         tell(f"  {'':44} NORM: bnu anu lnu inu pnu gnu (uncentred), bn an ln in pn gn; or -plain, the ordinary twin.")
