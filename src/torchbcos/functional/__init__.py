@@ -27,6 +27,6 @@ from torchbcos.functional.transform import unit_norm_weight as unit_norm_weight
 
 __all__ = [
     "add_inverse", "attention", "bcos_conv", "bcos_linear", "bcos_transform", "gelu", "group_norm", "hardswish",
-    "icosphere",    "instance_norm", "layer_norm", "low_pass", "noisy", "patch_length", "position_norm", "relu", "replacement",
-    "similarity",    "sin_cos_2d", "sphere_neighbours", "sphere_patches", "token_norm", "unit_norm_weight", "vector_length",
+    "icosphere", "instance_norm", "layer_norm", "low_pass", "noisy", "patch_length", "position_norm", "relu", "replacement",
+    "similarity", "sin_cos_2d", "sphere_neighbours", "sphere_patches", "token_norm", "unit_norm_weight", "vector_length",
 ]  # fmt: skip

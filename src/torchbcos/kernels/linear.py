@@ -6,6 +6,7 @@ factor `|y| / ‖x‖`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torchbcos.kernels.lengths import inverse, length, never_zero, overflow_show
 from torchbcos.kernels.onednn import product
 from torchbcos.kernels.unitnorm import unit_gain, unit_norm
 
-__all__ = ["linear"]
+__all__ = ["differentiated", "gradients", "linear"]
 
 
 def linear(x: Tensor, weight: Tensor, norm_eps: float, *, unit: bool = False) -> Tensor:
@@ -55,20 +56,42 @@ class _Linear(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, y, norm = ctx.saved_tensors
         if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(_plain(x, weight, ctx.norm_eps), wanted, g, create_graph=True))
-            gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-            return gx, gw, None
+            return *differentiated(_plain(x, weight, ctx.norm_eps), x, weight, g, ctx.needs_input_grad), None
         scale = inverse(norm, ctx.norm_eps)
         gy = (y.abs() * g).mul_(2 * scale)
-        gx = gw = None
-        if ctx.needs_input_grad[1]:
-            gw = product(gy.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(gy, x)
-        if ctx.needs_input_grad[0]:
-            gx = product(gy, weight.t())
-            # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
-            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(scale).div_(norm), value=-0.5)
-        return gx, gw, None
+        return *gradients(x, weight, gy, gy, y, scale, norm, ctx.needs_input_grad), None
+
+
+def differentiated(
+    plain: Tensor, x: Tensor, weight: Tensor, g: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The gradients of x and weight, of a value that autograd recorded, so that they can be differentiated again."""
+    wanted = [t for t, need in zip((x, weight), needed, strict=False) if need]
+    found = iter(torch.autograd.grad(plain, wanted, g, create_graph=True))
+    gx, gw = (next(found) if need else None for need in needed[:2])
+    return gx, gw
+
+
+def gradients(
+    x: Tensor, weight: Tensor, rows: Tensor, gy: Tensor, y: Tensor, scale: Tensor, norm: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The gradients of x and weight.
+
+    Args:
+        x, weight: (..., D), (R, D).
+        rows: (..., R) gradient of the products of all rows.
+        gy: (..., O) gradient of the outputs y that count, which is used up: `rows` itself where all do.
+        y, scale, norm: those outputs; `1 / (‖x‖ + norm_eps)` and `‖x‖`, (..., 1).
+        needed: which of the two.
+    """
+    gx = gw = None
+    if needed[1]:
+        gw = product(rows.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(rows, x)
+    if needed[0]:
+        gx = product(rows, weight.t())
+        # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
+        gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(scale).div_(norm), value=-0.5)
+    return gx, gw
 
 
 class _FrozenLinear(Function):

@@ -15,6 +15,7 @@ from torch.autograd.function import Function
 
 from torchbcos._core.frozen import current
 from torchbcos.kernels.lengths import inverse, length, never_zero, overflow_shown
+from torchbcos.kernels.linear import differentiated, gradients
 from torchbcos.kernels.onednn import product
 from torchbcos.kernels.unitnorm import unit_norm
 
@@ -79,22 +80,12 @@ class _MaxOut(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight, y, choice, norm = ctx.saved_tensors
         if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed]
             plain = _plain(x, weight, ctx.norm_eps, ctx.max_out)
-            found = iter(torch.autograd.grad(plain, wanted, g, create_graph=True))
-            gx, gw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-            return gx, gw, None, None
+            return *differentiated(plain, x, weight, g, ctx.needs_input_grad), None, None
         scale = inverse(norm, ctx.norm_eps)
         gy = (y.abs() * g).mul_(2 * scale)
         rows = _given_back(gy, choice, ctx.max_out)
-        gx = gw = None
-        if ctx.needs_input_grad[1]:
-            gw = product(rows.flatten(0, -2).t(), x.flatten(0, -2).t()) if x.dim() > 1 else torch.outer(rows, x)
-        if ctx.needs_input_grad[0]:
-            gx = product(rows, weight.t())
-            # d out / d ‖x‖ = -y|y| / (‖x‖ + norm_eps)², and d ‖x‖ / dx = x / ‖x‖
-            gx.addcmul_(x, gy.mul_(y).sum(-1, keepdim=True).mul_(scale).div_(norm), value=-0.5)
-        return gx, gw, None, None
+        return *gradients(x, weight, rows, gy, y, scale, norm, ctx.needs_input_grad), None, None
 
 
 class _FrozenMaxOut(Function):

@@ -30,10 +30,10 @@ from torchbcos.models.blocks import Head, Style
 from torchbcos.models.family import Family
 from torchbcos.models.mesh import MeshLowPass, PlacePosition, Present, SurfacePatches, Template
 from torchbcos.models.network import FeatureInfo, Network
-from torchbcos.models.tokens import make_linear, make_token_norm
+from torchbcos.models.tokens import TokenHead, make_linear, make_token_norm
 from torchbcos.models.vit import Encoder, ViTSizes
 
-__all__ = ["FAMILY", "SIZES", "STYLES", "SurfaceHead", "SurfaceSizes", "SurfaceViT", "build", "check_vertices"]
+__all__ = ["FAMILY", "SIZES", "STYLES", "SurfaceSizes", "SurfaceViT", "build", "check_vertices"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,33 +63,6 @@ SIZES = {
     "surface_vit_small": SurfaceSizes(dim=384, heads=6),
 }
 STYLES = {name: Style(norm="layer", norm_centered=True) for name in SIZES}
-
-
-@dataclass(frozen=True)
-class SurfaceHead(Head):
-    """The classifier of a surface: prototypes of every place, or a linear layer on the mean token.
-
-    Attributes:
-        places: P.
-        prototypes: K, examples of each class at each place; 0: a linear layer.
-    """
-
-    places: int = 1
-    prototypes: int = 0
-
-    def make_classifier(self, num_classes: int | None = None) -> nn.Module:
-        """Fresh prototypes, or a fresh linear layer; the identity for no classes."""
-        classes = self.num_classes if num_classes is None else num_classes
-        if not classes:
-            return nn.Identity()
-        if self.prototypes:
-            return bnn.Prototypes(self.features, classes, self.prototypes, places=self.places, b=self.style.b)
-        return make_linear(self.style, self.features, classes)
-
-    def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
-        """Map tokens (N, P, D), scaled by their share, to scores (N, classes), before temperature and bias."""
-        out: Tensor = classifier(x) if self.prototypes and self.num_classes else classifier(x.mean(1))
-        return out
 
 
 class SurfaceViT(Network):
@@ -159,7 +132,7 @@ class SurfaceViT(Network):
             *(FeatureInfo(f"transformer.encoder_{i}", sizes.dim, length) for i in range(sizes.depth)),
             FeatureInfo("present", sizes.dim, length),
         )
-        self.head: Head = SurfaceHead(
+        self.head: Head = TokenHead(
             style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature, places=places,
             prototypes=check_whole(prototypes, "prototypes", least=0),
         )  # fmt: skip

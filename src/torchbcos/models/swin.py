@@ -146,7 +146,6 @@ class Swin(Network):
             )
         )
         drops = iter(_rising(stochastic_depth, sum(sizes.depths)))
-        qkv = "linear" if style.plain else qkv
         self.layers, info = nn.Sequential(), []
         for i, (width, depth, heads) in enumerate(zip(widths, sizes.depths, sizes.heads, strict=True)):
             stage = SwinStage() if i == 0 else _make_merging(style, widths[i - 1], width)

@@ -107,10 +107,12 @@ class TokenHead(Head):
     Attributes:
         classifier_first: norm and linear layer read every token, and the mean is that of their scores.
         prototypes: examples a class that tokens are compared with, in the place of the linear layer; 0: none.
+        places: number of tokens, each of which has prototypes of its own; 0: all have the same.
     """
 
     classifier_first: bool = False
     prototypes: int = 0
+    places: int = 0
 
     def make_classifier(self, num_classes: int | None = None) -> nn.Module:
         """A fresh linear layer, or fresh prototypes; the identity for no classes."""
@@ -118,12 +120,12 @@ class TokenHead(Head):
         if not classes:
             return nn.Identity()
         if self.prototypes:
-            return bnn.Prototypes(self.features, classes, self.prototypes, b=self.style.b)
+            return bnn.Prototypes(self.features, classes, self.prototypes, places=self.places, b=self.style.b)
         return make_linear(self.style, self.features, classes)
 
     def run(self, classifier: nn.Module, x: Tensor) -> Tensor:
-        """Map tokens (N, h, w, D) to scores (N, classes), before temperature and bias."""
-        tokens = x.flatten(1, 2)
+        """Map tokens (N, *S, D) to scores (N, classes), before temperature and bias."""
+        tokens = x.flatten(1, -2)
         if self.prototypes and self.num_classes:
             scores: Tensor = classifier(tokens)
             return scores

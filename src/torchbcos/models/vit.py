@@ -201,7 +201,7 @@ def build_aligned(
     sizes: ViTSizes, style: Style, *, qkv: str = "bcos", patch_norm: bool = True, depth: int | None = None, **options: Any
 ) -> ViT:  # fmt: skip
     """A B-cos aligned transformer of these sizes, or of another depth."""
-    return build(sizes, style, qkv="linear" if style.plain else qkv, patch_norm=patch_norm, depth=depth, **options)
+    return build(sizes, style, qkv=qkv, patch_norm=patch_norm, depth=depth, **options)
 
 
 # The official zoo lists the plain twins, too, under names of their own.
