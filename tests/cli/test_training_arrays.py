@@ -112,7 +112,11 @@ def test_recipes_are_data_and_need_no_lightning() -> None:
 def test_the_recipes_of_a_beginner_come_first_and_are_marked() -> None:
     code, out, _ = call("train", "--list")
     starred = [line.split()[1] for line in out.splitlines() if line.startswith("* ")]
-    assert code == 0 and starred == ["folder", "finetune", "align", "imagenette", "surface"] and out.splitlines()[1].startswith("* folder")
+    assert (
+        code == 0
+        and starred == ["folder", "finetune", "align", "imagenette", "surface", "two-stage"]
+        and out.splitlines()[1].startswith("* folder")
+    )
     code, out, _ = call("train", "--list", "resnet50")
     assert code == 0 and all("resnet50" in line for line in out.splitlines()) and len(out.splitlines()) == 3
     assert [one["first"] for one in json.loads(call("train", "--list", "fold", "--json")[1])] == [True]

@@ -25,8 +25,8 @@ from torchbcos._core.errors import StateError
 from torchbcos._core.torch_private import checkpointed, graph_task, knows_graph_tasks, original
 
 __all__ = [
-    "CONSTANT", "FULL", "Session", "add_constant", "check_mode", "current", "frozen", "hold", "mark", "mode", "parameter",
-    "running", "session",
+    "CONSTANT", "FULL", "Session", "add_constant", "check_mode", "current", "frozen", "hold", "mark", "mode", "outside",
+    "parameter", "running", "session",
 ]  # fmt: skip
 
 # OFF must be falsy. The values are strings because torch.compile guards them cheaply.
@@ -166,6 +166,18 @@ def session(state: Session) -> Iterator[Session]:
         _session.reset(tokens[1])
         _mode.reset(tokens[0])
         state.close()
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Inside this block no explanation runs: for what is held as a whole, and whose constants are not the network's."""
+    tokens = _mode.set(_OFF), _session.set(None), _layer.set(None)
+    try:
+        yield
+    finally:
+        _layer.reset(tokens[2])
+        _session.reset(tokens[1])
+        _mode.reset(tokens[0])
 
 
 def _as_leaf(x: Tensor, keep_graph: bool) -> Tensor:

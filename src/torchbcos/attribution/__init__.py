@@ -28,6 +28,8 @@ from torchbcos.attribution.perturbation import Rise as Rise
 from torchbcos.attribution.record import Method as Method
 from torchbcos.attribution.result import Attribution as Attribution
 from torchbcos.attribution.result import gallery as gallery
+from torchbcos.attribution.selected import MovedSelection as MovedSelection
+from torchbcos.attribution.selected import moved_selection as moved_selection
 from torchbcos.attribution.subject import Subject as Subject
 from torchbcos.attribution.surrogate import KernelShap as KernelShap
 from torchbcos.attribution.surrogate import Lime as Lime

@@ -246,6 +246,7 @@ class _Request:
     def answer(self, classifier: Classifier, batch: Batch) -> Iterator[Record]:
         """Explain the pictures of one batch, and write what is asked for of each."""
         from torchbcos.viewer.cortex import draw_cortex
+        from torchbcos.viewer.selection import draw_selection
         from torchbcos.zoo.records import iter_explained
 
         files, pictures = [str(item.path) for item, _ in batch], [picture for _, picture in batch]
@@ -257,7 +258,10 @@ class _Request:
                 record["arrays"] = str(_alone(e, k).save_arrays(self.places.numbers(batch[i][0], record["index"])))
             if (proof := self._prove(e, k, batch[i][0], record["index"])) is not None:
                 record["proof"] = str(proof)
-            drawn = draw_cortex(classifier.model, e, target, k) if classifier.transform.axes == 1 else None
+            if classifier.transform.axes == 1:
+                drawn = draw_cortex(classifier.model, e, target, k)
+            else:
+                drawn = draw_selection(classifier.model, e, target, k, dpi=self.dpi, **self.view)
             return str(drawn or e.save(target, 0, k, dpi=self.dpi, **self.view))
 
         return iter_explained(

@@ -281,7 +281,7 @@ def _resolve(recipe: str) -> tuple[Recipe, dict[str, Any], Path | None]:
     return *training.read_recipe(kept, allow_code=True), kept
 
 
-_FIRST = ("folder", "finetune", "align", "imagenette", "surface")
+_FIRST = ("folder", "finetune", "align", "imagenette", "surface", "two-stage")
 
 
 def _list_recipes(word: str | None, *, json: bool) -> None:

@@ -103,20 +103,20 @@ class Network(nn.Module, abc.ABC):
         return self.head.run(self.classifier_layer(), x)
 
     @final  # type: ignore[misc]  # torch declares it as an attribute
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        """Map encoded pictures (N, C, H, W) to logits (N, classes); `given` is for `stages`, of networks that take more."""
-        return self.forward_head(self.forward_features(x, **given))
+    def forward(self, x: Tensor) -> Tensor:
+        """Map encoded pictures (N, C, H, W) to logits (N, classes)."""
+        return self.forward_head(self.forward_features(x))
 
     @final
-    def forward_stages(self, x: Tensor, **given: Any) -> list[Tensor]:
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
         """The features after every stage, as `feature_info` describes them."""
         check_input(x, self.in_channels, self.axes, self.smallest)
-        return list(self.stages(x if self.normalize is None else self.normalize(x), **given))
+        return list(self.stages(x if self.normalize is None else self.normalize(x)))
 
     @final
-    def forward_features(self, x: Tensor, **given: Any) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the output of the last stage."""
-        return self.forward_stages(x, **given)[-1]
+        return self.forward_stages(x)[-1]
 
     @final
     def forward_head(self, x: Tensor) -> Tensor:

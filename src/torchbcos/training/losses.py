@@ -19,6 +19,7 @@ from torchbcos.training.distillation import Taught, Teacher, explanation_distanc
 from torchbcos.training.guidance import TINY, energy_loss, l1_loss, one_class
 from torchbcos.training.machine import processes
 from torchbcos.training.mosaic import Mosaic
+from torchbcos.training.parts import PartDiscovery
 from torchbcos.training.recipe import OptimisationSettings, Recipe
 
 __all__ = [
@@ -297,6 +298,8 @@ def terms_of(recipe: Recipe, classes: int, *, multi_label: bool = False, partial
         terms.append(Magnitude(recipe.magnitude, recipe.magnitude_share, order))
     if recipe.mosaic:
         terms.append(Mosaic(recipe.mosaic, recipe.mosaic_share, recipe.mosaic_smooth, recipe.mosaic_at, order))
+    if recipe.parts:
+        terms.append(PartDiscovery(recipe.parts))
     if recipe.guide:
         terms.append(
             Guidance(recipe.guide_weight, recipe.guide, recipe.guide_at, order, recipe.guide_per_box, recipe.guide_size_corrected)

@@ -159,6 +159,16 @@ def _surface() -> Recipe:
     )  # fmt: skip
 
 
+def _two_stage() -> Recipe:
+    """Two stages: the first selects, the second sees nothing else, on one's own pictures (decision 046)."""
+    return Recipe(
+        name="two-stage", about="your own pictures: a network that selects what it sees, and sees nothing else",
+        model="two_stage_nano", options={"patch": 16}, normalize="imagenet", image_size=128, crop_scale=(0.35, 1.0),
+        brightness=0.2, epochs=60, batch_size=32, optimizer="adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=2, clip="norm",
+        clip_value=1.0, parts=1.0, ema_decay=0.99, workers=2,
+    )  # fmt: skip
+
+
 def _finetune() -> Recipe:
     """A pretrained B-cos network on one's own pictures: first the new classifier alone, then everything (decision 007)."""
     return Recipe(
@@ -201,6 +211,7 @@ def registry() -> Mapping[str, Callable[[], Recipe]]:
     """All recipes by name."""
     found: dict[str, Callable[[], Recipe]] = {
         "folder": folder, "finetune": _finetune, "align": _align, "imagenette": _imagenette, "surface": _surface,
+        "two-stage": _two_stage,
     }  # fmt: skip
     families = (
         ("bcos_final", bcos_final, _FINAL), ("bcos_final_long", _bcos_final_long, _LONG), ("vit_final", _vit_final, _VITS),

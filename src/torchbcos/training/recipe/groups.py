@@ -343,6 +343,10 @@ class GuidanceSettings(_Settings):
         7, "with mosaic: side of the squares over which contributions are averaged first, an odd number", unit="pixels",
         low=1, high=255,
     )  # fmt: skip
+    parts: float = setting(
+        0.0, "weight of the losses of the first stage of a two-stage network, which make parts of patches (arXiv 2506.08915)",
+        low=0, high=1e6,
+    )  # fmt: skip
     teacher: str = setting(
         "",
         "network to learn from: a model folder, or a .pt2 program of any classifier (in a "
