@@ -41,7 +41,7 @@ from torchbcos.training.parts import PartLosses
 
 SIDE, INSET, PATCH = 64, 32, 8
 VEHICLES = (0, 1, 8, 9)
-TRAIN, TEST, EPOCHS, BATCH, LR = 6000, 2000, 10, 64, 1e-3
+TRAIN, TEST, EPOCHS, FIRST, BATCH, LR = 6000, 2000, 6, 30, 64, 1e-3
 # network options, and how it is trained: "whole": everything is selected; "after": the first stage by itself, then the second
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "plain": ({"plain": True}, "whole"),
@@ -160,7 +160,7 @@ def make(arm: str, network: Network, mean: str, seed: int) -> TwoStage:
     torch.manual_seed(seed)
     options, _ = ARMS[arm]
     if options.get("plain"):
-        model = torchbcos.create_model("two_stage_nano", num_classes=2, plain=True)
+        model = torchbcos.create_model("two_stage_nano", num_classes=2, plain=True, parts=1)
     else:
         model = torchbcos.create_model(
             "two_stage_nano", num_classes=2, features=describe(network), normalize=mean, first_classes=10, **options
@@ -184,7 +184,7 @@ def train(arm: str, model: TwoStage, data: Pictures, epochs: int, seed: int) -> 
         model.where.parts.vectors.copy_(
             0.3 * tokens[torch.randperm(len(tokens), generator=generator)[: len(model.where.parts.vectors)]]
         )
-    fit(arm, "first", model, data, losses, 3 * epochs, generator)
+    fit(arm, "first", model, data, losses, FIRST, generator)
     fit(arm, "second" if how == "after" else "both", model, data, losses, epochs, generator)
 
 

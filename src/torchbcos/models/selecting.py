@@ -42,7 +42,7 @@ __all__ = [
 _BACKBONES: tuple[Family, ...] = (resnet.FAMILY, densenet.FAMILY, vgg.FAMILY, convnext.FAMILY)
 
 
-class Visible(bnn.Layer):
+class _Visible(bnn.Layer):
     """A picture where it may be seen, and 0 elsewhere, whatever stands there."""
 
     def forward(self, x: Tensor, pixels: Tensor) -> Tensor:  # type: ignore[override]
@@ -78,7 +78,7 @@ class Tokens(nn.Module):
             )
         )  # fmt: skip
         self.encoders = nn.ModuleList(Encoder(style, sizes, qkv) for _ in range(sizes.depth))
-        self.visible = Visible()
+        self.visible = _Visible()
 
     def forward(self, x: Tensor, mask: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
         """Map pictures (N, C, H, W) to tokens (N, h, w, D).

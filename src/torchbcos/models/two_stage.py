@@ -4,7 +4,7 @@ The first stage assigns every patch to one of K parts or to the background. The 
 patches of parts: the others are zero before anything is computed, their tokens are masked in attention and left out of the
 mean. So contributions outside are exactly 0, and while the selection is held, no pixel outside changes a logit. What is
 selected does depend on the whole picture: the selection is a step of its own, with an explanation of its own
-(`torchbcos.models.PartEvidence`).
+(`PartEvidence`).
 
 Where this differs from the published code, on purpose: the selection is the same each time (there it is drawn anew, also when
 judging); the second stage's loss has a gradient for the first (there the mask becomes `bool`, which has none); the second stage

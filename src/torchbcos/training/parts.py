@@ -106,7 +106,7 @@ def equivariance(shares: Tensor, turned: Tensor, theta: Tensor) -> Tensor:
     return 1 - (likeness * inside[:, 0]).sum() / inside.sum().clamp_min(1)
 
 
-def draw_turns(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _draw_turns(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(N, 2, 3) random turns: up to 90° either way, 11 % of the side, 0.8 to 1.4 times as large (arXiv 2506.08915)."""
     angle, left, up, size = torch.rand(4, count, device=device, dtype=dtype)
     angle, scale = (2 * angle - 1) * math.pi / 2, 1 / (0.8 + 0.6 * size)
@@ -153,7 +153,7 @@ class PartLosses:
             + self.certain * entropy(shares) + self.border * background_at_border(shares)
         )  # fmt: skip
         if self.turned:
-            theta = draw_turns(len(x), x.device, x.dtype)
+            theta = _draw_turns(len(x), x.device, x.dtype)
             turned = network.assignment(_turn(x, theta)).softmax(-1)
             total = total + self.turned * equivariance(found.softmax(-1), turned, theta)
         return total
