@@ -384,7 +384,8 @@ def entropy(shares: Tensor) -> float:
 
 
 def background_at_border(shares: Tensor) -> float:
-    """The mean over pictures of `-ln max_u A_background(u) r(u)²`; r: 0 in the middle, 1 in the corners; at least 2 × 2 patches."""
+    """The mean over pictures of `-ln max_u A_background(u) r(u)²`; r: 0 in the middle, 1 in the corners; at least 2 × 2
+    patches."""
     count, height, width = shares.shape[:3]
     total = 0.0
     for n in range(count):

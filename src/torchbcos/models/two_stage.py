@@ -73,7 +73,8 @@ STYLES = {name: Style(norm="layer", norm_centered=True) for name in SIZES}
 class TwoStage(Network):
     """A network whose second stage sees the patches that the first one selects, and nothing else.
 
-    `model.selection(x)` is what it selects, `model.look(x, selection)` what it says of another selection.
+    `model.selection(x)` is what it selects, `model(x, selection=…)` or `model.look(x, selection)` what it says of another
+    selection.
 
     Args:
         sizes: widths, depths, parts.
@@ -139,6 +140,11 @@ class TwoStage(Network):
         self.head: Head = TokenHead(style, sizes.dim, num_classes, logit_bias=logit_bias, temperature=temperature)
         self.head_layers = nn.Sequential(OrderedDict(norm=make_token_norm(style, sizes.dim), linear=self.head.make_classifier()))
         self.logits = self.head.make_logits()
+
+    def __call__(self, x: Tensor, selection: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """The logits (N, classes); with a selection those of `look`, in the place of what the first stage selects."""
+        out: Tensor = super().__call__(x) if selection is None else self.look(x, selection)
+        return out
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the tokens (N, h, w, D) whose mean the classifier reads: 0 where nothing is selected."""

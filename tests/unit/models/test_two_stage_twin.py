@@ -147,7 +147,7 @@ def test_losses_of_drawn_shares(seed: int, size: tuple[int, int, int], count: in
     for given_ in (shares, certain.where(torch.rand(*size, 1) < 0.5, shares)):
         for name in ("presence", "total_variation", "entropy", "background_at_border"):
             same(getattr(parts, name)(given_) + 1, getattr(twins, name)(given_) + 1)
-    theta = parts.draw_turns(size[0], shares.device, shares.dtype)
+    theta = torch.randn(size[0], 2, 3, dtype=torch.float64) / 2  # turned, leaning, moved, larger and smaller
     same(parts.equivariance(shares, turned, theta) + 1, twins.equivariance(shares, turned, theta) + 1)
     line = shares[:, :1]
     same(parts.total_variation(line) + 1, twins.total_variation(line) + 1)
@@ -192,7 +192,8 @@ def test_the_second_stage_teaches_the_first(mask: str, seed: int) -> None:
     m, vectors = torch.tensor(twin.seen(x), dtype=torch.float64).reshape(2, 3, 4), twin.state["where.parts.vectors"]
 
     def probabilities() -> Tensor:
-        return torch.tensor([[sum(twins.softmax(a)[:-1]) for a in one] for one in twin.assignment(x).flatten(1, 2).numpy()])
+        rows = twin.assignment(x).flatten(0, 2).numpy()
+        return torch.tensor([sum(twins.softmax(a)[:-1]) for a in rows], dtype=torch.float64).reshape(2, 12)
 
     step, by_place = 1e-5, torch.zeros(2, 12, dtype=torch.float64)  # how the logit follows m at each place
     for place in range(12):
