@@ -292,7 +292,8 @@ def run(arm: str, seed: int, parts: tuple[Pictures, Pictures], network: Network,
     began = time.perf_counter()
     train(arm, model, training, epochs, seed)
     found = {"arm": arm, "seed": seed, **judge(arm, model, test), "seconds": round(time.perf_counter() - began)}
-    torchbcos.save(model, out / f"{arm}-{seed}", class_names=["animal", "vehicle"])
+    model.class_names = ("animal", "vehicle")
+    torchbcos.save(model, out / f"{arm}-{seed}")
     file.write_text(json.dumps(found, indent=1))
     print(json.dumps(found), flush=True)
     return found

@@ -197,9 +197,12 @@ class Twin:
 
     def scores(self, x: Tensor) -> Tensor:
         """(N, classes) that the first stage gives by itself."""
+        return self.scores_of(self.means(x))
+
+    def scores_of(self, means: Tensor) -> Tensor:
+        """The same of (N, K + 1, D): v, all of which have one norm; the mean over parts of `W v'_k`."""
         w, out = self.state["part_scores.linear.weight"], []
-        means = self.means(x).numpy()
-        for v in means:
+        for v in means.numpy():
             middle = v.sum() / v.size
             spread = math.sqrt(float(((v - middle) ** 2).sum()) / v.size + 1e-5)
             v = (v - middle) / spread * self.state["part_scores.norm.weight"] + self.state["part_scores.norm.bias"]
@@ -211,9 +214,8 @@ class Twin:
         out = []
         for one in x.double().numpy():
             z = self.where(self.steps(), one[None])[0]
-            share = [softmax(a) for a in self.near(z)]
-            out.append([sum(share[u][k] * z[u] for u in range(len(z))) / len(z) for k in range(len(share[0]))])
-        return torch.from_numpy(np.array(out))
+            out.append(means_of(z, np.array([softmax(a) for a in self.near(z)])))
+        return torch.from_numpy(np.stack(out))
 
     # -- the second stage --------------------------------------------------------------------
 
@@ -315,6 +317,11 @@ def softmax(a: np.ndarray) -> list[float]:
     """`e^a_k / Σ e^a_l`."""
     powers = [math.exp(float(k) - float(max(a))) for k in a]
     return [power / sum(powers) for power in powers]
+
+
+def means_of(z: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(K + 1, D): `v_k = (1 / HW) Σ_u A_k(u) z_u`, of tokens (T, D) and shares (T, K + 1)."""
+    return np.stack([sum(shares[u, k] * z[u] for u in range(len(z))) / len(z) for k in range(shares.shape[1])])
 
 
 def selected(a: Tensor, keep: Sequence[Sequence[int]] | None = None) -> Tensor:

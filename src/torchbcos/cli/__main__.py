@@ -19,6 +19,7 @@ from torchbcos.cli.export import export
 from torchbcos.cli.models import models
 from torchbcos.cli.predict import predict
 from torchbcos.cli.program import HELP, Command, Program
+from torchbcos.cli.prune import prune
 from torchbcos.cli.report import report
 from torchbcos.cli.serve import serve
 from torchbcos.cli.train import train
@@ -78,6 +79,11 @@ app.command(
     epilog="Examples: torchbcos bcosify timm:resnet18 --example photos/ -o mine; torchbcos bcosify torchvision:resnet18 "
     "--weights resnet18.pth --b expand=1.5 --b classifier=2 -o mine; torchbcos explain photo.jpg --model mine",
 )(bcosify)
+app.command(
+    cls=Command,
+    epilog="Examples: torchbcos prune --data my-photos --model runs/mine -o smaller; torchbcos prune --data my-photos -o smaller "
+    "--flops 0.4 --grids 0",
+)(prune)
 app.add_typer(evaluate)
 app.command(
     cls=Command,

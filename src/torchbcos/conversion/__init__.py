@@ -1,6 +1,11 @@
 """From any network that can be explained to a B-cos network with its weights, and a report of what became of each layer."""
 
 from torchbcos.conversion.bcosify import bcosify as bcosify
+from torchbcos.conversion.cutting import Cut as Cut
+from torchbcos.conversion.cutting import cut_to_size as cut_to_size
+from torchbcos.conversion.cutting import cuts_from as cuts_from
+from torchbcos.conversion.cutting import mark_cut as mark_cut
+from torchbcos.conversion.cutting import pruned_of as pruned_of
 from torchbcos.conversion.replacing import apply_steps as apply_steps
 from torchbcos.conversion.report import Line as Line
 from torchbcos.conversion.report import Report as Report
@@ -11,5 +16,6 @@ from torchbcos.conversion.steps import mark as mark
 from torchbcos.conversion.steps import steps_from as steps_from
 
 __all__ = [
-    "Line", "Report", "Step", "apply_steps", "bcosify", "conversion_of", "given_network", "mark", "steps_from",
+    "Cut", "Line", "Report", "Step", "apply_steps", "bcosify", "conversion_of", "cut_to_size", "cuts_from", "given_network",
+    "mark", "mark_cut", "pruned_of", "steps_from",
 ]  # fmt: skip

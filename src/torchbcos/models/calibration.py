@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 
-__all__ = ["recalibrate", "refresh_filters"]
+__all__ = ["NORMS", "recalibrate", "refresh_filters"]
+
+NORMS = (bnn.BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -21,7 +23,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     averaged, or changed quickly, running statistics lag behind: recalibrate before judging.
 
     Args:
-        model: any network of torchbcos norms.
+        model: any network; batch norms of torch's own are taken, too.
         batches: encoded batches (N, C, *S); each is used once.
 
     Raises:
@@ -32,7 +34,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     >>> float(model.running_var)
     1.0
     """
-    norms = [m for m in model.modules() if isinstance(m, bnn.BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, NORMS)]
     before = [(m.training, m.momentum, {k: v.clone() for k, v in m.named_buffers(recurse=False)}) for m in norms]
     modes = [(m, m.training) for m in model.modules()]
     used = 0

@@ -377,7 +377,7 @@ def without_parts(assignment: Tensor, keep: Tensor | Sequence[int]) -> Tensor:
         keep: numbers of parts, for all pictures; or (N, K) True for those that stay.
 
     Raises:
-        InputError: there is no such part.
+        InputError: there is no such part, or `keep` has another shape.
 
     >>> without_parts(torch.tensor([[[[3.0, 2.0, 1.0]]]]), [1])
     tensor([[[[-inf, 2., 3.]]]])
@@ -387,6 +387,10 @@ def without_parts(assignment: Tensor, keep: Tensor | Sequence[int]) -> Tensor:
         if any(not 0 <= k < parts for k in keep):
             raise InputError(f"There are parts 0 to {parts - 1}, not {list(keep)}.")
         keep = torch.tensor([k in keep for k in range(parts)], device=assignment.device).expand(len(assignment), -1)
+    if tuple(keep.shape) != (len(assignment), parts):
+        raise InputError(
+            f"keep is a list of parts, or True and False of shape {(len(assignment), parts)}, not {tuple(keep.shape)}."
+        )
     gone = F.pad(~keep.bool(), (0, 1))[:, None, None]
     lost = assignment.masked_fill(~gone, -torch.inf).amax(-1)  # the nearest part that goes: its places are background now
     background = torch.maximum(assignment[..., -1], lost)

@@ -162,12 +162,14 @@ class TwoStage(Network):
             selection: (N, h, w) True where a patch is seen; or numbers from 0, which weigh patches.
 
         Raises:
-            InputError: a selection of another shape.
+            InputError: a selection of another shape, of whole or of negative numbers.
         """
         check_input(x, self.in_channels, self.axes, self.smallest)
         sides = (x.shape[0], x.shape[2] // self.sizes.patch, x.shape[3] // self.sizes.patch)
         if tuple(selection.shape) != sides:
             raise InputError(f"Expected a selection of shape {sides}, one a patch, got {tuple(selection.shape)}.")
+        if selection.dtype != torch.bool and (not selection.is_floating_point() or not bool((selection >= 0).all())):
+            raise InputError("A selection is of True and False, or of floating-point numbers from 0.")
         return self.forward_head(self.what(x, selection))
 
     def tokens(self, x: Tensor) -> Tensor:

@@ -87,14 +87,20 @@ def background_at_border(shares: Tensor) -> Tensor:
     r is 1 in the corners. The mean over pictures.
     """
     height, width = shares.shape[1:3]
-    y = torch.linspace(-1, 1, height, device=shares.device, dtype=shares.dtype)[:, None]
-    x = torch.linspace(-1, 1, width, device=shares.device, dtype=shares.dtype)
+    y = _from_middle(height, shares)[:, None]
+    x = _from_middle(width, shares)
     far = (y**2 + x**2) / 2
     return -(shares[..., -1] * far).flatten(1).amax(1).clamp(TINY, 1).log().mean()
 
 
+def _from_middle(count: int, like: Tensor) -> Tensor:
+    """(count,) from -1 to 1; 0 where there is only one."""
+    ends = 1.0 if count > 1 else 0.0
+    return torch.linspace(-ends, ends, count, device=like.device, dtype=like.dtype)
+
+
 def equivariance(shares: Tensor, turned: Tensor, theta: Tensor) -> Tensor:
-    """Parts move with the picture: 1 - cosine of A and the A of the turned picture, turned back; of what both show.
+    """Parts move with the picture: 1 - cosine of the turned A and the A of the turned picture; of what both show.
 
     Args:
         shares, turned: (N, h, w, K + 1), of the picture and of the turned one.
@@ -145,7 +151,8 @@ class PartLosses:
         """Of pictures (N, C, H, W) and targets (N, classes); `tokens` of the first stage, where they are known."""
         tokens = network.tokens(x) if tokens is None else tokens
         found = network.where.parts(tokens)
-        shares = (drawn(found) if network.where.noise != "never" else found).softmax(-1)
+        noisy = network.where.noise == "always" or (network.where.noise == "training" and network.training)
+        shares = (drawn(found) if noisy else found).softmax(-1)
         means = network.part_scores.means(tokens, shares)
         total = (
             self.scores * F.cross_entropy(network.part_scores(tokens, shares), targets) + self.present * presence(shares)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchbcos import models
 from torchbcos._core.errors import BcosError, InputError, StateError, WeightsError, shorten
 from torchbcos._core.pickled import Entry
-from torchbcos.conversion import apply_steps, mark, steps_from
+from torchbcos.conversion import apply_steps, cut_to_size, cuts_from, mark, mark_cut, steps_from
 from torchbcos.deployment import make_twin_, not_of_unit_norm
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.archive import WeightsFile
@@ -86,31 +86,36 @@ def from_card(card: Card, options: Mapping[str, Any] | None = None) -> nn.Module
         options: of the caller's, over those of the card; a network of somebody's own has none.
 
     Raises:
-        StateError: the card's conversion is not for its network.
+        StateError: the card's conversion, or its pruning, is not for its network.
     """
     return _converted(_given(_before(card), options), card)
 
 
 def _before(card: Card) -> Card:
-    """The card of the network that a card's conversion was given, as far as it says how to build it; without one, the card."""
+    """The card of the network before it was converted and pruned, as far as it says how to build it."""
+    card = dataclasses.replace(card, pruned=None)
     if card.conversion is None or card.architecture == SEQUENTIAL:
         return card
     return dataclasses.replace(card, conversion=None, probe=None, preprocess=None, in_channels=max(card.in_channels // 2, 1))
 
 
 def _converted(network: nn.Module, card: Card) -> nn.Module:
-    """A fresh network with the steps of a card's conversion done to it; a sequence is written as it is afterwards.
+    """A fresh network, converted and pruned as its card says; a sequence is written as it is afterwards.
 
     Raises:
         StateError: a step is not for this network.
     """
-    if card.conversion is None:
-        return network
-    steps = steps_from(card.conversion["steps"])
-    if card.architecture != SEQUENTIAL:
-        with torch.random.fork_rng(devices=[]):
-            network = apply_steps(network, steps)
-    return mark(network, steps, card.conversion["settings"])
+    sequence = card.architecture == SEQUENTIAL
+    if card.conversion is not None:
+        steps = steps_from(card.conversion["steps"])
+        if not sequence:
+            with torch.random.fork_rng(devices=[]):
+                network = apply_steps(network, steps)
+        network = mark(network, steps, card.conversion["settings"])
+    if card.pruned is not None:
+        cuts = cuts_from(card.pruned)
+        network = mark_cut(network, cuts) if sequence else cut_to_size(network, cuts)
+    return network
 
 
 def _given(card: Card, options: Mapping[str, Any] | None) -> nn.Module:

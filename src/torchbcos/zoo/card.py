@@ -53,6 +53,7 @@ class Card:
         notes: anything else (seed, curve, time).
         conversion: of a network that `bcosify` converted, {"steps": what was done to that of `architecture` and `options`,
             "settings": of the conversion}; `in_channels` and `preprocess` are those of the converted one.
+        pruned: of a network that lost channels, how many each layer has left, by its name.
         program: SHA-256 of the program beside the weights, which opens where what builds the network is not installed.
         digest: SHA-256 of the weights beside a saved card: it never goes with others, nor with damaged ones.
 
@@ -86,6 +87,7 @@ class Card:
     digest: str | None = None
     probe: Mapping[str, Any] | None = None
     conversion: Mapping[str, Any] | None = None
+    pruned: Mapping[str, Any] | None = None
     program: str | None = None
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from torchbcos._core.errors import BcosError, shorten
 from torchbcos._core.names import class_name_fault
 from torchbcos._core.probability import PROBABILITIES, TEMPERATURES
-from torchbcos.conversion import steps_from
+from torchbcos.conversion import cuts_from, steps_from
 from torchbcos.pictures import Preprocess
 from torchbcos.zoo.importing import IMPORT, builder_fault
 from torchbcos.zoo.remembered import MOST_LOGITS, MOST_NUMBERS
@@ -264,6 +264,17 @@ def _conversion(value: Any) -> str | None:
     return None
 
 
+def _pruned(value: Any) -> str | None:
+    """Layers, and what is left of them."""
+    if (fault := _data(value)) is not None:
+        return fault
+    try:
+        cuts_from(value)
+    except BcosError as error:
+        return f"is wrong: {shorten(str(error), 250).rstrip('.')}"
+    return None
+
+
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
@@ -288,5 +299,6 @@ _RULES: dict[str, _Rule] = {
     "file": _optional(_matching(r"[^/\\\x00-\x1f]{1,200}", "the name of a file without a folder")), "url": _LINE,
     "sha256": _HEXADECIMAL, "licence": _LINE, "terms": _LINE, "top1": _optional(_percent), "top5": _optional(_percent),
     "measured": _LINE, "parameters": _optional(_whole(0, 10**15)), "recipe": _data, "deployed": _flag, "notes": _data,
-    "digest": _HEXADECIMAL, "probe": _optional(_probe), "conversion": _optional(_conversion), "program": _HEXADECIMAL,
+    "digest": _HEXADECIMAL, "probe": _optional(_probe), "conversion": _optional(_conversion), "pruned": _optional(_pruned),
+    "program": _HEXADECIMAL,
 }  # fmt: skip

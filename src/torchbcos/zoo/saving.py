@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchbcos._core.errors import BcosError, InputError, shorten
-from torchbcos.conversion import conversion_of, given_network
+from torchbcos.conversion import conversion_of, given_network, pruned_of
 from torchbcos.deployment import is_deployed
 from torchbcos.models import Network
 from torchbcos.pictures import Preprocess
@@ -133,7 +133,7 @@ def write_model(
     """
     network = unwrapped(network)
     digest = None if program is None else digest_of(program)
-    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None, program=digest)
+    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None, program=digest, pruned=pruned_of(network))
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)

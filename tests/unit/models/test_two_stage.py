@@ -209,6 +209,10 @@ def test_a_selection_of_another_shape_and_a_part_that_is_not_there_are_refused()
     model, x = make(), pictures()
     with pytest.raises(torchbcos.BcosError, match=r"selection of shape \(2, 4, 4\)"):
         model.look(x, torch.ones(2, 16, 16, dtype=torch.bool))
+    with pytest.raises(torchbcos.BcosError, match="numbers from 0"):
+        model.look(x, -torch.ones(2, 4, 4))
+    with pytest.raises(torchbcos.BcosError, match=r"shape \(2, 2\)"):
+        model.selection(x, keep=torch.tensor([True]))
     with pytest.raises(torchbcos.BcosError, match="parts 0 to 1"):
         model.selection(x, keep=[2])
     with pytest.raises(torchbcos.BcosError, match="learns tokens of its own"):

@@ -36,10 +36,10 @@ def nano(seed: int, **options: object) -> tuple[TwoStage, twins.Twin, Tensor]:
 def small(seed: int, *, normalize: str = "none", **options: object) -> tuple[TwoStage, twins.Twin, Tensor]:
     """Few numbers a token, two encoders a stage, three parts, pictures of 3 × 4 patches whose halves do not add up to 1."""
     torch.manual_seed(seed)
-    sizes = TwoStageSizes(dim=16, heads=2, depth=2, depth_where=2, patch=3, parts=3)
+    sizes = TwoStageSizes(dim=16, heads=2, depth=2, depth_where=2, patch=2, parts=3)
     style = Style(norm="layer", norm_centered=True, normalize=normalize)
     model = TwoStage(sizes, style, num_classes=3, **options)  # type: ignore[arg-type]
-    return prepared(model, torch.rand(2, 6, 9, 12, dtype=torch.float64), MOMENTS if normalize != "none" else None)
+    return prepared(model, torch.rand(2, 6, 6, 8, dtype=torch.float64), MOMENTS if normalize != "none" else None)
 
 
 def prepared(model: TwoStage, x: Tensor, moments: tuple | None = None) -> tuple[TwoStage, twins.Twin, Tensor]:
@@ -71,6 +71,11 @@ def same(ours: Tensor | float, theirs: Tensor | float) -> None:
     a, b = (torch.as_tensor(t, dtype=torch.float64).detach() for t in (ours, theirs))
     assert a.shape == b.shape and float(b.abs().max()) > 1e-6
     assert float((a - b).abs().max()) <= 1e-9 * float(b.abs().max())
+
+
+def outside(selection: Tensor, patch: int) -> Tensor:
+    """(N, H, W) True at the pixels of patches that are not seen."""
+    return ~selection.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
 
 
 # -- the first stage ---------------------------------------------------------------------------
@@ -107,6 +112,10 @@ def test_scores_of_the_first_stage(make: object, seed: int) -> None:
     shares = model.assignment(x).softmax(-1)
     same(model.part_scores.means(model.tokens(x), shares), twin.means(x))
     same(model.part_scores(model.tokens(x), shares), twin.scores(x))
+    z = 1 + torch.randn_like(model.tokens(x))  # of any tokens, also where their mean is not 0
+    pairs = zip(z.flatten(1, 2).numpy(), shares.detach().flatten(1, 2).numpy(), strict=True)
+    means = torch.stack([torch.from_numpy(twins.means_of(*pair)) for pair in pairs])
+    same(model.part_scores(z, shares), twin.scores_of(means))
 
 
 # -- the second stage --------------------------------------------------------------------------
@@ -133,6 +142,16 @@ def test_logits_of_other_selections(mask: str, seed: int) -> None:
     for selection in (one_or_none, numbers, torch.ones(2, 3, 4, dtype=torch.bool)):
         same(model.look(x, selection), twin.logits(x, selection))
     assert model.look(x, one_or_none)[0].tolist() == [-math.log(2)] * 3  # where nothing is seen
+
+
+@some
+@given(seed=SEEDS)
+def test_what_is_not_seen_is_not_computed_with(seed: int) -> None:
+    model, twin, x = small(seed, normalize=NORMALIZE)
+    selection = twin.selection(x)
+    other = x.masked_fill(outside(selection, 2)[:, None], 1e200)  # where it were read, its square would not be a number
+    assert torch.equal(model.look(other, selection), model(x))
+    same(model.look(other, selection), twin.logits(other, selection))
 
 
 # -- losses ------------------------------------------------------------------------------------
@@ -215,11 +234,6 @@ def test_the_second_stage_teaches_the_first(mask: str, seed: int) -> None:
 # -- explanations ------------------------------------------------------------------------------
 
 
-def outside(selection: Tensor, patch: int) -> Tensor:
-    """(N, H, W) True at the pixels of patches that are not seen."""
-    return ~selection.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-
-
 @few
 @given(seed=SEEDS)
 def test_contributions(seed: int) -> None:
@@ -240,9 +254,10 @@ def test_weights_and_constants(mask: str, options: dict, seed: int) -> None:
     same(e.weights, twin.weights(x))
     same(e.contributions, twin.contributions(x))
     constants = twin.constants(x)
+    assert set(e.constants) == {"what.tokens.embedding.position.position", "logits.bias"}  # none of the first stage
     same(sum(value for name, value in e.constants.items() if name != "logits.bias"), constants)
     same(twin.contributions(x).sum((2, 3)) + constants - math.log(2), twin.logits(x))
-    away = outside(twin.selection(x), 3)[:, None].expand(-1, 3, -1, -1)
+    away = outside(twin.selection(x), 2)[:, None].expand(-1, 3, -1, -1)
     assert (e.contributions[away] == 0.0).all() == (mask == "hard")
     assert (e.weights.movedim(2, -1)[away] == 0.0).all() == (mask == "hard")
 
