@@ -13,12 +13,12 @@ from torchbcos._core.errors import InputError
 
 __all__ = ["crowding", "evolve", "fronts", "hypervolume", "random_search"]
 
-Genes = tuple[int, ...]
-Aims = tuple[float, ...]
-CROSSOVER = 0.9
+_Genes = tuple[int, ...]
+_Aims = tuple[float, ...]
+_CROSSOVER = 0.9
 
 
-def fronts(aims: Sequence[Aims]) -> list[list[int]]:
+def fronts(aims: Sequence[_Aims]) -> list[list[int]]:
     """Numbers of the candidates, by front: the first is beaten by nobody, the next only by those before it.
 
     One beats another that is nowhere better and somewhere worse (Deb et al. 2002, section III.A).
@@ -42,11 +42,11 @@ def fronts(aims: Sequence[Aims]) -> list[list[int]]:
     return found
 
 
-def _beats(one: Aims, other: Aims) -> bool:
+def _beats(one: _Aims, other: _Aims) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
 
 
-def crowding(aims: Sequence[Aims]) -> list[float]:
+def crowding(aims: Sequence[_Aims]) -> list[float]:
     """How alone each candidate of a front is: the sum of the sides of the box between its neighbours (section III.B).
 
     The ends of each aim are infinitely alone.
@@ -66,8 +66,8 @@ def crowding(aims: Sequence[Aims]) -> list[float]:
 
 
 def evolve(
-    score: Callable[[Genes], Aims], first: Sequence[Genes], *, top: int, evaluations: int, seed: int = 0
-) -> dict[Genes, Aims]:  # fmt: skip
+    score: Callable[[_Genes], _Aims], first: Sequence[_Genes], *, top: int, evaluations: int, seed: int = 0
+) -> dict[_Genes, _Aims]:  # fmt: skip
     """NSGA-II: uniform crossover of two parents (0.9), each gene one up or down with a chance of one over their number.
 
     Parents win a tournament of two, by front, then by crowding. The same seed and the same scores give the same search, so that
@@ -89,7 +89,7 @@ def evolve(
     if len(first) < 2 or len({len(genes) for genes in first}) != 1:
         raise InputError("Evolution begins with at least two candidates, of one length.")
     generator = random.Random(seed)
-    scored: dict[Genes, Aims] = {}
+    scored: dict[_Genes, _Aims] = {}
     _score_all(first, score, scored, evaluations)
     population = list(dict.fromkeys(genes for genes in first if genes in scored))
     while len(scored) < min(evaluations, top ** len(first[0])):
@@ -101,26 +101,26 @@ def evolve(
 
 
 def random_search(
-    score: Callable[[Genes], Aims], first: Sequence[Genes], *, top: int, evaluations: int, seed: int = 0
-) -> dict[Genes, Aims]:  # fmt: skip
+    score: Callable[[_Genes], _Aims], first: Sequence[_Genes], *, top: int, evaluations: int, seed: int = 0
+) -> dict[_Genes, _Aims]:  # fmt: skip
     """The control: the same first candidates, then drawn ones; arguments and result as of `evolve`."""
     generator = random.Random(seed)
-    scored: dict[Genes, Aims] = {}
+    scored: dict[_Genes, _Aims] = {}
     _score_all(first, score, scored, evaluations)
     while len(scored) < min(evaluations, top ** len(first[0])):
         _score_all([tuple(generator.randint(1, top) for _ in first[0])], score, scored, evaluations)
     return scored
 
 
-def _score_all(wanted: Sequence[Genes], score: Callable[[Genes], Aims], scored: dict[Genes, Aims], most: int) -> None:
+def _score_all(wanted: Sequence[_Genes], score: Callable[[_Genes], _Aims], scored: dict[_Genes, _Aims], most: int) -> None:
     for genes in wanted:
         if genes not in scored and len(scored) < most:
             scored[genes] = tuple(float(aim) for aim in score(genes))
 
 
-def _best(candidates: Sequence[Genes], scored: dict[Genes, Aims], count: int) -> list[Genes]:
+def _best(candidates: Sequence[_Genes], scored: dict[_Genes, _Aims], count: int) -> list[_Genes]:
     """The best so many: whole fronts, then the most alone of the front that does not fit."""
-    kept: list[Genes] = []
+    kept: list[_Genes] = []
     for front in fronts([scored[genes] for genes in candidates]):
         alone = crowding([scored[candidates[i]] for i in front])
         order = sorted(range(len(front)), key=lambda i: -alone[i])
@@ -131,8 +131,8 @@ def _best(candidates: Sequence[Genes], scored: dict[Genes, Aims], count: int) ->
 
 
 def _children(
-    population: Sequence[Genes], scored: dict[Genes, Aims], count: int, top: int, generator: random.Random
-) -> list[Genes]:  # fmt: skip
+    population: Sequence[_Genes], scored: dict[_Genes, _Aims], count: int, top: int, generator: random.Random
+) -> list[_Genes]:  # fmt: skip
     """So many new candidates."""
     aims = [scored[genes] for genes in population]
     rank, alone = {}, {}
@@ -140,17 +140,17 @@ def _children(
         for i, distance in zip(front, crowding([aims[i] for i in front]), strict=True):
             rank[population[i]], alone[population[i]] = number, distance
 
-    def winner() -> Genes:
+    def winner() -> _Genes:
         one, other = generator.choice(population), generator.choice(population)
         return min(one, other, key=lambda genes: (rank[genes], -alone[genes]))
 
-    found: list[Genes] = []
+    found: list[_Genes] = []
     tries = 0
     while len(found) < count:
         tries += 1
         mother, father = winner(), winner()
         child = list(mother)
-        if generator.random() < CROSSOVER:
+        if generator.random() < _CROSSOVER:
             child = [a if generator.random() < 0.5 else b for a, b in zip(mother, father, strict=True)]
         for i in range(len(child)):
             if generator.random() < max(1, tries // (20 * count)) / len(child):  # more, once all near ones are known
@@ -160,7 +160,7 @@ def _children(
     return found
 
 
-def hypervolume(aims: Sequence[Aims], reference: Aims) -> float:
+def hypervolume(aims: Sequence[_Aims], reference: _Aims) -> float:
     """Volume that candidates beat, up to a reference that is worse than all that count (While et al. 2006, by slices).
 
     >>> hypervolume([(1.0, 2.0), (2.0, 1.0)], (3.0, 3.0))

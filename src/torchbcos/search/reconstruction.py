@@ -25,7 +25,7 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.functional import unit_norm_weight
 
-__all__ = ["Samples", "fit", "record"]
+__all__ = ["RIDGE", "Samples", "fit", "record"]
 
 RIDGE = 1e-3  # λ, in units of the mean of the diagonal of XᵀX
 _CHUNK = 32

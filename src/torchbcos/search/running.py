@@ -25,7 +25,8 @@ from torchbcos.zoo import Classifier, save
 
 __all__ = ["JOURNAL", "Pruned", "prune_classifier"]
 
-JOURNAL, FRONT, PICTURE, MODEL = "candidates.jsonl", "front.json", "front.png", "model"
+JOURNAL = "candidates.jsonl"
+_FRONT, _PICTURE, _MODEL = "front.json", "front.png", "model"
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,9 @@ def prune_classifier(
         _with(classifier, pruner.build(chosen.steps)), chosen, given, found, {group.name: group.size for group in pruner.groups},
         pruner.left,
     )  # fmt: skip
-    save(result.classifier, out / MODEL)
-    (out / FRONT).write_text(json.dumps(result.to_dict(), indent=1))
-    save_image(_picture(result), out / PICTURE)
+    save(result.classifier, out / _MODEL)
+    (out / _FRONT).write_text(json.dumps(result.to_dict(), indent=1))
+    save_image(_picture(result), out / _PICTURE)
     return result
 
 

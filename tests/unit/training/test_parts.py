@@ -22,7 +22,7 @@ def test_losses_are_finite_with_gradients_and_least_where_they_should_be(seed: i
     shares = scores.softmax(-1)
     found = [f(shares) for f in (parts.presence, parts.total_variation, parts.entropy, parts.background_at_border)]
     (gradient,) = torch.autograd.grad(sum(found[1:], found[0]), scores)
-    assert all(float(one) >= 0 for one in found) and bool(gradient.isfinite().all()) and bool(gradient.any())
+    assert all(float(one.detach()) >= 0 for one in found) and bool(gradient.isfinite().all()) and bool(gradient.any())
     sure = torch.nn.functional.one_hot(shares.argmax(-1), k + 1).double()
     assert float(parts.entropy(sure)) == 0 <= float(parts.entropy(shares.detach()))
     alike = shares[:, :1, :1].detach().expand_as(shares)
