@@ -4,7 +4,7 @@
 #   make demo PHOTOS=~/holiday OUT=~/why         explains your own photos
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help cells surfaces demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
+.PHONY: help cells surfaces insets pruning demo serve test test-page test-torch check any convert-zoo parity fuzz scale bench bench-any bench-attribution bench-service bench-replicas attack docs dist gallery shots tutorial
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -141,6 +141,20 @@ surfaces: $(READY) ## surface transformers: made-up atrophy, and ages where TORC
 	@mkdir -p surfaces
 	$(PY) recipes/surface/atrophy.py --json surfaces/atrophy.json --picture surfaces/atrophy.png
 	$(if $(TORCHBCOS_DATA),$(PY) recipes/surface/ages.py --data $(TORCHBCOS_DATA)/cortex --json surfaces/ages.json)
+
+insets: $(READY) ## two-stage networks on objects pasted into scenes, into ./insets (an hour; wants TORCHBCOS_DATA)
+	$(if $(TORCHBCOS_DATA),,$(error Say where the pictures are: make insets TORCHBCOS_DATA=/path/with/cifar10))
+	$(PY) recipes/two_stage/insets.py --data $(TORCHBCOS_DATA) --out insets
+
+pruning: $(READY) ## prune the embedded network of ten classes, tune and measure it, into ./pruning (two hours; wants TORCHBCOS_DATA)
+	$(if $(TORCHBCOS_DATA),,$(error Say where the pictures are: make pruning TORCHBCOS_DATA=/path/with/imagenette))
+	$(PY) recipes/pruning/compare.py repairs --data $(TORCHBCOS_DATA) --out pruning
+	$(PY) recipes/pruning/compare.py search --data $(TORCHBCOS_DATA) --out pruning --side 96
+	$(PY) -m torchbcos.cli prune --data $(TORCHBCOS_DATA)/imagenette --model imagenette --out pruning/search --evaluations 80 \
+	  --calibration 192 --pictures 200 --grids 40
+	$(PY) -m torchbcos.cli train finetune --data $(TORCHBCOS_DATA)/imagenette --out pruning/tuned \
+	  --set pretrained=pruning/search/model --set freeze_epochs=0 --set epochs=2 --set head_lr=1
+	$(PY) recipes/pruning/compare.py speed --model pruning/tuned/model --out pruning
 
 attack: $(READY) ## 10,000 spoiled uploads and 2,000 malformed requests against the service (a quarter of an hour; ATTACK="--uploads 500")
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.service $(ATTACK)

@@ -16,7 +16,8 @@ from torchbcos.training.recipe import settings_page
 ROOMS = (
     "torchbcos", "torchbcos.nn", "torchbcos.functional", "torchbcos.models", "torchbcos.kinds", "torchbcos.conversion",
     "torchbcos.attribution", "torchbcos.metrics", "torchbcos.metrics.running", "torchbcos.rendering", "torchbcos.pictures",
-    "torchbcos.data", "torchbcos.training", "torchbcos.evaluation", "torchbcos.service", "torchbcos.viewer", "torchbcos.testing",
+    "torchbcos.data", "torchbcos.training", "torchbcos.evaluation", "torchbcos.search", "torchbcos.service", "torchbcos.viewer",
+    "torchbcos.testing",
 )  # fmt: skip
 
 

@@ -163,7 +163,12 @@ def make(arm: str, network: Network, mean: str, seed: int) -> TwoStage:
         model = torchbcos.create_model("two_stage_nano", num_classes=2, plain=True, parts=1)
     else:
         model = torchbcos.create_model(
-            "two_stage_nano", num_classes=2, features=describe(network), normalize=mean, first_classes=10, **options
+            "two_stage_nano",
+            num_classes=2,
+            features=describe(network),
+            normalize=mean,
+            first_classes=10,
+            **{"parts": 1, **options},
         )
         model.where.take(network)
     assert isinstance(model, TwoStage)

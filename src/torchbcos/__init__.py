@@ -50,7 +50,7 @@ _ROOMS = (
     "rendering",
     "testing",
 )
-_MORE = ("evaluation", "service", "training", "viewer")  # some need an extra: reachable, but no star import brings them
+_MORE = ("evaluation", "search", "service", "training", "viewer")  # some need an extra: reachable, but no star import brings them
 
 __all__ = sorted([*_DOOR, *_ROOMS, "__version__"])
 

@@ -53,6 +53,7 @@ __all__ = [
     "Lrp",
     "METHODS",
     "Method",
+    "MovedSelection",
     "Occlusion",
     "RawAttention",
     "Rise",
@@ -63,5 +64,6 @@ __all__ = [
     "attribute",
     "gallery",
     "locality_share",
+    "moved_selection",
     "register_method",
 ]

@@ -16,10 +16,12 @@ from torchbcos.models.registry import is_plain as is_plain
 from torchbcos.models.registry import names as names
 from torchbcos.models.resnet import ResNet as ResNet
 from torchbcos.models.swin import Swin as Swin
+from torchbcos.models.two_stage import PartEvidence as PartEvidence
+from torchbcos.models.two_stage import TwoStage as TwoStage
 from torchbcos.models.vgg import VGG as VGG
 from torchbcos.models.vit import ViT as ViT
 
 __all__ = [
-    "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "ResNet", "Style", "Swin", "ViT",
-    "axes_of", "build", "is_plain", "names", "recalibrate", "refresh_filters",
+    "VGG", "Architecture", "ConvNeXt", "DenseNet", "Family", "FeatureInfo", "Head", "Network", "PartEvidence", "ResNet", "Style",
+    "Swin", "TwoStage", "ViT", "axes_of", "build", "is_plain", "names", "recalibrate", "refresh_filters",
 ]  # fmt: skip

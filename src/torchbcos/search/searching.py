@@ -150,7 +150,7 @@ def search(
 ) -> Search:
     """Look for networks that are small, right, and look at the right things.
 
-    The first generation has uniform widths, from all eighths to one, and neighbours of them that are drawn.
+    The first generation has uniform widths, from all eighths to one, and neighbours of them.
 
     Args:
         pruner: makes candidates.
@@ -195,8 +195,9 @@ def search(
 
 
 def _first(genes: int, population: int) -> list[tuple[int, ...]]:
-    """Uniform widths, and between them those whose second half is one step narrower or wider."""
-    uniform = [(s,) * genes for s in range(STEPS, 0, -1)]
+    """Uniform widths from all to the least, and between them those whose one half is a step narrower or wider."""
+    count = min(population, STEPS)
+    uniform = [(STEPS - round(i * (STEPS - 1) / (count - 1)),) * genes for i in range(count)]
     half = genes // 2
     between = [
         tuple(s if (i < half) == late else min(STEPS, max(1, s + way)) for i in range(genes))

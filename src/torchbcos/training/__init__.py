@@ -8,6 +8,7 @@ from torchbcos.training.guidance import energy_loss as energy_loss
 from torchbcos.training.guidance import l1_loss as l1_loss
 from torchbcos.training.interrupts import Interrupted as Interrupted
 from torchbcos.training.machine import is_first_process as is_first_process
+from torchbcos.training.parts import PartLosses as PartLosses
 from torchbcos.training.progress import Progress as Progress
 from torchbcos.training.recipe import GuidanceSettings as GuidanceSettings
 from torchbcos.training.recipe import MachineSettings as MachineSettings
@@ -26,6 +27,6 @@ from torchbcos.training.run import train as train
 
 __all__ = [
     "GuidanceSettings", "Interrupted", "MachineSettings", "NetworkSettings", "OptimisationSettings", "PictureSettings",
-    "Progress", "Recipe", "Setting", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
+    "PartLosses", "Progress", "Recipe", "Setting", "energy_inside", "energy_loss", "explanation_distance", "find_recipe",
     "is_first_process", "l1_loss", "list_recipes", "list_settings", "read_recipe", "to_toml", "train", "with_settings",
 ]  # fmt: skip
