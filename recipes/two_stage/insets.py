@@ -297,8 +297,9 @@ def run(arm: str, seed: int, parts: tuple[Pictures, Pictures], network: Network,
     began = time.perf_counter()
     train(arm, model, training, epochs, seed)
     found = {"arm": arm, "seed": seed, **judge(arm, model, test), "seconds": round(time.perf_counter() - began)}
-    model.class_names = ("animal", "vehicle")
-    torchbcos.save(model, out / f"{arm}-{seed}")
+    prepare = {"resize": SIDE, "crop": SIDE, **({"encoding": "none"} if model.plain else {})}
+    classifier = torchbcos.Classifier(model, class_names=("animal", "vehicle"), preprocess=prepare)
+    torchbcos.save(classifier, out / f"{arm}-{seed}")
     file.write_text(json.dumps(found, indent=1))
     print(json.dumps(found), flush=True)
     return found

@@ -55,14 +55,14 @@ def _why(model: TwoStage, x: Tensor, selection: Tensor) -> Image.Image:
     share = f"{int(selection.sum())} of {selection.numel()} patches"
     if not parts:
         return gallery(
-            [Shown("Nothing was selected", torch.zeros_like(light[0]))], image=light, heading=f"What was seen: {share}"
+            [Shown("Nothing was selected", torch.zeros_like(light[0]))], image=light, heading=f"Seen: {share}"
         )
     e = explain(PartEvidence(model), x, [parts])
     maps = [
         Shown(f"Why part {k} was seen", e.contributions[0, i], f"nearer than background by {float(e.values[0, i]):.2f}")
         for i, k in enumerate(parts)
     ]
-    return gallery(maps, image=light, heading=f"The first stage selected {share}; the second saw nothing else")
+    return gallery(maps, image=light, heading=f"Seen: {share}, and nothing else")
 
 
 def _what_if(by_size: Tensor, own: int) -> Image.Image:

@@ -17,6 +17,7 @@ from torchbcos._core.errors import InputError
 from torchbcos.functional import unit_norm_weight
 from torchbcos.search.reconstruction import Samples, fit, record
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's, of its own layer
 MODES = st.sampled_from(["zeros", "reflect", "replicate", "circular"])
 EXPONENTS = st.sampled_from([1.0, 1.5, 2.0, 2.5])
 
