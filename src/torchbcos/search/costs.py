@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos.nn.attention import Attention
 from torchbcos.search.groups import Group
+from torchbcos.search.watching import listening
 
 __all__ = ["Costs", "count_flops"]
 
@@ -72,32 +74,19 @@ def count_flops(network: nn.Module, x: Tensor) -> float:
 @torch.no_grad()
 def _measured(network: nn.Module, x: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, (*_CONVOLUTIONS, *_LINEARS, Attention)):
-            hooks.append(module.register_forward_hook(_counter(found, name)))
-    was = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
+    counted = (*_CONVOLUTIONS, *_LINEARS, Attention)
+    with listening(network, {n: _counter(found, n) for n, module in network.named_modules() if isinstance(module, counted)}):
         network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in was:
-            module.training = training
     return found
 
 
-def _counter(found: dict[str, float], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def count(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        if isinstance(module, Attention):
+def _counter(found: dict[str, float], name: str) -> Callable[[Any, Tensor, Tensor], None]:
+    def count(layer: Any, _: Tensor, out: Tensor) -> None:
+        if isinstance(layer, Attention):
             tokens = math.prod(out.shape[1:-1])
-            cost = 4.0 * tokens * tokens * module.heads * module.head_dim * out.shape[0]
+            cost = 4.0 * tokens * tokens * layer.heads * layer.head_dim * out.shape[0]
         else:
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            places = out.numel() // (weight.shape[0] // getattr(module, "max_out", 1))
-            cost = 2.0 * places * weight.numel()
+            cost = 2.0 * layer.weight.numel() * (out.numel() // (layer.weight.shape[0] // getattr(layer, "max_out", 1)))
         found[name] = found.get(name, 0.0) + cost
 
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torchbcos.models.calibration import NORMS, recalibrate
 from torchbcos.search.costs import Costs
 from torchbcos.search.groups import Group, find_groups
 from torchbcos.search.reconstruction import Samples, fit, record
+from torchbcos.search.watching import listening
 
 __all__ = ["RANKINGS", "REPAIRS", "STEPS", "Pruner"]
 
@@ -184,17 +186,11 @@ def _contributions(network: nn.Module, names: Sequence[str], x: Tensor) -> dict[
     """(C,) of each layer: the mean size of what an input channel contributes to the logit of the first class."""
     read: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            read[name] = args[0]
-
-        return hook
+    def keep(name: str) -> Callable[[Any, Tensor, Tensor], None]:
+        return lambda layer, given, _: read.update({name: given})
 
     found = {name: torch.zeros(0) for name in names}
-    hooks = [network.get_submodule(name).register_forward_pre_hook(keep(name)) for name in found]
-    was = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
+    with listening(network, {name: keep(name) for name in found}):
         for part in torch.split(x, _BATCH):
             with frozen(), torch.enable_grad():
                 logits = network(part.detach().requires_grad_())
@@ -207,9 +203,4 @@ def _contributions(network: nn.Module, names: Sequence[str], x: Tensor) -> dict[
                 product = product if tokens else product.movedim(1, -1)
                 size = product.reshape(len(part), -1, product.shape[-1]).sum(1).abs().sum(0).cpu()
                 found[name] = size if not len(found[name]) else found[name] + size
-    finally:
-        for handle in hooks:
-            handle.remove()
-        for module, training in was:
-            module.training = training
     return found

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
 from torchbcos.functional import unit_norm_weight
+from torchbcos.search.watching import listening
 
 __all__ = ["RIDGE", "Samples", "fit", "record"]
 
@@ -68,28 +69,15 @@ def record(
     generator = torch.Generator().manual_seed(seed)
     layers = {name: network.get_submodule(name) for name in names}
 
-    def take(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            taken[name].append(_rows(module, args[0], places, generator).cpu())
-
-        return hook
+    def take(name: str) -> Callable[[Any, Tensor, Tensor], None]:
+        return lambda layer, read, _: taken[name].append(_rows(layer, read, places, generator).cpu())
 
     for name, layer in layers.items():
         if _kind(layer) is None:
-            raise InputError(
-                f"{name!r}, a {type(layer).__name__}, cannot be fitted: only linear layers and convolutions in 2D can."
-            )
-    hooks = [layer.register_forward_pre_hook(take(name)) for name, layer in layers.items()]
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
+            raise InputError(f"{name!r}, a {type(layer).__name__}, cannot be fitted: linear layers and convolutions in 2D can.")
+    with listening(network, {name: take(name) for name in layers}):
         for part in torch.split(x, _CHUNK):
             network(part)
-    finally:
-        for handle in hooks:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
     return {name: _sampled(layers[name], torch.cat(rows)) for name, rows in taken.items()}
 
 

@@ -54,9 +54,7 @@ def _why(model: TwoStage, x: Tensor, selection: Tensor) -> Image.Image:
     light = x[0, :3] * torch.where(pixels, 1.0, _DIM)
     share = f"{int(selection.sum())} of {selection.numel()} patches"
     if not parts:
-        return gallery(
-            [Shown("Nothing was selected", torch.zeros_like(light[0]))], image=light, heading=f"Seen: {share}"
-        )
+        return gallery([Shown("Nothing was selected", torch.zeros_like(light[0]))], image=light, heading=f"Seen: {share}")
     e = explain(PartEvidence(model), x, [parts])
     maps = [
         Shown(f"Why part {k} was seen", e.contributions[0, i], f"nearer than background by {float(e.values[0, i]):.2f}")

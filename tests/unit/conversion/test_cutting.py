@@ -152,23 +152,25 @@ def test_a_network_that_was_not_pruned_remembers_nothing() -> None:
 GARBAGE: list[object] = [
     None, 3, "layer1", [], ["layer1"], {1: {"outputs": 2}}, {"a": None}, {"a": 3}, {"a": []}, {"a": {"outputs": 0}},
     {"a": {"outputs": -1}}, {"a": {"outputs": 1.0}}, {"a": {"outputs": True}}, {"a": {"outputs": "3"}}, {"a": {"outputs": None}},
-    {"a": {"outputs": 10**9}}, {"a": {"outputs": float("nan")}}, {"a": {"free": 1}}, {"a": {"free": False}}, {"a": {"free": "yes"}},
-    {"a": {"width": 3}}, {"a": {"outputs": 3, "__class__": 1}}, {"a": {3: 3}}, {"a": {"heads": [2]}}, {str(i): {} for i in range(20_001)},
+    {"a": {"outputs": 10**9}}, {"a": {"outputs": float("nan")}}, {"a": {"free": 1}}, {"a": {"free": False}},
+    {"a": {"free": "yes"}}, {"a": {"width": 3}}, {"a": {"outputs": 3, "__class__": 1}}, {"a": {3: 3}}, {"a": {"heads": [2]}},
+    {str(i): {} for i in range(20_001)},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("records", GARBAGE, ids=lambda records: repr(records)[:30])
 def test_garbage_is_refused(records: object) -> None:
-    with pytest.raises(InputError, match="no cut that this release knows|The cuts of a network are a table of layers") as caught:
+    with pytest.raises(InputError, match=r"no cut that this release knows|are a table of layers") as caught:
         cuts_from(records)
     assert len(str(caught.value)) <= 500
 
 
+FIELDS = st.sampled_from(["outputs", "inputs", "heads", "free", "a"])
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["outputs", "inputs", "heads", "free", "a"]), inner)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(FIELDS, inner)),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 @given(records=st.dictionaries(st.text(), JSON, max_size=3))
@@ -184,7 +186,9 @@ def test_any_json_is_cuts_or_refused(records: dict[str, Any]) -> None:
 
 
 def network() -> nn.Sequential:
-    return nn.Sequential(bnn.BcosConv2d(6, 8, 1), nn.BatchNorm2d(8), bnn.BcosConv2d(8, 4, 1), nn.Identity(), bnn.Attention(8, 4, head_dim=2))
+    return nn.Sequential(
+        bnn.BcosConv2d(6, 8, 1), nn.BatchNorm2d(8), bnn.BcosConv2d(8, 4, 1), nn.Identity(), bnn.Attention(8, 4, head_dim=2)
+    )
 
 
 def test_a_fresh_network_gets_its_sizes() -> None:

@@ -60,7 +60,8 @@ def test_operations_are_those_that_torch_counts(name: str, options: dict[str, An
 
 @given(
     kernel=st.sampled_from([(1, 1), (3, 3), (2, 5)]), stride=st.integers(1, 3), padding=st.integers(0, 2),
-    dilation=st.integers(1, 2), groups=st.sampled_from([1, 2, 4]), arms=st.integers(1, 2), sides=st.sampled_from([(9, 9), (11, 14)]),
+    dilation=st.integers(1, 2), groups=st.sampled_from([1, 2, 4]), arms=st.integers(1, 2),
+    sides=st.sampled_from([(9, 9), (11, 14)]),
 )  # fmt: skip
 def test_operations_of_a_convolution_are_those_of_its_shape(
     kernel: tuple[int, int], stride: int, padding: int, dilation: int, groups: int, arms: int, sides: tuple[int, int]

@@ -74,7 +74,7 @@ def test_hypervolume_grows_with_what_beats_more(aims: list[Aims], seed: int) -> 
     assert whole == pytest.approx(hypervolume([tuple(reversed(one)) for one in reversed(aims)], reference), rel=1e-9)
     better = tuple(value * 0.5 for value in first[0])
     assert hypervolume([*aims, better], reference) > whole
-    assert hypervolume([*aims, reference], reference) == pytest.approx(whole)  # what is no better than the reference counts nothing
+    assert hypervolume([*aims, reference], reference) == pytest.approx(whole)  # no better than the reference
 
 
 # -- searches ------------------------------------------------------------------------------------------------------------------
@@ -140,8 +140,11 @@ def test_fewer_evaluations_than_first_candidates(way: Callable[..., dict[tuple[i
 def test_a_search_ends_where_few_or_all_candidates_are_looked_at(
     way: Callable[..., dict[tuple[int, ...], Aims]], genes: int, top: int, evaluations: int, aims: int
 ) -> None:
-    found = way(toy(1, aims), beginning(genes, top), top=top, evaluations=evaluations, seed=0)
-    assert len(found) == min(evaluations, top**genes)
+    asked: list[tuple[int, ...]] = []
+    score = toy(1, aims)
+    first = [*beginning(genes, top), (1,) * genes]
+    found = way(lambda one: asked.append(one) or score(one), first, top=top, evaluations=evaluations, seed=0)  # type: ignore
+    assert len(found) == min(evaluations, top**genes) and asked == list(found)
 
 
 def volume(found: dict[tuple[int, ...], Aims]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -248,7 +249,8 @@ def redundant(bcos: bool, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
         conv: Any = bnn.BcosConv2d(i, o, k, padding=k // 2) if bcos else nn.Conv2d(i, o, k, padding=k // 2, bias=False)
         few = torch.einsum("or,rckl->ockl", torch.randn(o, 6), torch.randn(6, i, k, k)) / 6
         conv.weight.data = few + 0.1 * torch.randn(o, i, k, k)
-        layers += [conv, bnn.BatchNorm(o, centered=False, bias=False) if bcos else nn.BatchNorm2d(o), nn.Identity() if bcos else nn.ReLU()]
+        layers += [conv, bnn.BatchNorm(o, centered=False, bias=False) if bcos else nn.BatchNorm2d(o)]
+        layers += [nn.Identity() if bcos else nn.ReLU()]
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     x, other = (torchbcos.functional.add_inverse(torch.rand(64, 3, 10, 10)) for _ in range(2))
     recalibrate(network, [x])
@@ -428,7 +430,7 @@ def test_shares_are_eighths_and_nested() -> None:
     pruner = Pruner(nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 3)), torch.randn(9, 3))
     kept = [set(pruner.kept([steps])[0][1]) for steps in range(1, 9)]
     assert [len(one) for one in kept] == [2, 4, 6, 8, 10, 12, 14, 16]
-    assert [one <= other for one, other in zip(kept, kept[1:], strict=False)] == [True] * 7
+    assert [one <= other for one, other in itertools.pairwise(kept)] == [True] * 7
     one = Pruner(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3)), torch.randn(9, 3))
     assert [len(one.kept([steps])[0][1]) for steps in (1, 8)] == [1, 2]  # one stays always
 
@@ -459,7 +461,7 @@ def test_networks_that_cannot_be_pruned_are_refused() -> None:
         Pruner(torchbcos.deploy(made("vgg")), x)
     plain = build("vgg11", plain=True, width_factor=0.125, num_classes=3).eval()
     converted, _ = torchbcos.bcosify(plain, example=x[:, :3], mean=(0.5,) * 3, std=(0.2,) * 3)
-    with pytest.raises(InputError, match="A converted network is not pruned: .* Prune first, then bcosify"):
+    with pytest.raises(InputError, match=r"A converted network is not pruned: .* Prune first, then bcosify"):
         Pruner(converted, x)
     with pytest.raises(InputError, match="Nothing of this network can be cut: '0': its channels leave the network"):
         Pruner(nn.Sequential(nn.Linear(3, 2)), torch.randn(4, 3))

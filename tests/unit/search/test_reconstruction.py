@@ -28,8 +28,8 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, dict[str, Any]]:
     torch.manual_seed(draw(st.integers(0, 10_000)))
     kernel = draw(st.sampled_from([(1, 1), (3, 2), (2, 3)]))
     padding = draw(st.sampled_from([0, 1, "same", "valid"]))
-    given_ = {"stride": 1 if padding == "same" else draw(st.integers(1, 2)), "padding": padding, "dilation": draw(st.integers(1, 2))}
-    given_["padding_mode"] = draw(MODES)
+    given_: dict[str, Any] = {"padding": padding, "dilation": draw(st.integers(1, 2)), "padding_mode": draw(MODES)}
+    given_["stride"] = 1 if padding == "same" else draw(st.integers(1, 2))
     if draw(st.booleans()):
         layer: nn.Module = nn.Conv2d(3, 4, kernel, bias=draw(st.booleans()), **given_)
     else:
@@ -133,9 +133,12 @@ def test_what_is_recorded_leaves_the_network_as_it_was() -> None:
     assert [module.training for module in network.modules()] == [True, False, True, True]
 
 
-@pytest.mark.parametrize("layer", [nn.Conv1d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=2), bnn.BcosConv2d(4, 4, 1, groups=4), nn.ReLU()])
+OTHERS = [nn.Conv1d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=2), bnn.BcosConv2d(4, 4, 1, groups=4), nn.ReLU()]
+
+
+@pytest.mark.parametrize("layer", OTHERS)
 def test_other_layers_are_refused(layer: nn.Module) -> None:
-    with pytest.raises(InputError, match=rf"'0', a {type(layer).__name__}, cannot be fitted: only linear layers"):
+    with pytest.raises(InputError, match=rf"'0', a {type(layer).__name__}, cannot be fitted: "):
         record(nn.Sequential(layer), ["0"], torch.randn(1, 4, 4))
 
 

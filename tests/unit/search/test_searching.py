@@ -99,8 +99,11 @@ def test_a_search_that_was_stopped_in_the_first_line_begins_anew(at: int, tmp_pa
     assert other.read_text() == text
 
 
+LINES = ["", "{}", "[]", "3", '{"steps": 3}', "\x00", '{"steps": [[1], 2]}', "né"]
+
+
 @settings(max_examples=10)
-@given(spoiled=st.integers(1, 20), line=st.sampled_from(["", "{}", "[]", "3", '{"steps": 3}', "\x00", '{"steps": [[1], 2]}', "né"]))
+@given(spoiled=st.integers(1, 20), line=st.sampled_from(LINES))
 def test_a_spoiled_line_and_what_follows_is_scored_again(
     spoiled: int, line: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -189,7 +192,7 @@ def test_scores_of_another_network_or_of_other_pictures_are_not_taken(
 def test_what_is_no_journal_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(text)
-    with pytest.raises(StateError, match="is of another search|is no journal of a search: give another folder"):
+    with pytest.raises(StateError, match=r"is of another search|is no journal of a search: give another folder"):
         run(path, counting())
     assert path.read_text() == text
 
@@ -232,7 +235,7 @@ def candidates(whole: list[tuple[int, int, int]]) -> list[Candidate]:
     return [Candidate((i + 1,), a / 8, b / 8, c / 8) for i, (a, b, c) in enumerate(whole)]
 
 
-NUMBERS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=12)
+NUMBERS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 5), st.integers(0, 8)), min_size=1, max_size=12)
 
 
 @given(whole=NUMBERS, three=st.booleans())
@@ -246,6 +249,7 @@ def test_the_front_is_what_no_other_beats(whole: list[tuple[int, int, int]], thr
     assert front_of([], aims) == []
 
 
+@settings(max_examples=100)
 @given(whole=NUMBERS, three=st.booleans(), most=st.integers(1, 8))
 def test_the_best_is_the_most_accurate_that_is_small_enough(
     whole: list[tuple[int, int, int]], three: bool, most: int
