@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos.nn.attention import Attention
+from torchbcos.nn.windows import WindowAttention
 from torchbcos.search.groups import Group
 from torchbcos.search.watching import listening
 
@@ -55,9 +56,7 @@ class Costs:
         """Of the whole network, with these shares of the groups, by name; None: all of everything."""
         shares = kept or {}
         return math.fsum(
-            cost * shares.get(self.outputs.get(name, ""), 1.0) * shares.get(self.inputs.get(name, ""), 1.0)
-            if name in self.outputs or name in self.inputs
-            else cost
+            cost * math.prod(shares.get(side[name], 1.0) for side in (self.outputs, self.inputs) if name in side)
             for name, cost in self.layers.items()
         )
 
@@ -83,8 +82,11 @@ def _measured(network: nn.Module, x: Tensor) -> dict[str, float]:
 def _counter(found: dict[str, float], name: str) -> Callable[[Any, Tensor, Tensor], None]:
     def count(layer: Any, _: Tensor, out: Tensor) -> None:
         if isinstance(layer, Attention):
-            tokens = math.prod(out.shape[1:-1])
-            cost = 4.0 * tokens * tokens * layer.heads * layer.head_dim * out.shape[0]
+            places, times = tuple(out.shape[1:-1]), len(out)
+            if isinstance(layer, WindowAttention):
+                times *= math.prod(-(-side // layer.window) for side in places)
+                places = (layer.window, layer.window)
+            cost = 4.0 * math.prod(places) ** 2 * layer.heads * layer.head_dim * times
         else:
             cost = 2.0 * layer.weight.numel() * (out.numel() // (layer.weight.shape[0] // getattr(layer, "max_out", 1)))
         found[name] = found.get(name, 0.0) + cost

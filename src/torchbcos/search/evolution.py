@@ -153,8 +153,10 @@ def _children(
         if generator.random() < _CROSSOVER:
             child = [a if generator.random() < 0.5 else b for a, b in zip(mother, father, strict=True)]
         for i in range(len(child)):
-            if generator.random() < max(1, tries // (20 * count)) / len(child):  # more, once all near ones are known
+            if generator.random() < 1 / len(child):
                 child[i] = min(top, max(1, child[i] + generator.choice((-1, 1))))
+        if tries > 20 * count:  # all that are near are known
+            child = [generator.randint(1, top) for _ in child]
         if (tuple(child) not in scored and tuple(child) not in found) or tries > 1000 * count:
             found.append(tuple(child))
     return found

@@ -33,6 +33,8 @@ _FUNCTIONS = {
     F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.mish, F.dropout, F.max_pool2d, F.avg_pool2d, torch.relu,
     torch.sigmoid, torch.tanh, F.hardtanh,
 }  # fmt: skip
+_MAPS_ONLY = (nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, bnn.LowPass)  # their channels are the second axis
+_KNOWN = {nn.Conv2d, nn.Linear, bnn.Conv2d, bnn.Linear, bnn.BcosConv2d, bnn.BcosLinear}
 _METHODS = {"contiguous", "relu", "sigmoid", "tanh", "clone"}
 
 
@@ -72,30 +74,44 @@ def find_groups(network: nn.Module) -> tuple[list[Group], dict[str, str]]:
     {'2': 'its channels leave the network'}
     """
     modules = dict(network.named_modules(remove_duplicate=False))
-    found, left = _traced(network, modules)
-    inside = {group.name for group in found}
+    found, left, calls = _traced(network, modules)
+    seen = {id(modules[name]) for name in calls}  # of these the graph says more than a sequence
     for path, module in modules.items():
         if type(module) is nn.Sequential:
-            found += [group for group in _neighbours(path, module) if group.name not in inside]
-            inside = {group.name for group in found}
+            found += [group for group in _neighbours(path, module) if id(modules[group.name]) not in seen]
         if isinstance(module, bnn.Attention):
             found += _heads(path, module, left)
-    weighty = {name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))}
-    twice = {id(m) for m, count in Counter(id(m) for m in modules.values()).items() for m in [m] if count > 1}
+    shared = _shared(modules)
     order = {path: i for i, path in enumerate(modules)}
     kept = []
-    for group in sorted(found, key=lambda one: order[one.name]):
-        shared = [name for name in (group.name, *group.between, *group.readers) if name in weighty and id(modules[name]) in twice]
-        if shared:
-            left[group.name] = f"{shared[0]!r} stands at several places"
+    for group in sorted(found, key=lambda one: (_place(one.name, calls), order[one.name])):
+        again = [name for name in (group.name, *group.between, *group.readers) if name in shared]
+        if again:
+            left[group.name] = f"{again[0]!r} stands at several places"
         else:
             kept.append(group)
     known = {group.name for group in kept}
     return kept, {name: why for name, why in left.items() if name not in known}
 
 
-def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Group], dict[str, str]]:
-    """Groups along the graph of a network."""
+def _shared(modules: dict[str, nn.Module]) -> set[str]:
+    """Layers with parameters that another name has, too: the layer, or one of its parameters."""
+    owners: Counter[int] = Counter()
+    for module in modules.values():
+        owners.update({id(parameter) for parameter in module.parameters(recurse=False)})
+    return {name for name, module in modules.items() if any(owners[id(p)] > 1 for p in module.parameters(recurse=False))}
+
+
+def _place(name: str, calls: Counter[str]) -> int:
+    """Where in the graph a layer, or what it stands in, is called first."""
+    order = {called: i for i, called in enumerate(calls)}
+    parts = name.split(".")
+    paths = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((order[path] for path in paths if path in order), len(order))
+
+
+def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Group], dict[str, str], Counter[str]]:
+    """Groups along the graph of a network, why other layers are left, and how often each is called, in order."""
     found: list[Group] = []
     left: dict[str, str] = {}
     try:
@@ -103,7 +119,7 @@ def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Gro
     except Exception as error:  # whatever a stranger's forward does while it is followed
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         left[""] = f"torch.fx cannot follow the network: {shorten(reason, 120)}"
-        return found, left
+        return found, left, Counter()
     calls = Counter(name for node in graph.nodes if (name := _called(node)) is not None)
     for node in graph.nodes:
         name = _called(node)
@@ -114,18 +130,20 @@ def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Gro
             continue
         between: list[str] = []
         readers: list[str] = []
-        why = _follow(node, modules, calls, isinstance(modules[name], _LINEARS), between, readers)
+        why = _follow(node, modules, calls, modules[name], between, readers)
+        if why is None and type(modules[name]) not in _KNOWN:
+            why = f"a {type(modules[name]).__name__} is a layer of somebody's own"
         if why is None and getattr(modules[name], "groups", 1) > 1:
             why = "it is a convolution in groups"
         if why is None and readers:
             found.append(Group(name, _outputs(modules[name]), tuple(dict.fromkeys(between)), tuple(dict.fromkeys(readers))))
         else:
             left[name] = why or "nobody reads its channels"
-    return found, left
+    return found, left, calls
 
 
 def _follow(
-    node: fx.Node, modules: dict[str, nn.Module], calls: Counter[str], tokens: bool, between: list[str], readers: list[str]
+    node: fx.Node, modules: dict[str, nn.Module], calls: Counter[str], maker: nn.Module, between: list[str], readers: list[str]
 ) -> str | None:  # fmt: skip
     """Where the channels of a node go: what reads them, or why they cannot be cut."""
     for user in node.users:
@@ -133,22 +151,25 @@ def _follow(
         module = modules.get(name) if name is not None else None
         if name is not None and calls[name] > 1 and not isinstance(module, _CHANNELWISE):
             return f"{name!r} is called several times"
+        tokens = isinstance(maker, _LINEARS)
         if isinstance(module, _CONVOLUTIONS + _LINEARS) and not _depthwise(module):
             if isinstance(module, _LINEARS) != tokens:
                 return f"{name!r} reads its channels along another axis"
+            if type(module) not in _KNOWN:
+                return f"{name!r}, a {type(module).__name__}, is a layer of somebody's own"
             if getattr(module, "groups", 1) > 1:
                 return f"{name!r} is a convolution in groups"
             readers.append(str(name))
             continue
-        if module is not None and (isinstance(module, _NORMS) or _depthwise(module)):
+        if module is not None and _carries(module, maker):
             between.append(str(name))
         elif not (
-            isinstance(module, _CHANNELWISE)
+            (isinstance(module, _CHANNELWISE) and not (tokens and isinstance(module, _MAPS_ONLY)))
             or (user.op == "call_function" and user.target in _FUNCTIONS)
             or (user.op == "call_method" and user.target in _METHODS)
         ):
             return _reason(user, module)
-        if (why := _follow(user, modules, calls, tokens, between, readers)) is not None:
+        if (why := _follow(user, modules, calls, maker, between, readers)) is not None:
             return why
     return None if node.users else "its channels lead nowhere"
 
@@ -174,6 +195,13 @@ def _called(node: fx.Node) -> str | None:
     return None
 
 
+def _carries(module: nn.Module, maker: nn.Module) -> bool:
+    """Whether a norm or a depthwise convolution takes the channels that a layer makes, one by one."""
+    if isinstance(module, _NORMS):
+        return module.num_features == _outputs(maker)
+    return _depthwise(module) and not isinstance(maker, _LINEARS)
+
+
 def _depthwise(module: nn.Module) -> bool:
     return isinstance(module, _CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
@@ -187,18 +215,19 @@ def _neighbours(path: str, module: nn.Sequential) -> Iterator[Group]:
     """Groups inside a sequence: a layer, what leaves channels apart, and the layer that reads them."""
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     for i, (name, maker) in enumerate(children):
-        if not isinstance(maker, _CONVOLUTIONS + _LINEARS) or getattr(maker, "groups", 1) > 1:
+        if type(maker) not in _KNOWN or getattr(maker, "groups", 1) > 1:
             continue
+        tokens = isinstance(maker, _LINEARS)
         between = []
         for other, layer in children[i + 1 :]:
-            if isinstance(layer, _NORMS) or _depthwise(layer):
+            if _carries(layer, maker):
                 between.append(other)
             elif isinstance(layer, _CONVOLUTIONS + _LINEARS):
-                alike = isinstance(layer, _LINEARS) == isinstance(maker, _LINEARS) and getattr(layer, "groups", 1) == 1
+                alike = isinstance(layer, _LINEARS) == tokens and getattr(layer, "groups", 1) == 1 and type(layer) in _KNOWN
                 if alike:
                     yield Group(name, _outputs(maker), tuple(between), (other,))
                 break
-            elif not isinstance(layer, _CHANNELWISE):
+            elif not isinstance(layer, _CHANNELWISE) or (tokens and isinstance(layer, _MAPS_ONLY)):
                 break
 
 

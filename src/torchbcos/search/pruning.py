@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from torchbcos.search.groups import Group, find_groups
 from torchbcos.search.reconstruction import Samples, fit, record
 from torchbcos.search.watching import listening
 
-__all__ = ["RANKINGS", "REPAIRS", "STEPS", "Pruner"]
+__all__ = ["RANKINGS", "REPAIRS", "STEPS", "Pruner", "digest_of"]
 
 STEPS = 8  # a share is a number of eighths
 REPAIRS = ("least_squares", "norms", "none")
@@ -46,6 +47,7 @@ class Pruner:
 
     Attributes:
         groups: what may be cut. left: why other layers may not, by name.
+        digest: of the network, the inputs and the arguments: what a search may go on with.
         costs: floating-point operations.
 
     Raises:
@@ -65,7 +67,8 @@ class Pruner:
             raise InputError(
                 "A converted network is not pruned: its layers carry biases of their own. Prune first, then bcosify."
             )
-        self.network, self.x, self.repair, self.free_gain = network, x, repair, free_gain
+        self.network, self.x, self.repair, self.ranking, self.free_gain = network, x, repair, ranking, free_gain
+        self.digest = f"{digest_of(*network.state_dict().values(), x)}{'' if free_gain else ', without gain'}, {seed}"
         self.groups, self.left = find_groups(network)
         if not self.groups:
             first = next(iter(self.left.items()), ("the network", "it has no layers"))
@@ -164,6 +167,20 @@ class Pruner:
         if group.heads:
             total = total.reshape(group.size, -1).sum(1)
         return total.argsort(descending=True, stable=True)
+
+
+def digest_of(*tensors: Tensor) -> str:
+    """A hash of numbers and shapes.
+
+    >>> digest_of(torch.zeros(2)) == digest_of(torch.zeros(2)), digest_of(torch.zeros(2)) == digest_of(torch.zeros(3))
+    (True, False)
+    """
+    found = hashlib.sha256()
+    for tensor in tensors:
+        kept = tensor.detach().cpu().contiguous()
+        found.update(f"{kept.dtype} {tuple(kept.shape)} ".encode())
+        found.update(kept.reshape(-1).view(torch.uint8).numpy().tobytes() if kept.numel() else b"")
+    return found.hexdigest()[:32]
 
 
 def _cut(network: nn.Module, group: Group, kept: list[int], cuts: dict[str, Cut]) -> list[str]:

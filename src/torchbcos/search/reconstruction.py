@@ -98,14 +98,14 @@ def fit(layer: Any, samples: Samples, kept: Sequence[int]) -> tuple[Tensor, Tens
     y = samples.y
     if _kind(layer) == "bcos":
         length = x.square().sum(1, keepdim=True)
-        b = float(layer.b)
+        b = _exponent(layer)
         if b != 1:
             y = y.sign() * (y.abs() * length ** ((b - 1) / 2)) ** (1 / b)
     found = None
     if bias is not None:
-        means = x.mean(0), y.mean(0)
-        m = len(x)
-        solution = _solve(gram - m * torch.outer(means[0], means[0]), x.t() @ y - m * torch.outer(*means))
+        means = x.double().mean(0).to(x.dtype), y.double().mean(0).to(y.dtype)
+        apart = x - means[0]  # not from the Gram matrix: means that are large beside the spread would leave rounding
+        solution = _solve(apart.t() @ apart, apart.t() @ (y - means[1]))
         found = (bias + means[1] - means[0] @ solution).detach()
     else:
         solution = _solve(gram, x.t() @ y)
@@ -133,6 +133,11 @@ def _kind(layer: Any) -> str | None:
     if type(layer) in (bnn.BcosConv2d, bnn.BcosLinear):
         return "bcos" if getattr(layer, "groups", 1) == 1 else None
     return None
+
+
+def _exponent(layer: Any) -> float:
+    """B as the layer uses it: one that is learned counts as 1 below 1."""
+    return max(1.0, float(layer.b.detach() if isinstance(layer.b, Tensor) else layer.b))
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -178,7 +183,7 @@ def _sampled(layer: Any, x: Tensor) -> Samples:
     if _kind(layer) == "bcos" and layer.unit_norm:
         weight = unit_norm_weight(weight)
     y = flat @ weight.flatten(1).t()
-    if _kind(layer) == "bcos" and (b := float(layer.b)) != 1:
+    if _kind(layer) == "bcos" and (b := _exponent(layer)) != 1:
         length = flat.norm(dim=1, keepdim=True).clamp_min(1e-12)
         y = y * (y / length).abs() ** (b - 1)
     return Samples(flat.reshape(x.shape), flat.t() @ flat, y, x.abs().float().mean((0, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torchbcos._core.errors import InputError, StateError
 from torchbcos.explanation.layer import contribution_maps
 from torchbcos.metrics import compose_grids, grid_pointing
 from torchbcos.search.evolution import evolve, fronts, random_search
-from torchbcos.search.pruning import STEPS, Pruner
+from torchbcos.search.pruning import STEPS, Pruner, digest_of
 
 __all__ = ["AIMS", "Candidate", "Judge", "Search", "front_of", "search"]
 
@@ -92,6 +93,10 @@ class Judge:
             of = [(self.y == one).nonzero()[:, 0] for one in four]
             rows.append(torch.stack([one[torch.randint(len(one), (), generator=generator)] for one in of]))
         return torch.stack(rows), torch.randint(_GRID**2, (self.grids,), generator=generator)
+
+    def digest(self) -> str:
+        """Of its pictures and labels."""
+        return digest_of(self.x, self.y)
 
     def look(self, pruner: Pruner, steps: tuple[int, ...]) -> Candidate:
         """Build a candidate, and judge it."""
@@ -173,8 +178,9 @@ def search(
         )
     aims = AIMS if judge.grids else AIMS[:2]
     identity = {
-        "groups": [[group.name, group.size] for group in pruner.groups], "population": population, "seed": seed, "control":
-        control, "repair": pruner.repair, "pictures": len(judge.y), "grids": judge.grids,
+        "groups": [[group.name, group.size] for group in pruner.groups], "population": population, "seed": seed,
+        "control": control, "repair": pruner.repair, "ranking": pruner.ranking, "pictures": len(judge.y), "grids": judge.grids,
+        "given": [pruner.digest, judge.digest()],
     }  # fmt: skip
     known = _read(journal, identity)
     candidates: dict[tuple[int, ...], Candidate] = {}
@@ -205,7 +211,11 @@ def _first(genes: int, population: int) -> list[tuple[int, ...]]:
         for late in (True, False)
         for s in (4, 5, 3, 6, 2, 7)
     ]
-    return list(dict.fromkeys([*uniform, *between]))[:population]
+    found = dict.fromkeys([*uniform, *between])
+    generator = random.Random(0)  # the same for every seed
+    while len(found) < min(population, STEPS**genes):
+        found[tuple(generator.randint(1, STEPS) for _ in range(genes))] = None
+    return list(found)[:population]
 
 
 def _read(journal: Path | None, identity: Mapping[str, object]) -> dict[tuple[int, ...], Candidate]:
@@ -217,7 +227,11 @@ def _read(journal: Path | None, identity: Mapping[str, object]) -> dict[tuple[in
         journal.parent.mkdir(parents=True, exist_ok=True)
         journal.write_text(json.dumps(wanted) + "\n")
         return {}
-    lines = journal.read_text().splitlines()
+    text = journal.read_text("utf-8", errors="replace")
+    lines = text[: text.rfind("\n") + 1].split("\n")[:-1]  # whole ones
+    if not lines:  # it was stopped while its first line was written
+        journal.write_text(json.dumps(wanted) + "\n")
+        return {}
     try:
         if json.loads(lines[0]) != wanted:
             raise StateError(f"{journal} is of another search: give another folder, or the arguments that it was begun with.")
@@ -233,7 +247,7 @@ def _read(journal: Path | None, identity: Mapping[str, object]) -> dict[tuple[in
             break
         found[one.steps] = one
         whole.append(line)
-    if len(whole) < len(lines):
+    if len(whole) < len(lines) or not text.endswith("\n"):
         journal.write_text("".join(line + "\n" for line in whole))
     return found
 

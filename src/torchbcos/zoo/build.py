@@ -100,21 +100,21 @@ def _before(card: Card) -> Card:
 
 
 def _converted(network: nn.Module, card: Card) -> nn.Module:
-    """A fresh network, converted and pruned as its card says; a sequence is written as it is afterwards.
+    """A fresh network, pruned and converted as its card says; a sequence is written as it is afterwards.
 
     Raises:
         StateError: a step is not for this network.
     """
     sequence = card.architecture == SEQUENTIAL
+    if card.pruned is not None:  # before it was converted: converted networks are not pruned
+        cuts = cuts_from(card.pruned)
+        network = mark_cut(network, cuts) if sequence else cut_to_size(network, cuts)
     if card.conversion is not None:
         steps = steps_from(card.conversion["steps"])
         if not sequence:
             with torch.random.fork_rng(devices=[]):
                 network = apply_steps(network, steps)
         network = mark(network, steps, card.conversion["settings"])
-    if card.pruned is not None:
-        cuts = cuts_from(card.pruned)
-        network = mark_cut(network, cuts) if sequence else cut_to_size(network, cuts)
     return network
 
 

@@ -133,7 +133,13 @@ def write_model(
     """
     network = unwrapped(network)
     digest = None if program is None else digest_of(program)
-    card = dataclasses.replace(card, deployed=is_deployed(network), probe=None, program=digest, pruned=pruned_of(network))
+    card = dataclasses.replace(
+        card,
+        deployed=is_deployed(network),
+        probe=None,
+        program=digest,
+        pruned=pruned_of(network) or pruned_of(given_network(network)),
+    )
     if card.architecture.startswith(UNKNOWN):
         raise _unknown(network)
     state = state_of(network)

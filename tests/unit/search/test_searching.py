@@ -44,7 +44,7 @@ def counting(grids: int = 4, pictures: int = 5) -> Counting:
 def pruner_of(groups: int = 6, **other: Any) -> Any:
     """What a search asks of a pruner, but for networks."""
     found = [Group(f"layer{i}", 16, (), (f"layer{i + 1}",)) for i in range(groups)]
-    return SimpleNamespace(groups=found, repair="norms", ranking="magnitude", **other)
+    return SimpleNamespace(groups=found, repair="norms", ranking="magnitude", digest="", **other)
 
 
 def run(journal: Path | None, judge: Counting, pruner: Any = None, **other: Any) -> Search:
