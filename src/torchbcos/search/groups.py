@@ -35,6 +35,7 @@ _FUNCTIONS = {
 }  # fmt: skip
 _MAPS_ONLY = (nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, bnn.LowPass)  # their channels are the second axis
 _KNOWN = {nn.Conv2d, nn.Linear, bnn.Conv2d, bnn.Linear, bnn.BcosConv2d, bnn.BcosLinear}
+_FUNCTIONS_OF_MAPS = {F.max_pool2d, F.avg_pool2d}
 _METHODS = {"contiguous", "relu", "sigmoid", "tanh", "clone"}
 
 
@@ -165,7 +166,7 @@ def _follow(
             between.append(str(name))
         elif not (
             (isinstance(module, _CHANNELWISE) and not (tokens and isinstance(module, _MAPS_ONLY)))
-            or (user.op == "call_function" and user.target in _FUNCTIONS)
+            or (user.op == "call_function" and user.target in (_FUNCTIONS - _FUNCTIONS_OF_MAPS if tokens else _FUNCTIONS))
             or (user.op == "call_method" and user.target in _METHODS)
         ):
             return _reason(user, module)

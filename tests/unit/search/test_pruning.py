@@ -25,6 +25,7 @@ from torchbcos.models import build
 from torchbcos.models.calibration import recalibrate
 from torchbcos.nn.filters import FilterLayer
 from torchbcos.search import Pruner, count_flops
+from torchbcos.search.reconstruction import fit
 
 FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
     "resnet": ("resnet18", {"antialias": True, "width_factor": 0.125}, 32),
@@ -322,6 +323,27 @@ def test_filters_before_a_norm_keep_their_lengths_and_repaired_ones_their_norms(
     assert torch.equal(nothing[3].weight, plain[3].weight[:, kept])  # type: ignore[index]
 
 
+def test_fitted_weights_and_biases_stand_where_they_belong() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+    pruner = Pruner(network, torch.randn(50, 6))
+    small: Any = pruner.build((4, 3))
+    (_, first), (_, second) = pruner.kept((4, 3))
+    for name, kept, rows in (("2", first, second), ("4", second, [0, 1, 2])):
+        weight, bias = fit(network.get_submodule(name), pruner.samples[name], kept)
+        assert bias is not None and torch.equal(small[int(name)].weight, weight[rows])
+        assert torch.equal(small[int(name)].bias, bias[rows])
+    attention = nn.Sequential(bnn.Attention(8, 4, head_dim=2), Mean(1)).eval()
+    pruner = Pruner(attention, torch.randn(40, 5, 8))
+    small = pruner.build([4])[0]  # type: ignore[index]
+    channels = [2 * h + i for h in pruner.kept([4])[0][1] for i in range(2)]
+    weight, _ = fit(attention[0].to_out, pruner.samples["0.to_out"], channels)  # type: ignore[union-attr]
+    assert torch.equal(small.to_out.weight, weight) and not small.to_out.unit_norm
+    # arms of MaxOut are compared by their lengths: those are kept although a norm follows
+    readers = [name for group in pruner_of("maxout").groups for name in group.readers]
+    assert readers and {built("maxout").get_submodule(name).unit_norm for name in readers} == {False}
+
+
 def test_where_nothing_is_cut_nothing_changes() -> None:
     for repair in ("least_squares", "none"):
         network, x, _ = redundant(True, 1)
@@ -341,10 +363,10 @@ def test_rankings_are_those_of_their_equations(seed: int, bcos: bool, tokens: bo
     torch.manual_seed(seed)
     x = torch.randn(5, 3, 4, dtype=torch.float64) if tokens else torch.randn(5, 4, 3, 1, dtype=torch.float64)
     if tokens:
-        layers: list[nn.Module] = [nn.Linear(4, 6), nn.ReLU(), bnn.BcosLinear(6, 3) if bcos else nn.Linear(6, 3)]
+        layers: list[nn.Module] = [nn.Linear(4, 6), nn.Identity(), bnn.BcosLinear(6, 3) if bcos else nn.Linear(6, 3)]
         network = nn.Sequential(*layers, Mean(1)).double().eval()
     else:
-        layers = [nn.Conv2d(4, 6, 1), nn.ReLU(), bnn.BcosConv2d(6, 3, 1) if bcos else nn.Conv2d(6, 3, 1)]
+        layers = [nn.Conv2d(4, 6, 1), nn.Identity(), bnn.BcosConv2d(6, 3, 1) if bcos else nn.Conv2d(6, 3, 1)]
         network = nn.Sequential(*layers, Mean((2, 3))).double().eval()
     weight = layers[2].weight.detach().flatten(1)  # type: ignore[union-attr, operator]
     w = unit_norm_weight(weight) if bcos else weight
