@@ -62,7 +62,7 @@ class Costs:
 
 
 def count_flops(network: nn.Module, x: Tensor) -> float:
-    """Floating-point operations for x (1, C, *S): of convolutions, linear layers and attention.
+    """Floating-point operations for x (1, C, *S): of convolutions, linear layers and the attention of this library.
 
     >>> count_flops(nn.Linear(8, 4), torch.zeros(1, 8))
     64.0

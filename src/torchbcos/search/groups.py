@@ -75,20 +75,21 @@ def find_groups(network: nn.Module) -> tuple[list[Group], dict[str, str]]:
     {'2': 'its channels leave the network'}
     """
     modules = dict(network.named_modules(remove_duplicate=False))
-    found, left, calls = _traced(network, modules)
+    found, left, calls, read = _traced(network, modules)
     seen = {id(modules[name]) for name in calls}  # of these the graph says more than a sequence
     for path, module in modules.items():
         if type(module) is nn.Sequential:
             found += [group for group in _neighbours(path, module) if id(modules[group.name]) not in seen]
         if isinstance(module, bnn.Attention):
             found += _heads(path, module, left)
-    shared = _shared(modules)
+    shared = _shared(modules) | read
     order = {path: i for i, path in enumerate(modules)}
     kept = []
     for group in sorted(found, key=lambda one: (_place(one.name, calls), order[one.name])):
         again = [name for name in (group.name, *group.between, *group.readers) if name in shared]
         if again:
-            left[group.name] = f"{again[0]!r} stands at several places"
+            why = "has weights that others read" if again[0] in read else "stands at several places"
+            left[group.name] = f"{again[0]!r} {why}"
         else:
             kept.append(group)
     known = {group.name for group in kept}
@@ -111,8 +112,8 @@ def _place(name: str, calls: Counter[str]) -> int:
     return next((order[path] for path in paths if path in order), len(order))
 
 
-def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Group], dict[str, str], Counter[str]]:
-    """Groups along the graph of a network, why other layers are left, and how often each is called, in order."""
+def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Group], dict[str, str], Counter[str], set[str]]:
+    """Groups along the graph, why other layers are left, how often each is called, in order, and whose weights others read."""
     found: list[Group] = []
     left: dict[str, str] = {}
     try:
@@ -120,7 +121,7 @@ def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Gro
     except Exception as error:  # whatever a stranger's forward does while it is followed
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         left[""] = f"torch.fx cannot follow the network: {shorten(reason, 120)}"
-        return found, left, Counter()
+        return found, left, Counter(), set()
     calls = Counter(name for node in graph.nodes if (name := _called(node)) is not None)
     for node in graph.nodes:
         name = _called(node)
@@ -140,7 +141,9 @@ def _traced(network: nn.Module, modules: dict[str, nn.Module]) -> tuple[list[Gro
             found.append(Group(name, _outputs(modules[name]), tuple(dict.fromkeys(between)), tuple(dict.fromkeys(readers))))
         else:
             left[name] = why or "nobody reads its channels"
-    return found, left, calls
+    attributes = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+    read = {path.rpartition(".")[0] for path in attributes if path not in modules}
+    return found, left, calls, read
 
 
 def _follow(

@@ -61,6 +61,8 @@ class Pruner:
         for name, word, known in (("repair", repair, REPAIRS), ("ranking", ranking, RANKINGS)):
             if word not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {word!r}.{hint(str(word), known)}")
+        if not len(x):
+            raise InputError("A few inputs are needed, a few hundred are better: x is empty.")
         if is_deployed(network):
             raise InputError("A deployed twin is not pruned, its norms are folded: torchbcos.load(…, deploy=False).")
         if conversion_of(network) is not None:
@@ -68,14 +70,23 @@ class Pruner:
                 "A converted network is not pruned: its layers carry biases of their own. Prune first, then bcosify."
             )
         self.network, self.x, self.repair, self.ranking, self.free_gain = network, x, repair, ranking, free_gain
-        self.digest = f"{digest_of(*network.state_dict().values(), x)}{'' if free_gain else ', without gain'}, {seed}"
+        state = network.state_dict().values()
+        tensors = digest_of(*(value for value in state if isinstance(value, Tensor)), x)
+        words = f"{network} {free_gain} {seed} {[value for value in state if not isinstance(value, Tensor)]}"
+        self.digest = f"{tensors} {hashlib.sha256(words.encode()).hexdigest()[:16]}"
         self.groups, self.left = find_groups(network)
+        readers = [name for group in self.groups for name in group.readers]
+        self.samples: dict[str, Samples] = record(network, readers, x, seed=seed)
+        for group in [group for group in self.groups if not set(group.readers) <= set(self.samples)]:
+            self.groups.remove(group)
+            self.left[group.name] = "what reads its channels does not run when the network predicts"
         if not self.groups:
-            first = next(iter(self.left.items()), ("the network", "it has no layers"))
+            first = next(
+                iter(self.left.items()), ("the network", "it has no linear layers and no convolutions in two dimensions")
+            )
             raise InputError(f"Nothing of this network can be cut: {first[0] or 'the network'!r}: {first[1]}.")
         self.costs = Costs.of(network, x[:1], self.groups)
         readers = [name for group in self.groups for name in group.readers]
-        self.samples: dict[str, Samples] = record(network, readers, x, seed=seed)
         self.normed = {layer for layer, _ in pairs_of(network, lambda _, norm: isinstance(norm, NORMS))}
         scores = _contributions(network, readers, x) if ranking == "contribution" else None
         self.ranks = {group.name: self._ranked(group, scores) for group in self.groups}
@@ -143,7 +154,7 @@ class Pruner:
             weight = weight[[i * arms + arm for i in rows for arm in range(arms)]]
             bias = None if bias is None else bias[rows]
         if isinstance(layer, bnn.BcosConv2d | bnn.BcosLinear) and layer.unit_norm:
-            if not self.free_gain or (name in self.normed and arms == 1):  # the direction counts; lengths stay, so steps do, too
+            if not self.free_gain or (name in self.normed and arms == 1):  # the direction counts
                 lengths = [one.flatten(1).norm(dim=1).clamp_min(1e-12) for one in (old.cpu(), weight)]
                 weight = weight * (lengths[0] / lengths[1]).reshape(-1, *[1] * (weight.dim() - 1))
             else:

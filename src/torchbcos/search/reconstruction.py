@@ -53,7 +53,7 @@ class Samples:
 def record(
     network: nn.Module, names: Sequence[str], x: Tensor, *, places: int = 16, seed: int = 0
 ) -> dict[str, Samples]:  # fmt: skip
-    """What layers read and give, by name.
+    """What layers read and give, by name; nothing of those that do not run.
 
     Args:
         network: in eval mode while this runs.
@@ -78,7 +78,7 @@ def record(
     with listening(network, {name: take(name) for name in layers}):
         for part in torch.split(x, _CHUNK):
             network(part)
-    return {name: _sampled(layers[name], torch.cat(rows)) for name, rows in taken.items()}
+    return {name: _sampled(layers[name], torch.cat(rows)) for name, rows in taken.items() if rows}
 
 
 def fit(layer: Any, samples: Samples, kept: Sequence[int]) -> tuple[Tensor, Tensor | None]:
@@ -106,7 +106,7 @@ def fit(layer: Any, samples: Samples, kept: Sequence[int]) -> tuple[Tensor, Tens
         means = x.double().mean(0).to(x.dtype), y.double().mean(0).to(y.dtype)
         apart = x - means[0]  # not from the Gram matrix: means that are large beside the spread would leave rounding
         solution = _solve(apart.t() @ apart, apart.t() @ (y - means[1]))
-        found = (bias + means[1] - means[0] @ solution).detach()
+        found = bias.detach().cpu() + means[1] - means[0] @ solution
     else:
         solution = _solve(gram, x.t() @ y)
     return solution.t().reshape(len(weight), len(index), *weight.shape[2:]).to(weight.dtype), found
@@ -150,7 +150,7 @@ def _rows(layer: Any, x: Tensor, places: int, generator: torch.Generator) -> Ten
     """(N · places, C, k): what the layer reads at places that are drawn."""
     if x.dim() == 2 or isinstance(layer, nn.Linear | bnn.BcosLinear):
         tokens = x.reshape(len(x), -1, x.shape[-1])
-        chosen = torch.randint(tokens.shape[1], (len(x), places), generator=generator)
+        chosen = torch.randint(tokens.shape[1], (len(x), places), generator=generator).to(x.device)
         return tokens.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1])).flatten(0, 1).unsqueeze(2)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     widths = _padding(layer)
@@ -161,7 +161,8 @@ def _rows(layer: Any, x: Tensor, places: int, generator: torch.Generator) -> Ten
     across = (torch.arange(kernel[1]) * dilation[1])[None].expand(kernel[0], kernel[1]).flatten()
     rows, columns = top[..., None] + down, left[..., None] + across
     batch = torch.arange(len(x))[:, None, None]
-    found: Tensor = padded.movedim(1, -1)[batch, rows, columns]  # (N, places, k, C)
+    places_of = (batch.to(x.device), rows.to(x.device), columns.to(x.device))
+    found: Tensor = padded.movedim(1, -1)[places_of]  # (N, places, k, C)
     return found.flatten(0, 1).transpose(1, 2)
 
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -229,7 +230,7 @@ def _read(journal: Path | None, identity: Mapping[str, object]) -> dict[tuple[in
         return {}
     text = journal.read_text("utf-8", errors="replace")
     lines = text[: text.rfind("\n") + 1].split("\n")[:-1]  # whole ones
-    if not lines:  # it was stopped while its first line was written
+    if not lines and json.dumps(wanted).startswith(text):  # it was stopped while its first line was written
         journal.write_text(json.dumps(wanted) + "\n")
         return {}
     try:
@@ -241,15 +242,22 @@ def _read(journal: Path | None, identity: Mapping[str, object]) -> dict[tuple[in
     whole = [lines[0]]
     for line in lines[1:]:
         try:
-            row = json.loads(line)
-            one = Candidate(tuple(row["steps"]), row["flops"], row["accuracy"], row["localisation"])
-        except (json.JSONDecodeError, KeyError, TypeError):
+            one = _candidate(json.loads(line))
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
             break
         found[one.steps] = one
         whole.append(line)
     if len(whole) < len(lines) or not text.endswith("\n"):
         journal.write_text("".join(line + "\n" for line in whole))
     return found
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    """A line of a journal."""
+    steps, place = row["steps"], row["localisation"]
+    if not all(type(step) is int for step in steps) or type(place) not in (float, int, type(None)):
+        raise ValueError(f"no candidate: {row}")
+    return Candidate(tuple(steps), row["flops"] + 0.0, row["accuracy"] + 0.0, place)
 
 
 def _append(journal: Path | None, one: Candidate) -> None:

@@ -258,6 +258,21 @@ def test_two_layers_with_one_weight_are_left_alone() -> None:
     assert find_groups(network)[0] == []
 
 
+def test_a_weight_that_is_read_elsewhere_is_left_alone() -> None:
+    network = Way(lambda s, x: F.linear(s.b(F.relu(s.a(x))), s.a.weight), a=nn.Linear(4, 8), b=nn.Linear(8, 4))
+    found, left = check_groups(network)
+    assert found == {} and "a" in left
+
+
+def test_what_never_runs_does_not_stop_what_does() -> None:
+    """Auxiliary classifiers run in training alone."""
+    aux = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    network = pair(lambda s, x: s.b(F.relu(s.a(x))) + (s.aux(s.a(x)) if s.training else 0), aux=aux).eval()
+    x = torch.rand(8, 3, 4, 4)
+    pruner = Pruner(network, x)
+    assert "a" in names(pruner.groups) and pruner.build([4] * len(pruner.groups))(x).shape == (8, 4, 4, 4)
+
+
 @pytest.mark.parametrize("kind", [nn.Conv2d, bnn.BcosConv2d])
 def test_layers_of_somebodys_own_kind_are_cut_or_left(kind: type[nn.Module]) -> None:
     own = type("Own", (kind,), {})

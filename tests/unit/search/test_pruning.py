@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import torchbcos
 from torchbcos import nn as bnn
-from torchbcos._core.errors import InputError
+from torchbcos._core.errors import BcosError, InputError
 from torchbcos.conversion import pruned_of
 from torchbcos.functional import unit_norm_weight
 from torchbcos.models import build
@@ -353,6 +353,31 @@ def test_where_nothing_is_cut_nothing_changes() -> None:
         assert [p for p, q in zip(small.parameters(), network.parameters(), strict=True) if not torch.equal(p, q)] == []
 
 
+@pytest.mark.parametrize("which", [0, 2])
+def test_weights_that_are_made_of_others_are_pruned_or_refused(which: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    nn.utils.parametrizations.weight_norm(network[which])
+    x = torch.randn(40, 6)
+    try:
+        small: Any = Pruner(network, x).build([4])
+    except BcosError:
+        return
+    assert small[0].weight.shape == (8, 6) and small[2].weight.shape == (3, 8) and away(small, network, x) < 1
+
+
+def test_a_network_may_carry_more_than_tensors_in_its_state() -> None:
+    class Own(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"epoch": 3}
+
+        def set_extra_state(self, state: object) -> None:
+            pass
+
+    network = nn.Sequential(Own(6, 6), nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    assert Pruner(network, torch.randn(40, 6)).build([4])(torch.randn(2, 6)).shape == (2, 3)
+
+
 # -- which channels go first ---------------------------------------------------------------------------------------------------
 
 
@@ -487,5 +512,5 @@ def test_networks_that_cannot_be_pruned_are_refused() -> None:
         Pruner(converted, x)
     with pytest.raises(InputError, match="Nothing of this network can be cut: '0': its channels leave the network"):
         Pruner(nn.Sequential(nn.Linear(3, 2)), torch.randn(4, 3))
-    with pytest.raises(InputError, match="Nothing of this network can be cut: 'the network': it has no layers"):
+    with pytest.raises(InputError, match="Nothing of this network can be cut: 'the network': it has no linear layers"):
         Pruner(nn.ReLU(), torch.randn(4, 3))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.reference import pruning as slow
+from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, StateError
 from torchbcos.functional import add_inverse
 from torchbcos.search import Candidate, Group, Judge, Pruner, Search, count_flops, search
@@ -99,7 +100,8 @@ def test_a_search_that_was_stopped_in_the_first_line_begins_anew(at: int, tmp_pa
     assert other.read_text() == text
 
 
-LINES = ["", "{}", "[]", "3", '{"steps": 3}', "\x00", '{"steps": [[1], 2]}', "né"]
+ODD = '{"steps": [[1], 2], "flops": 1, "accuracy": 1, "localisation": null}'
+LINES = [ODD, "", "{}", "[]", "3", '{"steps": 3}', "\x00", '{"steps": [[1], 2]}', "né"]
 
 
 @settings(max_examples=10)
@@ -152,9 +154,9 @@ def test_a_journal_of_another_search_is_refused(other: dict[str, Any], tmp_path:
     assert path.read_text() == before
 
 
-def line_of_layers(seed: int = 0) -> nn.Module:
+def line_of_layers(seed: int = 0, b: float = 2) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), bnn.BcosLinear(16, 16, b=b), nn.ReLU(), nn.Linear(16, 3)).eval()
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def line_of_layers(seed: int = 0) -> nn.Module:
         ("ranking", {"ranking": "contribution"}, {}),
         ("repair", {"repair": "norms"}, {}),
         ("gain", {"free_gain": False}, {}),
+        ("exponent", {"network": line_of_layers(b=1.5)}, {}),
         ("network", {"network": line_of_layers(1)}, {}),
         ("pictures", {"x": torch.rand(20, 4) + 1}, {}),
         ("judge's pictures", {}, {"x": torch.rand(30, 4) + 1}),
@@ -188,7 +191,9 @@ def test_scores_of_another_network_or_of_other_pictures_are_not_taken(
     assert change
 
 
-@pytest.mark.parametrize("text", ["nonsense\n", "[1]\n", "3\n{}\n", '{"groups": []}\n', "\x00\x01\n"])
+@pytest.mark.parametrize(
+    "text", ["nonsense\n", "nonsense", "[1]\n", "[1]", "3\n{}\n", '{"groups": []}\n', '{"groups": []}', "\x00\x01\n"]
+)
 def test_what_is_no_journal_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(text)
