@@ -32,7 +32,7 @@ def test_settings_are_found_by_a_part_a_pattern_or_a_group() -> None:
     assert [one.key for one in find_settings("*_size", "lr")] == [
         "image_size", "test_size", "batch_size", "lr", "head_lr", "lr_end", "step_size",
     ]  # fmt: skip
-    assert len(find_settings("guidance")) == 19 and len(find_settings()) == len(list_settings())
+    assert len(find_settings("guidance")) == 20 and len(find_settings()) == len(list_settings())
     with pytest.raises(InputError, match=r"no setting 'epohcs'\. Did you mean 'epochs'"):
         find_settings("epohcs")
 
