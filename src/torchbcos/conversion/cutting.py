@@ -17,7 +17,10 @@ from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError, StateError, shorten
 from torchbcos.nn.filters import FilterLayer
 
-__all__ = ["Cut", "cut_to_size", "cuts_from", "mark_cut", "pruned_of", "take_heads", "take_inputs", "take_outputs"]
+__all__ = [
+    "Cut", "channels_of", "cut_to_size", "cuts_from", "mark_cut", "pruned_of", "rows_of", "take_heads", "take_inputs",
+    "take_outputs",
+]  # fmt: skip
 
 _MARK = "pruned"  # the attribute of a pruned network that says how large its layers are
 _MOST, _MOST_LAYERS = 1_000_000, 20_000
@@ -132,14 +135,14 @@ def take_outputs(layer: nn.Module, kept: range | list[int]) -> None:
         depthwise = layer.groups > 1
         if depthwise and not layer.groups == layer.in_channels == layer.out_channels:
             raise InputError("a convolution in groups, each of several channels, is not cut.")
-        _take(layer, "weight", _rows(index, getattr(layer, "max_out", 1)))
+        _take(layer, "weight", rows_of(index, getattr(layer, "max_out", 1)))
         _take(layer, "bias", index)
         layer.out_channels = len(index)
         if depthwise:
             layer.in_channels = layer.groups = len(index)
     elif isinstance(layer, _LINEARS):
         _check(index, layer.out_features)
-        _take(layer, "weight", _rows(index, getattr(layer, "max_out", 1)))
+        _take(layer, "weight", rows_of(index, getattr(layer, "max_out", 1)))
         _take(layer, "bias", index)
         layer.out_features = len(index)
     else:
@@ -175,15 +178,20 @@ def take_heads(attention: nn.Module, kept: range | list[int]) -> None:
         raise InputError(f"a {type(attention).__name__} has no heads that can be cut.")
     heads, d = attention.heads, attention.head_dim
     _check(index, heads)
-    channels = [h * d + i for h in index for i in range(d)]
+    channels = channels_of(index, d)
     take_outputs(attention.to_qkv, [third * heads * d + c for third in range(3) for c in channels])
     take_inputs(attention.to_out, channels)
     attention.heads = len(index)
 
 
-def _rows(index: list[int], arms: int) -> list[int]:
+def rows_of(index: list[int], arms: int) -> list[int]:
     """Rows of a weight: MaxOut arms of one output stand together."""
     return [i * arms + arm for i in index for arm in range(arms)]
+
+
+def channels_of(heads: list[int], d: int) -> list[int]:
+    """Channels of heads of d each, which stand together."""
+    return [h * d + i for h in heads for i in range(d)]
 
 
 def _check(index: list[int], size: int) -> None:
@@ -199,14 +207,5 @@ def _take(layer: nn.Module, name: str, index: list[int], axis: int = 0) -> None:
     old = getattr(layer, name, None)
     if not isinstance(old, Tensor):
         return
-    new = (
-        old.index_select(axis, torch.tensor(index, device=old.device))
-        if old.device.type != "meta"
-        else _sized(old, len(index), axis)
-    )
+    new = old.index_select(axis, torch.tensor(index, device=old.device))
     setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new)
-
-
-def _sized(old: Tensor, size: int, axis: int) -> Tensor:
-    """A tensor without numbers."""
-    return old.new_empty([size if i == axis else side for i, side in enumerate(old.shape)])

@@ -269,9 +269,7 @@ class Where(bnn.Layer):
 
     def of_tokens(self, tokens: Tensor) -> Tensor:
         """The same of normed tokens that were computed before."""
-        found: Tensor = self.parts(tokens)
-        if self.noise == "always" or (self.noise == "training" and self.training):
-            found = drawn(found)
+        found = self.drawn(self.parts(tokens))
         if self.training and self.drop:
             found = without_parts(found, torch.rand(len(found), found.shape[-1] - 1, device=found.device) >= self.drop)
         part = found.softmax(-1)[..., :-1].sum(-1)
@@ -280,6 +278,11 @@ class Where(bnn.Layer):
         seen = chosen(found)
         learns = self.training and torch.is_grad_enabled() and not self.cut
         return seen.to(part.dtype) - part.detach() + part if learns else seen
+
+    def drawn(self, assignment: Tensor) -> Tensor:
+        """An assignment with noise, when there is to be some."""
+        noisy = self.noise == "always" or (self.noise == "training" and self.training)
+        return drawn(assignment) if noisy else assignment
 
     @torch.no_grad()
     def take(self, network: Network) -> None:

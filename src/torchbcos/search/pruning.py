@@ -16,7 +16,17 @@ from torchbcos._core.errors import InputError
 from torchbcos._core.frozen import frozen
 from torchbcos._core.names import hint
 from torchbcos.conversion import conversion_of
-from torchbcos.conversion.cutting import Cut, cuts_from, mark_cut, pruned_of, take_heads, take_inputs, take_outputs
+from torchbcos.conversion.cutting import (
+    Cut,
+    channels_of,
+    cuts_from,
+    mark_cut,
+    pruned_of,
+    rows_of,
+    take_heads,
+    take_inputs,
+    take_outputs,
+)
 from torchbcos.deployment import is_deployed, pairs_of
 from torchbcos.models.calibration import NORMS, recalibrate
 from torchbcos.search.costs import Costs
@@ -142,7 +152,7 @@ class Pruner:
             return kept
         attention = self.network.get_submodule(group.name)
         assert isinstance(attention, bnn.Attention)
-        return [h * attention.head_dim + i for h in kept for i in range(attention.head_dim)]
+        return channels_of(kept, attention.head_dim)
 
     def _give(
         self, layer: nn.Module, name: str, weight: Tensor, bias: Tensor | None, rows: list[int] | None, cuts: dict[str, Cut]
@@ -151,7 +161,7 @@ class Pruner:
         old, arms = layer.weight, int(getattr(layer, "max_out", 1))
         assert isinstance(old, nn.Parameter)
         if rows is not None:
-            weight = weight[[i * arms + arm for i in rows for arm in range(arms)]]
+            weight = weight[rows_of(rows, arms)]
             bias = None if bias is None else bias[rows]
         if isinstance(layer, bnn.BcosConv2d | bnn.BcosLinear) and layer.unit_norm:
             if not self.free_gain or (name in self.normed and arms == 1):  # the direction counts

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from torchbcos import nn as bnn
 from torchbcos._core.errors import InputError
-from torchbcos.functional import unit_norm_weight
+from torchbcos.functional import bcos_transform, unit_norm_weight
 from torchbcos.search.watching import listening
 
 __all__ = ["RIDGE", "Samples", "fit", "record"]
@@ -91,9 +91,7 @@ def fit(layer: Any, samples: Samples, kept: Sequence[int]) -> tuple[Tensor, Tens
     """
     k = samples.x.shape[2]
     index = torch.tensor(list(kept))
-    columns = (index[:, None] * k + torch.arange(k)).flatten()
     x = samples.x[:, index].flatten(1)
-    gram = samples.gram[columns][:, columns]
     weight, bias = _weight(layer), getattr(layer, "bias", None)
     y = samples.y
     if _kind(layer) == "bcos":
@@ -108,7 +106,8 @@ def fit(layer: Any, samples: Samples, kept: Sequence[int]) -> tuple[Tensor, Tens
         solution = _solve(apart.t() @ apart, apart.t() @ (y - means[1]))
         found = bias.detach().cpu() + means[1] - means[0] @ solution
     else:
-        solution = _solve(gram, x.t() @ y)
+        columns = (index[:, None] * k + torch.arange(k)).flatten()
+        solution = _solve(samples.gram[columns][:, columns], x.t() @ y)
     return solution.t().reshape(len(weight), len(index), *weight.shape[2:]).to(weight.dtype), found
 
 
@@ -185,6 +184,5 @@ def _sampled(layer: Any, x: Tensor) -> Samples:
         weight = unit_norm_weight(weight)
     y = flat @ weight.flatten(1).t()
     if _kind(layer) == "bcos" and (b := _exponent(layer)) != 1:
-        length = flat.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        y = y * (y / length).abs() ** (b - 1)
+        y = bcos_transform(y, flat.square().sum(1, keepdim=True), b, eps=0.0)
     return Samples(flat.reshape(x.shape), flat.t() @ flat, y, x.abs().float().mean((0, 2)))

@@ -113,7 +113,7 @@ def prune_classifier(
     judge = Judge(_read(classifier, split, judged), split.targets[torch.tensor(judged)], grids=grids, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     found = search(pruner, judge, population=population, evaluations=evaluations, seed=seed, journal=out / JOURNAL, told=told)
-    given = judge.look(pruner, (STEPS,) * len(pruner.groups))
+    given = next(one for one in found.candidates if set(one.steps) == {STEPS})  # the first generation has it
     chosen = found.best(flops)
     result = Pruned(
         _with(classifier, pruner.build(chosen.steps)), chosen, given, found, {group.name: group.size for group in pruner.groups},

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchbcos._core.errors import InputError
-from torchbcos.models.selecting import drawn
 from torchbcos.models.two_stage import TwoStage
 from torchbcos.training.guidance import TINY
 
@@ -151,8 +150,7 @@ class PartLosses:
         """Of pictures (N, C, H, W) and targets (N, classes); `tokens` of the first stage, where they are known."""
         tokens = network.tokens(x) if tokens is None else tokens
         found = network.where.parts(tokens)
-        noisy = network.where.noise == "always" or (network.where.noise == "training" and network.training)
-        shares = (drawn(found) if noisy else found).softmax(-1)
+        shares = network.where.drawn(found).softmax(-1)
         means = network.part_scores.means(tokens, shares)
         total = (
             self.scores * F.cross_entropy(network.part_scores(tokens, shares), targets) + self.present * presence(shares)
