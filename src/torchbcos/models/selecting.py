@@ -26,18 +26,8 @@ from torchbcos.models.vit import Encoder, ViTSizes
 from torchbcos.nn.layer import run_layer
 
 __all__ = [
-    "Features",
-    "PartScores",
-    "Parts",
-    "Tokens",
-    "What",
-    "Where",
-    "chosen",
-    "describe",
-    "drawn",
-    "make_features",
-    "without_parts",
-]
+    "Features", "PartScores", "Parts", "Tokens", "What", "Where", "chosen", "describe", "drawn", "make_features", "without_parts",
+]  # fmt: skip
 
 _BACKBONES: tuple[Family, ...] = (resnet.FAMILY, densenet.FAMILY, vgg.FAMILY, convnext.FAMILY)
 
